@@ -1,0 +1,135 @@
+"""What every plugin configuration shares, and the base class for the keys of one's own.
+
+Models here are pure: they look at nothing but the JSON they are made from. Keys match without regard
+to case and JSON null means "not given", as in the Go library, on which runtimes rely; unknown keys
+are kept. A model of one's own derives from `NetConf`, its nested objects from `Model`.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+
+from cni.errors import CniError, Code
+from cni.result import Dns
+from cni.versions import OLDEST
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+# JSON scalars as the Go library reads them: no 1400.0 or "1400" for a number, no "true" for a boolean.
+Bool = StrictBool
+Int = StrictInt
+Str = StrictStr
+Unsigned = Annotated[StrictInt, Field(ge=0)]
+
+M = TypeVar("M", bound="Model")
+
+
+class Model(BaseModel):
+    """A JSON object of a configuration; field `is_gateway` is the key `isGateway`, in any case."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", alias_generator=to_camel, populate_by_name=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fold_keys(cls, data: object) -> object:
+        """Match keys without regard to case and drop nulls; of several spellings the last one wins."""
+        if not isinstance(data, dict):
+            return data
+        aliases = {alias.lower(): alias for name, field in cls.model_fields.items() if (alias := field.alias or name)}
+        return {aliases.get(key.lower(), key): value for key, value in data.items() if value is not None}
+
+
+class DnsConf(Model):
+    """The `dns` object of a configuration."""
+
+    nameservers: tuple[Str, ...] = ()
+    domain: Str = ""
+    search: tuple[Str, ...] = ()
+    options: tuple[Str, ...] = ()
+
+    def is_given(self) -> bool:
+        """Tell whether any member is in the configuration; an empty list counts as given."""
+        return bool(self.model_fields_set - set(self.model_extra or ()))
+
+    def to_dns(self) -> Dns:
+        """Give the settings as a member of a result."""
+        return Dns(self.nameservers, self.domain, self.search, self.options)
+
+
+class IpamConf(Model):
+    """The `ipam` object as the interface plugin sees it: only who is to be asked."""
+
+    type: Str = ""
+
+
+class Args(Model):
+    """The `args` object: `cni` is the part that the conventions give to plugins."""
+
+    cni: dict[str, Any] = Field(default_factory=dict)
+
+
+class NetConf(Model):
+    """The configuration that a runtime hands to a plugin (CNI spec 1.1.0, section 1)."""
+
+    cni_version: Str = OLDEST
+    name: Str
+    type: Str = ""
+    ipam: IpamConf = Field(default_factory=IpamConf)
+    dns: DnsConf = Field(default_factory=DnsConf)
+    args: Args = Field(default_factory=Args)
+
+
+def decode_object(text: bytes, what: str) -> dict[str, Any]:
+    """Read one JSON object; `what` names it in errors. Raises CniError 6, never anything else.
+
+    Invalid UTF-8 is replaced, NaN and Infinity are refused, as in Go.
+    """
+    try:
+        value = json.loads(text.decode(errors="replace"), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise CniError(
+            Code.DECODING_FAILURE, f"could not decode {what}: {error}", "it must be one JSON object"
+        ) from error
+    if not isinstance(value, dict):
+        kind = type(value).__name__
+        raise CniError(Code.DECODING_FAILURE, f"could not decode {what}: it is a {kind}, not a JSON object")
+    return value
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def read(model: type[M], value: object, prefix: str = "") -> M:
+    """Validate a decoded JSON value. Raises CniError 7 that names field, value and what is allowed."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        told = [_tell(each, prefix) for each in error.errors(include_url=False)]
+        raise CniError(Code.INVALID_CONFIG, told[0], "; ".join(told[1:])) from error
+
+
+def _tell(error: ErrorDetails, prefix: str) -> str:
+    """Give one pydantic error as a line; the text of a validator of ours is the message itself."""
+    path = prefix
+    for part in error["loc"]:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])
+    if error["type"] == "missing":
+        return f'field "{path}" is missing'
+    return f'field "{path}" is {json.dumps(error["input"], default=repr)}: {error["msg"]}'

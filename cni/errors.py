@@ -1,0 +1,94 @@
+"""Every failure as a CNI error object: code, message, details.
+
+Nothing here does I/O. `CniError` is the only exception that the skeleton expects; whatever else
+escapes a plugin is answered as `Code.INTERNAL`.
+"""
+
+from __future__ import annotations
+
+import os
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Code(IntEnum):
+    """Error codes: 1 to 99 from CNI spec 1.1.0 (section "Error"), 100 and up are this suite's own."""
+
+    INCOMPATIBLE_VERSION = 1
+    UNSUPPORTED_FIELD = 2
+    UNKNOWN_CONTAINER = 3
+    INVALID_ENVIRONMENT = 4
+    IO_FAILURE = 5
+    DECODING_FAILURE = 6
+    INVALID_CONFIG = 7
+    INVALID_NETNS = 8
+    TRY_AGAIN = 11
+    NOT_AVAILABLE = 50
+    LIMITED_CONNECTIVITY = 51
+    KERNEL = 100
+    FIREWALL = 101
+    POOL = 102
+    PORT_TAKEN = 103
+    MISMATCH = 104
+    ALREADY_EXISTS = 105
+    STORE = 106
+    INTERNAL = 999
+
+
+class CniError(Exception):
+    """A failure that the runtime is told about.
+
+    `msg` says what was being done to what and why it failed, in one line; `details` says how to fix it.
+    """
+
+    def __init__(self, code: int, msg: str, details: str = "") -> None:
+        super().__init__(msg)
+        self.code = int(code)
+        self.msg = msg
+        self.details = details
+
+    def to_dict(self, cni_version: str = "") -> dict[str, object]:
+        """Give the error object of CNI spec 1.1.0; `details` and `cniVersion` are left out when empty."""
+        shown: dict[str, object] = {"cniVersion": cni_version} if cni_version else {}
+        shown |= {"code": self.code, "msg": self.msg}
+        return shown | {"details": self.details} if self.details else shown
+
+    def __str__(self) -> str:
+        return f"{self.msg}: {self.details}" if self.details else self.msg
+
+
+class KernelError(CniError):
+    """The kernel refused a request; `errno` tells why, `said` is its extended acknowledgement, if any."""
+
+    def __init__(self, doing: str, errno: int, said: str = "", details: str = "") -> None:
+        reason = os.strerror(errno).lower()
+        super().__init__(Code.KERNEL, f"{doing}: {reason}", details or (f"kernel: {said}" if said else ""))
+        self.errno = errno
+        self.said = said
+
+
+class ErrorList:
+    """Errors of steps that must all be tried, as a DEL's are: collect now, raise once at the end."""
+
+    def __init__(self) -> None:
+        self.errors: list[CniError] = []
+
+    def attempt(self, step: Callable[..., object], *args: object) -> None:
+        """Run `step(*args)` and remember the CniError or OSError that it raises."""
+        try:
+            step(*args)
+        except CniError as error:
+            self.errors.append(error)
+        except OSError as error:
+            self.errors.append(CniError(Code.IO_FAILURE, str(error)))
+
+    def raise_any(self) -> None:
+        """Raise the first error, the others named in its details; do nothing when there is none."""
+        if not self.errors:
+            return
+        first, *others = self.errors
+        details = "; ".join(filter(None, [first.details, *(f"also: {error}" for error in others)]))
+        raise CniError(first.code, first.msg, details) from first

@@ -1,0 +1,32 @@
+"""A plugin as a value: its name, its configuration and its verbs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, NamedTuple, TypeVar
+
+from cni.conf import NetConf
+from cni.request import Request
+from cni.result import Result
+from cni.undo import Undo
+from cni.versions import SUPPORTED
+
+C = TypeVar("C", bound=NetConf)
+
+
+class Plugin(NamedTuple, Generic[C]):
+    """What `cni.skel` runs. A verb that is None is answered with success, as the spec allows.
+
+    `add` registers the inverse of each change with the Undo it is given and returns the result; the
+    skeleton undoes when it raises. The other verbs return nothing. All raise CniError.
+    """
+
+    name: str
+    about: str
+    conf: type[C]
+    add: Callable[[C, Request, Undo], Result]
+    delete: Callable[[C, Request], None]
+    check: Callable[[C, Request], None] | None = None
+    gc: Callable[[C, Request], None] | None = None
+    status: Callable[[C, Request], None] | None = None
+    versions: tuple[str, ...] = SUPPORTED

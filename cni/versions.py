@@ -1,0 +1,57 @@
+"""The versions of the CNI specification, and which of them has what."""
+
+from __future__ import annotations
+
+from cni.errors import CniError, Code
+
+SUPPORTED = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
+OLDEST = "0.1.0"
+CURRENT = "1.1.0"
+
+# First version of the verbs that came later (CNI spec 1.1.0, section 2, Operations).
+FIRST_WITH_VERB = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}
+FIRST_WITH_PREV_RESULT_ON_DEL = "0.4.0"
+
+
+def parse(version: str) -> tuple[int, int, int]:
+    """Give "1.0.0" as (1, 0, 0); missing parts are 0. Raises CniError 6 when it is no version."""
+    parts = version.split(".")
+    if len(parts) > 3 or not all(part.isascii() and part.isdigit() for part in parts):
+        raise CniError(
+            Code.DECODING_FAILURE,
+            f'could not parse cniVersion "{version}"',
+            f"a version is three numbers, one of: {', '.join(SUPPORTED)}",
+        )
+    numbers = [int(part) for part in parts] + [0, 0]
+    return numbers[0], numbers[1], numbers[2]
+
+
+def at_least(version: str, other: str) -> bool:
+    """Tell whether `version` is `other` or newer."""
+    return parse(version) >= parse(other)
+
+
+def require(version: str, supported: tuple[str, ...]) -> None:
+    """Raise CniError 1 unless the plugin supports the configuration's version literally."""
+    if version not in supported:
+        listed = " ".join(f'"{each}"' for each in supported)
+        raise CniError(
+            Code.INCOMPATIBLE_VERSION,
+            "incompatible CNI versions",
+            f'config is "{version}", plugin supports [{listed}]',
+        )
+
+
+def require_verb(verb: str, version: str, supported: tuple[str, ...]) -> None:
+    """Raise CniError 1 when the configuration or every version of the plugin is older than the verb."""
+    first = FIRST_WITH_VERB.get(verb)
+    if first is None:
+        return
+    if not at_least(version, first):
+        raise CniError(
+            Code.INCOMPATIBLE_VERSION,
+            f"config version does not allow {verb}",
+            f'cniVersion is "{version}", {verb} came with {first}',
+        )
+    if not any(at_least(each, version) for each in supported):
+        raise CniError(Code.INCOMPATIBLE_VERSION, f"plugin version does not allow {verb}")
