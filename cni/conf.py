@@ -49,7 +49,9 @@ class Model(BaseModel):
         """Match keys without regard to case and drop nulls; of several spellings the last one wins."""
         if not isinstance(data, dict):
             return data
-        aliases = {alias.lower(): alias for name, field in cls.model_fields.items() if (alias := field.alias or name)}
+        aliases = {
+            alias.lower(): alias for name, field in cls.model_fields.items() if (alias := field.alias or name)
+        }
         return {aliases.get(key.lower(), key): value for key, value in data.items() if value is not None}
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from cni.conf import NetConf
-from cni.request import Request
-from cni.result import Result
-from cni.undo import Undo
 from cni.versions import SUPPORTED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cni.request import Request
+    from cni.result import Result
+    from cni.undo import Undo
 
 C = TypeVar("C", bound=NetConf)
 

@@ -79,6 +79,16 @@ class Request:
         """The (container ID, ifname) pair of this call."""
         return Attachment(self.container_id, self.ifname)
 
+    def required_prev_result(self) -> Result:
+        """Give prevResult; raises CniError 7 when the runtime did not send one."""
+        if self.prev_result is None:
+            raise CniError(
+                Code.INVALID_CONFIG,
+                "Required prevResult missing",
+                f"{self.verb} needs the result of the plugins before it in the chain",
+            )
+        return self.prev_result
+
     def known_args(self, *known: str) -> dict[str, str]:
         """Give those of CNI_ARGS that are named; raises CniError 4 for others unless IgnoreUnknown is set."""
         return parse_args(self.args, known)
@@ -128,7 +138,9 @@ def _split_path(env: Mapping[str, str]) -> tuple[str, ...]:
 def check_name(text: str, code: Code, msg: str) -> None:
     """Raise a CniError unless `text` is made as container IDs and network names must be."""
     if not NAME.fullmatch(text):
-        raise CniError(code, msg, f'"{text}" must start with a letter or digit and go on with those, "_", "." or "-"')
+        raise CniError(
+            code, msg, f'"{text}" must start with a letter or digit and go on with those, "_", "." or "-"'
+        )
 
 
 def check_ifname(ifname: str) -> None:
@@ -172,7 +184,8 @@ def _flag(text: str) -> bool:
     if text.lower() not in values:
         raise CniError(
             Code.INVALID_ENVIRONMENT,
-            f'ARGS: error parsing value of pair "IgnoreUnknown={text}": boolean unmarshal error: invalid input {text}',
+            f'ARGS: error parsing value of pair "IgnoreUnknown={text}": '
+            f"boolean unmarshal error: invalid input {text}",
             "it is 1, true, 0 or false",
         )
     return values[text.lower()]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
+
+from cni.notes import note
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,4 +43,4 @@ def _attempt(what: str, step: Callable[..., object], *args: object) -> None:
     try:
         step(*args)
     except Exception as error:  # noqa: BLE001 - whatever it is, the remaining steps must run
-        print(f"pycni: could not undo: {what}: {error}", file=sys.stderr)
+        note(f"pycni: could not undo: {what}: {error}")

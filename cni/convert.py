@@ -1,0 +1,245 @@
+"""Results as the JSON of each spec version, both ways (CNI spec 1.1.0, section 5).
+
+Three shapes exist: 0.1.0/0.2.0 (`ip4`, `ip6`), 0.3.0 to 0.4.0 and 1.x. `Result` is the last of them;
+the older shapes lose what they have no place for.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from cni.addresses import parse_cidr, parse_ip, parse_network
+from cni.conf import DnsConf, Int, Model, Str, Unsigned, read
+from cni.errors import CniError, Code
+from cni.result import Interface, Ip, IpAddress, IpInterface, IpNetwork, Result, Route
+from cni.versions import OLDEST
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+OLDEST_SHAPE = ("0.1.0", "0.2.0")
+MIDDLE_SHAPE = ("0.3.0", "0.3.1", "0.4.0")
+NEWEST_SHAPE = ("1.0.0", "1.1.0")
+
+Json = dict[str, Any]
+
+
+def _text(parse: Callable[[str], Any]) -> BeforeValidator:
+    def read_text(value: object) -> object:
+        if not isinstance(value, str):
+            raise ValueError(f"{json.dumps(value)} is not a text with an address")  # noqa: TRY004 - pydantic's way
+        return parse(value)
+
+    return BeforeValidator(read_text)
+
+
+Address = Annotated[IpAddress, _text(parse_ip)]
+OptionalAddress = Annotated[IpAddress | None, _text(lambda text: parse_ip(text) if text else None)]
+Cidr = Annotated[IpInterface, _text(parse_cidr)]
+Network = Annotated[IpNetwork, _text(parse_network)]
+
+
+class RouteJson(Model):
+    """A route, as it stands in results and in the `routes` of IPAM configurations."""
+
+    dst: Network
+    gw: OptionalAddress = None
+    mtu: Unsigned = 0
+    advmss: Unsigned = 0
+    priority: Unsigned = 0
+    table: Unsigned | None = None
+    scope: Unsigned | None = None
+
+    def to_route(self) -> Route:
+        """Give the route as a member of a Result."""
+        return Route(self.dst, self.gw, self.mtu, self.advmss, self.priority, self.table, self.scope)
+
+
+class _InterfaceJson(Model):
+    name: Str
+    mac: Str = ""
+    sandbox: Str = ""
+    mtu: Unsigned = 0
+    socket_path: Str = ""
+    pci_id: Str = Field(default="", alias="pciID")
+
+    def to_interface(self) -> Interface:
+        return Interface(self.name, self.mac, self.sandbox, self.mtu, self.socket_path, self.pci_id)
+
+
+class _IpJson(Model):
+    address: Cidr
+    gateway: OptionalAddress = None
+    interface: Int | None = None
+
+    def to_ip(self) -> Ip:
+        return Ip(self.address, self.gateway, self.interface)
+
+
+class _ResultJson(Model):
+    interfaces: tuple[_InterfaceJson, ...] = ()
+    ips: tuple[_IpJson, ...] = ()
+    routes: tuple[RouteJson, ...] = ()
+    dns: DnsConf = Field(default_factory=DnsConf)
+
+    def to_result(self) -> Result:
+        return Result(
+            tuple(each.to_interface() for each in self.interfaces),
+            tuple(each.to_ip() for each in self.ips),
+            tuple(each.to_route() for each in self.routes),
+            self.dns.to_dns(),
+        )
+
+
+class _OldIpJson(Model):
+    ip: Cidr
+    gateway: OptionalAddress = None
+    routes: tuple[RouteJson, ...] = ()
+
+
+class _OldResultJson(Model):
+    ip4: _OldIpJson | None = None
+    ip6: _OldIpJson | None = None
+    dns: DnsConf = Field(default_factory=DnsConf)
+
+    def to_result(self) -> Result:
+        given = [each for each in (self.ip4, self.ip6) if each]
+        return Result(
+            ips=tuple(Ip(each.ip, each.gateway) for each in given),
+            routes=tuple(route.to_route() for each in given for route in each.routes),
+            dns=self.dns.to_dns(),
+        )
+
+
+def parse_result(document: Json, default_version: str, what: str = "result") -> Result:
+    """Read a result of any version; `default_version` counts where the document names none.
+
+    `what` is the document's name in errors, such as "prevResult". Raises CniError 6 for an unknown
+    version and CniError 7 that names the field for anything malformed.
+    """
+    if _version_of(document, default_version, what) in OLDEST_SHAPE:
+        return read(_OldResultJson, document, what).to_result()
+    parsed = read(_ResultJson, document, what).to_result()
+    for number, ip in enumerate(parsed.ips):
+        if ip.interface is not None and ip.interface < 0:
+            raise CniError(
+                Code.INVALID_CONFIG,
+                f'field "{what}.ips[{number}].interface" is {ip.interface}: it must be 0 or more',
+            )
+    return parsed
+
+
+def _version_of(document: Json, default: str, what: str) -> str:
+    folded = {key.lower(): value for key, value in document.items()}
+    version = folded.get("cniversion") or default or OLDEST
+    known = OLDEST_SHAPE + MIDDLE_SHAPE + NEWEST_SHAPE
+    if version not in known:
+        raise CniError(
+            Code.DECODING_FAILURE,
+            f"could not parse {what}: no result type of version {json.dumps(version)}",
+            f"known versions: {', '.join(known)}",
+        )
+    return str(version)
+
+
+def show_result(result: Result, version: str) -> Json:
+    """Give a result as the JSON object of a spec version ("" counts as 0.1.0).
+
+    Raises CniError 999 when the version has no place for it (0.2.0 and older need an address).
+    """
+    version = version or OLDEST
+    if version in OLDEST_SHAPE:
+        return {"cniVersion": version} | _show_oldest(result)
+    shown: Json = {
+        "cniVersion": version,
+        "interfaces": [_show_interface(each, version) for each in result.interfaces],
+        "ips": [_show_ip(each, version) for each in result.ips],
+        "routes": [_show_route(each) for each in result.routes],
+    }
+    shown = {key: value for key, value in shown.items() if value}
+    if result.dns or version in MIDDLE_SHAPE:
+        shown["dns"] = _show_dns(result)
+    return shown
+
+
+def _show_oldest(result: Result) -> Json:
+    shown: Json = {}
+    for family in (4, 6):
+        first = next((ip for ip in result.ips if ip.address.version == family), None)
+        if first is None:
+            continue
+        routes = [
+            _given({"dst": str(route.dst), "gw": _address(route.gw)})
+            for route in result.routes
+            if route.dst.version == family
+        ]
+        shown[f"ip{family}"] = _given(
+            {"ip": str(first.address), "gateway": _address(first.gateway), "routes": routes}
+        )
+    if not shown:
+        raise CniError(Code.INTERNAL, "cannot convert: no valid IP addresses")
+    return shown | {"dns": _show_dns(result)}
+
+
+def _show_interface(interface: Interface, version: str) -> Json:
+    shown: Json = {"name": interface.name, "mac": interface.mac, "sandbox": interface.sandbox}
+    if version in NEWEST_SHAPE:
+        shown |= {"mtu": interface.mtu, "socketPath": interface.socket_path, "pciID": interface.pci_id}
+    return _given(shown)
+
+
+def _show_ip(ip: Ip, version: str) -> Json:
+    shown: Json = {"version": str(ip.address.version)} if version in MIDDLE_SHAPE else {}
+    if ip.interface is not None:
+        shown["interface"] = ip.interface
+    return shown | _given({"address": str(ip.address), "gateway": _address(ip.gateway)})
+
+
+def _show_route(route: Route) -> Json:
+    shown = _given(
+        {
+            "dst": str(route.dst),
+            "gw": _address(route.gw),
+            "mtu": route.mtu,
+            "advmss": route.advmss,
+            "priority": route.priority,
+        }
+    )
+    set_even_to_0 = {"table": route.table, "scope": route.scope}
+    return shown | {key: value for key, value in set_even_to_0.items() if value is not None}
+
+
+def _show_dns(result: Result) -> Json:
+    dns = result.dns
+    return _given(
+        {
+            "nameservers": list(dns.nameservers),
+            "domain": dns.domain,
+            "search": list(dns.search),
+            "options": list(dns.options),
+        }
+    )
+
+
+def _given(members: Json) -> Json:
+    return {key: value for key, value in members.items() if value}
+
+
+def _address(address: IpAddress | None) -> str:
+    return "" if address is None else str(address)
+
+
+def dumps(document: Json) -> bytes:
+    """Give the text that a plugin prints: 4 spaces, keys sorted from 1.0.0 on, no newline at the end."""
+    version = str(document.get("cniVersion", ""))
+    newest = version in NEWEST_SHAPE and "code" not in document
+    return json.dumps(document, indent=4, sort_keys=newest, ensure_ascii=False).encode(errors="replace")
+
+
+def supported_text(versions: Iterable[str], current: str) -> bytes:
+    """Give the answer to VERSION: one compact line."""
+    answer = {"cniVersion": current, "supportedVersions": list(versions)}
+    return json.dumps(answer, separators=(",", ":")).encode() + b"\n"

@@ -1,0 +1,120 @@
+"""Run another plugin, as an interface plugin does with its IPAM (CNI spec 1.1.0, section 4)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cni.errors import CniError, Code
+from cni.request import Request, Verb
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from cni.result import Result
+
+
+def find(type_: str, path: Sequence[str]) -> Path:
+    """Give the executable of a plugin: the first regular file of that name. Raises CniError 7 or 4."""
+    if not type_:
+        raise CniError(Code.INVALID_CONFIG, "no plugin name provided", 'the key "type" is missing or empty')
+    if "/" in type_ or type_ in {".", ".."}:
+        raise CniError(
+            Code.INVALID_CONFIG, f"invalid plugin name: {type_}", "it is a file's name, not a path"
+        )
+    if not path:
+        raise CniError(Code.INVALID_ENVIRONMENT, "no paths provided", "CNI_PATH names the folders of plugins")
+    for folder in path:
+        candidate = Path(folder) / type_
+        if candidate.is_file():
+            return candidate
+    raise CniError(
+        Code.INVALID_CONFIG,
+        f'failed to find plugin "{type_}" in path [{" ".join(path)}]',
+        _near_misses(type_, path) or "install it there or correct CNI_PATH",
+    )
+
+
+def _near_misses(type_: str, path: Sequence[str]) -> str:
+    missing = [folder for folder in path if not Path(folder).is_dir()]
+    alike = [
+        str(each)
+        for folder in path
+        if folder not in missing
+        for each in Path(folder).iterdir()
+        if each.name.lower().replace("_", "-") == type_.lower().replace("_", "-")
+    ]
+    told = [f"no such folder: {each}" for each in missing] + [f"there is {each}" for each in alike]
+    return "; ".join(told)
+
+
+def add(type_: str, request: Request) -> Result:
+    """Let the plugin ADD and give its result. Raises its error object as it is."""
+    from cni.conf import decode_object
+    from cni.convert import parse_result
+
+    answer = decode_object(_call(Verb.ADD, type_, request) or b"{}", f"the result of plugin {type_}")
+    version = _config_version(request.stdin)
+    return parse_result(answer, version, f"result of {type_}")
+
+
+def delete(type_: str, request: Request) -> None:
+    """Let the plugin DEL."""
+    _call(Verb.DEL, type_, request)
+
+
+def check(type_: str, request: Request) -> None:
+    """Let the plugin CHECK."""
+    _call(Verb.CHECK, type_, request)
+
+
+def gc(type_: str, request: Request) -> None:
+    """Let the plugin GC."""
+    _call(Verb.GC, type_, request)
+
+
+def status(type_: str, request: Request) -> None:
+    """Let the plugin answer STATUS."""
+    _call(Verb.STATUS, type_, request)
+
+
+def _call(verb: Verb, type_: str, request: Request) -> bytes:
+    executable = find(type_, request.path)
+    env = dict(request.env) | {"CNI_COMMAND": str(verb)}
+    runner = request.run_delegate or run_executable
+    status_, stdout = runner(executable, env, request.stdin)
+    if status_ != 0:
+        raise error_of(type_, status_, stdout)
+    return stdout
+
+
+def run_executable(executable: Path, env: Mapping[str, str], stdin: bytes) -> tuple[int, bytes]:
+    """Run a plugin as a process of its own; its stderr goes to ours."""
+    from cni.process import run
+
+    sys.stderr.flush()
+    done = run([str(executable)], stdin, env=env, timeout_s=300, pass_stderr=True)
+    return done.status, done.stdout
+
+
+def error_of(type_: str, status_: int, stdout: bytes) -> CniError:
+    """Give the error that a failed plugin printed, code, message and details as they are."""
+    try:
+        told: Any = json.loads(stdout)
+        return CniError(int(told["code"]), str(told["msg"]), str(told.get("details", "")))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        how = f"signal {-status_}" if status_ < 0 else f"exit status {status_}"
+        said = stdout.decode(errors="replace").strip()
+        return CniError(
+            Code.INTERNAL,
+            f"plugin {type_} failed with {how} and no error object",
+            f"it printed: {said[:200]}" if said else "it printed nothing; its stderr may tell more",
+        )
+
+
+def _config_version(stdin: bytes) -> str:
+    document = json.loads(stdin.decode(errors="replace"))
+    folded = {key.lower(): value for key, value in document.items()}
+    return folded.get("cniversion") or ""

@@ -1,0 +1,63 @@
+"""One executable under many names: the name it was called by is the plugin.
+
+Also where a delegate that is the same executable is run as a function instead of a process: the same
+environment, stdin and stdout, only without a second start.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from cni import skel
+from cni.errors import CniError, Code
+from cni.invoke import run_executable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cni.plugin import Plugin
+
+    Table = Mapping[str, str]
+
+
+def main(executable: str, table_file: str) -> NoReturn:
+    """Be the plugin that `executable` is named after; `table_file` is JSON, plugin name to package name."""
+    called = Path(executable)
+    table = json.loads(Path(table_file).read_text())
+    skel.main(partial(load, called.name, table), partial(run_delegate, called, table))
+
+
+def load(name: str, table: Table) -> Plugin[Any]:
+    """Import the plugin of that name. Raises CniError 999 when this build has none."""
+    if name not in table:
+        raise CniError(
+            Code.INTERNAL,
+            f'there is no plugin "{name}" in this executable',
+            f"it must be called by the name of one of: {', '.join(sorted(table))}",
+        )
+    plugin: Plugin[Any] = importlib.import_module(table[name]).PLUGIN
+    return plugin
+
+
+def run_delegate(
+    called: Path, table: Table, executable: Path, env: Mapping[str, str], stdin: bytes
+) -> tuple[int, bytes]:
+    """Run a delegate as a function if its file is the one we were started from, else as a process."""
+    if executable.name not in table or not _is_same_file(executable, called):
+        return run_executable(executable, env, stdin)
+    stdout = BytesIO()
+    loader = partial(load, executable.name, table)
+    status = skel.run(loader, env, BytesIO(stdin), stdout, partial(run_delegate, called, table))
+    return status, stdout.getvalue()
+
+
+def _is_same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False

@@ -1,0 +1,226 @@
+"""One call of a plugin: environment and stdin in, one JSON document out (CNI spec 1.1.0, section 2).
+
+The only place that answers whatever exception comes up; nothing is printed twice. `run` takes all its
+handles as arguments, `main` is the process around it. This file is on the path of every call: it
+imports nothing that a VERSION does not need.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from cni import __version__, versions
+from cni.errors import CniError, Code
+from cni.notes import note
+from cni.request import ATTACHMENT_VERBS, Attachment, Request, Verb, check_name, from_env
+from cni.undo import Undo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import FrameType
+    from typing import BinaryIO
+
+    from cni.plugin import Plugin
+    from cni.request import DelegateRunner
+
+    Load = Callable[[], Plugin[Any]]
+
+# The release of the Go plugins that this suite stands in for; programs parse it out of the about text.
+REFERENCE_LEVEL = "v1.9.1"
+
+
+def main(load: Load, run_delegate: DelegateRunner | None = None) -> NoReturn:
+    """Be the plugin's process: answer on stdout and exit, 0 for success and 1 for an error object."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
+    sys.exit(run(load, dict(os.environ), sys.stdin.buffer, sys.stdout.buffer, run_delegate))
+
+
+def _stop(number: int, _frame: FrameType | None) -> None:
+    """Turn a signal into an error, so that an ADD undoes itself; a second signal does not cut that short."""
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, signal.SIG_IGN)
+    raise CniError(
+        Code.TRY_AGAIN, f"stopped by {signal.Signals(number).name}", "what had been done was undone"
+    )
+
+
+def run(
+    load: Load,
+    env: Mapping[str, str],
+    stdin: BinaryIO,
+    stdout: BinaryIO,
+    run_delegate: DelegateRunner | None = None,
+) -> int:
+    """Run one verb and give the exit status. `load` gives the plugin; an error in it is answered as well."""
+    call = _Call(stdout)
+    try:
+        plugin = load()
+        if not env.get("CNI_COMMAND"):
+            _print_about(plugin)
+            return 0
+        request = replace(from_env(env), run_delegate=run_delegate)
+        call.answer(plugin, request, stdin)
+    except CniError as error:
+        return call.fail(error)
+    except Exception as error:  # noqa: BLE001 - the runtime gets an error object whatever happens
+        return call.fail(
+            CniError(Code.INTERNAL, f"unexpected {type(error).__name__}: {error}", _where(error))
+        )
+    return 0
+
+
+def _print_about(plugin: Plugin[Any]) -> None:
+    note(f"CNI {plugin.name} plugin {REFERENCE_LEVEL}+pycni.{__version__}")
+    note(f"CNI protocol versions supported: {', '.join(plugin.versions)}")
+
+
+def _where(error: Exception) -> str:
+    """Name the line that raised, which a report of the fault needs, without a traceback."""
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    if trace is None:
+        return "this is a fault of the plugin"
+    place = f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}"  # noqa: PTH119 - text only
+    return f"this is a fault of the plugin, at {place}"
+
+
+class _Call:
+    """The answer of one call: it knows the configuration's version as soon as that has been read."""
+
+    def __init__(self, stdout: BinaryIO) -> None:
+        self._stdout = stdout
+        self._version = versions.CURRENT
+        self._has_answered = False
+
+    def answer(self, plugin: Plugin[Any], request: Request, stdin: BinaryIO) -> None:
+        if request.verb is Verb.VERSION:
+            from cni.convert import supported_text
+
+            self._write(supported_text(plugin.versions, versions.CURRENT))
+            return
+        from cni.conf import decode_object, read
+
+        text = stdin.read()
+        document = decode_object(text, "network config")
+        self._version = _check_identity(document)
+        versions.require_verb(request.verb, self._version, plugin.versions)
+        versions.require(self._version, plugin.versions)
+        request = _without_own_netns(request)
+        conf = read(plugin.conf, document)
+        self._dispatch(plugin, conf, _with_document(request, document, self._version, text))
+
+    def _dispatch(self, plugin: Plugin[Any], conf: Any, request: Request) -> None:
+        if request.verb is Verb.ADD:
+            from cni.convert import dumps, show_result
+
+            # The answer is written before the undo steps are dropped: an ADD nobody hears of must not stay.
+            with Undo() as undo:
+                result = plugin.add(conf, request, undo)
+                self._write(dumps(show_result(result, self._version)))
+            return
+        verbs = {
+            Verb.DEL: plugin.delete,
+            Verb.CHECK: plugin.check,
+            Verb.GC: plugin.gc,
+            Verb.STATUS: plugin.status,
+        }
+        run_verb = verbs[request.verb]
+        if run_verb is not None:
+            run_verb(conf, request)
+
+    def fail(self, error: CniError) -> int:
+        if not self._has_answered:
+            from cni.convert import dumps
+
+            try:
+                self._write(dumps(error.to_dict(self._version)))
+            except CniError as unheard:
+                note(f"pycni: {unheard}; the error was: {error}")
+        return 1
+
+    def _write(self, text: bytes) -> None:
+        """Write the one document of this call, whole. Raises CniError 5 when nobody can read it."""
+        self._has_answered = True
+        try:
+            self._stdout.write(text)
+            self._stdout.flush()
+        except OSError as error:
+            raise CniError(Code.IO_FAILURE, f"could not write the answer: {error.strerror}") from error
+
+
+def _check_identity(document: dict[str, Any]) -> str:
+    """Check `cniVersion` and `name`, which every configuration has, and give the version."""
+    folded = {key.lower(): value for key, value in document.items() if value is not None}
+    version = folded.get("cniversion", "") or versions.OLDEST
+    if not isinstance(version, str):
+        raise CniError(
+            Code.DECODING_FAILURE, f"decoding version from network config: {version!r} is not a text"
+        )
+    name = folded.get("name", "")
+    if not isinstance(name, str) or not name:
+        raise CniError(Code.INVALID_CONFIG, "missing network name", '"name" must be a text that is not empty')
+    check_name(name, Code.INVALID_CONFIG, "invalid characters found in network name")
+    return version
+
+
+def _without_own_netns(request: Request) -> Request:
+    """Refuse to work on the host as if it were a container; a DEL goes on with what lies on the host."""
+    if request.verb not in ATTACHMENT_VERBS or not request.netns:
+        return request
+    from cni.netns import is_own
+
+    if not _netns_check_applies(request) or not is_own(request.netns):
+        return request
+    if request.verb is Verb.DEL:
+        return replace(request, netns="")
+    raise CniError(
+        Code.INVALID_NETNS,
+        "plugin's netns and netns from CNI_NETNS should not be the same",
+        f"CNI_NETNS is {request.netns}, the namespace the plugin itself runs in",
+    )
+
+
+def _netns_check_applies(request: Request) -> bool:
+    return request.env.get("CNI_NETNS_OVERRIDE", "").lower() not in {"1", "true"}
+
+
+def _with_document(request: Request, document: dict[str, Any], version: str, text: bytes) -> Request:
+    """Add what the configuration says beyond the plugin's own keys: prevResult, valid attachments."""
+    folded = {key.lower(): value for key, value in document.items()}
+    previous = folded.get("prevresult") if request.verb in ATTACHMENT_VERBS else None
+    if previous is not None:
+        if not isinstance(previous, dict):
+            kind = type(previous).__name__
+            raise CniError(Code.INVALID_CONFIG, f'field "prevResult" is a {kind}, not an object')
+        from cni.convert import parse_result
+
+        request = replace(request, prev_result=parse_result(previous, version, "prevResult"))
+    if request.verb is Verb.GC:
+        request = replace(request, valid_attachments=_valid_attachments(folded))
+    return replace(request, stdin=text)
+
+
+def _valid_attachments(folded: dict[str, Any]) -> frozenset[Attachment] | None:
+    """Give what GC must keep: None when no such key is there, the empty set when it is null."""
+    keys = [key for key in ("cni.dev/valid-attachments", "cni.dev/attachments") if key in folded]
+    if not keys:
+        return None
+    listed = folded[keys[0]] or []
+    try:
+        return frozenset(
+            Attachment(folded_each["containerid"], folded_each["ifname"])
+            for each in listed
+            for folded_each in [{key.lower(): value for key, value in each.items()}]
+        )
+    except (AttributeError, KeyError, TypeError) as error:
+        raise CniError(
+            Code.INVALID_CONFIG,
+            f'field "{keys[0]}" is not a list of attachments',
+            'each is {"containerID": "...", "ifname": "..."}; nothing was removed',
+        ) from error
