@@ -162,7 +162,7 @@ def parse_args(text: str, known: tuple[str, ...]) -> dict[str, str]:
     Raises CniError 4 for what is no pair, and for unknown keys unless IgnoreUnknown is 1 or true.
     """
     pairs: dict[str, str] = {}
-    for pair in filter(None, [text]) and text.split(";"):
+    for pair in text.split(";") if text else ():
         key, *values = pair.split("=")
         if len(values) != 1:
             raise CniError(Code.INVALID_ENVIRONMENT, f'ARGS: invalid pair "{pair}"', "CNI_ARGS is K=V;K=V")
