@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from ipaddress import IPv4Interface, IPv6Interface, ip_network
+from ipaddress import IPv4Interface, IPv6Interface
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cni.convert import MIDDLE_SHAPE, NEWEST_SHAPE, OLDEST_SHAPE, dumps, parse_result, show_result
-from cni.result import Dns, Interface, Ip, Result, Route
+from cni.result import Dns, Interface, Ip, IpAddress, IpInterface, Result, Route
 
 NAMES = st.text("abcxyz019._-", min_size=1, max_size=12)
 COUNTS = st.integers(0, 2**31)
@@ -29,24 +29,28 @@ INTERFACES = st.builds(
 )
 
 
+def gateways(version: int) -> st.SearchStrategy[IpAddress | None]:
+    """Give no gateway or one of the family."""
+    return st.none() | (V4 if version == 4 else V6).map(lambda interface: interface.ip)
+
+
 @st.composite
 def ips(draw: st.DrawFn) -> Ip:
-    address = draw(V4 | V6)
-    gateway = draw(st.none() | (V4 if address.version == 4 else V6))
-    return Ip(address, gateway.ip if gateway else None, draw(st.none() | st.integers(0, 5)))
+    address: IpInterface = draw(V4 | V6)
+    return Ip(address, draw(gateways(address.version)), draw(st.none() | st.integers(0, 5)))
 
 
 @st.composite
 def routes(draw: st.DrawFn) -> Route:
-    dst = ip_network(draw(V4 | V6), strict=False)
-    gateway = draw(st.none() | (V4 if dst.version == 4 else V6))
-    numbers = [draw(COUNTS) for _ in range(3)]
+    dst = draw(V4 | V6).network
     return Route(
         dst,
-        gateway.ip if gateway else None,
-        *numbers,
-        draw(st.none() | COUNTS),
-        draw(st.none() | st.integers(0, 255)),
+        draw(gateways(dst.version)),
+        mtu=draw(COUNTS),
+        advmss=draw(COUNTS),
+        priority=draw(COUNTS),
+        table=draw(st.none() | COUNTS),
+        scope=draw(st.none() | st.integers(0, 255)),
     )
 
 

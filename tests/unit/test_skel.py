@@ -200,8 +200,11 @@ def test_del_with_the_own_namespace_touches_only_the_host() -> None:
 @pytest.mark.parametrize("value", ["1", "true", "TRUE"])
 def test_the_own_namespace_is_allowed_on_demand(value: str) -> None:
     recorder = Recorder()
-    override = {"CNI_NETNS": "/proc/self/ns/net", "CNI_NETNS_OVERRIDE": value}
-    assert call(recorder, "ADD", {"cniVersion": "1.0.0", "name": "n"}, **override)[0] == 0
+    netns = "/proc/self/ns/net"
+    status, _ = call(
+        recorder, "ADD", {"cniVersion": "1.0.0", "name": "n"}, CNI_NETNS=netns, CNI_NETNS_OVERRIDE=value
+    )
+    assert status == 0
 
 
 @pytest.mark.parametrize(
