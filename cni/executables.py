@@ -1,0 +1,53 @@
+"""Make plugin executables: one small script, linked under each plugin's name.
+
+The links are hard links, so that a plugin recognises its delegate as the very file it runs from, and so
+that a bin directory stays whole when the folder it was made in goes.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+# -I: no variable of the caller's environment and no folder of its own changes what is imported.
+# -S: no look for site-packages, which costs time and may bring another version.
+_PLUGIN = """\
+#!{interpreter} -IS
+# A CNI plugin of pycni: its name says which. Run by container runtimes, see the CNI specification.
+import sys
+sys.path[:0] = {paths!r}
+from cni.multicall import main
+main(__file__, {table!r})
+"""
+
+
+def plugin_script(paths: Sequence[str], table_file: str, interpreter: str | None = None) -> str:
+    """Give the script's text: it imports from `paths` and the standard library only.
+
+    `table_file` is JSON, plugin name to package name. `interpreter` is absolute; None means the one
+    that runs this, or that its virtual environment was made from.
+    """
+    return _PLUGIN.format(
+        interpreter=interpreter or os.path.realpath(sys.executable), paths=list(paths), table=table_file
+    )
+
+
+def put(bindir: Path, names: Iterable[str], script: str) -> None:
+    """Place the script under each name, each by a rename: a call finds the old one or the new one, whole.
+
+    Raises OSError.
+    """
+    with tempfile.TemporaryDirectory(prefix=".pycni-", dir=bindir) as folder:
+        new = Path(folder) / "new"
+        new.write_text(script)
+        new.chmod(0o755)
+        for name in names:
+            link = Path(folder) / name
+            link.hardlink_to(new)
+            link.rename(bindir / name)

@@ -1,0 +1,31 @@
+"""Real namespaces for tests of plugins: ours, and those that other authors write with this library.
+
+`Host` is a machine of its own as far as networking and CNI's files go. `Sandbox` is a container's network
+namespace on it. Both run programs and Python functions, serve and dial; `Host` also calls plugins and
+takes snapshots. Needs iproute2 and util-linux, and root or user namespaces. In a conftest.py:
+
+    @pytest.fixture
+    def host(bindir):
+        with Host(bindir) as host:
+            yield host
+"""
+
+from cni.testing.answer import Answer
+from cni.testing.executables import make_bindir
+from cni.testing.host import GO, OURS, Host, Outside, Sandbox
+from cni.testing.place import why_no_namespaces
+from cni.testing.snapshot import Snapshot
+from cni.testing.traffic import Seen
+
+__all__ = [
+    "GO",
+    "OURS",
+    "Answer",
+    "Host",
+    "Outside",
+    "Sandbox",
+    "Seen",
+    "Snapshot",
+    "make_bindir",
+    "why_no_namespaces",
+]

@@ -1,0 +1,27 @@
+"""The bin directory that tests call: plugins straight from their source folders."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cni import executables
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def make_bindir(folder: Path, packages: Mapping[str, str]) -> Path:
+    """Make executables for plugins that this Python can import, and give the folder.
+
+    `packages` is plugin name to package name, {"my-plugin": "cni_my_plugin"}: the package has PLUGIN.
+    """
+    bindir = folder / "bin"
+    bindir.mkdir()
+    table = folder / "plugins.json"
+    table.write_text(json.dumps(dict(packages)))
+    paths = [path for path in sys.path if path and Path(path).is_dir()]
+    executables.put(bindir, packages, executables.plugin_script(paths, str(table)))
+    return bindir

@@ -1,0 +1,220 @@
+"""A host of its own and the sandboxes on it: namespaces that end with the test."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, Self, TypeVar
+
+from cni.testing import snapshot, traffic
+from cni.testing.answer import Answer
+from cni.testing.place import BARE_ENV, Place
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+OURS: Path | None = None
+GO = Path("/usr/lib/cni")
+
+# The machine's own state is hidden behind empty folders; the pipe ends the holder with the test process,
+# however that ends.
+_HOLDER = """
+set -e
+for dir in /var/lib/cni /etc/cni /run; do
+    [ -d $dir ] || mkdir -p $dir 2>/dev/null || continue
+    mount -t tmpfs -o mode=755 tmpfs $dir
+done
+mkdir /run/netns
+ip link set lo up
+echo ready
+exec cat
+"""
+
+
+class _Inside:
+    """What can be done in a host and in a sandbox alike."""
+
+    place: Place
+
+    def run(self, argv: Sequence[str], stdin: str = "", **options: Any) -> str:
+        """Run a program in here and give what it printed; CommandError when it fails.
+
+        Options are those of `Place.run`: env, check, timeout_s.
+        """
+        return self.place.run(argv, stdin, **options).stdout
+
+    def json(self, argv: Sequence[str]) -> Any:
+        """Run a program that prints JSON, as `ip -j` does, and give it parsed; [] for no output."""
+        return json.loads(self.run(argv) or "[]")
+
+    def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a Python function in here, in a child, and give its result or raise its exception."""
+        return self.place.call(function, *args, **kwargs)
+
+    def serve(self, port: int, protocol: str = "tcp", address: str = "") -> traffic.Server:
+        """Answer on a port in here until the test ends the context; "" listens on all addresses of v4 and v6.
+
+        Each request is answered with the peer's address as seen here.
+        """
+        return traffic.Server(self.place, port, protocol, address)
+
+    def dial(
+        self, address: str, port: int, protocol: str = "tcp", *, source: str = "", timeout_s: float = 3
+    ) -> traffic.Seen:
+        """Ask a server of `serve` from in here; OSError (TimeoutError included) when none answers."""
+        return self.call(traffic.ask, address, port, protocol, source, timeout_s)
+
+    def reaches(self, address: str, port: int, protocol: str = "tcp", *, timeout_s: float = 0.7) -> bool:
+        """Tell whether a server answers; a short time limit as silence is a usual outcome."""
+        try:
+            self.dial(address, port, protocol, timeout_s=timeout_s)
+        except OSError:
+            return False
+        return True
+
+    def links(self) -> list[str]:
+        """Give the names of all links in here."""
+        return [link["ifname"] for link in self.json(["ip", "-j", "link"])]
+
+    def addresses(self, ifname: str) -> list[str]:
+        """Give a link's addresses with prefix ("10.1.0.5/24"), those of link scope left out."""
+        shown = self.json(["ip", "-j", "addr", "show", "dev", ifname])
+        return [
+            f"{each['local']}/{each['prefixlen']}"
+            for each in shown[0]["addr_info"]
+            if each["scope"] != "link"
+        ]
+
+
+class Sandbox(_Inside):
+    """A container's network namespace; `path` is what CNI_NETNS says, in the host's mount namespace."""
+
+    def __init__(self, host: Host, name: str) -> None:
+        self.host = host
+        self.name = name
+        self.path = f"/run/netns/{name}"
+        self.place = Place(host.place.holder, self.path, host.place.own_user)
+
+    def delete(self) -> None:
+        """Remove the namespace, as a runtime or a crash may do before DEL."""
+        self.host.run(["ip", "netns", "delete", self.name])
+
+
+class Outside(NamedTuple):
+    """A peer of the host on a network that knows no route to containers; addresses without prefix."""
+
+    sandbox: Sandbox
+    address: str
+    address6: str
+    host_address: str
+    host_address6: str
+
+
+class Host(_Inside):
+    """A private network and mount namespace: empty /run, /var/lib/cni and /etc/cni, lo up, no other link.
+
+    `bindir` is where its plugins are. Close it, or use it as a context.
+    """
+
+    def __init__(self, bindir: Path) -> None:
+        self.bindir = bindir
+        user = os.geteuid() != 0
+        kinds = ["--user", "--map-root-user"] if user else []
+        command = ["unshare", *kinds, "--net", "--mount", "--propagation", "private", "sh", "-c", _HOLDER]
+        self._holder = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=BARE_ENV, cwd="/"
+        )
+        assert self._holder.stdout is not None
+        if self._holder.stdout.readline() != "ready\n":
+            self.close()
+            raise RuntimeError("could not set up a private namespace; the reason is on stderr")
+        self.place = Place(self._holder.pid, own_user=user)
+
+    def close(self) -> None:
+        """End the namespaces and all that is in them, except processes that tests have started there."""
+        self._holder.kill()
+        self._holder.communicate()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int:
+        """The process that holds the namespaces: /proc/<pid>/ns/net and so on."""
+        return self._holder.pid
+
+    def sandbox(self, name: str) -> Sandbox:
+        """Make a network namespace with lo down, as runtimes do."""
+        self.run(["ip", "netns", "add", name])
+        return Sandbox(self, name)
+
+    @cached_property
+    def outside(self) -> Outside:
+        """A peer in its own namespace, linked to the host's eth0: 192.0.2.0/24, 2001:db8:ffff::/64."""
+        peer = self.sandbox("outside")
+        self.run(["ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", peer.name])
+        outside = Outside(peer, "192.0.2.2", "2001:db8:ffff::2", "192.0.2.1", "2001:db8:ffff::1")
+        _address(self, outside.host_address, outside.host_address6)
+        _address(peer, outside.address, outside.address6)
+        self.run(["ip", "route", "add", "default", "via", outside.address])
+        self.run(["ip", "-6", "route", "add", "default", "via", outside.address6])
+        return outside
+
+    def snapshot(self, *, exact: bool = False) -> snapshot.Snapshot:
+        """Take down links, addresses, routes and rules of all namespaces, and CNI's files, to compare.
+
+        What the tools themselves leave behind does not count: empty tables and chains of iptables, lock
+        files and host-local's notes for the next lease. `exact` counts all files and folders.
+        """
+        return self.call(snapshot.take, exact=exact)
+
+    def plugin(  # noqa: PLR0913 - what CNI says a call has
+        self,
+        name: str,
+        verb: str,
+        conf: Mapping[str, Any] | str,
+        *,
+        netns: str | Sandbox = "",
+        container_id: str = "c1",
+        ifname: str = "eth0",
+        args: str = "",
+        bindir: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        timeout_s: float = 60,
+    ) -> Answer:
+        """Call a plugin as a runtime does, with an empty environment but for CNI_* and PATH.
+
+        `conf` is the plugin's configuration, or raw stdin. `bindir` is OURS (this host's) or GO; it is
+        CNI_PATH too. `env` adds variables or, with "", takes one of the usual ones away.
+        """
+        folder = bindir or self.bindir
+        variables = {
+            "CNI_COMMAND": verb,
+            "CNI_CONTAINERID": container_id,
+            "CNI_NETNS": netns.path if isinstance(netns, Sandbox) else netns,
+            "CNI_IFNAME": ifname,
+            "CNI_ARGS": args,
+            "CNI_PATH": str(folder),
+        }
+        given = {name: value for name, value in {**variables, **(env or {})}.items() if value}
+        stdin = conf if isinstance(conf, str) else json.dumps(conf)
+        done = self.place.run(
+            [str(folder / name)], stdin, env={**BARE_ENV, **given}, check=False, timeout_s=timeout_s
+        )
+        return Answer(done.returncode, done.stdout, done.stderr.strip())
+
+
+def _address(inside: _Inside, address: str, address6: str) -> None:
+    inside.run(["ip", "link", "set", "lo", "up"])
+    inside.run(["ip", "link", "set", "eth0", "up"])
+    inside.run(["ip", "addr", "add", f"{address}/24", "dev", "eth0"])
+    inside.run(["ip", "addr", "add", f"{address6}/64", "dev", "eth0", "nodad"])

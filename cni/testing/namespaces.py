@@ -1,0 +1,33 @@
+"""Enter another network namespace for a while; for children that tests have forked, which have no threads."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def setns(fd: int) -> None:
+    """Move this process to the namespace of an open file; OSError when the kernel refuses."""
+    # os.setns came with Python 3.12.
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(fd, 0):
+        raise OSError(ctypes.get_errno(), f"could not enter a namespace: {os.strerror(ctypes.get_errno())}")
+
+
+@contextmanager
+def entered(path: str) -> Iterator[None]:
+    """Be in the network namespace at `path`, and back in the one before when the context ends."""
+    back = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    there = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        setns(there)
+        yield
+    finally:
+        setns(back)
+        os.close(there)
+        os.close(back)

@@ -1,0 +1,163 @@
+"""Where a test's code runs: a mount and a network namespace, entered by a forked, single-threaded child.
+
+The mount namespace cannot be entered by a process with threads, which a test runner may have, so that
+every call forks.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+import traceback
+import warnings
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
+
+from cni.testing.namespaces import setns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# A runtime passes almost nothing to its plugins; neither do the tests.
+BARE_ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
+
+
+class CommandError(AssertionError):
+    """A program that a test needs has failed; the message has its arguments and what it printed."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """The namespaces of the process `holder`, its network namespace replaced by `netns` if that is set.
+
+    `netns` is a path as seen in the holder's mount namespace.
+    """
+
+    holder: int
+    netns: str = ""
+    own_user: bool = False
+
+    @property
+    def _net_path(self) -> str:
+        base = f"/proc/{self.holder}"
+        return f"{base}/root{self.netns}" if self.netns else f"{base}/ns/net"
+
+    def run(
+        self,
+        argv: Sequence[str],
+        stdin: str = "",
+        *,
+        env: Mapping[str, str] | None = None,
+        check: bool = True,
+        timeout_s: float = 60,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program in here; CommandError when it fails, unless `check` is off. `env` replaces ours."""
+        done = subprocess.run(
+            [*self._nsenter(), *argv],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            env=dict(BARE_ENV if env is None else env),
+            timeout=timeout_s,
+            check=False,
+        )
+        if check and done.returncode:
+            raise CommandError(f"{' '.join(argv)} failed with {done.returncode}: {done.stderr}{done.stdout}")
+        return done
+
+    def popen(
+        self, argv: Sequence[str], stdin: str = "", *, env: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[str]:
+        """Start a program in here that the test ends itself, for example to kill it half way."""
+        process = subprocess.Popen(
+            [*self._nsenter(), *argv],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=dict(BARE_ENV if env is None else env),
+        )
+        assert process.stdin is not None
+        process.stdin.write(stdin)
+        process.stdin.close()
+        process.stdin = None
+        return process
+
+    def _nsenter(self) -> list[str]:
+        user = [f"--user=/proc/{self.holder}/ns/user", "--preserve-credentials"] if self.own_user else []
+        mount = f"--mount=/proc/{self.holder}/ns/mnt"
+        return ["nsenter", *user, f"--net={self._net_path}", mount, "--wd=/", "--"]
+
+    def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a Python function in here and give its result, or raise what it raised.
+
+        It runs in a child: what it changes in the test's own memory is lost, and result and exception
+        must be picklable.
+        """
+        reader, writer = os.pipe()
+        child = fork()
+        if child == 0:
+            os.close(reader)
+            self._answer(writer, lambda: function(*args, **kwargs))
+        os.close(writer)
+        with os.fdopen(reader, "rb") as pipe:
+            answer = pipe.read()
+        _, status = os.waitpid(child, 0)
+        if not answer:
+            raise RuntimeError(f"{function!r} ended without an answer, wait status {status}")
+        worked, value = pickle.loads(answer)  # noqa: S301 - written by our own child
+        if not worked:
+            raise cast("BaseException", value)
+        return cast("T", value)
+
+    def _answer(self, writer: int, function: Callable[[], object]) -> None:
+        try:
+            self.enter()
+            answer = pickle.dumps((True, function()))
+        except BaseException as error:  # noqa: BLE001 - all of them are passed on to the parent
+            error.add_note("in the child:\n" + traceback.format_exc())
+            try:
+                answer = pickle.dumps((False, error))
+                pickle.loads(answer)  # noqa: S301 - some exceptions pickle but do not come back
+            except Exception:  # noqa: BLE001 - whatever its class cannot do
+                answer = pickle.dumps((False, RuntimeError(traceback.format_exc())))
+        with os.fdopen(writer, "wb") as pipe:
+            pipe.write(answer)
+        os._exit(0)
+
+    def enter(self) -> None:
+        """Move this single-threaded process in here, for good."""
+        kinds = ["user"] if self.own_user else []
+        paths = [*(f"/proc/{self.holder}/ns/{kind}" for kind in kinds), self._net_path]
+        fds = [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in [*paths, f"/proc/{self.holder}/ns/mnt"]]
+        for fd in fds:
+            setns(fd)
+            os.close(fd)
+        os.chdir("/")
+
+
+def fork() -> int:
+    """Fork, although newer Pythons warn of it in a process with threads: the child starts none."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
+
+
+@lru_cache
+def why_no_namespaces() -> str:
+    """Say why this user cannot make namespaces here; "" when it can."""
+    user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    try:
+        command = ["unshare", *user, "--net", "--mount", "true"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        return f"namespaces need unshare of util-linux: {error}"
+    return f"namespaces cannot be made here: {done.stderr.strip()}" if done.returncode else ""

@@ -1,0 +1,154 @@
+"""The state that plugins may change, in a form that compares: equal snapshots mean that nothing is left."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from cni.testing.namespaces import entered
+
+FOLDERS = ("/run", "/var/lib/cni", "/etc/cni")
+
+# What changes by itself, or says again what another field says.
+_VOLATILE_LINK = {
+    "ifindex", "link_index", "stats", "stats64", "operstate", "num_tx_queues", "num_rx_queues",
+    "hello_timer", "tcn_timer", "topology_change_timer", "gc_timer", "message_age_timer",
+    "forward_delay_timer", "hold_timer", "root_id", "bridge_id", "designated_root", "designated_bridge",
+    "timer",
+}  # fmt: skip
+_VOLATILE_FLAGS = {"LOWER_UP", "NO-CARRIER", "M-DOWN"}
+_VOLATILE_ADDRESS = {"valid_life_time", "preferred_life_time", "tentative"}
+_VOLATILE_ROUTE = {"expires", "cache", "flags"}
+_VOLATILE_RULE = {"handle", "index", "counter", "packets", "bytes", "expires"}
+_IPTABLES_TABLES = {"filter", "nat", "mangle", "raw", "security"}
+_SAVES = ("iptables-nft-save", "ip6tables-nft-save", "iptables-legacy-save", "ip6tables-legacy-save")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Each field is a sorted list of lines that begin with where the thing is: "host" or a sandbox's name."""
+
+    links: list[str]
+    addresses: list[str]
+    routes: list[str]
+    rules: list[str]
+    files: list[str]
+
+    def differences(self, later: Snapshot) -> list[str]:
+        """List what `later` has more ("+ ...") and less ("- ...")."""
+        found = []
+        for field in fields(self):
+            before, after = set(getattr(self, field.name)), set(getattr(later, field.name))
+            found += [f"- {field.name}: {line}" for line in sorted(before - after)]
+            found += [f"+ {field.name}: {line}" for line in sorted(after - before)]
+        return found
+
+
+def take(*, exact: bool = False) -> Snapshot:
+    """Take a snapshot of this namespace and of every one in /run/netns; files as `Host.snapshot` says."""
+    found: dict[str, list[str]] = {"links": [], "addresses": [], "routes": [], "rules": []}
+    sandboxes = sorted(each.name for each in Path("/run/netns").iterdir())
+    for where, lines in [("host", _network()), *((name, _network_in(name)) for name in sandboxes)]:
+        for kind, of_kind in lines.items():
+            found[kind] += [f"{where}: {line}" for line in of_kind]
+    return Snapshot(**{kind: sorted(lines) for kind, lines in found.items()}, files=_files(exact=exact))
+
+
+def _network_in(name: str) -> dict[str, list[str]]:
+    with entered(f"/run/netns/{name}"):
+        return _network()
+
+
+def _network() -> dict[str, list[str]]:
+    shown = _json(["ip", "-j", "-d", "addr"])
+    addresses = [
+        f"{link['ifname']} {_line(address, _VOLATILE_ADDRESS)}"
+        for link in shown
+        for address in link["addr_info"]
+    ]
+    for link in shown:
+        link["flags"] = sorted(set(link["flags"]) - _VOLATILE_FLAGS)
+    links = [_line(link, _VOLATILE_LINK | {"addr_info"}) for link in shown]
+    routes = [
+        f"{family} {_line(route, _VOLATILE_ROUTE)}"
+        for family in ("-4", "-6")
+        for route in _json(["ip", "-j", family, "route", "show", "table", "all"])
+    ]
+    return {"links": links, "addresses": addresses, "routes": routes, "rules": _iptables() + _nftables()}
+
+
+def _iptables() -> list[str]:
+    found = []
+    for save in _SAVES:
+        table = ""
+        for line in _output([save]).splitlines():
+            if line.startswith("*"):
+                table = line[1:]
+            elif line.startswith(("-A", ":")) and not re.match(r":\S+ ACCEPT", line):
+                without_counters = re.sub(r" *\[[0-9:]+\]", "", line)
+                found.append(f"{save} {table} {without_counters}")
+    return found
+
+
+def _nftables() -> list[str]:
+    found = []
+    for item in json.loads(_output(["nft", "-j", "list", "ruleset"]) or "{}").get("nftables", []):
+        [(kind, value)] = item.items()
+        table = value.get("name") if kind == "table" else value.get("table")
+        # iptables-save has told what is in the tables that iptables makes.
+        if kind == "metainfo" or (value.get("family") in {"ip", "ip6"} and table in _IPTABLES_TABLES):
+            continue
+        if "elem" in value:
+            value["elem"] = sorted(value["elem"], key=json.dumps)
+        found.append(f"nft {kind} {_line(value, _VOLATILE_RULE)}")
+    return found
+
+
+def _files(*, exact: bool) -> list[str]:
+    found = [
+        line for folder in FOLDERS for path in Path(folder).rglob("*") if (line := _file(path, exact=exact))
+    ]
+    return sorted(found)
+
+
+def _file(path: Path, *, exact: bool) -> str:
+    # iptables keeps its lock here whatever it does.
+    if path.is_relative_to("/run/netns") or path == Path("/run/xtables.lock"):
+        return ""
+    mode = f"{path.lstat().st_mode:o}"
+    if path.is_symlink():
+        return f"{path} {mode} -> {path.readlink()}"
+    if path.is_dir():
+        return f"{path}/ {mode}" if exact else ""
+    passing = path.name == "lock" or path.name.endswith(".lock") or path.name.startswith("last_reserved_ip.")
+    if passing and not exact:
+        return ""
+    return f"{path} {mode} {path.read_bytes()!r}" if path.is_file() else f"{path} {mode}"
+
+
+def _line(value: Any, without: set[str]) -> str:
+    return json.dumps(_pruned(value, without), sort_keys=True)
+
+
+def _pruned(value: Any, without: set[str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _pruned(each, without) for key, each in value.items() if key not in without}
+    if isinstance(value, list):
+        return [_pruned(each, without) for each in value]
+    return value
+
+
+def _json(argv: list[str]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(_output(argv) or "[]")
+    return found
+
+
+def _output(argv: list[str]) -> str:
+    try:
+        return subprocess.run(argv, capture_output=True, text=True, check=False).stdout
+    except FileNotFoundError:
+        return ""

@@ -1,0 +1,117 @@
+"""Real packets: small servers that tell what they see, and a client that asks them."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import select
+import signal
+import socket
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from cni.testing.place import fork
+
+if TYPE_CHECKING:
+    from cni.testing.place import Place
+
+KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
+
+
+class Seen(NamedTuple):
+    """The peer as the server saw it: after every NAT on the way."""
+
+    address: str
+    port: int
+
+
+class Server:
+    """A server in a child process, from the making of this object until `close` or the end of the context."""
+
+    def __init__(self, place: Place, port: int, protocol: str = "tcp", address: str = "") -> None:
+        reader, writer = os.pipe()
+        self._child = fork()
+        if self._child == 0:
+            _serve_in_child(place, writer, port, protocol, address)
+        os.close(writer)
+        with os.fdopen(reader, "rb") as pipe:
+            said = pipe.read()
+        if said != b"ready":
+            self.close()
+            raise OSError(f"could not serve {protocol} port {port}: {said.decode(errors='replace')}")
+
+    def close(self) -> None:
+        """End the server."""
+        if self._child:
+            os.kill(self._child, signal.SIGKILL)
+            os.waitpid(self._child, 0)
+            self._child = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _serve_in_child(place: Place, writer: int, port: int, protocol: str, address: str) -> None:
+    try:
+        place.enter()
+        server = _listen(address, port, protocol)
+        os.write(writer, b"ready")
+        os.close(writer)
+        while True:
+            _answer_one(server, protocol)
+    except BaseException as error:  # noqa: BLE001 - the parent is told
+        os.write(writer, str(error).encode())
+    finally:
+        os._exit(1)
+
+
+def _listen(address: str, port: int, protocol: str) -> socket.socket:
+    family = socket.AF_INET if "." in address else socket.AF_INET6
+    server = socket.socket(family, KINDS[protocol])
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6:
+        server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(bool(address)))
+    server.bind((address or "::", port))
+    if protocol == "tcp":
+        server.listen(64)
+    return server
+
+
+def _answer_one(server: socket.socket, protocol: str) -> None:
+    # A client that has gone, or an ICMP error that a UDP socket hears of, is no reason to stop serving.
+    try:
+        if protocol == "udp":
+            _, peer = server.recvfrom(65536)
+            server.sendto(_describe(peer), peer)
+        else:
+            connection, peer = server.accept()
+            with connection:
+                connection.sendall(_describe(peer))
+    except OSError:
+        return
+
+
+def _describe(peer: tuple[str, int]) -> bytes:
+    address = ipaddress.ip_address(peer[0].split("%")[0])
+    mapped = getattr(address, "ipv4_mapped", None)
+    return f"{mapped or address} {peer[1]}".encode()
+
+
+def ask(address: str, port: int, protocol: str = "tcp", source: str = "", timeout_s: float = 3) -> Seen:
+    """Ask a server of this module, from `source` if given; OSError or TimeoutError when none answers."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, KINDS[protocol]) as client:
+        client.settimeout(timeout_s)
+        if source:
+            client.bind((source, 0))
+        client.connect((address, port))
+        if protocol == "udp":
+            client.send(b"?")
+        select.select([client], [], [], timeout_s)
+        said = client.recv(1000).decode()
+    if not said:
+        raise ConnectionError(f"{address} port {port} closed the connection without an answer")
+    seen, seen_port = said.split()
+    return Seen(seen, int(seen_port))
