@@ -1,0 +1,245 @@
+"""Requests to the kernel over rtnetlink; the one door to pyroute2, of which it uses the message classes.
+
+A `Netlink` is a socket in one namespace: opened there it stays there, wherever the process goes. A
+batch is one send(2), each message acknowledged; the kernel works through all of them in order, also
+after one failed. Nothing here knows what a bridge or an address is.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+from cni.errors import CniError, Code, KernelError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cni.netns import Netns
+
+# Of every netlink family, see netlink(7).
+NLM_F_REQUEST, NLM_F_ACK = 0x1, 0x4
+NLM_F_ROOT_AND_MATCH = 0x300
+NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x100, 0x200, 0x400
+_NLM_F_DUMP_INTR, _NLM_F_ACK_TLVS = 0x10, 0x200
+_NLMSG_ERROR, _NLMSG_DONE = 0x2, 0x3
+_SOL_NETLINK = 270
+_NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK = 10, 11, 12
+_NLMSGERR_ATTR_MSG = 1
+_NLA_TYPE_MASK = 0x3FFF
+NLA_F_NESTED = 0x8000
+
+# Of this one, see rtnetlink(7).
+RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
+RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
+RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
+AF_BRIDGE = 7
+
+_HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence number, port id
+_ERRNO = struct.Struct("=i")
+_ATTRIBUTE = struct.Struct("=HH")
+_RECEIVE_BYTES = 1 << 16
+_ANSWER_WITHIN_S = 60
+_DUMP_ATTEMPTS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One request: `doing` tells a person what it is for; `fields` and `attrs` are in pyroute2's words.
+
+    `attrs` are pairs of name and value, or triples with the attribute's flags; a nested attribute's value is
+    {"attrs": [...]}.
+    """
+
+    doing: str
+    kind: int
+    flags: int = 0
+    fields: dict[str, int] = field(default_factory=dict)
+    attrs: list[tuple[Any, ...]] = field(default_factory=list)
+
+
+class _Reply(NamedTuple):
+    kind: int
+    flags: int
+    payload: bytes
+    whole: bytes
+
+
+class Netlink:
+    """An rtnetlink socket in a namespace, the calling thread's own by default; a context manager."""
+
+    def __init__(self, ns: Netns | None = None) -> None:
+        with ExitStack() as stack:
+            if ns is not None:
+                stack.enter_context(ns.entered())
+            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+        for option in (_NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK):
+            self._socket.setsockopt(_SOL_NETLINK, option, 1)
+        # A dead kernel thread must not hang the runtime for ever.
+        limit = struct.pack("@ll", _ANSWER_WITHIN_S, 0)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+        # An unbound socket has port id 0, by which the kernel cannot tell it from itself.
+        self._socket.bind((0, 0))
+        self._number = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the socket; twice is fine."""
+        self._socket.close()
+
+    def batch(self, messages: Sequence[Message]) -> None:
+        """Send all in one go and read every acknowledgement; raises KernelError for the first refused."""
+        refusals = [refusal for refusal in self.attempt(messages) if refusal]
+        if refusals:
+            raise refusals[0]
+
+    def attempt(self, messages: Sequence[Message]) -> list[KernelError | None]:
+        """Send all in one go; give the refusal of each message, or None, in the order of the messages."""
+        first = self._send(messages, NLM_F_REQUEST | NLM_F_ACK)
+        refusals: list[KernelError | None] = [None] * len(messages)
+        waiting = set(range(len(messages)))
+        while waiting:
+            for number, reply in self._receive(messages[0].doing):
+                place = number - first
+                if place in waiting and reply.kind == _NLMSG_ERROR:
+                    waiting.discard(place)
+                    refusals[place] = _refusal(messages[place].doing, reply)
+        return refusals
+
+    def request(self, message: Message) -> Any:
+        """Ask for one object, decoded by pyroute2; raises KernelError (ENODEV: no such link)."""
+        first = self._send([message], NLM_F_REQUEST | NLM_F_ACK)
+        answer: bytes | None = None
+        while True:
+            for number, reply in self._receive(message.doing):
+                if number != first:
+                    continue
+                if reply.kind != _NLMSG_ERROR:
+                    answer = reply.whole
+                    continue
+                if refusal := _refusal(message.doing, reply):
+                    raise refusal
+                return _decode(message.kind, answer or b"")
+
+    def dump(self, message: Message) -> list[Any]:
+        """List objects, again when the list changed while it was read."""
+        for _ in range(_DUMP_ATTEMPTS):
+            replies = self._dump_once(message)
+            if replies is not None:
+                return [_decode(message.kind, each) for each in replies]
+        raise CniError(Code.TRY_AGAIN, f"{message.doing}: the kernel's list kept changing while it was read")
+
+    def _dump_once(self, message: Message) -> list[bytes] | None:
+        first = self._send([message], NLM_F_REQUEST | NLM_F_ROOT_AND_MATCH)
+        found: list[bytes] = []
+        is_whole = True
+        while True:
+            for number, reply in self._receive(message.doing):
+                if number != first:
+                    continue
+                is_whole = is_whole and not reply.flags & _NLM_F_DUMP_INTR
+                if reply.kind not in {_NLMSG_ERROR, _NLMSG_DONE}:
+                    found.append(reply.whole)
+                    continue
+                if refusal := _refusal(message.doing, reply):
+                    # EINTR: the table was changed under the dump; it is as good as DUMP_INTR.
+                    if refusal.errno != errno.EINTR:
+                        raise refusal
+                    is_whole = False
+                return found if is_whole else None
+
+    def _send(self, messages: Sequence[Message], flags: int) -> int:
+        """Send the messages with numbers that follow each other; gives the first number."""
+        first = self._number + 1
+        self._number += len(messages)
+        self._socket.send(b"".join(_encode(m, flags, first + i) for i, m in enumerate(messages)))
+        return first
+
+    def _receive(self, doing: str) -> Iterator[tuple[int, _Reply]]:
+        """Read one datagram; gives its messages with their sequence numbers."""
+        try:
+            data = self._socket.recv(_RECEIVE_BYTES)
+        except BlockingIOError as error:
+            raise CniError(
+                Code.TRY_AGAIN, f"{doing}: no answer from the kernel in {_ANSWER_WITHIN_S} s"
+            ) from error
+        except OSError as error:
+            # ENOBUFS: an answer was dropped, so what happened is not known.
+            raise KernelError(doing, error.errno or errno.EIO) from error
+        place = 0
+        while place + _HEADER.size <= len(data):
+            length, kind, flags, number, _ = _HEADER.unpack_from(data, place)
+            whole = data[place : place + length]
+            yield number, _Reply(kind, flags, whole[_HEADER.size :], whole)
+            place += max((length + 3) & ~3, _HEADER.size)
+
+
+def _refusal(doing: str, reply: _Reply) -> KernelError | None:
+    """Read the errno of an NLMSG_ERROR or NLMSG_DONE and what the kernel says about it."""
+    (number,) = _ERRNO.unpack_from(reply.payload) if len(reply.payload) >= _ERRNO.size else (0,)
+    if number == 0:
+        return None
+    # After the errno comes the header of the request, without its payload (NETLINK_CAP_ACK).
+    start = _ERRNO.size + (_HEADER.size if reply.kind == _NLMSG_ERROR else 0)
+    said = _said(reply.payload[start:]) if reply.flags & _NLM_F_ACK_TLVS else ""
+    return KernelError(doing, -number, said)
+
+
+def _said(attributes: bytes) -> str:
+    place = 0
+    while place + _ATTRIBUTE.size <= len(attributes):
+        length, kind = _ATTRIBUTE.unpack_from(attributes, place)
+        if kind & _NLA_TYPE_MASK == _NLMSGERR_ATTR_MSG:
+            return attributes[place + _ATTRIBUTE.size : place + length].rstrip(b"\0").decode(errors="replace")
+        place += max((length + 3) & ~3, _ATTRIBUTE.size)
+    return ""
+
+
+def _message_class(kind: int) -> Any:
+    # pyroute2 takes 150 ms to import, so only a call that talks to the kernel loads it.
+    if kind in {RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK}:
+        from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+
+        return ifinfmsg
+    if kind in {RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR}:
+        from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+
+        return ifaddrmsg
+    from pyroute2.netlink.rtnl.rtmsg import rtmsg
+
+    return rtmsg
+
+
+def _encode(message: Message, flags: int, number: int) -> bytes:
+    encoder = _message_class(message.kind)()
+    for name, value in message.fields.items():
+        encoder[name] = value
+    encoder["attrs"] = message.attrs
+    encoder["header"] = {
+        "type": message.kind,
+        "flags": flags | message.flags,
+        "sequence_number": number,
+        "pid": 0,
+    }
+    encoder.encode()
+    return bytes(encoder.data)
+
+
+def _decode(kind: int, data: bytes) -> Any:
+    decoder = _message_class(kind)(data)
+    decoder.decode()
+    return decoder
+
+
+def is_errno(error: CniError | None, *numbers: int) -> bool:
+    """Tell whether an error is a refusal of the kernel with one of these errno values."""
+    return isinstance(error, KernelError) and error.errno in numbers

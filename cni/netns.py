@@ -1,0 +1,147 @@
+"""Network namespaces as files: open one by path, be in it for a moment, tell whether it is gone.
+
+`setns` moves the calling thread only, so whoever uses `Netns.entered` must be single-threaded. Nothing
+here talks to a namespace's links; `cni.netlink` does, through a socket that was opened inside.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from cni.errors import CniError, Code
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_CLONE_NEWNET = 0x40000000
+_NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
+_OWN_PATH = "/proc/thread-self/ns/net"
+# Errors of open(2) that say "there is nothing at this path", as opposed to "you may not look".
+_ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ESRCH, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO})
+
+
+class Netns:
+    """An open network namespace; `path` is the text it was asked for by, `inode` its identity.
+
+    A context manager that closes the descriptor, which alone keeps the namespace alive meanwhile.
+    """
+
+    def __init__(self, path: str, fd: int) -> None:
+        self.path = path
+        self.fd = fd
+        self.inode = os.fstat(fd).st_ino
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.fd)
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Be in the namespace inside the `with` block; raises OSError when the way in or back is barred."""
+        with own() as home:
+            _setns(self.fd)
+            try:
+                yield
+            finally:
+                _setns(home.fd)
+
+
+def own() -> Netns:
+    """Open the namespace that the calling thread is in."""
+    return Netns(_OWN_PATH, os.open(_OWN_PATH, os.O_RDONLY | os.O_CLOEXEC))
+
+
+def open_netns(path: str) -> Netns:
+    """Open the namespace at `path`; raises CniError 8 saying what is wrong with the path."""
+    try:
+        return Netns(path, _open(path))
+    except OSError as error:
+        reason = os.strerror(error.errno or 0).lower()
+        raise CniError(
+            Code.INVALID_NETNS,
+            f'failed to open netns "{path}": failed to Statfs "{path}": {reason}',
+            "CNI_NETNS must be the path of a network namespace, as /run/netns/NAME or /proc/PID/ns/net",
+        ) from error
+    except _NotANetns as error:
+        raise CniError(
+            Code.INVALID_NETNS,
+            f'failed to open netns "{path}": {error}',
+            "there is a file at this path, but no network namespace is mounted on it",
+        ) from error
+
+
+def is_gone(path: str) -> bool:
+    """Tell whether no namespace can be had by this path: it is "", missing, or some other file.
+
+    A plain file is what a lazy unmount or a reboot leaves behind in /run/netns.
+    """
+    if not path:
+        return True
+    try:
+        os.close(_open(path))
+    except _NotANetns:
+        return True
+    except OSError as error:
+        return error.errno in _ABSENT
+    return False
+
+
+def is_own(path: str) -> bool:
+    """Tell whether `path` is the namespace of the calling thread; one that cannot be opened is not."""
+    try:
+        other = Path(path).stat()
+    except (OSError, ValueError):
+        return False
+    mine = Path(_OWN_PATH).stat()
+    return (other.st_dev, other.st_ino) == (mine.st_dev, mine.st_ino)
+
+
+class _NotANetns(Exception):  # noqa: N818 - an answer of `_open`, never seen outside
+    """The file exists and is no network namespace."""
+
+
+def _open(path: str) -> int:
+    # Here and in `_magic`: only what a call with a namespace needs is loaded.
+    import fcntl
+
+    # Without O_NONBLOCK a FIFO at this path would block for ever.
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except ValueError as error:
+        raise OSError(errno.ENOENT, "path with a NUL byte") from error
+    try:
+        kind = fcntl.ioctl(fd, _NS_GET_NSTYPE)
+    except OSError:
+        os.close(fd)
+        raise _NotANetns(f'unknown FS magic on "{path}": {_magic(path):x}') from None
+    if kind != _CLONE_NEWNET:
+        os.close(fd)
+        raise _NotANetns(f'"{path}" is a namespace, but not one of the network kind')
+    return fd
+
+
+def _magic(path: str) -> int:
+    """Give the f_type of statfs(2), which Python does not offer."""
+    import ctypes
+
+    buffer = (ctypes.c_long * 64)()
+    ctypes.CDLL(None).statfs(os.fsencode(path), buffer)
+    return int(buffer[0])
+
+
+def _setns(fd: int) -> None:
+    if hasattr(os, "setns"):  # Python 3.12 and later
+        os.setns(fd, _CLONE_NEWNET)
+        return
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(fd, _CLONE_NEWNET) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"could not enter a network namespace: {os.strerror(number)}")

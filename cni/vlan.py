@@ -1,0 +1,90 @@
+"""VLANs of a bridge port, on kernels with CONFIG_BRIDGE_VLAN_FILTERING."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from typing import Any
+
+from cni import netlink
+from cni.errors import KernelError
+from cni.netlink import Message, Netlink
+
+# The kernel's linux/if_bridge.h and linux/rtnetlink.h.
+_FLAG_PVID, _FLAG_UNTAGGED, _FLAG_RANGE_BEGIN, _FLAG_RANGE_END = 0x2, 0x4, 0x8, 0x10
+_RTEXT_FILTER_BRVLAN = 0x2
+ALL_VIDS = (1, 4094)
+
+
+@dataclass(frozen=True, slots=True)
+class PortVlan:
+    """One VLAN, or those from `vid` to `last`; `pvid` takes in untagged frames, `untagged` sends so."""
+
+    vid: int
+    last: int = 0
+    pvid: bool = False
+    untagged: bool = False
+
+
+def add(name: str, index: int, vlans: tuple[PortVlan, ...]) -> Message:
+    """Let a port carry VLANs, besides those that it carries already."""
+    listed = ", ".join(_show(each) for each in vlans)
+    return _message(f'could not add VLAN {listed} to bridge port "{name}"', netlink.RTM_SETLINK, index, vlans)
+
+
+def remove(name: str, index: int, vlans: tuple[PortVlan, ...] = (PortVlan(*ALL_VIDS),)) -> Message:
+    """Take VLANs off a port, all of them by default; those it does not carry are no error."""
+    listed = ", ".join(_show(each) for each in vlans)
+    doing = f'could not remove VLAN {listed} from bridge port "{name}"'
+    return _message(doing, netlink.RTM_DELLINK, index, vlans)
+
+
+def list_vlans(nl: Netlink, index: int) -> set[PortVlan]:
+    """Give the VLANs of a port one by one; empty where the kernel filters none."""
+    message = Message(
+        "list bridge VLANs",
+        netlink.RTM_GETLINK,
+        fields={"family": netlink.AF_BRIDGE},
+        attrs=[("IFLA_EXT_MASK", _RTEXT_FILTER_BRVLAN)],
+    )
+    try:
+        shown = [each for each in nl.dump(message) if each["index"] == index]
+    except KernelError as error:
+        if error.errno == errno.EOPNOTSUPP:
+            return set()
+        raise
+    specs = [each.get_attr("IFLA_AF_SPEC") for each in shown]
+    infos = [
+        value
+        for spec in specs
+        if spec
+        for name, value, *_ in spec["attrs"]
+        if name == "IFLA_BRIDGE_VLAN_INFO"
+    ]
+    return {_parse(info) for info in infos}
+
+
+def _message(doing: str, kind: int, index: int, vlans: tuple[PortVlan, ...]) -> Message:
+    attrs = [("IFLA_BRIDGE_VLAN_INFO", info) for each in vlans for info in encode(each)]
+    fields = {"family": netlink.AF_BRIDGE, "index": index}
+    return Message(doing, kind, fields=fields, attrs=[("IFLA_AF_SPEC", {"attrs": attrs})])
+
+
+def encode(vlan: PortVlan) -> list[dict[str, int]]:
+    """Give struct bridge_vlan_info as pyroute2 wants it: one, or two for the ends of a range."""
+    flags = _FLAG_PVID * vlan.pvid | _FLAG_UNTAGGED * vlan.untagged
+    if vlan.last <= vlan.vid:
+        return [{"vid": vlan.vid, "flags": flags}]
+    return [
+        {"vid": vlan.vid, "flags": flags | _FLAG_RANGE_BEGIN},
+        {"vid": vlan.last, "flags": flags | _FLAG_RANGE_END},
+    ]
+
+
+def _parse(info: Any) -> PortVlan:
+    flags = info["flags"]
+    return PortVlan(info["vid"], pvid=bool(flags & _FLAG_PVID), untagged=bool(flags & _FLAG_UNTAGGED))
+
+
+def _show(vlan: PortVlan) -> str:
+    return f"{vlan.vid}-{vlan.last}" if vlan.last > vlan.vid else str(vlan.vid)
