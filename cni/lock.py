@@ -1,0 +1,126 @@
+"""An exclusive lock on a file, waited for with a time limit.
+
+It is flock(2), as in the Go plugins, so that either suite keeps out the other. The lock ends with the
+process, whatever ends that.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cni.errors import CniError, Code
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Between two tries, in seconds: short at first, as most holders are gone within a millisecond.
+_FIRST_PAUSE_S = 0.0005
+_LONGEST_PAUSE_S = 0.02
+
+
+@contextmanager
+def locked(path: Path, timeout_s: float = 30, mode: int = 0o600) -> Iterator[None]:
+    """Hold the lock on `path`, a file that is made with `mode` when missing; its folder must exist.
+
+    Raises CniError 11, naming the holder, when another one has it for longer than `timeout_s` seconds,
+    and CniError 106 when the file cannot be opened or is anything but a regular file.
+    """
+    fd = _acquire(path, time.monotonic() + timeout_s, timeout_s, mode)
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
+def _acquire(path: Path, deadline: float, timeout_s: float, mode: int) -> int:
+    """Give a descriptor that holds the lock on the file that has the name now."""
+    while True:
+        fd = _open(path, mode)
+        try:
+            _wait(fd, path, deadline, timeout_s)
+            if _is_still_named(fd, path):
+                return fd
+        except BaseException:
+            os.close(fd)
+            raise
+        # Removed while we waited: who comes next locks another file of this name.
+        os.close(fd)
+
+
+def _open(path: Path, mode: int) -> int:
+    # O_NONBLOCK: a planted FIFO must not block us.
+    flags = os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    try:
+        fd = os.open(path, flags, mode)
+    except OSError as error:
+        raise CniError(Code.STORE, f"could not open lock {path}: {(error.strerror or '').lower()}") from error
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise CniError(Code.STORE, f"could not open lock {path}: not a regular file", "remove it")
+    return fd
+
+
+def _wait(fd: int, path: Path, deadline: float, timeout_s: float) -> None:
+    pause_s = _FIRST_PAUSE_S
+    while not _try(fd, path):
+        if time.monotonic() >= deadline:
+            raise CniError(
+                Code.TRY_AGAIN,
+                f"could not lock {path} within {timeout_s:g} s",
+                f"it is held by {find_holder(fd) or 'an unknown process'}",
+            )
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+def _try(fd: int, path: Path) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise CniError(Code.STORE, f"could not lock {path}: {(error.strerror or '').lower()}") from error
+    return True
+
+
+def _is_still_named(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), os.lstat(path))
+    except FileNotFoundError:
+        return False
+
+
+def find_holder(fd: int) -> str | None:
+    """Tell who holds the flock on an open file, as "process 123 (bridge)"; None when it cannot be told.
+
+    Processes of other PID namespaces are not shown by /proc/locks (proc(5)).
+    """
+    inode = str(os.fstat(fd).st_ino)
+    try:
+        lines = Path("/proc/locks").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        # "1: FLOCK  ADVISORY  WRITE 123 00:2f:4567 0 EOF"; waiting ones have "->" as second word.
+        words = line.split()
+        if (
+            len(words) > 5
+            and words[1] == "FLOCK"
+            and words[5].rsplit(":", 1)[-1] == inode
+            and int(words[4]) > 0
+        ):
+            return f"process {words[4]}{_command(words[4])}"
+    return None
+
+
+def _command(pid: str) -> str:
+    try:
+        return f" ({Path(f'/proc/{pid}/comm').read_text(encoding='utf-8').strip()})"
+    except OSError:
+        return ""
