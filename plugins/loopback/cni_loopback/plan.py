@@ -1,0 +1,36 @@
+"""What the container's lo should look like; pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cni.errors import CniError, Code
+from cni.result import Interface, Ip, Result
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cni.result import IpInterface
+
+LINK = "lo"
+_MAC = "00:00:00:00:00:00"
+
+
+def check_addresses(addresses: Sequence[IpInterface]) -> None:
+    """Raise CniError 104 for an address on lo that is not a loopback one."""
+    for address in addresses:
+        if not address.ip.is_loopback:
+            raise CniError(
+                Code.MISMATCH,
+                f'loopback interface found with non-loopback address "{address}"',
+                f"take it off with: ip addr del {address} dev {LINK}",
+            )
+
+
+def plan_result(netns: str, addresses: Sequence[IpInterface]) -> Result:
+    """Give lo with its first address of each family, IPv4 before IPv6."""
+    first = [next((each for each in addresses if each.version == version), None) for version in (4, 6)]
+    return Result(
+        interfaces=(Interface(LINK, _MAC, netns),),
+        ips=tuple(Ip(address, interface=0) for address in first if address),
+    )
