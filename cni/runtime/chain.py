@@ -1,0 +1,260 @@
+"""Run the plugins of a network one after the other, as libcni does (CNI spec 1.1.0, section 3).
+
+ADD stops at the first error and takes nothing back: that is for the caller, who sends a DEL (or asks
+`add` to). DEL runs in reverse order and stops at the first error as well, so that it can be repeated.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from cni import invoke, versions
+from cni.conf import decode_object
+from cni.convert import parse_result, show_result
+from cni.errors import CniError, Code, ErrorList
+from cni.request import Attachment, Verb, check_ifname, check_name
+from cni.runtime.cache import Cache, Entry
+from cni.runtime.derive import RuntimeArgs, plugin_env, plugin_stdin
+from cni.runtime.execute import run_plugin
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+
+    from cni.runtime.network import Network, PluginConf
+
+Json = dict[str, Any]
+
+# A kubelet gives up on a pod's sandbox after four minutes: a plugin that takes longer helps nobody.
+DEFAULT_TIMEOUT_S = 240.0
+
+# As in libcni's messages, which people search for.
+_DOING = {Verb.DEL: "delete"}
+
+
+class Runtime:
+    """Executes plugins found on `path` with `env` and the CNI_* variables; keeps results in `cache`.
+
+    All methods raise CniError; a plugin's own error keeps its code and details.
+    """
+
+    def __init__(
+        self,
+        path: Sequence[str],
+        env: Mapping[str, str],
+        cache: Cache | None = None,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> None:
+        self.path = tuple(path)
+        self.cache = cache or Cache()
+        self._env = env
+        self._timeout_s = timeout_s
+
+    def add(self, network: Network, told: RuntimeArgs, *, undo: bool = False) -> Json:
+        """Attach and give the last plugin's result in the network's version; it is cached then.
+
+        With `undo` a failed ADD is followed by a DEL, whose own errors are told in the details.
+        """
+        attachment = _check(network, told)
+        self.cache.path(network.name, attachment)
+        try:
+            return self._add(network, told)
+        except CniError as error:
+            if undo:
+                self._take_back(network, told, error)
+            raise
+
+    def _add(self, network: Network, told: RuntimeArgs) -> Json:
+        result: Json | None = None
+        for plugin in network.plugins:
+            with _telling(plugin, Verb.ADD):
+                stdin = plugin_stdin(network, plugin, result, told.capability_args)
+                result = _read_result(self._run(Verb.ADD, plugin, stdin, told), network, plugin)
+        with _prefixing(f'failed to set network "{network.name}" cached result'):
+            self.cache.write(_entry(network, told, result or {}))
+        return result or {}
+
+    def _take_back(self, network: Network, told: RuntimeArgs, error: CniError) -> None:
+        try:
+            self.delete(network, told)
+        except CniError as second:
+            raise CniError(error.code, error.msg, f"{error.details}; also: {second}".lstrip("; ")) from error
+
+    def check(self, network: Network, told: RuntimeArgs) -> None:
+        """Let every plugin compare what is with what its ADD made, in order.
+
+        Raises CniError 1 for a network older than 0.4.0 and 3 when the cache knows no such attachment.
+        """
+        if not network.has(Verb.CHECK):
+            raise CniError(
+                Code.INCOMPATIBLE_VERSION,
+                f'configuration version "{network.cni_version}" does not support the CHECK command',
+                f"it came with {versions.FIRST_WITH_VERB[Verb.CHECK]}",
+            )
+        attachment = _check(network, told)
+        if network.disable_check:
+            return
+        entry = self.cache.read(network.name, attachment)
+        if entry is None:
+            raise CniError(
+                Code.UNKNOWN_CONTAINER,
+                f'network "{network.name}" has no attachment {told.container_id} {told.ifname} to check',
+                f"there is no {self.cache.path(network.name, attachment)}; ADD writes it",
+            )
+        told = _as_added(told, entry)
+        result = _in_version(entry.result, network)
+        for plugin in network.plugins:
+            with _telling(plugin, Verb.CHECK):
+                stdin = plugin_stdin(network, plugin, result, told.capability_args)
+                self._run(Verb.CHECK, plugin, stdin, told)
+
+    def delete(self, network: Network, told: RuntimeArgs) -> None:
+        """Detach; an attachment that never was is fine. The cached result goes after full success only."""
+        attachment = _check(network, told)
+        entry = self._entry_or_none(network, attachment)
+        told = _as_added(told, entry)
+        result = self._result_for_del(network, entry)
+        for plugin in reversed(network.plugins):
+            with _telling(plugin, Verb.DEL):
+                stdin = plugin_stdin(network, plugin, result, told.capability_args)
+                self._run(Verb.DEL, plugin, stdin, told)
+        self.cache.remove(network.name, attachment)
+
+    def _entry_or_none(self, network: Network, attachment: Attachment) -> Entry | None:
+        """Give the cached entry, None for a broken one as well: that must not keep anybody from a DEL."""
+        try:
+            return self.cache.read(network.name, attachment)
+        except CniError:
+            return None
+
+    @staticmethod
+    def _result_for_del(network: Network, entry: Entry | None) -> Json | None:
+        if entry is None or not versions.at_least(
+            network.cni_version, versions.FIRST_WITH_PREV_RESULT_ON_DEL
+        ):
+            return None
+        try:
+            return _in_version(entry.result, network)
+        except CniError:
+            return None
+
+    def gc(self, network: Network, valid: Collection[Attachment] | None) -> None:
+        """Remove whatever belongs to attachments that are not in `valid`; None keeps none.
+
+        First a DEL for every such attachment in the cache, then GC for every plugin, if the network's
+        version has it. Goes on after errors and raises them together.
+        """
+        if network.disable_gc:
+            return
+        check_name(network.name, Code.INVALID_CONFIG, "invalid characters found in network name")
+        errors = ErrorList()
+        for entry in self.cache.list_entries():
+            if entry.network == network.name and entry.attachment not in (valid or ()):
+                errors.attempt(self._delete_stale, network, entry)
+        if network.has(Verb.GC):
+            for plugin in network.plugins:
+                errors.attempt(self._gc_plugin, network, plugin, valid)
+        errors.raise_any()
+
+    def _delete_stale(self, network: Network, entry: Entry) -> None:
+        what = f"failed to delete stale attachment {entry.container_id} {entry.ifname}"
+        with _prefixing(what):
+            self.delete(network, RuntimeArgs(entry.container_id, entry.netns, entry.ifname))
+
+    def _gc_plugin(self, network: Network, plugin: PluginConf, valid: Collection[Attachment] | None) -> None:
+        with _prefixing(f"failed to GC plugin {plugin.type}"):
+            self._run(Verb.GC, plugin, plugin_stdin(network, plugin, valid=valid), RuntimeArgs())
+
+    def status(self, network: Network) -> None:
+        """Ask every plugin whether it could ADD now; networks older than 1.1.0 are not asked."""
+        if not network.has(Verb.STATUS):
+            return
+        for plugin in network.plugins:
+            with _telling(plugin, Verb.STATUS):
+                self._run(Verb.STATUS, plugin, plugin_stdin(network, plugin), RuntimeArgs())
+
+    def versions(self, type_: str) -> tuple[str, ...]:
+        """Give the spec versions that a plugin supports."""
+        # Plugins of libcni's time expect all variables to be set, whatever the verb.
+        told = RuntimeArgs("dummy", "dummy", "dummy")
+        env = plugin_env(self._env, Verb.VERSION, ("dummy",), told)
+        stdin = json.dumps({"cniVersion": versions.CURRENT}).encode()
+        try:
+            answer = run_plugin(invoke.find(type_, self.path), env, stdin, self._timeout_s)
+        except CniError as error:
+            # So says a plugin of spec 0.1.0, which had no such verb.
+            if error.msg == "unknown CNI_COMMAND: VERSION":
+                return (versions.OLDEST,)
+            raise
+        listed = decode_object(answer, f"the answer of plugin {type_} to VERSION").get("supportedVersions")
+        if not isinstance(listed, list) or not all(isinstance(each, str) for each in listed):
+            raise CniError(Code.DECODING_FAILURE, f"plugin {type_} named no supportedVersions")
+        return tuple(listed)
+
+    def _run(self, verb: Verb, plugin: PluginConf, stdin: bytes, told: RuntimeArgs) -> bytes:
+        executable = invoke.find(plugin.type, self.path)
+        return run_plugin(executable, plugin_env(self._env, verb, self.path, told), stdin, self._timeout_s)
+
+
+def _check(network: Network, told: RuntimeArgs) -> Attachment:
+    check_name(told.container_id, Code.INVALID_ENVIRONMENT, "invalid characters in containerID")
+    check_name(network.name, Code.INVALID_CONFIG, "invalid characters found in network name")
+    if not told.ifname:
+        raise CniError(Code.INVALID_ENVIRONMENT, "interface name is empty", "CNI_IFNAME must not be empty")
+    check_ifname(told.ifname)
+    return Attachment(told.container_id, told.ifname)
+
+
+def _entry(network: Network, told: RuntimeArgs, result: Json) -> Entry:
+    return Entry(
+        network.name,
+        told.container_id,
+        told.ifname,
+        network.text,
+        told.netns,
+        told.args or (),
+        dict(told.capability_args or {}),
+        result,
+    )
+
+
+def _as_added(told: RuntimeArgs, entry: Entry | None) -> RuntimeArgs:
+    """Fill in from the cache what the runtime left open."""
+    return RuntimeArgs(
+        told.container_id,
+        told.netns,
+        told.ifname,
+        told.args if told.args is not None or entry is None else entry.args,
+        told.capability_args if told.capability_args is not None or entry is None else entry.capability_args,
+    )
+
+
+def _read_result(stdout: bytes, network: Network, plugin: PluginConf) -> Json:
+    what = f"result of {plugin.type}"
+    if not stdout.strip():
+        raise CniError(Code.DECODING_FAILURE, f"no result: {plugin.type} printed nothing", "ADD prints one")
+    document = {} if stdout.strip() == b"null" else decode_object(stdout, what)
+    return show_result(parse_result(document, network.cni_version, what), network.cni_version)
+
+
+def _in_version(result: Json, network: Network) -> Json:
+    """Give a cached result in the network's version, which may have been changed since."""
+    parsed = parse_result(result, network.cni_version, "cached result")
+    return show_result(parsed, network.cni_version)
+
+
+@contextmanager
+def _telling(plugin: PluginConf, verb: Verb) -> Iterator[None]:
+    name = f' name="{plugin.name}"' if plugin.name else ""
+    doing = _DOING.get(verb, verb.lower())
+    with _prefixing(f'plugin type="{plugin.type}"{name} failed ({doing})'):
+        yield
+
+
+@contextmanager
+def _prefixing(what: str) -> Iterator[None]:
+    try:
+        yield
+    except CniError as error:
+        raise CniError(error.code, f"{what}: {error.msg}", error.details) from error

@@ -1,0 +1,93 @@
+"""Run one plugin executable for a runtime and tell its failure in libcni's words."""
+
+from __future__ import annotations
+
+import errno
+import json
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+from cni.errors import CniError, Code
+from cni.notes import note
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from cni.process import Completed
+
+# A plugin being replaced by something that writes it in place cannot be executed for a moment.
+_BUSY_TRIES = 6
+_BUSY_PAUSE_S = 1.0
+
+
+def run_plugin(executable: Path, env: Mapping[str, str], stdin: bytes, timeout_s: float) -> bytes:
+    """Give what the plugin printed, when it succeeded; its stderr then goes to ours.
+
+    Raises the error object that it printed, CniError 999 when it failed without a proper one, 5 when it
+    cannot be executed and 11 when it took longer than `timeout_s` seconds.
+    """
+    done = _run_when_not_busy(executable, env, stdin, timeout_s)
+    if done.status != 0:
+        raise _error_of(done)
+    if done.stderr:
+        note(done.stderr)
+    return done.stdout
+
+
+def _run_when_not_busy(executable: Path, env: Mapping[str, str], stdin: bytes, timeout_s: float) -> Completed:
+    from cni.process import run
+
+    for _ in range(_BUSY_TRIES - 1):
+        try:
+            return run([str(executable)], stdin, env=env, timeout_s=timeout_s)
+        except CniError as error:
+            if not (isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ETXTBSY):
+                raise
+        time.sleep(_BUSY_PAUSE_S)
+    return run([str(executable)], stdin, env=env, timeout_s=timeout_s)
+
+
+def _error_of(done: Completed) -> CniError:
+    printed = done.stdout.decode(errors="replace")
+    ending = _ending(done.status)
+    if not printed and not done.stderr:
+        return CniError(Code.INTERNAL, f"netplugin failed with no error message: {ending}")
+    if not printed:
+        return CniError(Code.INTERNAL, f"netplugin failed: {_quote(done.stderr)}: {ending}")
+    try:
+        return _parse_error(printed, ending)
+    except ValueError as error:
+        return CniError(
+            Code.INTERNAL,
+            f"netplugin failed but error parsing its diagnostic message {_quote(printed)}: {error}",
+            f"stderr: {_quote(done.stderr)}" if done.stderr else "",
+        )
+
+
+def _parse_error(printed: str, ending: str) -> CniError:
+    told = json.loads(printed)
+    if not isinstance(told, dict):
+        raise ValueError("it is not an object")  # noqa: TRY004 - one kind of error for whatever is wrong with it
+    members: dict[str, Any] = {key.lower(): value for key, value in told.items() if value is not None}
+    code, msg, details = members.get("code", 0), members.get("msg", ""), members.get("details", "")
+    if not isinstance(code, int) or not isinstance(msg, str) or not isinstance(details, str):
+        raise ValueError("code must be a number, msg and details texts")  # noqa: TRY004 - see above
+    return CniError(
+        code or Code.INTERNAL, msg or f"netplugin failed with no error message: {ending}", details
+    )
+
+
+def _ending(status: int) -> str:
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        return f"signal: {signal.Signals(-status).name}"
+    except ValueError:
+        return f"signal: {-status}"
+
+
+def _quote(text: str) -> str:
+    """Give a text in one line, cut where it would flood a terminal."""
+    return json.dumps(text if len(text) <= 1000 else f"{text[:1000]}...", ensure_ascii=False)
