@@ -15,15 +15,26 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+MARK = "# Part of pycni: "
+
 # -I: no variable of the caller's environment and no folder of its own changes what is imported.
 # -S: no look for site-packages, which costs time and may bring another version.
 _PLUGIN = """\
 #!{interpreter} -IS
-# A CNI plugin of pycni: its name says which. Run by container runtimes, see the CNI specification.
+# Part of pycni: a CNI plugin, its name says which; container runtimes run it.
 import sys
 sys.path[:0] = {paths!r}
 from cni.multicall import main
 main(__file__, {table!r})
+"""
+
+_COMMAND = """\
+#!{interpreter} -IS
+# Part of pycni: the command for people.
+import sys
+sys.path[:0] = {paths!r}
+from cni.cli.main import main
+main()
 """
 
 
@@ -33,9 +44,16 @@ def plugin_script(paths: Sequence[str], table_file: str, interpreter: str | None
     `table_file` is JSON, plugin name to package name. `interpreter` is absolute; None means the one
     that runs this, or that its virtual environment was made from.
     """
-    return _PLUGIN.format(
-        interpreter=interpreter or os.path.realpath(sys.executable), paths=list(paths), table=table_file
-    )
+    return _PLUGIN.format(interpreter=interpreter or _own_interpreter(), paths=list(paths), table=table_file)
+
+
+def command_script(paths: Sequence[str], interpreter: str | None = None) -> str:
+    """Give the text of the `pycni` command, which imports from `paths`."""
+    return _COMMAND.format(interpreter=interpreter or _own_interpreter(), paths=list(paths))
+
+
+def _own_interpreter() -> str:
+    return os.path.realpath(sys.executable)
 
 
 def put(bindir: Path, names: Iterable[str], script: str) -> None:

@@ -1,0 +1,27 @@
+"""Hatch's build hook: a wheel has every plugin's package at its top level, and the table of their names."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+sys.path.insert(0, str(Path(__file__).parent))
+from plugin_table import declared, show
+
+
+class Plugins(BuildHookInterface[Any]):
+    """Adds what plugins/*/plugin.toml declare; an editable install finds plugins by the Makefile's .pth."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Tell hatch which files go where in the wheel."""
+        if version == "editable":
+            return
+        plugins = declared(Path(self.root))
+        table = Path(tempfile.mkdtemp()) / "plugins.json"
+        table.write_text(show(plugins))
+        build_data["force_include"] |= {str(each.folder / each.package): each.package for each in plugins}
+        build_data["force_include"][str(table)] = "cni/plugins.json"
