@@ -39,15 +39,17 @@ ANY_JSON = st.recursive(
 
 
 def documents(model: type[Model], depth: int = 3) -> st.SearchStrategy[dict[str, Any]]:
-    """Give objects with some of the model's keys, in odd case, holding the right or the wrong kind of value."""
+    """Give objects with some of the model's keys, in odd case, with the right or a wrong value."""
     members = {}
     for name, field in model.model_fields.items():
         nested = _nested_model(field.annotation)
         inner = ANY_JSON if nested is None or depth == 0 else ANY_JSON | documents(nested, depth - 1)
         members[field.alias or name] = inner | st.lists(inner, max_size=2)
-    key = st.sampled_from([str.lower, str.upper, str])
-    return st.fixed_dictionaries({}, optional=members).flatmap(
-        lambda document: key.map(lambda spell: {spell(name): value for name, value in document.items()})
+    spellings: list[Callable[[str], str]] = [str.lower, str.upper, str]
+    return st.builds(
+        lambda document, spell: {spell(name): value for name, value in document.items()},
+        st.fixed_dictionaries({}, optional=members),
+        st.sampled_from(spellings),
     )
 
 
