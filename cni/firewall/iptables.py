@@ -1,0 +1,255 @@
+"""The iptables backend: intents made so, compared and taken away, in the Go plugins' layout.
+
+An ADD is one transaction for each family. Shared chains are read and made under a lock of ours; the Go
+plugins do not know that lock, so a transaction that no longer fits what was read is planned anew.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cni import store
+from cni.errors import CniError, ErrorList
+from cni.firewall import iptables_remove as removal
+from cni.firewall import iptables_rules as rules
+from cni.firewall import iptables_steps as steps
+from cni.firewall.intents import Owner
+from cni.firewall.iptables_exec import XTABLES_WAIT_S, RefusedError, Tool
+from cni.lock import locked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Sequence
+
+    from cni.firewall.intents import Masquerade, PortForward
+    from cni.request import Attachment
+    from cni.result import IpInterface
+    from cni.undo import Undo
+
+_VERSIONS = (4, 6)
+_LOCK = Path("/run/pycni/iptables.lock")
+
+
+class Iptables:
+    """`Backend` on iptables and ip6tables; only the families that an intent has are touched."""
+
+    name = "iptables"
+
+    def __init__(self) -> None:
+        self.wait_s = XTABLES_WAIT_S
+
+    def unusable_because(self) -> str:
+        """Tell why neither family works, "" when one does."""
+        reasons = []
+        for version in _VERSIONS:
+            try:
+                self._tool(version).list_while_there(["OUTPUT"])
+            except CniError as error:
+                reasons.append(error.msg)
+            else:
+                return ""
+        return "; ".join(reasons)
+
+    def add_forward(self, intent: PortForward, undo: Undo) -> None:
+        """Publish ports, all or nothing."""
+        for version in _versions(intent.targets):
+            tool = self._tool(version)
+            taken_back = _TakenBack()
+            what = f"remove published ports of {intent.owner.container_id} ({tool.name})"
+            undo.add(what, self._under_lock, taken_back.run)
+            self._under_lock(removal.retried, lambda: _publish(tool, intent, taken_back))  # noqa: B023 - run at once
+
+    def differences_forward(self, intent: PortForward) -> list[str]:
+        """Compare with what is in place; the order of rules of other containers does not matter."""
+        found = []
+        for version in _versions(intent.targets):
+            wanted = [*rules.forward_rules(intent, version), *rules.forward_entries(intent, version)]
+            for shared in rules.shared_chains(intent):
+                wanted += [*shared.rules, *(jump.rule for jump in shared.jumps)]
+            found += [f"ipv{version} dnat: {each}" for each in _differences(self._tool(version), wanted)]
+        return found
+
+    def remove_forward(self, owner: Owner) -> None:
+        """Take away whatever was published for the container on this network."""
+        self._remove([rules.forward_chain(owner), rules.old_snat_chain(owner)])
+
+    def add_masquerade(self, intent: Masquerade, undo: Undo) -> None:
+        """Masquerade, all or nothing."""
+        for version in _versions(intent.addresses):
+            tool = self._tool(version)
+            taken_back = _TakenBack()
+            what = f"remove masquerading of {intent.owner.container_id} ({tool.name})"
+            undo.add(what, taken_back.run)
+            if not _make_masquerade(tool, intent, taken_back):
+                self._under_lock(
+                    removal.retried,
+                    lambda: _complete_masquerade(tool, intent, taken_back),  # noqa: B023 - run at once
+                )
+
+    def differences_masquerade(self, intent: Masquerade) -> list[str]:
+        """Compare with what is in place."""
+        found = []
+        for version in _versions(intent.addresses):
+            wanted = [*rules.masquerade_rules(intent, version), *rules.masquerade_jumps(intent, version)]
+            found += [
+                f"ipv{version} masquerade: {each}" for each in _differences(self._tool(version), wanted)
+            ]
+        return found
+
+    def remove_masquerade(self, owner: Owner) -> None:
+        """Take away the masquerading of the container on this network."""
+        self._remove([rules.masquerade_chain(owner)])
+
+    def collect(self, network: str, valid: Collection[Attachment]) -> list[str]:
+        """Remove what was made for containers of the network that are no longer valid."""
+        kept = removal.owner_chains([Owner(network, each.container_id, each.ifname) for each in valid])
+        removed: set[str] = set()
+        errors = ErrorList()
+
+        def collect_one(tool: Tool) -> None:
+            with _where_there_is_nat():
+                removed.update(removal.collect(tool, network, lambda chain: chain in kept))
+
+        for tool in self._installed():
+            errors.attempt(collect_one, tool)
+        errors.raise_any()
+        return sorted(removed)
+
+    def _remove(self, chains: Sequence[str]) -> None:
+        errors = ErrorList()
+        for tool in self._installed():
+            for chain in chains:
+                errors.attempt(_remove_from, tool, chain)
+        errors.raise_any()
+
+    def _tool(self, version: int) -> Tool:
+        return Tool(version, self.wait_s)
+
+    def _installed(self) -> list[Tool]:
+        return [tool for version in _VERSIONS if (tool := self._tool(version)).find()]
+
+    def _under_lock(self, step: Callable[..., None], *args: object) -> None:
+        with _locked(self.wait_s):
+            step(*args)
+
+
+class _TakenBack:
+    """What an undo will do: known only when the rules have been read, and again with each new try."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[Callable[..., object], tuple[object, ...]]] = []
+
+    def run(self) -> None:
+        errors = ErrorList()
+        for step, args in self.steps:
+            errors.attempt(step, *args)
+        errors.raise_any()
+
+
+@contextmanager
+def _locked(timeout_s: float) -> Iterator[None]:
+    store.ensure_directory(_LOCK.parent)
+    with locked(_LOCK, timeout_s):
+        yield
+
+
+def _versions(interfaces: Sequence[IpInterface]) -> list[int]:
+    present = {each.version for each in interfaces}
+    return [version for version in _VERSIONS if version in present]
+
+
+def _publish(tool: Tool, intent: PortForward, taken_back: _TakenBack) -> None:
+    shared = rules.shared_chains(intent)
+    chain = rules.forward_chain(intent.owner)
+    seen = _read_for_forward(tool, shared, chain)
+    made = steps.missing_chains(seen, shared)
+
+    def has(rule: rules.Rule) -> bool:
+        return tool.has(rule.as_command("-C"))
+
+    commands = steps.ensure_shared(seen, shared, has)
+    commands += steps.ensure_forward(seen, intent, tool.version, has)
+    if chain in seen:
+        back = steps.restore_forward(seen, intent, tool.version, has)
+        taken_back.steps = [(tool.apply, (f"restore chain {chain}", back))]
+    else:
+        taken_back.steps = [(removal.remove_chain, (tool, chain)), (removal.remove_unused, (tool, made))]
+    doing = f"publish ports of container {intent.owner.container_id} on network {intent.owner.network}"
+    tool.apply(doing, commands)
+
+
+def _read_for_forward(tool: Tool, shared: Sequence[rules.Shared], chain: str) -> dict[str, list[str]]:
+    """Read what an ADD depends on: not the shared chain of all containers unless ours is there already."""
+    jumps = [jump.rule for each in shared for jump in each.jumps]
+    marking = [each.chain for each in shared if each.chain != rules.DNAT]
+    seen = tool.list_chains([*dict.fromkeys(jump.chain for jump in jumps), *marking, chain])
+    leads_there = any(
+        rule and rules.find_target(rule) == rules.DNAT
+        for name in ("PREROUTING", "OUTPUT")
+        for rule in map(rules.parse_rule, seen[name])
+    )
+    if leads_there and chain not in seen:
+        return {**seen, rules.DNAT: []}
+    return seen | tool.list_chains([rules.DNAT])
+
+
+def _make_masquerade(tool: Tool, intent: Masquerade, taken_back: _TakenBack) -> bool:
+    """Make the container's chain and the jumps to it; False, and nothing done, when the chain is there."""
+    chain = rules.masquerade_chain(intent.owner)
+    taken_back.steps = [(removal.remove_chain, (tool, chain))]
+    try:
+        tool.apply(_masquerading(intent), steps.make_masquerade(intent, tool.version))
+    except RefusedError as error:
+        taken_back.steps = []
+        if error.is_conflict and tool.list_chain(chain) is not None:
+            return False
+        raise
+    return True
+
+
+def _complete_masquerade(tool: Tool, intent: Masquerade, taken_back: _TakenBack) -> None:
+    chain = rules.masquerade_chain(intent.owner)
+    seen = tool.list_chains([chain, "POSTROUTING"])
+    missing = steps.complete_masquerade(seen, intent, tool.version)
+    doing = _masquerading(intent)
+    back = [rule.as_command("-D") for rule in missing]
+    taken_back.steps = [(tool.apply, (f"undo: {doing}", back))]
+    commands = [] if chain in seen else [f"-N {chain}"]
+    for rule in missing:
+        is_subnet = rules.find_target(rule) == "ACCEPT"
+        commands.append(rule.as_command("-I" if is_subnet else "-A"))
+    tool.apply(doing, commands)
+
+
+def _masquerading(intent: Masquerade) -> str:
+    return f"masquerade container {intent.owner.container_id} on network {intent.owner.network}"
+
+
+def _remove_from(tool: Tool, chain: str) -> None:
+    with _where_there_is_nat():
+        removal.remove_chain(tool, chain)
+
+
+@contextmanager
+def _where_there_is_nat() -> Iterator[None]:
+    """Let removals pass where the kernel has no table nat for the family: there is nothing to remove."""
+    try:
+        yield
+    except RefusedError as error:
+        if not error.is_without_table:
+            raise
+
+
+def _differences(tool: Tool, wanted: Sequence[rules.Rule]) -> list[str]:
+    seen = tool.list_chains(list(dict.fromkeys(rule.chain for rule in wanted)))
+    found = [
+        f"chain {chain} not found in iptables table nat"
+        for chain in dict.fromkeys(rule.chain for rule in wanted)
+        if chain not in seen
+    ]
+    return found + [
+        f"rule {rule.line} not found in chain {rule.chain} in iptables table nat"
+        for rule in wanted
+        if rule.chain in seen and rule.line not in seen[rule.chain] and not tool.has(rule.as_command("-C"))
+    ]

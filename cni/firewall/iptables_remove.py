@@ -1,0 +1,86 @@
+"""Taking iptables rules away by the names of their chains: no address and no port needs to be known."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cni.errors import ErrorList
+from cni.firewall import iptables_rules as rules
+from cni.firewall import iptables_steps as steps
+from cni.firewall.iptables_exec import RefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Sequence
+
+    from cni.firewall.intents import Owner
+    from cni.firewall.iptables_exec import Tool
+    from cni.firewall.iptables_rules import Shared
+
+# How often a transaction is planned anew when others change the rules at the same time.
+TRIES = 8
+
+# Where the chains of each kind hang.
+_PARENTS = {"CNI-DN-": rules.DNAT, "CNI-SN-": rules.OLD_SNAT}
+
+
+def retried(attempt: Callable[[], None]) -> None:
+    """Run `attempt`, which reads rules and then changes them, until nobody else comes between."""
+    for left in reversed(range(TRIES)):
+        try:
+            return attempt()
+        except RefusedError as error:
+            if not left or not error.is_conflict:
+                raise
+    return None
+
+
+def remove_chain(tool: Tool, chain: str) -> None:
+    """Remove a container's chain and all rules that lead to it; that it is missing is no error."""
+    parent = next((parent for prefix, parent in _PARENTS.items() if chain.startswith(prefix)), "POSTROUTING")
+
+    def attempt() -> None:
+        seen = tool.list_while_there([chain, parent])
+        tool.apply(f"remove chain {chain}", steps.remove_chain(seen, chain, [parent]))
+
+    retried(attempt)
+
+
+def remove_unused(tool: Tool, made: Sequence[Shared]) -> None:
+    """Remove shared chains unless somebody has begun to use them."""
+    try:
+        tool.apply("remove shared chains", steps.remove_shared(made))
+    except RefusedError as error:
+        if not error.is_conflict:
+            raise
+
+
+def collect(tool: Tool, network: str, is_valid: Callable[[str], bool]) -> set[str]:
+    """Remove the network's chains for which `is_valid(chain)` is false; give the container IDs they were of.
+
+    A chain is the network's when the comment of a rule that leads to it, or that is in it, says so. All are
+    tried; raises CniError for those that could not be removed.
+    """
+    stale = _stale_chains(tool.list_all(), network, is_valid)
+    errors = ErrorList()
+    for chain in stale:
+        errors.attempt(remove_chain, tool, chain)
+    errors.raise_any()
+    return set(stale.values())
+
+
+def _stale_chains(lines: Iterable[str], network: str, is_valid: Callable[[str], bool]) -> dict[str, str]:
+    stale = {}
+    for rule in filter(None, map(rules.parse_rule, lines)):
+        owner = rules.find_owner(rule)
+        if owner is None or owner[0] != network:
+            continue
+        for chain in (rules.find_target(rule), rule.chain):
+            if rules.is_containers(chain) and not is_valid(chain):
+                stale[chain] = owner[1]
+    return stale
+
+
+def owner_chains(owners: Collection[Owner]) -> frozenset[str]:
+    """Give the names of all chains that are made for these owners."""
+    named = (rules.masquerade_chain, rules.forward_chain, rules.old_snat_chain)
+    return frozenset(name(owner) for owner in owners for name in named)
