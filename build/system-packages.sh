@@ -1,0 +1,40 @@
+#!/bin/sh
+# Install the Debian packages that the tests need and that are missing. Without the right to do so, say
+# which they are: tests that need them are skipped and name them too.
+set -eu
+
+PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+missing=""
+
+# need PACKAGE FILE...: the package is missing unless each file is there, on PATH if it is only a name.
+need() {
+    package=$1
+    shift
+    for file in "$@"; do
+        command -v "$file" >/dev/null 2>&1 || [ -e "$file" ] || { missing="$missing $package"; return; }
+    done
+}
+
+need iproute2 ip bridge
+need util-linux unshare nsenter
+need iptables iptables iptables-nft iptables-legacy
+need nftables nft
+need conntrack conntrack
+need iputils-ping ping
+need containernetworking-plugins /usr/lib/cni/bridge
+need containerd containerd ctr
+need runc runc
+need busybox-static busybox
+python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
+
+if [ -z "$missing" ]; then
+    echo "all there"
+elif [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    echo "installing:$missing"
+    export DEBIAN_FRONTEND=noninteractive
+    { apt-get update -q && apt-get install -qy --no-install-recommends $missing; } >/dev/null ||
+        echo "could not install all of:$missing" >&2
+else
+    echo "missing:$missing"
+    echo "install them as root; tests that need them are skipped"
+fi
