@@ -16,13 +16,10 @@ from cni.errors import CniError, Code, KernelError
 from cni.netlink import Message, Netlink
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from cni.netns import Netns
 
 IFF_UP, IFF_LOOPBACK, IFF_PROMISC = 0x1, 0x8, 0x100
 _RTEXT_FILTER_SKIP_STATS = 0x8
-_HOST_NAME_ATTEMPTS = 10
 _OPERSTATES = {
     "UNKNOWN": "unknown",
     "NOTPRESENT": "not-present",
@@ -79,15 +76,17 @@ class Link:
 class VethSpec:
     """A veth pair to create: the host end is here, the container end is born in `netns`.
 
-    `mtu` 0 and `mac` "" (of the container end) leave it to the kernel; `master` 0 is none.
+    MAC addresses are given, as software on the host may change those that the kernel picks. `mtu` 0 leaves
+    it to the kernel; `master` is the index of the host end's bridge, 0 for none.
     """
 
+    host_name: str
+    host_mac: str
     container_name: str
+    container_mac: str
     netns: Netns
     mtu: int = 0
-    mac: str = ""
     master: int = 0
-    alias: str = ""
 
 
 def find(nl: Netlink, name: str) -> Link | None:
@@ -126,14 +125,7 @@ def create_bridge(nl: Netlink, name: str, mac: str, mtu: int = 0, *, vlan_filter
     attrs: list[tuple[str, Any]] = [("IFLA_IFNAME", name), ("IFLA_ADDRESS", mac), ("IFLA_LINKINFO", info)]
     if mtu:
         attrs.append(("IFLA_MTU", mtu))
-    flags = netlink.NLM_F_CREATE | netlink.NLM_F_EXCL
-    try:
-        nl.batch([Message(f'could not add "{name}"', netlink.RTM_NEWLINK, flags, attrs=attrs)])
-    except KernelError as error:
-        if error.errno == errno.EEXIST:
-            return False
-        raise
-    return True
+    return _create(nl, f'could not add "{name}"', attrs)
 
 
 def new_mac() -> str:
@@ -142,17 +134,14 @@ def new_mac() -> str:
     return ":".join(f"{byte:02x}" for byte in [(first | 0x02) & 0xFE, *rest])
 
 
-def new_host_name() -> str:
-    """Give a random name for the host end of a veth pair, as "veth1a2b3c4d"."""
-    return f"veth{os.urandom(4).hex()}"
-
-
-def create_veth(nl: Netlink, host_name: str, spec: VethSpec) -> bool:
+def create_veth(nl: Netlink, spec: VethSpec) -> bool:
     """Create a veth pair, both ends down; False if one of the two names is taken. Raises KernelError."""
-    peer: list[tuple[str, Any]] = [("IFLA_IFNAME", spec.container_name), ("IFLA_NET_NS_FD", spec.netns.fd)]
-    attrs: list[tuple[str, Any]] = [("IFLA_IFNAME", host_name)]
-    if spec.mac:
-        peer.append(("IFLA_ADDRESS", spec.mac))
+    peer: list[tuple[str, Any]] = [
+        ("IFLA_IFNAME", spec.container_name),
+        ("IFLA_ADDRESS", spec.container_mac),
+        ("IFLA_NET_NS_FD", spec.netns.fd),
+    ]
+    attrs: list[tuple[str, Any]] = [("IFLA_IFNAME", spec.host_name), ("IFLA_ADDRESS", spec.host_mac)]
     if spec.mtu:
         peer.append(("IFLA_MTU", spec.mtu))
         attrs.append(("IFLA_MTU", spec.mtu))
@@ -160,25 +149,24 @@ def create_veth(nl: Netlink, host_name: str, spec: VethSpec) -> bool:
         attrs.append(("IFLA_MASTER", spec.master))
     data = {"attrs": [("VETH_INFO_PEER", {"attrs": peer})]}
     attrs.append(("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", "veth"), ("IFLA_INFO_DATA", data)]}))
+    return _create(nl, "failed to make veth pair", attrs)
+
+
+def _create(nl: Netlink, doing: str, attrs: list[tuple[str, Any]]) -> bool:
     flags = netlink.NLM_F_CREATE | netlink.NLM_F_EXCL
-    messages = [Message("failed to make veth pair", netlink.RTM_NEWLINK, flags, attrs=attrs)]
-    if spec.alias:
-        # Only a change takes an alias, a creation ignores it.
-        named: list[tuple[str, Any]] = [("IFLA_IFNAME", host_name), ("IFLA_IFALIAS", spec.alias)]
-        messages.append(Message(f'name the owner of "{host_name}"', netlink.RTM_SETLINK, attrs=named))
-    return _create(nl, messages)
-
-
-def _create(nl: Netlink, messages: Sequence[Message]) -> bool:
-    # One by one: after a refused creation the rest of a batch would change somebody else's link.
     try:
-        for message in messages:
-            nl.batch([message])
+        nl.batch([Message(doing, netlink.RTM_NEWLINK, flags, attrs=attrs)])
     except KernelError as error:
         if error.errno == errno.EEXIST:
             return False
         raise
     return True
+
+
+def remove_made(nl: Netlink, name: str, mac: str) -> bool:
+    """Remove a link if it has this MAC address, by which its maker knows it; False if it is another one."""
+    found = find(nl, name)
+    return found is not None and found.mac == mac and remove(nl, name)
 
 
 def remove(nl: Netlink, name: str) -> bool:
@@ -207,6 +195,11 @@ def set_mac(name: str, index: int, mac: str) -> Message:
 def set_mtu(name: str, index: int, mtu: int) -> Message:
     """Set a link's MTU in bytes."""
     return _change(f'could not set the MTU of "{name}" to {mtu}', index, ("IFLA_MTU", mtu))
+
+
+def set_alias(name: str, index: int, alias: str) -> Message:
+    """Give a link a text of up to 255 bytes, which `ip link` shows; "" takes it away."""
+    return _change(f'could not set the alias of "{name}"', index, ("IFLA_IFALIAS", alias))
 
 
 def set_master(name: str, index: int, master: int) -> Message:

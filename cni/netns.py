@@ -102,6 +102,17 @@ def is_own(path: str) -> bool:
     return (other.st_dev, other.st_ino) == (mine.st_dev, mine.st_ino)
 
 
+@contextmanager
+def fresh() -> Iterator[None]:
+    """Be in a new, empty namespace inside the `with` block, to try out what the kernel can do."""
+    with own() as home:
+        _libc_call("unshare", _CLONE_NEWNET)
+        try:
+            yield
+        finally:
+            _setns(home.fd)
+
+
 class _NotANetns(Exception):  # noqa: N818 - an answer of `_open`, never seen outside
     """The file exists and is no network namespace."""
 
@@ -136,12 +147,13 @@ def _magic(path: str) -> int:
 
 
 def _setns(fd: int) -> None:
-    if hasattr(os, "setns"):  # Python 3.12 and later
-        os.setns(fd, _CLONE_NEWNET)
-        return
+    _libc_call("setns", fd, _CLONE_NEWNET)
+
+
+def _libc_call(name: str, *args: int) -> None:
+    # The os module has these two from Python 3.12 on only.
     import ctypes
 
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.setns(fd, _CLONE_NEWNET) != 0:
+    if getattr(ctypes.CDLL(None, use_errno=True), name)(*args) != 0:
         number = ctypes.get_errno()
-        raise OSError(number, f"could not enter a network namespace: {os.strerror(number)}")
+        raise OSError(number, f"could not change the network namespace: {os.strerror(number)}")
