@@ -1,0 +1,231 @@
+"""Who has published which host port: a ledger that keeps containers from shadowing each other.
+
+One small file per protocol and port names its holders, one file per attachment says what it holds and in
+which namespace it lives, so that no call reads what it does not concern. The ledger is in /run, as rules
+are: both end with the boot. A holder whose namespace is gone holds nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cni import store
+from cni.errors import CniError, Code, ErrorList
+from cni.firewall.intents import Owner, PortMapping
+from cni.lock import locked
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from cni.request import Attachment
+    from cni.result import IpAddress
+    from cni.undo import Undo
+
+FOLDER = Path("/run/pycni/hostports")
+_OWNERS = FOLDER / "by-owner"
+_LOCK = FOLDER.with_suffix(".lock")
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """What an attachment holds; `identity` is device and inode of its namespace, [] if it had none."""
+
+    owner: Owner
+    netns: str
+    identity: tuple[int, ...]
+    mappings: tuple[PortMapping, ...]
+
+    def is_live(self) -> bool:
+        return bool(self.identity) and _identity(self.netns) == self.identity
+
+
+def claim(owner: Owner, mappings: Sequence[PortMapping], netns: str, undo: Undo) -> list[Owner]:
+    """Have the host ports of `mappings`, and no others, held by `owner`; twice is fine.
+
+    Ports of the same container on another network are no obstacle: runtimes publish them on each. Gives
+    former holders whose namespace is gone: what is left of their rules is in the way. Raises CniError 103
+    naming the holder when a port is taken, and changes nothing then.
+    """
+    store.ensure_directory(_OWNERS)
+    with locked(_LOCK):
+        dead = _find_dead(owner, mappings)
+        before = _read_record(_key(owner))
+        undo.add(f"restore the host ports of {owner.container_id}", _restore, owner, before)
+        for each in dead:
+            _drop(each)
+        _put(_Record(owner, netns, _identity(netns), tuple(mappings)), before)
+    return dead
+
+
+def release(owner: Owner) -> None:
+    """Give up all ports of `owner`; that it holds none is no error."""
+    if _record_path(_key(owner)).exists():
+        with locked(_LOCK):
+            _drop(owner)
+
+
+def list_held(owner: Owner) -> tuple[PortMapping, ...]:
+    """Give what `owner` has claimed; container ports are not kept and are 0."""
+    record = _read_record(_key(owner))
+    return record.mappings if record else ()
+
+
+def collect(network: str, valid: Collection[Attachment]) -> list[Owner]:
+    """Give up the ports of the network's attachments that are not in `valid`, and name these."""
+    if not _OWNERS.is_dir():
+        return []
+    kept = {Owner(network, each.container_id, each.ifname) for each in valid}
+    removed = []
+    errors = ErrorList()
+    with locked(_LOCK):
+        for path in sorted(_OWNERS.iterdir()):
+            record = _read_record(path.name)
+            if record and record.owner.network == network and record.owner not in kept:
+                errors.attempt(_drop, record.owner)
+                removed.append(record.owner)
+    errors.raise_any()
+    return removed
+
+
+def overlap(one: IpAddress | None, other: IpAddress | None) -> bool:
+    """Tell whether one packet can be for both host addresses; None is every address of both families."""
+    if one is None or other is None or one == other:
+        return True
+    return one.version == other.version and (one.is_unspecified or other.is_unspecified)
+
+
+def _find_dead(owner: Owner, mappings: Sequence[PortMapping]) -> list[Owner]:
+    """Give the holders in the way that are gone; raises CniError 103 for one that is not."""
+    dead: dict[Owner, None] = {}
+    records: dict[str, _Record | None] = {}
+    for mapping in mappings:
+        for key, host_ip in _read_holders(_port_path(mapping)):
+            if key not in records:
+                records[key] = _read_record(key)
+            holder = records[key]
+            if holder is None or holder.owner.container_id == owner.container_id:
+                continue
+            if not overlap(mapping.host_ip, host_ip):
+                continue
+            if holder.is_live():
+                raise _taken(mapping, holder.owner, host_ip)
+            dead[holder.owner] = None
+    return list(dead)
+
+
+def _taken(mapping: PortMapping, holder: Owner, host_ip: IpAddress | None) -> CniError:
+    on = f" on {host_ip}" if host_ip else ""
+    return CniError(
+        Code.PORT_TAKEN,
+        f"host port {mapping.host_port}/{mapping.protocol} is already published{on}"
+        f' by container "{holder.container_id}"',
+        f'its interface is {holder.ifname} on network "{holder.network}"; remove it, or publish another port',
+    )
+
+
+def _restore(owner: Owner, before: _Record | None) -> None:
+    with locked(_LOCK):
+        _drop(owner)
+        if before:
+            _put(before, None)
+
+
+def _put(record: _Record, before: _Record | None) -> None:
+    """Write a record and its ports; what it held `before` and does not hold any more is given up."""
+    key = _key(record.owner)
+    # First the record, so that a crash leaves no port held by nobody who could give it up.
+    old = before.mappings if before else ()
+    _write_record(key, record, (*record.mappings, *old))
+    held: dict[Path, list[IpAddress | None]] = {_port_path(mapping): [] for mapping in old}
+    for mapping in record.mappings:
+        held.setdefault(_port_path(mapping), []).append(mapping.host_ip)
+    for path, host_ips in held.items():
+        _write_holders(path, key, host_ips)
+    if old:
+        _write_record(key, record, record.mappings)
+
+
+def _drop(owner: Owner) -> None:
+    key = _key(owner)
+    record = _read_record(key)
+    for mapping in record.mappings if record else ():
+        _write_holders(_port_path(mapping), key, ())
+    store.remove(_record_path(key))
+
+
+def _identity(netns: str) -> tuple[int, ...]:
+    try:
+        found = Path(netns).stat()
+    except (OSError, ValueError):
+        return ()
+    return found.st_dev, found.st_ino
+
+
+def _key(owner: Owner) -> str:
+    text = f"{owner.network}/{owner.container_id}/{owner.ifname}"
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _record_path(key: str) -> Path:
+    return _OWNERS / key
+
+
+def _port_path(mapping: PortMapping) -> Path:
+    return FOLDER / f"{mapping.protocol}-{mapping.host_port}"
+
+
+def _read_record(key: str) -> _Record | None:
+    """Read what an attachment holds; what is no record of ours holds nothing."""
+    content = store.read(_record_path(key))
+    try:
+        kept = json.loads(content or b"null")
+        owner = Owner(kept["network"], kept["containerID"], kept["ifname"])
+        ports = tuple(
+            PortMapping(protocol, port, 0, _parse(host_ip)) for protocol, port, host_ip in kept["ports"]
+        )
+        return _Record(owner, kept["netns"], tuple(kept["identity"]), ports)
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def _write_record(key: str, record: _Record, mappings: Sequence[PortMapping]) -> None:
+    kept = {
+        "network": record.owner.network,
+        "containerID": record.owner.container_id,
+        "ifname": record.owner.ifname,
+        "netns": record.netns,
+        "identity": record.identity,
+        "ports": [(each.protocol, each.host_port, _show(each.host_ip)) for each in dict.fromkeys(mappings)],
+    }
+    store.write_atomic(_record_path(key), json.dumps(kept).encode())
+
+
+def _read_holders(path: Path) -> list[tuple[str, IpAddress | None]]:
+    content = store.read(path)
+    try:
+        return [(str(key), _parse(host_ip)) for key, host_ip in json.loads(content or b"[]")]
+    except (ValueError, TypeError):
+        return []
+
+
+def _write_holders(path: Path, key: str, host_ips: Sequence[IpAddress | None]) -> None:
+    """Replace what `key` holds of a port; the file of a port that nobody holds is removed."""
+    others = [each for each in _read_holders(path) if each[0] != key]
+    kept = [(name, _show(host_ip)) for name, host_ip in [*others, *((key, each) for each in host_ips)]]
+    if kept:
+        store.write_atomic(path, json.dumps(kept).encode())
+    else:
+        store.remove(path)
+
+
+def _parse(text: str) -> IpAddress | None:
+    return ip_address(text) if text else None
+
+
+def _show(address: IpAddress | None) -> str:
+    return str(address) if address else ""

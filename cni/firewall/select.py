@@ -1,0 +1,97 @@
+"""Which backend renders intents, and what must be done in all of them.
+
+A backend's module is loaded only when it is asked.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cni.errors import CniError, Code, ErrorList
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from cni.firewall.intents import Backend, Owner
+    from cni.request import Attachment
+
+# In the order of preference where the configuration leaves it open, which is the Go plugins'.
+NAMES = ("iptables", "nftables")
+
+
+def choose(asked: str | None, what: str) -> Backend:
+    """Give the backend that is asked for; None or "" asks for iptables where it works, else nftables.
+
+    `what` names in errors what it is for ("ipmasq"). Raises CniError 7 for an unknown name and CniError 50
+    where neither works. One that is asked for by name is not tried out first.
+    """
+    if asked:
+        if asked not in NAMES:
+            raise CniError(
+                Code.INVALID_CONFIG, f'unknown {what} backend "{asked}"', f"it is one of: {', '.join(NAMES)}"
+            )
+        return _load(asked)
+    reasons = []
+    for name in NAMES:
+        backend = _load(name)
+        reason = backend.unusable_because()
+        if not reason:
+            return backend
+        reasons.append(f"{name}: {reason}")
+    raise CniError(
+        Code.NOT_AVAILABLE,
+        f"no {what} backend is usable here: neither iptables nor nftables",
+        "; ".join(reasons),
+    )
+
+
+def require_usable(asked: str | None, what: str) -> None:
+    """Raise CniError 50 when the backend that `choose` gives cannot work here, saying why."""
+    backend = choose(asked, what)
+    reason = backend.unusable_because() if asked else ""
+    if reason:
+        raise CniError(Code.NOT_AVAILABLE, f"the {what} backend {backend.name} is not usable here", reason)
+
+
+def remove_forward(owner: Owner) -> None:
+    """Take away what was published for the owner, whichever backend made it."""
+    _in_all(lambda backend: backend.remove_forward(owner))
+
+
+def remove_masquerade(owner: Owner) -> None:
+    """Take away the owner's masquerading, whichever backend made it."""
+    _in_all(lambda backend: backend.remove_masquerade(owner))
+
+
+def collect(network: str, valid: Collection[Attachment]) -> list[str]:
+    """Remove what any backend made for attachments of the network that are not valid; name those removed."""
+    removed: list[str] = []
+    _in_all(lambda backend: removed.extend(backend.collect(network, valid)))
+    return list(dict.fromkeys(removed))
+
+
+def _in_all(step: Callable[[Backend], None]) -> None:
+    """Run a removal in every backend; the errors of one that cannot work here do not count."""
+    errors = ErrorList()
+    for name in NAMES:
+        errors.attempt(_where_usable, _load(name), step)
+    errors.raise_any()
+
+
+def _where_usable(backend: Backend, step: Callable[[Backend], None]) -> None:
+    # Whether it works is asked only when it has failed: that costs as much as the removal itself.
+    try:
+        step(backend)
+    except CniError as error:
+        if error.code == Code.TRY_AGAIN or not backend.unusable_because():
+            raise
+
+
+def _load(name: str) -> Backend:
+    if name == "iptables":
+        from cni.firewall.iptables import Iptables
+
+        return Iptables()
+    from cni.firewall.nftables import Nftables
+
+    return Nftables()
