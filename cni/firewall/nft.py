@@ -1,0 +1,196 @@
+"""nf_tables in its own words: find, list and delete tables, chains and rules; run nft's text.
+
+What is on the hot path goes by netlink; text is for what is made once. Nothing here knows whose rules
+they are. Constants are those of <linux/netfilter/nf_tables.h>.
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cni import process
+from cni.errors import CniError, Code, KernelError
+from cni.nfnetlink import (
+    SUBSYS_NFTABLES,
+    Message,
+    attribute,
+    attributes,
+    kept,
+    shown_text,
+    text,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+INET = 1
+IPV4 = 2
+BRIDGE = 7
+IPV6 = 10
+FAMILY_NAMES = {INET: "inet", IPV4: "ip", BRIDGE: "bridge", IPV6: "ip6"}
+
+_GETTABLE = 1
+_DELTABLE = 2
+_GETCHAIN = 4
+_DELCHAIN = 5
+_GETRULE = 7
+_DELRULE = 8
+_GETGEN = 16
+_NAME = 1
+_CHAIN_NAME = 3
+_CHAIN_HOOK = 4
+_CHAIN_USE = 6
+_RULE_CHAIN = 2
+_RULE_HANDLE = 3
+_RULE_USERDATA = 7
+_GEN_ID = 1
+_UDATA_COMMENT = 0
+
+_NOT_EXISTING = "No such file or directory"
+_EXISTING = "File exists"
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A chain: whether it hangs on a hook, and how many rules and jumps hold it (its own rules count)."""
+
+    has_hook: bool
+    use: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule by what identifies it; `raw` is all that the kernel tells of it."""
+
+    family: int
+    table: str
+    chain: str
+    handle: bytes
+    comment: str
+    raw: bytes
+
+
+def kind(message: int) -> int:
+    """Give the netlink type of an nf_tables message."""
+    return SUBSYS_NFTABLES << 8 | message
+
+
+def generation() -> int:
+    """Give the number of the ruleset; every commit by anybody makes a new one."""
+    found = kept().find(Message("read the ruleset's generation", kind(_GETGEN), 0))
+    return int.from_bytes(attributes(found or b"").get(_GEN_ID, b""), "big")
+
+
+def has_table(family: int, table: str) -> bool:
+    """Tell whether a table exists."""
+    doing = f"find table {FAMILY_NAMES[family]} {table}"
+    return kept().find(Message(doing, kind(_GETTABLE), family, text(_NAME, table))) is not None
+
+
+def find_chain(family: int, table: str, chain: str) -> Chain | None:
+    """Find a chain by name."""
+    payload = text(_NAME, table) + text(_CHAIN_NAME, chain)
+    doing = f"find chain {FAMILY_NAMES[family]} {table} {chain}"
+    found = kept().find(Message(doing, kind(_GETCHAIN), family, payload))
+    if found is None:
+        return None
+    parts = attributes(found)
+    return Chain(_CHAIN_HOOK in parts, int.from_bytes(parts.get(_CHAIN_USE, b""), "big"))
+
+
+def list_rules(family: int, table: str, chain: str) -> list[Rule]:
+    """List the rules of one chain in order; [] when there is no such chain."""
+    payload = text(_NAME, table) + text(_RULE_CHAIN, chain)
+    doing = f"list chain {FAMILY_NAMES[family]} {table} {chain}"
+    rules = []
+    for raw in kept().dump(Message(doing, kind(_GETRULE), family, payload)):
+        parts = attributes(raw)
+        # Kernels before 4.15 list more chains than were asked for.
+        if shown_text(parts.get(_RULE_CHAIN, b"")) == chain:
+            told = shown_comment(parts.get(_RULE_USERDATA, b""))
+            rules.append(Rule(family, table, chain, parts.get(_RULE_HANDLE, b""), told, raw))
+    return rules
+
+
+def delete_table(family: int, table: str) -> Message:
+    """Plan to delete a table with all that is in it."""
+    return Message(
+        f"delete table {FAMILY_NAMES[family]} {table}", kind(_DELTABLE), family, text(_NAME, table)
+    )
+
+
+def delete_chain(family: int, table: str, chain: str) -> Message:
+    """Plan to delete a chain, which must be empty and not referred to by then."""
+    doing = f"delete chain {FAMILY_NAMES[family]} {table} {chain}"
+    return Message(doing, kind(_DELCHAIN), family, text(_NAME, table) + text(_CHAIN_NAME, chain))
+
+
+def flush_chain(family: int, table: str, chain: str) -> Message:
+    """Plan to delete all rules of a chain."""
+    doing = f"flush chain {FAMILY_NAMES[family]} {table} {chain}"
+    return Message(doing, kind(_DELRULE), family, text(_NAME, table) + text(_RULE_CHAIN, chain))
+
+
+def delete_rule(rule: Rule) -> Message:
+    """Plan to delete one rule."""
+    where = f"{FAMILY_NAMES[rule.family]} {rule.table} {rule.chain}"
+    payload = text(_NAME, rule.table) + text(_RULE_CHAIN, rule.chain) + attribute(_RULE_HANDLE, rule.handle)
+    return Message(f"delete a rule of chain {where}", kind(_DELRULE), rule.family, payload)
+
+
+def commit_deletions(messages: list[Message]) -> bool:
+    """Delete in one transaction; False when somebody else has deleted one of the things meanwhile."""
+    try:
+        kept().commit(messages)
+    except KernelError as error:
+        if error.errno in {errno.ENOENT, errno.EBUSY}:
+            return False
+        raise
+    return True
+
+
+def comment_data(comment: str) -> bytes:
+    """Encode a comment as nft keeps it in user data."""
+    value = comment.encode() + b"\0"
+    return bytes([_UDATA_COMMENT, len(value)]) + value
+
+
+def shown_comment(userdata: bytes) -> str:
+    """Read the comment out of user data, "" for none."""
+    for part, value in _each_userdata(userdata):
+        if part == _UDATA_COMMENT:
+            return shown_text(value)
+    return ""
+
+
+def _each_userdata(data: bytes) -> Iterator[tuple[int, bytes]]:
+    at = 0
+    while at + 2 <= len(data):
+        yield data[at], data[at + 2 : at + 2 + data[at + 1]]
+        at += 2 + data[at + 1]
+
+
+def run_text(script: str, doing: str) -> bool:
+    """Apply nft commands in one transaction; False when a `create` found the thing existing already.
+
+    Raises CniError 101 with nft's own words.
+    """
+    path = process.find("nft")
+    if path is None:
+        raise CniError(Code.FIREWALL, f"could not {doing}: nft is not installed", "install nftables")
+    done = process.run([path, "-f", "-"], script.encode())
+    if done.status == 0:
+        return True
+    if _EXISTING in done.stderr:
+        return False
+    raise CniError(Code.FIREWALL, f"could not {doing}: {_reason(done.stderr)}", f"nft: {done.stderr}")
+
+
+def _reason(stderr: str) -> str:
+    """Give the first complaint of nft in one line ("/dev/stdin:1:2-3: Error: syntax error, ...")."""
+    first = next(
+        (line for line in stderr.splitlines() if "rror:" in line), stderr.splitlines()[0] if stderr else ""
+    )
+    return first.partition("rror: ")[2] or first or "nft failed without a word"

@@ -1,0 +1,149 @@
+"""Render intents as elements of nftables maps and sets, in tables of our own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cni import store
+from cni.errors import ErrorList
+from cni.firewall import nftables_base as base
+from cni.firewall import nftables_conditional as conditional
+from cni.firewall import nftables_elements as elements
+from cni.firewall import nftables_foreign as foreign
+from cni.firewall import nftables_records as records
+from cni.firewall import owners
+from cni.firewall.nftables_plan import conditions_of, family_of, plan_forward, plan_masquerade
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from pathlib import Path
+
+    from cni.firewall.intents import Masquerade, Owner, PortForward
+    from cni.firewall.nftables_elements import Element
+    from cni.request import Attachment
+    from cni.result import IpInterface
+    from cni.undo import Undo
+
+_FORWARD = "forward"
+_MASQUERADE = "masquerade"
+
+
+class Nftables:
+    """The `Backend` for nftables; see `cni.firewall.intents`."""
+
+    name = "nftables"
+
+    def unusable_because(self) -> str:
+        """Tell why nftables cannot work here, "" when it can; a missing permission is told as such."""
+        return base.unusable_because()
+
+    def add_forward(self, intent: PortForward, undo: Undo) -> None:
+        """Publish ports. Raises CniError 103 naming the container that has one of them."""
+        conditional.check(intent.conditions_v4, "conditionsV4")
+        conditional.check(intent.conditions_v6, "conditionsV6")
+        made = _add(_FORWARD, intent.owner, plan_forward(intent), intent.targets, undo)
+        conditional.remove(intent.owner)
+        if any(conditions_of(intent, target) for target in intent.targets):
+            base.ensure([target.network for target in intent.targets], made)
+            conditional.add(intent)
+
+    def differences_forward(self, intent: PortForward) -> list[str]:
+        """Compare with what is in place, by look-ups."""
+        found = _differences(intent.owner, plan_forward(intent), intent.targets)
+        return found + conditional.differences(intent)
+
+    def remove_forward(self, owner: Owner) -> None:
+        """Take away whatever was published for the owner, by this suite or by the Go plugins."""
+        errors = ErrorList()
+        errors.attempt(conditional.remove, owner)
+        errors.attempt(_remove, _FORWARD, owner)
+        errors.attempt(foreign.remove_forward, owner)
+        errors.raise_any()
+
+    def add_masquerade(self, intent: Masquerade, undo: Undo) -> None:
+        """Masquerade the addresses for what leaves their subnets."""
+        _add(_MASQUERADE, intent.owner, plan_masquerade(intent), intent.addresses, undo)
+
+    def differences_masquerade(self, intent: Masquerade) -> list[str]:
+        """Compare with what is in place, by look-ups."""
+        return _differences(intent.owner, plan_masquerade(intent), intent.addresses)
+
+    def remove_masquerade(self, owner: Owner) -> None:
+        """Take away the owner's masquerading, made by this suite or by the Go plugins."""
+        errors = ErrorList()
+        errors.attempt(_remove, _MASQUERADE, owner)
+        errors.attempt(foreign.remove_masquerade, owner)
+        errors.raise_any()
+
+    def collect(self, network: str, valid: Collection[Attachment]) -> list[str]:
+        """Remove what attachments of the network that are not valid have, and what nobody uses any more."""
+        kept = owners.tags(network, valid)
+        prefix = owners.network_tag(network)
+        removed = set(conditional.remove_invalid(network, kept) + foreign.remove_invalid(network, kept))
+
+        def invalid() -> list[Element]:
+            found = [each for family in base.FAMILIES for each in elements.search(family, prefix)]
+            stale = [(each, told) for each, told in found if told[: len(prefix) + 16] not in kept]
+            removed.update(told for _, told in stale)
+            return [each for each, _ in stale]
+
+        elements.remove(invalid)
+        records.remove_invalid(network, kept)
+        base.remove_unused(base.list_shared())
+        return sorted(map(owners.shown, removed))
+
+
+def _add(
+    kind: str, owner: Owner, planned: Sequence[Element], targets: Sequence[IpInterface], undo: Undo
+) -> list[base.Shared]:
+    """Replace what the owner has of a kind; gives the shared things that had to be made, to be added to."""
+    made: list[base.Shared] = []
+    folders: list[Path] = []
+    undo.add(f"remove nftables elements of {owner.container_id}", _take_back, kind, owner, made, folders)
+    old = records.read(kind, owner) or []
+    records.write(kind, owner, [*old, *planned], folders)
+    subnets = list(dict.fromkeys(target.network for target in targets))
+    elements.replace(old, planned, owner, lambda: base.ensure(subnets, made))
+    if old:
+        records.write(kind, owner, planned, folders)
+    return made
+
+
+def _take_back(kind: str, owner: Owner, made: list[base.Shared], folders: list[Path]) -> None:
+    errors = ErrorList()
+    if kind == _FORWARD:
+        errors.attempt(conditional.remove, owner)
+    errors.attempt(_remove, kind, owner)
+    if made:
+        errors.attempt(base.remove_unused, made)
+    store.remove_directories(folders)
+    errors.raise_any()
+
+
+def _remove(kind: str, owner: Owner) -> None:
+    """Delete an owner's elements of a kind, then the record of them."""
+    tag = owners.tag(owner)
+
+    def candidates() -> list[Element]:
+        recorded = records.read(kind, owner)
+        if recorded is not None:
+            return elements.owned(recorded, tag)
+        found = [each for family in base.FAMILIES for each, _ in elements.search(family, tag)]
+        return [each for each in found if each.set_name.startswith("leaving-") is (kind == _MASQUERADE)]
+
+    elements.remove(candidates)
+    records.remove(kind, owner)
+
+
+def _differences(owner: Owner, planned: Sequence[Element], targets: Sequence[IpInterface]) -> list[str]:
+    missing = [each for target in targets for each in base.differences(family_of(target), target.network)]
+    tag = owners.tag(owner)
+    for element in planned:
+        found = elements.find(element)
+        if found is None:
+            missing.append(f"{element.what} is not in nftables")
+        elif not found.comment.startswith(tag):
+            missing.append(f"{element.what} belongs to {owners.shown(found.comment)}")
+        elif found.value != element.value:
+            missing.append(f"{element.what} leads to another address")
+    return missing

@@ -1,0 +1,63 @@
+"""What the nftables backends of the Go plugins (v1.6 to v1.9) make, found and taken away.
+
+Rules in chains of their tables, found by comment: linear in their number, as it is for the Go plugins.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cni.errors import CniError, Code
+from cni.firewall import nft, owners
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cni.firewall.intents import Owner
+
+PORTMAP_TABLE = "cni_hostport"
+# Up to v1.8 rules with a host IP are in a chain of their own.
+PORTMAP_CHAINS = ("hostports", "hostip_hostports", "masquerading")
+MASQUERADE_TABLE = "cni_plugins_masquerade"
+MASQUERADE_CHAIN = "masq_checks"
+_TRIES = 10
+
+
+def remove_forward(owner: Owner) -> None:
+    """Take away portmap's rules; their comment is the bare container ID, so all networks' rules go."""
+    for family in (nft.IPV4, nft.IPV6):
+        if nft.has_table(family, PORTMAP_TABLE):
+            for chain in PORTMAP_CHAINS:
+                _remove(family, PORTMAP_TABLE, chain, owner.container_id.__eq__)
+
+
+def remove_masquerade(owner: Owner) -> None:
+    """Take away the masquerading of an attachment."""
+    tag = owners.tag(owner)
+    if nft.has_table(nft.INET, MASQUERADE_TABLE):
+        _remove(nft.INET, MASQUERADE_TABLE, MASQUERADE_CHAIN, lambda comment: comment.startswith(tag))
+
+
+def remove_invalid(network: str, valid: frozenset[str]) -> list[str]:
+    """Take away masquerading of a network's attachments whose tags are not in `valid`; gives the comments.
+
+    Rules of portmap do not tell their network.
+    """
+    prefix = owners.network_tag(network)
+
+    def is_invalid(comment: str) -> bool:
+        return comment.startswith(prefix) and comment[: len(prefix) + 16] not in valid
+
+    if not nft.has_table(nft.INET, MASQUERADE_TABLE):
+        return []
+    return _remove(nft.INET, MASQUERADE_TABLE, MASQUERADE_CHAIN, is_invalid)
+
+
+def _remove(family: int, table: str, chain: str, is_wanted: Callable[[str], bool]) -> list[str]:
+    for _ in range(_TRIES):
+        rules = [rule for rule in nft.list_rules(family, table, chain) if is_wanted(rule.comment)]
+        if nft.commit_deletions(list(map(nft.delete_rule, rules))):
+            return [rule.comment for rule in rules]
+    raise CniError(
+        Code.TRY_AGAIN, f"could not remove rules of nftables chain {table} {chain}: others kept changing it"
+    )

@@ -1,0 +1,69 @@
+"""Which elements an owner has in nftables: a small file for each, so that DEL need not read all maps.
+
+Written before the elements, so that what it lists may not exist; it lies in /run, as rules too are gone
+after a boot. A lost one costs a search.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cni import store
+from cni.errors import CniError
+from cni.firewall import owners
+from cni.firewall.nftables_elements import Element
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cni.firewall.intents import Owner
+
+FOLDER = Path("/run/pycni/nftables")
+_TRIES = 5
+
+
+def _path(kind: str, owner: Owner) -> Path:
+    return FOLDER / f"{owners.tag(owner)}.{kind}"
+
+
+def write(kind: str, owner: Owner, elements: Sequence[Element], made: list[Path]) -> None:
+    """Write what is about to be made; `made` learns of the folders that had to be made for it."""
+    content = json.dumps([[each.family, each.set_name, each.key.hex(), each.what] for each in elements])
+    for attempt in range(_TRIES):
+        made += store.ensure_directory(FOLDER)
+        try:
+            store.write_atomic(_path(kind, owner), content.encode())
+        except CniError:
+            # A failing call may just have taken away the folder, as it was the one that had made it.
+            if FOLDER.is_dir() or attempt == _TRIES - 1:
+                raise
+        else:
+            return
+
+
+def read(kind: str, owner: Owner) -> list[Element] | None:
+    """Give the elements that were written, None when there is no record or it makes no sense."""
+    content = store.read(_path(kind, owner))
+    if content is None:
+        return None
+    with suppress(ValueError, TypeError):
+        return [
+            Element(int(family), str(name), bytes.fromhex(key), what=str(what))
+            for family, name, key, what in json.loads(content)
+        ]
+    return None
+
+
+def remove(kind: str, owner: Owner) -> None:
+    """Forget an owner's elements of a kind."""
+    store.remove(_path(kind, owner))
+
+
+def remove_invalid(network: str, valid: frozenset[str]) -> None:
+    """Forget what a network's owners had whose tags are not in `valid`."""
+    for path in FOLDER.glob(f"{owners.network_tag(network)}*"):
+        if path.name.partition(".")[0] not in valid:
+            store.remove(path)
