@@ -121,17 +121,32 @@ def read(model: type[M], value: object, prefix: str = "") -> M:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        told = [_tell(each, prefix) for each in error.errors(include_url=False)]
-        raise CniError(Code.INVALID_CONFIG, told[0], "; ".join(told[1:])) from error
+        errors = error.errors(include_url=False)
+        told = [_tell(each, prefix) for each in errors]
+        details = filter(None, [_place(errors[0], prefix), *told[1:]])
+        raise CniError(Code.INVALID_CONFIG, told[0], "; ".join(details)) from error
 
 
 def _tell(error: ErrorDetails, prefix: str) -> str:
     """Give one pydantic error as a line; the text of a validator of ours is the message itself."""
-    path = prefix
-    for part in error["loc"]:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+    path = _path(error, prefix)
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
     if error["type"] == "missing":
         return f'field "{path}" is missing'
     return f'field "{path}" is {json.dumps(error["input"], default=repr)}: {error["msg"]}'
+
+
+def _place(error: ErrorDetails, prefix: str) -> str:
+    """Name the field that a validator of ours refused; "" for one that looks at the whole document."""
+    path = _path(error, prefix)
+    if error["type"] != "value_error" or not path:
+        return ""
+    return f'field "{path}" is {json.dumps(error["input"], default=repr)}'
+
+
+def _path(error: ErrorDetails, prefix: str) -> str:
+    path = prefix
+    for part in error["loc"]:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+    return path

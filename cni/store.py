@@ -87,6 +87,13 @@ def ensure_directory(path: Path, mode: int = 0o700) -> list[Path]:
     return made
 
 
+def check_writable(path: Path) -> None:
+    """Raise CniError 106 when no file can be made in the folder, which need not exist; nothing is left."""
+    existing = next(each for each in (path, *path.parents) if os.path.lexists(each))
+    with _told("write to", existing), _unfinished(existing / "probe", b"?", 0o600):
+        pass
+
+
 def remove_directories(paths: list[Path]) -> None:
     """Remove these folders, the last one first, up to one that is in use or cannot be removed."""
     with suppress(OSError):

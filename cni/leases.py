@@ -1,0 +1,258 @@
+r"""The addresses of one network that are taken: one file each, as the Go plugin host-local keeps them.
+
+The folder `<dataDir>/<network>` is shared with the Go plugin, byte for byte and under the same lock:
+
+    10.1.0.2              0600  "<container ID>\r\n<ifname>", or the ID alone before its v0.8.0
+    last_reserved_ip.<N>  0600  the address that range set N gave last
+    lock                  0750  empty, held with flock(2)
+
+A lease appears whole or not at all. An empty one is what a crash of the Go plugin leaves: nobody holds it.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from cni import store
+from cni.addresses import parse_ip
+from cni.errors import CniError, Code
+from cni.lock import locked
+from cni.notes import note
+from cni.request import Attachment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from cni.result import IpAddress
+
+# More than any container ID and ifname; what is longer is no lease.
+_LARGEST_LEASE_BYTES = 4096
+
+
+class Lease(NamedTuple):
+    """A file of the folder; `container_id` is "" in an empty one, `ifname` "" in one of the old format."""
+
+    path: str
+    container_id: str
+    ifname: str
+
+    @property
+    def name(self) -> str:
+        """The file's name: the address, unless somebody else put the file there."""
+        return os.path.basename(self.path)  # noqa: PTH119 - a Path for each of thousands of files is slow
+
+    @property
+    def folder(self) -> str:
+        """The folder that the file is in."""
+        return os.path.dirname(self.path)  # noqa: PTH120 - as above
+
+    @property
+    def address(self) -> IpAddress | None:
+        """The address that is taken, None when the file's name is none."""
+        try:
+            return parse_ip(self.name)
+        except ValueError:
+            return None
+
+    @property
+    def attachment(self) -> Attachment:
+        """Who holds it."""
+        return Attachment(self.container_id, self.ifname)
+
+    def is_held_by(self, owner: Attachment) -> bool:
+        """Tell whether the attachment holds it; one of the old format is held by all of the container."""
+        return self.container_id == owner.container_id and self.ifname in {owner.ifname, ""}
+
+    def is_empty(self) -> bool:
+        """Tell whether nobody holds it."""
+        return not self.container_id
+
+    def holder(self) -> str:
+        """Tell who holds it, in words."""
+        if self.is_empty():
+            return "nobody"
+        return f"container {self.container_id}" + (f", interface {self.ifname}" if self.ifname else "")
+
+
+class Leases:
+    """The folder of one network. What changes something is called inside `locked()`, unless it says not."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._made: list[Path] = []
+
+    @contextmanager
+    def locked(self, timeout_s: float = 30) -> Iterator[None]:
+        """Keep others out, the Go plugin too; the folder is made when missing. Raises CniError 11 or 106."""
+        with ExitStack() as stack:
+            self._enter_lock(stack, timeout_s)
+            yield
+
+    def _enter_lock(self, stack: ExitStack, timeout_s: float) -> None:
+        # An ADD that fails removes the folder it made, with a lock on which we may be waiting.
+        for is_last in (False, False, False, True):
+            made = store.ensure_directory(self.folder, 0o755)
+            try:
+                stack.enter_context(locked(self.folder / "lock", timeout_s, 0o750))
+            except CniError as error:
+                store.remove_directories(made)
+                if is_last or not isinstance(error.__cause__, FileNotFoundError):
+                    raise
+            else:
+                self._made += made
+                return
+
+    def exists(self) -> bool:
+        """Tell whether the folder is there; without it nothing is held. Needs no lock."""
+        return self.folder.is_dir()
+
+    def remove_unused(self) -> None:
+        """Remove the folders that this object made, if nothing but the lock is inside. Called unlocked."""
+        if not self._made:
+            return
+        with suppress(OSError, CniError), locked(self.folder / "lock", 0, 0o750):
+            if os.listdir(self.folder) == ["lock"]:  # noqa: PTH208 - names are all that is needed
+                (self.folder / "lock").unlink()
+                store.remove_directories(self._made)
+
+    def list_all(self) -> list[Lease]:
+        """Give all files, in subfolders too, as the Go plugin looks at them. Needs no lock.
+
+        Files that cannot be read and those with other purposes are left out.
+        """
+        found = []
+        folders = [str(self.folder)]
+        while folders:
+            for entry in _scan(folders.pop()):
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                elif entry.is_file(follow_symlinks=False) and not _has_other_purpose(entry.name):
+                    found += _read_lease(entry.path)
+        return found
+
+    def list_top(self) -> list[Lease]:
+        """Give what lies in the folder itself: all that the two suites ever put there."""
+        top = str(self.folder)
+        return [lease for lease in self.list_all() if lease.folder == top]
+
+    def list_held_by(self, owner: Attachment) -> list[Lease]:
+        """Give the attachment's leases, or else those of the old format that are the container's."""
+        held = [lease for lease in self.list_all() if lease.is_held_by(owner)]
+        return [lease for lease in held if lease.ifname] or held
+
+    def find(self, address: IpAddress) -> Lease | None:
+        """Give the lease of an address, None when it is free. Needs no lock.
+
+        Anything that has the name takes the address, whatever it is. Raises CniError 106 when it cannot
+        be told who holds it.
+        """
+        content = store.read(self.folder / str(address))
+        return None if content is None else _parse(str(self.folder / str(address)), content)
+
+    def is_free(self, address: IpAddress) -> bool:
+        """Tell whether nothing has the address's name. Needs no lock."""
+        return not os.path.lexists(self.folder / str(address))
+
+    def is_empty(self, address: IpAddress) -> bool:
+        """Tell whether the address is taken by a file that names nobody. Needs no lock."""
+        try:
+            lease = self.find(address)
+        except CniError:
+            return False
+        return lease is not None and lease.is_empty()
+
+    def reserve(self, address: IpAddress, owner: Attachment) -> None:
+        """Take an address that is free, or taken by an empty file. Raises CniError 106."""
+        path = self.folder / str(address)
+        content = f"{owner.container_id}\r\n{owner.ifname}".encode()
+        if store.create_exclusive(path, content):
+            return
+        if not self.is_empty(address):
+            raise CniError(
+                Code.TRY_AGAIN, f"could not reserve {address}: {path} appeared in spite of the lock"
+            )
+        store.write_atomic(path, content)
+
+    def release(self, address: IpAddress, owner: Attachment) -> None:
+        """Give an address back if the very attachment holds it. Needs no lock: nobody else may change it."""
+        lease = self.find(address)
+        if lease and lease.ifname and lease.is_held_by(owner):
+            self.remove(lease)
+
+    def remove(self, lease: Lease) -> None:
+        """Remove one file; absent is fine."""
+        store.remove(self.folder / lease.path)
+
+    def read_last(self, number: int) -> bytes | None:
+        """Give what tells the address that range set `number` gave last, None when nothing does."""
+        try:
+            return store.read(self._last(number))
+        except CniError as error:
+            note(f"host-local: starting over at the range's start: {error}")
+            return None
+
+    def write_last(self, number: int, address: IpAddress) -> None:
+        """Remember the address that range set `number` gave last."""
+        store.write_atomic(self._last(number), str(address).encode())
+
+    def restore_last(self, number: int, before: bytes | None, written: IpAddress) -> None:
+        """Put back what was there before `written` was, unless another one has been written since."""
+        if self.read_last(number) != str(written).encode():
+            return
+        if before is None:
+            store.remove(self._last(number))
+        else:
+            store.write_atomic(self._last(number), before)
+
+    def _last(self, number: int) -> Path:
+        return self.folder / f"last_reserved_ip.{number}"
+
+
+def parse_last(content: bytes | None) -> IpAddress | None:
+    """Read the content of last_reserved_ip; None for garbage, which means to start over."""
+    try:
+        return parse_ip((content or b"").decode().strip())
+    except ValueError:
+        return None
+
+
+def is_unfinished(lease: Lease) -> bool:
+    """Tell whether a crash left the file: with the lock held, nobody is writing it."""
+    return lease.name.startswith(store.UNFINISHED_PREFIX)
+
+
+def _has_other_purpose(name: str) -> bool:
+    return name == "lock" or name.startswith("last_reserved_ip.")
+
+
+def _scan(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise CniError(Code.STORE, f"could not list {folder}: {reason}") from error
+
+
+def _read_lease(path: str) -> list[Lease]:
+    """Give the lease in a file; none when it went away or, as in the Go plugin, cannot be read."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return []
+    try:
+        return [_parse(path, os.read(fd, _LARGEST_LEASE_BYTES))]
+    except OSError:
+        return []
+    finally:
+        os.close(fd)
+
+
+def _parse(path: str, content: bytes) -> Lease:
+    container_id, _, ifname = content.decode(errors="replace").strip().partition("\r\n")
+    return Lease(path, container_id, ifname)

@@ -1,0 +1,127 @@
+"""Take addresses, give them back, and look at what is taken."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from cni import store
+from cni.errors import CniError, Code, ErrorList
+from cni.leases import is_unfinished
+from cni.notes import note
+from cni.result import Dns
+from cni_host_local_ipam.choose import choose
+from cni_host_local_ipam.plan import is_full, parse_resolv_conf
+from cni_host_local_ipam.ranges import show_range_set
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from cni.leases import Lease, Leases
+    from cni.request import Attachment
+    from cni.result import IpAddress
+    from cni.undo import Undo
+    from cni_host_local_ipam.plan import Choice
+    from cni_host_local_ipam.ranges import RangeSet
+
+_LARGEST_RESOLV_CONF_BYTES = 1 << 20
+
+
+def read_dns(path: str) -> Dns:
+    """Read the file that `resolvConf` names; "" gives no settings. Raises CniError 5."""
+    if not path:
+        return Dns()
+    try:
+        # O_NONBLOCK: a FIFO without a writer is an empty file, not a wait without end.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with open(fd, "rb") as file:  # noqa: PTH123 - it is a descriptor
+            content = file.read(_LARGEST_RESOLV_CONF_BYTES)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise CniError(
+            Code.IO_FAILURE, f"open {path}: {reason}", "ipam.resolvConf names this file"
+        ) from error
+    return parse_resolv_conf(content.decode(errors="replace"))
+
+
+def take(
+    leases: Leases,
+    owner: Attachment,
+    range_sets: Sequence[RangeSet],
+    requested: Iterable[IpAddress],
+    undo: Undo,
+) -> list[Choice]:
+    """Take an address of each range set. Raises CniError 102 when one has none, 105 for a second ADD."""
+    undo.add(f"remove {leases.folder}", leases.remove_unused)
+    with leases.locked():
+        before = [leases.read_last(number) for number in range(len(range_sets))]
+        choices = choose(leases, owner, before, range_sets, requested)
+        new = [each for each in choices if not each.is_held]
+        for each in new:
+            undo.add(
+                "restore last_reserved_ip",
+                leases.restore_last,
+                each.number,
+                before[each.number],
+                each.address,
+            )
+        for each in new:
+            undo.add(f"release {each.address}", leases.release, each.address, owner)
+            leases.reserve(each.address, owner)
+        for each in new:
+            leases.write_last(each.number, each.address)
+    return choices
+
+
+def release(leases: Leases, owner: Attachment) -> None:
+    """Give back all that the attachment holds, whatever ranges are configured now; nothing is fine."""
+    if not leases.exists():
+        return
+    with leases.locked():
+        errors = ErrorList()
+        for lease in leases.list_held_by(owner):
+            errors.attempt(leases.remove, lease)
+    errors.raise_any()
+
+
+def collect(leases: Leases, valid: frozenset[Attachment]) -> None:
+    """Remove the leases of attachments that are not valid, those of nobody, and what crashes left."""
+    if not leases.exists():
+        return
+    ids = {each.container_id for each in valid}
+    errors = ErrorList()
+    with leases.locked():
+        for lease in leases.list_top():
+            if _is_stale(lease, valid, ids):
+                note(f"host-local: gc removes {lease.path} of {lease.holder()}")
+                errors.attempt(leases.remove, lease)
+    errors.raise_any()
+
+
+def _is_stale(lease: Lease, valid: frozenset[Attachment], ids: set[str]) -> bool:
+    if is_unfinished(lease):
+        return True
+    if lease.address is None:
+        return False
+    if not lease.ifname:
+        return lease.container_id not in ids
+    return lease.attachment not in valid
+
+
+def check_store(leases: Leases) -> None:
+    """Raise CniError 50 when no lease could be written."""
+    try:
+        store.check_writable(leases.folder)
+    except CniError as error:
+        raise CniError(
+            Code.NOT_AVAILABLE, f"no address can be given: {error.msg}", "ipam.dataDir names another place"
+        ) from error
+
+
+def list_full(leases: Leases, range_sets: Sequence[RangeSet]) -> list[str]:
+    """Give the range sets that have no address left, as texts."""
+    if not leases.exists():
+        return []
+    taken = [lease.address for lease in leases.list_top() if not lease.is_empty()]
+    addresses = [each for each in taken if each is not None]
+    return [show_range_set(each) for each in range_sets if is_full(each, addresses)]

@@ -1,0 +1,116 @@
+"""Which address each range set gives, by what lies on disk."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cni.errors import CniError, Code
+from cni.leases import parse_last
+from cni_host_local_ipam.plan import Choice, assign, choose_free
+from cni_host_local_ipam.ranges import find_range, show_range_set
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from cni.leases import Lease, Leases
+    from cni.request import Attachment
+    from cni.result import IpAddress
+    from cni_host_local_ipam.ranges import RangeSet
+
+
+def choose(
+    leases: Leases,
+    owner: Attachment,
+    last: Sequence[bytes | None],
+    range_sets: Sequence[RangeSet],
+    requested: Iterable[IpAddress],
+) -> list[Choice]:
+    """Give the choice for each range set, in order; the lock must be held, and nothing is changed.
+
+    `last` has the content of last_reserved_ip for each set. Raises CniError 102 when there is no such
+    address, 105 when the attachment has one of the set already.
+    """
+    return _Chooser(leases, owner, last).choose(range_sets, requested)
+
+
+class _Chooser:
+    """Looks through the folder once at most, and only when it must."""
+
+    def __init__(self, leases: Leases, owner: Attachment, last: Sequence[bytes | None]) -> None:
+        self._leases = leases
+        self._owner = owner
+        self._last = last
+        self._held: list[Lease] | None = None
+
+    def choose(self, range_sets: Sequence[RangeSet], requested: Iterable[IpAddress]) -> list[Choice]:
+        assigned, left = assign(range_sets, requested)
+        choices = [
+            self._choose_of(*each) for each in zip(range(len(assigned)), range_sets, assigned, strict=True)
+        ]
+        if left:
+            raise CniError(
+                Code.POOL,
+                f"failed to allocate all requested IPs: {' '.join(map(str, left))}",
+                f"each range set gives one address; they are {' and '.join(map(show_range_set, range_sets))}",
+            )
+        return choices
+
+    def _choose_of(self, number: int, range_set: RangeSet, wanted: IpAddress | None) -> Choice:
+        try:
+            if wanted is not None:
+                return self._choose_requested(number, range_set, wanted)
+            self._refuse_second(range_set)
+            return self._choose_next(number, range_set)
+        except CniError as error:
+            raise CniError(
+                error.code, f"failed to allocate for range {number}: {error.msg}", error.details
+            ) from error
+
+    def _choose_requested(self, number: int, range_set: RangeSet, address: IpAddress) -> Choice:
+        range_ = find_range(range_set, address)
+        if range_ is None or address == range_.gateway:
+            raise CniError(
+                Code.POOL, f"requested ip {address} is subnet's gateway", "ask for another address"
+            )
+        lease = self._leases.find(address)
+        if lease is None or lease.is_empty():
+            return Choice(number, address, range_)
+        if lease.is_held_by(self._owner):
+            return Choice(number, address, range_, is_held=True)
+        raise CniError(
+            Code.POOL,
+            f"requested IP address {address} is not available in range set {show_range_set(range_set)}: "
+            f"it is held by {lease.holder()}",
+            _remedy(lease),
+        )
+
+    def _refuse_second(self, range_set: RangeSet) -> None:
+        """Raise CniError 105 when the attachment has an address of the set already."""
+        if self._held is None:
+            self._held = [each for each in self._leases.list_all() if each.is_held_by(self._owner)]
+        for lease in self._held:
+            address = lease.address
+            if address is not None and find_range(range_set, address):
+                raise CniError(
+                    Code.ALREADY_EXISTS,
+                    f"{address} has been allocated to {self._owner.container_id}, "
+                    "duplicate allocation is not allowed",
+                    _remedy(lease),
+                )
+
+    def _choose_next(self, number: int, range_set: RangeSet) -> Choice:
+        last = parse_last(self._last[number])
+        found = choose_free(range_set, last, self._leases.is_free)
+        found = found or choose_free(range_set, last, self._leases.is_empty)
+        if found is None:
+            raise CniError(
+                Code.POOL,
+                f"no IP addresses available in range set: {show_range_set(range_set)}",
+                f"the files in {self._leases.folder} tell which container holds which address; GC, or "
+                "DEL for containers that are gone, gives theirs back",
+            )
+        return Choice(number, *found)
+
+
+def _remedy(lease: Lease) -> str:
+    return f"{lease.path} says so; if {lease.holder()} is gone, call DEL for it or remove that file"

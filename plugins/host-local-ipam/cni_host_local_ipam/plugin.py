@@ -1,0 +1,86 @@
+"""The verbs of the host-local plugin."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cni.errors import CniError, Code
+from cni.leases import Leases
+from cni.notes import note
+from cni.plugin import Plugin
+from cni_host_local_ipam import apply
+from cni_host_local_ipam.conf import HostLocalConf, parse_requested
+from cni_host_local_ipam.plan import list_requested, make_result
+
+if TYPE_CHECKING:
+    from cni.request import Request
+    from cni.result import IpAddress, Result
+    from cni.undo import Undo
+
+
+def add(conf: HostLocalConf, request: Request, undo: Undo) -> Result:
+    """Take an address of each range set and note that on disk."""
+    requested = list_requested(_requested_by_args(request) + conf.requested)
+    dns = apply.read_dns(conf.ipam.resolv_conf)
+    choices = apply.take(_leases(conf), request.attachment, conf.range_sets, requested, undo)
+    return make_result(conf, choices, dns)
+
+
+def delete(conf: HostLocalConf, request: Request) -> None:
+    """Give back what the attachment holds; the ranges may be others than at ADD."""
+    _requested_by_args(request)
+    apply.release(_leases(conf), request.attachment)
+
+
+def check(conf: HostLocalConf, request: Request) -> None:
+    """Raise CniError 104 unless the attachment holds an address."""
+    _requested_by_args(request)
+    leases = _leases(conf)
+    if not leases.exists() or not leases.list_held_by(request.attachment):
+        raise CniError(
+            Code.MISMATCH,
+            f"host-local: Failed to find address added by container {request.container_id}",
+            f"no file in {leases.folder} names it and {request.ifname}; attach the container again",
+        )
+
+
+def gc(conf: HostLocalConf, request: Request) -> None:
+    """Remove the leases of attachments that are gone; without a list of valid ones nothing is removed."""
+    if request.valid_attachments is not None:
+        apply.collect(_leases(conf), request.valid_attachments)
+
+
+def status(conf: HostLocalConf, _request: Request) -> None:
+    """Raise CniError 50 when ADD would fail. A pool that is full now need not be when ADD comes."""
+    leases = _leases(conf)
+    apply.check_store(leases)
+    for shown in apply.list_full(leases, conf.range_sets):
+        text = f"no IP addresses available in range set: {shown}"
+        if conf.ipam.status_fails_when_full:
+            raise CniError(Code.NOT_AVAILABLE, text, f"the leases lie in {leases.folder}")
+        note(f"host-local: warning: {text}")
+
+
+def _leases(conf: HostLocalConf) -> Leases:
+    return Leases(Path(conf.folder))
+
+
+def _requested_by_args(request: Request) -> tuple[IpAddress, ...]:
+    """Give the address that CNI_ARGS asks for, if any. Raises CniError 4."""
+    text = request.known_args("IP").get("IP")
+    if not text:
+        return ()
+    try:
+        return (parse_requested(text),)
+    except ValueError as error:
+        raise CniError(
+            Code.INVALID_ENVIRONMENT,
+            f'ARGS: error parsing value of pair "IP={text}": {error}',
+            "IP in CNI_ARGS is one address, such as 10.1.0.5",
+        ) from error
+
+
+PLUGIN = Plugin(
+    "host-local", "addresses out of ranges, noted on disk", HostLocalConf, add, delete, check, gc, status
+)
