@@ -90,11 +90,16 @@ class Cache:
         store.remove(self.path(network, attachment))
 
     def list_entries(self) -> list[Entry]:
-        """Give all entries by file name, without those in the older format and without broken files."""
+        """Give all entries by file name, without those in the older format and without broken files.
+
+        Raises CniError 106 when the folder is there but cannot be read.
+        """
         try:
             files = sorted(self.folder.iterdir())
-        except OSError:
+        except FileNotFoundError:
             return []
+        except OSError as error:
+            raise CniError(Code.STORE, f"could not list {self.folder}: {error.strerror}") from error
         return [entry for file in files if (entry := self._readable(file))]
 
     @staticmethod

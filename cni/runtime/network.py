@@ -148,3 +148,30 @@ def _version(document: Json, file: str) -> str:
 
 def _wrong(file: str, what: str, hint: str) -> CniError:
     return CniError(Code.INVALID_CONFIG, f"error parsing configuration list {file}: {what}", hint)
+
+
+def subnets(network: Network) -> list[str]:
+    """Give the subnets that a network's IPAM hands out of, as written; of any plugin that calls them so."""
+    found: list[str] = []
+    for plugin in network.plugins:
+        ipam = _folded(plugin.document).get("ipam")
+        if not isinstance(ipam, dict):
+            continue
+        folded = _folded(ipam)
+        sets = folded.get("ranges")
+        ranges = (
+            [each for listed in sets if isinstance(listed, list) for each in listed]
+            if isinstance(sets, list)
+            else []
+        )
+        for each in [ipam, *ranges]:
+            subnet = _folded(each).get("subnet") if isinstance(each, dict) else None
+            if isinstance(subnet, str) and subnet:
+                found.append(subnet)
+    return list(dict.fromkeys(found))
+
+
+def bridges(network: Network) -> list[str]:
+    """Give the names of the bridges that a network's plugins use."""
+    documents = [_folded(plugin.document) for plugin in network.plugins if plugin.type == "bridge"]
+    return [str(each.get("bridge") or "cni0") for each in documents]

@@ -1,0 +1,159 @@
+"""Entry of the command `pycni`: its verbs, arguments and options; each loads what it needs when it runs.
+
+Exit codes: 0 success, 1 failure (told in one line), 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from cni.cli.output import FAILED, INTERRUPTED, WRONG_USAGE, FailedError, answering, printable
+from cni.notes import note
+
+app = typer.Typer(
+    name="pycni",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Attach network namespaces to CNI networks by hand, and see what is attached.",
+    epilog="Environment: CNI_PATH, NETCONFPATH, CAP_ARGS, CNI_ARGS, CNI_IFNAME, as for cnitool.",
+)
+
+Name = Annotated[str, typer.Argument(metavar="NETWORK", help="Name of a network, as its file says.")]
+NamePerhaps = Annotated[str, typer.Argument(metavar="NETWORK", help="Name of a network; without: our own.")]
+NetnsPath = Annotated[str, typer.Argument(metavar="NETNS", help="Path of the namespace: /run/netns/NAME.")]
+Unused = Annotated[str, typer.Argument(metavar="NETNS", help="Not looked at; cnitool wants one here.")]
+Ifname = Annotated[str, typer.Option("--ifname", "-i", help="Name of the link in it; else CNI_IFNAME, eth0.")]
+Json = Annotated[bool, typer.Option("--json", help="Errors as a CNI error object on stdout.")]
+JsonToo = Annotated[bool, typer.Option("--json", help="For programs: JSON, errors as well.")]
+Timeout = Annotated[
+    float, typer.Option("--timeout", min=0.1, metavar="SECONDS", help="Time for each plugin.")
+]
+
+
+@app.command()
+def add(  # noqa: PLR0913 - the options of the command
+    network: Name,
+    netns: NetnsPath,
+    *,
+    ifname: Ifname = "",
+    undo: Annotated[bool, typer.Option("--undo", help="Take back what was made when it fails.")] = False,
+    json: Json = False,
+    timeout: Timeout = 240,
+) -> None:
+    """Attach NETNS to NETWORK and print the result."""
+    with answering(as_json=json):
+        from cni.cli import settings, verbs
+
+        verbs.add(settings.from_env(os.environ, ifname), network, netns, timeout, undo=undo)
+
+
+@app.command()
+def check(
+    network: Name, netns: NetnsPath, *, ifname: Ifname = "", json: Json = False, timeout: Timeout = 240
+) -> None:
+    """Check that the attachment is still as it was made."""
+    with answering(as_json=json):
+        from cni.cli import settings, verbs
+
+        verbs.check(settings.from_env(os.environ, ifname), network, netns, timeout)
+
+
+@app.command("del")
+def delete(
+    network: Name, netns: NetnsPath, *, ifname: Ifname = "", json: Json = False, timeout: Timeout = 240
+) -> None:
+    """Detach NETNS from NETWORK; doing so twice is fine."""
+    with answering(as_json=json):
+        from cni.cli import settings, verbs
+
+        verbs.delete(settings.from_env(os.environ, ifname), network, netns, timeout)
+
+
+@app.command()
+def gc(
+    network: Name,
+    _netns: Unused = "",
+    *,
+    dead_only: Annotated[
+        bool, typer.Option("--dead-only", help="Keep attachments whose namespace is there.")
+    ] = False,
+    json: Json = False,
+    timeout: Timeout = 240,
+) -> None:
+    """Remove ALL attachments of NETWORK, and what is left of earlier ones."""
+    with answering(as_json=json):
+        from cni.cli import settings, verbs
+
+        verbs.gc(settings.from_env(os.environ), network, timeout, dead_only=dead_only)
+
+
+@app.command()
+def status(network: Name, _netns: Unused = "", *, json: Json = False, timeout: Timeout = 240) -> None:
+    """Ask the plugins of NETWORK whether they are ready for an ADD."""
+    with answering(as_json=json):
+        from cni.cli import settings, verbs
+
+        verbs.status(settings.from_env(os.environ), network, timeout)
+
+
+@app.command()
+def version(
+    network: NamePerhaps = "", _netns: Unused = "", *, json: JsonToo = False, timeout: Timeout = 240
+) -> None:
+    """Print the spec versions of each plugin of NETWORK, or our own."""
+    with answering(as_json=json):
+        from cni.cli import settings, verbs
+
+        verbs.version(settings.from_env(os.environ), network, timeout, as_json=json)
+
+
+@app.command()
+def networks(*, json: JsonToo = False) -> None:
+    """List the networks that are configured."""
+    with answering(as_json=json):
+        from cni.cli import networks, settings
+
+        networks.run(settings.from_env(os.environ).conf_folder, as_json=json)
+
+
+@app.command()
+def show(
+    network: Annotated[str, typer.Argument(metavar="NETWORK", help="Only this one.")] = "",
+    *,
+    json: JsonToo = False,
+) -> None:
+    """Show what is attached: networks, bridges, containers, addresses, published ports."""
+    with answering(as_json=json):
+        from cni.cli import settings, show
+
+        show.run(settings.from_env(os.environ).conf_folder, network, as_json=json)
+
+
+def main() -> NoReturn:
+    """Run the command line and end the process with its exit code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line and give its exit code."""
+    try:
+        status = app(arguments or ["--help"], prog_name="pycni", standalone_mode=False)
+    except FailedError:
+        return FAILED
+    except (typer.Abort, KeyboardInterrupt):
+        note("pycni: interrupted; what a plugin had begun may be there, del removes it")
+        return INTERRUPTED
+    except BrokenPipeError:
+        return FAILED
+    except Exception as error:
+        # What Typer raises for wrong usage has no public name.
+        if not hasattr(error, "format_message"):
+            raise
+        note(f"pycni: {printable(error.format_message())} (pycni --help shows how)")
+        return WRONG_USAGE
+    return status if isinstance(status, int) else 0

@@ -1,0 +1,162 @@
+"""`pycni show`: what is attached, as a tree or as JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cni.cli.output import console, print_json, printable, tell_error
+from cni.errors import CniError, Code
+from cni.runtime.cache import DEFAULT_FOLDER, Cache
+from cni.runtime.conflists import Broken, load_all
+from cni.runtime.inventory import Inventory, take
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rich.text import Text
+    from rich.tree import Tree
+
+    from cni.runtime.observe import Attached, HostLink, PublishedPort
+
+LEASES_FOLDER = DEFAULT_FOLDER / "networks"
+_NETNS_STYLES = {"alive": "green", "gone": "red", "unknown": "yellow"}
+
+
+def run(conf_folder: Path, only: str, *, as_json: bool) -> None:
+    """Print what is attached to all networks or to one. Raises CniError 7 when there is no such network."""
+    configured = load_all(conf_folder)
+    networks = [each for each in configured if not isinstance(each, Broken)]
+    inventories = take(networks, Cache().list_entries(), LEASES_FOLDER)
+    if only:
+        inventories = [each for each in inventories if each.name == only]
+        if not inventories:
+            raise CniError(Code.INVALID_CONFIG, f'there is no network "{only}"', "pycni networks lists them")
+    if as_json:
+        print_json({"networks": [show_inventory(each) for each in inventories]})
+        return
+    for each in configured:
+        if isinstance(each, Broken):
+            tell_error(each.error)
+    if not inventories:
+        console().print(f"No networks are configured in {conf_folder} and nothing is attached.")
+    for inventory in inventories:
+        console().print(_tree(inventory))
+
+
+def show_inventory(inventory: Inventory) -> dict[str, Any]:
+    """Give the JSON of one network."""
+    return {
+        "name": inventory.name,
+        "cniVersion": inventory.cni_version,
+        "file": inventory.file,
+        "subnets": list(inventory.subnets),
+        "bridges": [_link_json(each) for each in inventory.bridges],
+        "attachments": [_attached_json(each) for each in inventory.attached],
+    }
+
+
+def _link_json(link: HostLink) -> dict[str, Any]:
+    return {
+        "name": link.name,
+        "exists": link.is_there,
+        "up": link.is_up,
+        "master": link.master,
+        "addresses": list(link.addresses),
+    }
+
+
+def _attached_json(attached: Attached) -> dict[str, Any]:
+    return {
+        "containerID": attached.container_id,
+        "ifname": attached.ifname,
+        "netns": attached.netns,
+        "netnsState": attached.netns_state,
+        "addresses": list(attached.addresses),
+        "mac": attached.mac,
+        "mtu": attached.mtu,
+        "hostLink": _link_json(attached.host_link) if attached.host_link else None,
+        "ports": [
+            {
+                "protocol": each.protocol,
+                "hostIP": each.host_ip,
+                "hostPort": each.host_port,
+                "containerPort": each.container_port,
+            }
+            for each in attached.ports
+        ],
+        "problems": list(attached.problems),
+    }
+
+
+def _tree(inventory: Inventory) -> Tree:
+    """Give network -> bridges -> containers -> links; a container on no bridge hangs on the network."""
+    from rich.tree import Tree
+
+    where = inventory.file or "not configured any more"
+    tree = Tree(
+        _text(
+            (inventory.name, "bold"),
+            (inventory.cni_version, ""),
+            (", ".join(inventory.subnets), "cyan"),
+            (where, "dim"),
+        )
+    )
+    branches = {"": tree}
+    for bridge in inventory.bridges:
+        branches[bridge.name] = tree.add(_bridge_text(bridge))
+    for container, attached in _by_container(inventory).items():
+        for each in attached:
+            parent = branches.get(each.host_link.master if each.host_link else "", tree)
+            _add_attached(parent.add(_container_text(container, each)), each)
+    if not inventory.attached:
+        tree.add(_text(("nothing is attached", "dim")))
+    return tree
+
+
+def _by_container(inventory: Inventory) -> dict[str, list[Attached]]:
+    grouped: dict[str, list[Attached]] = {}
+    for each in inventory.attached:
+        grouped.setdefault(each.container_id, []).append(each)
+    return grouped
+
+
+def _bridge_text(bridge: HostLink) -> Text:
+    if not bridge.is_there:
+        return _text(("bridge", ""), (bridge.name, "bold"), ("does not exist yet", "dim"))
+    state = ("up", "green") if bridge.is_up else ("down", "red")
+    return _text(("bridge", ""), (bridge.name, "bold"), (" ".join(bridge.addresses), "cyan"), state)
+
+
+def _container_text(container: str, attached: Attached) -> Text:
+    style = _NETNS_STYLES[attached.netns_state]
+    return _text((container, "bold"), (attached.netns, ""), (f"netns {attached.netns_state}", style))
+
+
+def _add_attached(branch: Tree, attached: Attached) -> None:
+    host_end = f"host end {attached.host_link.name}" if attached.host_link else ""
+    link = branch.add(
+        _text(
+            (attached.ifname, "bold"),
+            (" ".join(attached.addresses), "cyan"),
+            (attached.mac, ""),
+            (f"mtu {attached.mtu}" if attached.mtu else "", ""),
+            (host_end, ""),
+        )
+    )
+    for port in attached.ports:
+        link.add(_text((_port_text(port), "magenta")))
+    for problem in attached.problems:
+        link.add(_text((problem, "red")))
+
+
+def _port_text(port: PublishedPort) -> str:
+    address = f"[{port.host_ip}]" if ":" in port.host_ip else port.host_ip or "*"
+    return f"{port.protocol} {address}:{port.host_port} -> {port.container_port}"
+
+
+def _text(*parts: tuple[str, str]) -> Text:
+    """Put styled parts in a line, those that are empty left out."""
+    from rich.text import Text
+
+    given = [(printable(text), style) for text, style in parts if text]
+    return Text("  ").join(Text(text, style=style) for text, style in given)

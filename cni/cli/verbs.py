@@ -1,0 +1,124 @@
+"""The verbs of CNI by hand: what each of `pycni add, check, del, gc, status, version` does."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from cni import __version__, invoke, versions
+from cni.cli.output import print_json, write
+from cni.convert import dumps
+from cni.errors import CniError, Code, ErrorList
+from cni.runtime import conflists
+from cni.runtime.cache import Cache
+from cni.runtime.chain import Runtime
+from cni.runtime.network import parse_network
+
+if TYPE_CHECKING:
+    from cni.cli.settings import Settings
+    from cni.request import Attachment
+    from cni.runtime.derive import RuntimeArgs
+    from cni.runtime.network import Network
+
+
+def add(settings: Settings, name: str, netns: str, timeout_s: float, *, undo: bool) -> None:
+    """Attach a namespace to a network and print the result, nothing else."""
+    network = conflists.find(settings.conf_folder, name)
+    result = _runtime(settings, timeout_s).add(network, settings.runtime_args(netns), undo=undo)
+    write(dumps(result).decode() + ("\n" if sys.stdout.isatty() else ""))
+
+
+def check(settings: Settings, name: str, netns: str, timeout_s: float) -> None:
+    """Compare an attachment with what its ADD made."""
+    network = conflists.find(settings.conf_folder, name)
+    _runtime(settings, timeout_s).check(network, settings.runtime_args(netns))
+
+
+def delete(settings: Settings, name: str, netns: str, timeout_s: float) -> None:
+    """Detach; a network that is no longer configured is taken as it was at ADD."""
+    runtime = _runtime(settings, timeout_s)
+    told = settings.runtime_args(netns)
+    try:
+        network = conflists.find(settings.conf_folder, name)
+    except CniError:
+        cached = _cached_network(runtime.cache, name, told)
+        if cached is None:
+            raise
+        network = cached
+    runtime.delete(network, told)
+
+
+def _cached_network(cache: Cache, name: str, told: RuntimeArgs) -> Network | None:
+    from cni.request import Attachment
+
+    attachment = Attachment(told.container_id, told.ifname)
+    try:
+        entry = cache.read(name, attachment)
+        network = parse_network(entry.config, "in the result cache") if entry else None
+    except CniError:
+        return None
+    return network if network and network.plugins else None
+
+
+def gc(settings: Settings, name: str, timeout_s: float, *, dead_only: bool) -> None:
+    """Remove all attachments of a network, or those alone whose namespace is gone."""
+    network = conflists.find(settings.conf_folder, name)
+    runtime = _runtime(settings, timeout_s)
+    runtime.gc(network, _list_alive(runtime.cache, name) if dead_only else set())
+
+
+def _list_alive(cache: Cache, name: str) -> set[Attachment]:
+    from cni.netns import is_gone
+
+    return {
+        each.attachment for each in cache.list_entries() if each.network == name and not is_gone(each.netns)
+    }
+
+
+def status(settings: Settings, name: str, timeout_s: float) -> None:
+    """Ask the plugins of a network whether they could attach something now."""
+    _runtime(settings, timeout_s).status(conflists.find(settings.conf_folder, name))
+
+
+def version(settings: Settings, name: str, timeout_s: float, *, as_json: bool) -> None:
+    """Print which spec versions we, or each plugin of a network, know.
+
+    Raises CniError 1 when a plugin does not know the network's version.
+    """
+    if not name:
+        _print_own_version(as_json=as_json)
+        return
+    network = conflists.find(settings.conf_folder, name)
+    runtime = _runtime(settings, timeout_s)
+    known: dict[str, tuple[str, ...]] = {}
+    errors = ErrorList()
+    for type_ in dict.fromkeys(plugin.type for plugin in network.plugins):
+        errors.attempt(_ask_version, runtime, network, type_, known)
+    if as_json and not errors.errors:
+        listed = [{"type": type_, "supportedVersions": list(supported)} for type_, supported in known.items()]
+        print_json({"name": network.name, "cniVersion": network.cni_version, "plugins": listed})
+    elif not as_json:
+        for type_, supported in known.items():
+            write(f"{type_}: {' '.join(supported)}  ({invoke.find(type_, settings.path)})\n")
+    errors.raise_any()
+
+
+def _ask_version(runtime: Runtime, network: Network, type_: str, known: dict[str, tuple[str, ...]]) -> None:
+    known[type_] = runtime.versions(type_)
+    if network.cni_version not in known[type_]:
+        raise CniError(
+            Code.INCOMPATIBLE_VERSION,
+            f'plugin {type_} does not support config version "{network.cni_version}"',
+            f"it supports {', '.join(known[type_])}; see {network.file}",
+        )
+
+
+def _print_own_version(*, as_json: bool) -> None:
+    if as_json:
+        print_json({"pycni": __version__, "supportedVersions": list(versions.SUPPORTED)})
+    else:
+        write(f"pycni {__version__}, CNI spec versions {' '.join(versions.SUPPORTED)}\n")
+
+
+def _runtime(settings: Settings, timeout_s: float) -> Runtime:
+    return Runtime(settings.path, settings.env, Cache(), timeout_s)

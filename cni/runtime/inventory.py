@@ -1,0 +1,98 @@
+"""What is attached, as the result cache and host-local's leases have it and as the kernel shows it.
+
+It sees the attachments of every runtime that keeps its results in libcni's default folder. Nothing here
+changes anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cni.leases import Leases
+from cni.netlink import Netlink
+from cni.runtime.network import bridges, subnets
+from cni.runtime.observe import Attached, HostLink, find_host_link, observe
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from pathlib import Path
+
+    from cni.request import Attachment
+    from cni.runtime.cache import Entry
+    from cni.runtime.network import Network
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """A network with what is attached to it; `file` is "" when it is not configured any more."""
+
+    name: str
+    cni_version: str = ""
+    file: str = ""
+    subnets: tuple[str, ...] = ()
+    bridges: tuple[HostLink, ...] = ()
+    attached: tuple[Attached, ...] = ()
+
+
+def take(networks: Sequence[Network], entries: Sequence[Entry], leases_folder: Path) -> list[Inventory]:
+    """Give every network that is configured or has attachments, by name.
+
+    Must run in the host's network namespace, single-threaded. What the kernel refuses to show is a problem
+    of the attachment, not an error. Of two files for one network the first counts.
+    """
+    configured = {each.name: each for each in reversed(networks)}
+    names = sorted({*configured, *(each.network for each in entries)})
+    with Netlink() as host:
+        return [
+            _take_one(
+                host,
+                configured.get(name) or name,
+                [each for each in entries if each.network == name],
+                leases_folder / name,
+            )
+            for name in names
+        ]
+
+
+def _take_one(
+    host: Netlink, network: Network | str, entries: Sequence[Entry], leases_folder: Path
+) -> Inventory:
+    attached = [observe(host, entry) for entry in entries]
+    attached += list_leased(leases_folder, {entry.attachment for entry in entries})
+    masters = {each.host_link.master for each in attached if each.host_link and each.host_link.master}
+    if isinstance(network, str):
+        return Inventory(
+            network,
+            bridges=tuple(find_host_link(host, each) for each in sorted(masters)),
+            attached=tuple(attached),
+        )
+    names = dict.fromkeys([*bridges(network), *sorted(masters)])
+    return Inventory(
+        network.name,
+        network.cni_version,
+        network.file,
+        tuple(subnets(network)),
+        tuple(find_host_link(host, each) for each in names),
+        tuple(attached),
+    )
+
+
+def list_leased(folder: Path, known: Collection[Attachment]) -> list[Attached]:
+    """Give the owners of host-local's leases that are not in `known`: nobody has cached their result."""
+    found: dict[Attachment, list[str]] = {}
+    containers = {each.container_id for each in known}
+    for lease in Leases(folder).list_all():
+        # A lease without an ifname is of the old format and belongs to all of its container.
+        is_known = lease.attachment in known or (not lease.ifname and lease.container_id in containers)
+        if lease.address and not lease.is_empty() and not is_known:
+            found.setdefault(lease.attachment, []).append(lease.name)
+    return [
+        Attached(
+            owner.container_id,
+            owner.ifname,
+            addresses=tuple(sorted(addresses)),
+            problems=("leased, but no result is cached",),
+        )
+        for owner, addresses in sorted(found.items())
+    ]

@@ -1,0 +1,186 @@
+"""One cached attachment beside what the kernel has of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from cni import addr, link
+from cni.convert import parse_result
+from cni.errors import CniError
+from cni.netlink import Netlink
+from cni.netns import is_gone, open_netns
+from cni.result import Result
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cni.link import Link
+    from cni.runtime.cache import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class HostLink:
+    """A link on the host; `addresses` have a prefix. `is_there` is false for one that is only expected."""
+
+    name: str
+    is_there: bool = True
+    is_up: bool = False
+    master: str = ""
+    addresses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedPort:
+    """A port of the host that leads to the container; `host_ip` "" means every address of the host."""
+
+    protocol: str
+    host_ip: str
+    host_port: int
+    container_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """One attachment as it is now. `netns_state` is "alive", "gone" or "unknown".
+
+    `addresses` (with prefix, unless from a lease alone) and `mac` are the kernel's where it could be asked.
+    `problems` tell in words what is not as ADD left it.
+    """
+
+    container_id: str
+    ifname: str
+    netns: str = ""
+    netns_state: str = "unknown"
+    addresses: tuple[str, ...] = ()
+    mac: str = ""
+    mtu: int = 0
+    host_link: HostLink | None = None
+    ports: tuple[PublishedPort, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+def observe(host: Netlink, entry: Entry) -> Attached:
+    """Compare a cached attachment with the kernel; what cannot be found out is told as a problem."""
+    result, problems = _read_result(entry)
+    expected = Attached(
+        entry.container_id,
+        entry.ifname,
+        entry.netns,
+        addresses=_container_addresses(result),
+        mac=next((each.mac for each in result.interfaces if each.name == entry.ifname and each.sandbox), ""),
+        ports=tuple(list_ports(entry.capability_args)),
+        problems=problems,
+    )
+    try:
+        if not entry.netns:
+            return expected
+        if is_gone(entry.netns):
+            return _observe_gone(host, expected, result)
+        return _observe_alive(host, expected, result)
+    except CniError as error:
+        return _with_problems(expected, str(error))
+
+
+def find_host_link(host: Netlink, name: str) -> HostLink:
+    """Look a link of the host up; one that is not there is given all the same, saying so."""
+    found = link.find(host, name)
+    return _show_link(host, found) if found else HostLink(name, is_there=False)
+
+
+def list_ports(capability_args: Mapping[str, Any]) -> list[PublishedPort]:
+    """Give the published ports of an attachment; entries that are none are left out."""
+    listed = capability_args.get("portMappings")
+    ports = []
+    for each in listed if isinstance(listed, list) else []:
+        # Some runtimes write HostPort, others hostPort.
+        folded = {str(key).lower(): value for key, value in each.items()} if isinstance(each, dict) else {}
+        host_port, container_port = folded.get("hostport"), folded.get("containerport")
+        if isinstance(host_port, int) and isinstance(container_port, int) and host_port > 0:
+            protocol, host_ip = folded.get("protocol") or "tcp", folded.get("hostip") or ""
+            ports.append(PublishedPort(str(protocol).lower(), str(host_ip), host_port, container_port))
+    return ports
+
+
+def _read_result(entry: Entry) -> tuple[Result, tuple[str, ...]]:
+    try:
+        return parse_result(entry.result, "", "cached result"), ()
+    except CniError as error:
+        return Result(), (str(error),)
+
+
+def _container_addresses(result: Result) -> tuple[str, ...]:
+    """Give the addresses on the container's side; an index that leads nowhere counts as unknown."""
+    sandboxes = {number: each.sandbox for number, each in enumerate(result.interfaces)}
+    return tuple(
+        str(ip.address) for ip in result.ips if ip.interface is None or sandboxes.get(ip.interface, "unknown")
+    )
+
+
+def _observe_gone(host: Netlink, expected: Attached, result: Result) -> Attached:
+    left = next(iter(_host_ends(host, result)), None)
+    problems = ["the namespace is gone: del or gc cleans up"]
+    if left:
+        problems.append(f"host end {left.name} is still there")
+    shown = _show_link(host, left) if left else None
+    return _with_problems(replace(expected, netns_state="gone", host_link=shown), *problems)
+
+
+def _observe_alive(host: Netlink, expected: Attached, result: Result) -> Attached:
+    with open_netns(expected.netns) as ns, Netlink(ns) as inside:
+        found = link.find(inside, expected.ifname)
+        addresses = addr.list_addrs(inside, found.index) if found else []
+    alive = replace(expected, netns_state="alive")
+    if found is None:
+        return _with_problems(alive, f"link {expected.ifname} is missing")
+    peer = _peer_on_host(host, found)
+    present = [str(each.address) for each in addresses]
+    shown = tuple(
+        str(each.address) for each in addresses if each.is_global or str(each.address) in expected.addresses
+    )
+    return _with_problems(
+        replace(
+            alive,
+            addresses=shown,
+            mac=found.mac,
+            mtu=found.mtu,
+            host_link=_show_link(host, peer) if peer else None,
+        ),
+        *([] if found.is_up else [f"link {found.name} is down"]),
+        *(f"address {each} is missing" for each in expected.addresses if each not in present),
+        *_problems_of_host_end(peer, result),
+    )
+
+
+def _problems_of_host_end(peer: Link | None, result: Result) -> list[str]:
+    if peer is not None:
+        return [] if peer.is_up else [f"host end {peer.name} is down"]
+    names = [each.name for each in result.interfaces if not each.sandbox and each.name.startswith("veth")]
+    return [f"host end {each} is missing" for each in names]
+
+
+def _peer_on_host(host: Netlink, found: Link) -> Link | None:
+    """Give the host end of a veth pair; the index may be that of another namespace's link."""
+    peer = link.find_by_index(host, found.peer) if found.peer else None
+    return peer if peer and peer.kind == "veth" and peer.peer == found.index else None
+
+
+def _host_ends(host: Netlink, result: Result) -> list[Link]:
+    names = [each.name for each in result.interfaces if not each.sandbox]
+    found = [link.find(host, name) for name in names]
+    return [each for each in found if each and each.kind == "veth"]
+
+
+def _show_link(host: Netlink, found: Link) -> HostLink:
+    master = link.find_by_index(host, found.master) if found.master else None
+    addresses = [str(each.address) for each in addr.list_addrs(host, found.index) if each.is_global]
+    return HostLink(
+        found.name,
+        is_up=found.is_up,
+        master=master.name if master else "",
+        addresses=tuple(addresses),
+    )
+
+
+def _with_problems(attached: Attached, *problems: str) -> Attached:
+    return replace(attached, problems=(*attached.problems, *problems))
