@@ -100,6 +100,17 @@ def find_chain(family: int, table: str, chain: str) -> Chain | None:
     return Chain(_CHAIN_HOOK in parts, int.from_bytes(parts.get(_CHAIN_USE, b""), "big"))
 
 
+def list_chains(family: int, table: str) -> list[str]:
+    """Give the names of the chains of a table; reads those of all tables of the family."""
+    doing = f"list chains of {FAMILY_NAMES[family]} {table}"
+    found = map(attributes, kept().dump(Message(doing, kind(_GETCHAIN), family)))
+    return [
+        shown_text(chain.get(_CHAIN_NAME, b""))
+        for chain in found
+        if shown_text(chain.get(_NAME, b"")) == table
+    ]
+
+
 def list_rules(family: int, table: str, chain: str) -> list[Rule]:
     """List the rules of one chain in order; [] when there is no such chain."""
     payload = text(_NAME, table) + text(_RULE_CHAIN, chain)

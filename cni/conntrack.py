@@ -1,0 +1,92 @@
+"""Forget tracked connections to a published port, so that packets of old ones meet the present rules.
+
+UDP needs it most: a flow that was tracked before a port was published, or is still after it was
+withdrawn, keeps its old translation for as long as packets come. By ctnetlink, without a child process.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import sys
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from cni.errors import KernelError
+from cni.nfnetlink import SUBSYS_CTNETLINK, Message, attribute, attributes, kept, nest
+
+if TYPE_CHECKING:
+    from cni.result import IpAddress
+
+_PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
+_VERSIONS: dict[int, int] = {socket.AF_INET: 4, socket.AF_INET6: 6}
+
+# <linux/netfilter/nfnetlink_conntrack.h>
+_GET = SUBSYS_CTNETLINK << 8 | 1
+_DELETE = SUBSYS_CTNETLINK << 8 | 2
+_TUPLE_ORIG = 1
+_ID = 12
+_ZONE = 18
+_FILTER = 25
+_TUPLE_IP = 1
+_TUPLE_PROTO = 2
+_IP_V4_DST = 2
+_IP_V6_DST = 4
+_PROTO_NUM = 1
+_PROTO_DST_PORT = 3
+_FILTER_ORIG_FLAGS = 1
+_FILTER_PROTO_NUM_AND_DST_PORT = 1 << 3 | 1 << 5
+
+
+def flush(protocol: str, host_port: int, host_ip: IpAddress | None, family: int) -> int:
+    """Forget connections that were made to a port; gives how many.
+
+    `protocol` is "tcp", "udp" or "sctp", `family` AF_INET or AF_INET6. `host_ip` None or unspecified means
+    all addresses; with one, connections to others stay, and one of the other family has none.
+    """
+    if host_ip is not None and host_ip.version != _VERSIONS[family]:
+        return 0
+    if host_ip is not None and host_ip.is_unspecified:
+        host_ip = None
+    number = _PROTOCOLS[protocol.lower()]
+    what = f"port {host_port}/{protocol}"
+    return sum(
+        _delete(entry, what, family)
+        for entry in map(attributes, kept().dump(_listing(number, host_port, what, family)))
+        if _is_wanted(attributes(entry.get(_TUPLE_ORIG, b"")), number, host_port, host_ip)
+    )
+
+
+def _listing(number: int, host_port: int, what: str, family: int) -> Message:
+    """Ask for entries of a port only; kernels before 5.8 do not heed that and list all."""
+    proto = nest(
+        _TUPLE_PROTO,
+        attribute(_PROTO_NUM, bytes([number])),
+        attribute(_PROTO_DST_PORT, host_port.to_bytes(2, "big")),
+    )
+    # The one number of this protocol in the machine's own byte order.
+    flags = attribute(_FILTER_ORIG_FLAGS, _FILTER_PROTO_NUM_AND_DST_PORT.to_bytes(4, sys.byteorder))
+    payload = nest(_TUPLE_ORIG, proto) + nest(_FILTER, flags)
+    return Message(f"list tracked connections to {what}", _GET, family, payload)
+
+
+def _is_wanted(original: dict[int, bytes], number: int, host_port: int, host_ip: IpAddress | None) -> bool:
+    proto = attributes(original.get(_TUPLE_PROTO, b""))
+    if proto.get(_PROTO_NUM) != bytes([number]) or proto.get(_PROTO_DST_PORT) != host_port.to_bytes(2, "big"):
+        return False
+    ips = attributes(original.get(_TUPLE_IP, b""))
+    dst = ips.get(_IP_V4_DST) or ips.get(_IP_V6_DST)
+    return host_ip is None or (dst is not None and ip_address(dst) == host_ip)
+
+
+def _delete(entry: dict[int, bytes], what: str, family: int) -> bool:
+    """Delete one entry, by its ID too: its place may have been taken by a new connection."""
+    payload = nest(_TUPLE_ORIG, entry[_TUPLE_ORIG])
+    payload += b"".join(attribute(kind, entry[kind]) for kind in (_ZONE, _ID) if kind in entry)
+    try:
+        kept().request(Message(f"forget a tracked connection to {what}", _DELETE, family, payload))
+    except KernelError as error:
+        if error.errno != errno.ENOENT:
+            raise
+        return False
+    return True

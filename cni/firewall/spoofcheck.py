@@ -1,0 +1,114 @@
+"""Let only a container's own MAC address out of its host end, by rules of the bridge family.
+
+Table, chains and comments are those of the Go bridge plugin's `macspoofchk`, so that either suite removes
+what the other has made.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from cni.errors import CniError, Code
+from cni.firewall import nft
+from cni.nfnetlink import ChangedMeanwhileError, kept
+
+if TYPE_CHECKING:
+    from cni.firewall.intents import Owner
+    from cni.undo import Undo
+
+TABLE = "nat"
+HOOK_CHAIN = "PREROUTING"
+_TRIES = 10
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+
+
+def _chains(owner: Owner) -> tuple[str, str]:
+    name = f"cni-br-iface-{owner.container_id}-{owner.ifname}"
+    return name, f"{name}-mac"
+
+
+def _comment(owner: Owner) -> str:
+    return f"macspoofchk-{owner.container_id}-{owner.ifname}"
+
+
+def ensure(owner: Owner, host_ifname: str, mac: str, undo: Undo) -> None:
+    """Drop frames from a link with another source than `mac`; replaces the owner's earlier rules."""
+    if not _MAC.fullmatch(mac.lower()):
+        raise CniError(Code.FIREWALL, f'could not set up the MAC spoof check: invalid MAC address "{mac}"')
+    missing = [] if nft.find_chain(nft.BRIDGE, TABLE, HOOK_CHAIN) else [HOOK_CHAIN]
+    missing += [] if nft.has_table(nft.BRIDGE, TABLE) else [TABLE]
+    undo.add("remove the MAC spoof check", _take_back, owner, missing)
+    remove(owner)
+    nft.run_text(_text(owner, host_ifname, mac.lower()), "set up the MAC spoof check")
+
+
+def _text(owner: Owner, host_ifname: str, mac: str) -> str:
+    iface, mac_chain = _chains(owner)
+    comment = f'comment "{_comment(owner)}"'
+    return f"""\
+add table bridge {TABLE}
+add chain bridge {TABLE} {HOOK_CHAIN} {{ type filter hook prerouting priority -300; policy accept; }}
+add chain bridge {TABLE} {iface}
+add chain bridge {TABLE} {mac_chain}
+flush chain bridge {TABLE} {iface}
+flush chain bridge {TABLE} {mac_chain}
+add rule bridge {TABLE} {HOOK_CHAIN} iifname "{host_ifname}" jump {iface} {comment}
+add rule bridge {TABLE} {iface} jump {mac_chain} {comment}
+add rule bridge {TABLE} {mac_chain} ether saddr {mac} return {comment}
+add rule bridge {TABLE} {mac_chain} drop {comment}
+"""
+
+
+def remove(owner: Owner) -> None:
+    """Take the owner's rules away, made by this suite or by the Go plugins; nothing there is fine."""
+    for _ in range(_TRIES):
+        existing = [name for name in _chains(owner) if nft.find_chain(nft.BRIDGE, TABLE, name) is not None]
+        jumps = _jumps(owner)
+        messages = [
+            *map(nft.delete_rule, jumps),
+            *(nft.flush_chain(nft.BRIDGE, TABLE, name) for name in existing),
+            *(nft.delete_chain(nft.BRIDGE, TABLE, name) for name in existing),
+        ]
+        if nft.commit_deletions(messages):
+            return
+    raise CniError(Code.TRY_AGAIN, "could not remove the MAC spoof check: others kept changing its rules")
+
+
+def _jumps(owner: Owner) -> list[nft.Rule]:
+    rules = nft.list_rules(nft.BRIDGE, TABLE, HOOK_CHAIN)
+    return [rule for rule in rules if rule.comment == _comment(owner)]
+
+
+def _take_back(owner: Owner, missing: list[str]) -> None:
+    remove(owner)
+    for _ in range(_TRIES if missing else 0):
+        # Bound to the generation: what another attachment comes to use meanwhile must stay.
+        number = nft.generation()
+        chains = nft.list_chains(nft.BRIDGE, TABLE)
+        messages = []
+        if HOOK_CHAIN in missing and not nft.list_rules(nft.BRIDGE, TABLE, HOOK_CHAIN):
+            messages = [nft.delete_chain(nft.BRIDGE, TABLE, name) for name in chains if name == HOOK_CHAIN]
+            if TABLE in missing and chains == [HOOK_CHAIN]:
+                messages = [nft.delete_table(nft.BRIDGE, TABLE)]
+        try:
+            kept().commit(messages, number)
+        except ChangedMeanwhileError:
+            continue
+        else:
+            return
+
+
+def differences(owner: Owner, host_ifname: str, mac: str) -> list[str]:
+    """Tell what is missing or wrong, [] when the check is in place."""
+    jumps = _jumps(owner)
+    iface, mac_chain = _chains(owner)
+    into_mac, of_mac = (nft.list_rules(nft.BRIDGE, TABLE, name) for name in (iface, mac_chain))
+    packed = bytes.fromhex(mac.replace(":", ""))
+    found = []
+    # With its NUL: a longer name that begins with this one must not count.
+    if not any(host_ifname.encode() + b"\0" in rule.raw for rule in jumps):
+        found.append(f"the MAC spoof check does not cover {host_ifname}")
+    if len(into_mac) != 1 or len(of_mac) != 2 or packed not in of_mac[0].raw:
+        found.append(f"the MAC spoof check of {host_ifname} does not allow just {mac}")
+    return found
