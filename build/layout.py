@@ -1,0 +1,250 @@
+"""The rules of the tree: who may import what, how long things may be, what a plugin folder has.
+
+Each rule looks at one parsed file, or at a list of paths, and yields what it finds wrong, so that tests
+can show it samples. docs/design.md gives the reasons.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 60
+
+# cni's modules from the bottom up; those in none of these sets deal with the kernel, files and rules.
+PROTOCOL = {
+    "addresses", "conf", "convert", "errors", "notes", "plugin", "request", "result", "undo", "versions",
+}  # fmt: skip
+ABOVE = {"skel": {"multicall"}, "multicall": set(), "runtime": {"cli"}, "cli": set(), "testing": set()}
+
+# Standard modules that a plugin's conf.py and plan.py have no business with.
+IMPURE = {"ctypes", "fcntl", "os", "shutil", "socket", "subprocess", "tempfile", "time"}
+
+# Where each library, and each handle of the process, may be used; a folder stands for all in it.
+DOORS = {
+    "pyroute2": {"cni/netlink.py"},
+    "subprocess": {"cni/process.py", "cni/testing"},
+    "typer": {"cni/cli"},
+    "rich": {"cni/cli"},
+}
+HANDLES = {
+    "os.environ": {"cni/process.py"},
+    "os.getenv": set(),
+    "sys.stdin": set(),
+    "sys.stdout": set(),
+    "sys.argv": set(),
+    "sys.exit": set(),
+}
+ENTRIES = {"cni/skel.py", "cni/multicall.py", "cni/cli", "cni/testing"}
+
+
+class Import(NamedTuple):
+    """One imported module, "cni.netlink"; of `from cni import netlink` too."""
+
+    module: str
+    line: int
+    for_types: bool
+    in_function: bool
+
+
+class Source(NamedTuple):
+    """A file of the tree: its path from the root and its text, parsed."""
+
+    path: PurePosixPath
+    text: str
+    tree: ast.Module
+
+    @property
+    def is_test(self) -> bool:
+        """Whether it is a test, which may use what it likes."""
+        return "tests" in self.path.parts or self.path.name == "conftest.py"
+
+    @property
+    def module(self) -> str:
+        """Its name within cni, "netlink" or "firewall"; "" for a file elsewhere."""
+        return self.path.with_suffix("").parts[1] if self.path.parts[0] == "cni" else ""
+
+    @property
+    def package(self) -> str:
+        """The plugin package that it belongs to, "cni_bridge"; "" for a file elsewhere."""
+        return next((part for part in self.path.parts if part.startswith("cni_")), "")
+
+
+def parse(path: str, text: str) -> Source:
+    """Parse a file. Raises SyntaxError."""
+    return Source(PurePosixPath(path), text, ast.parse(text))
+
+
+def read_tree(root: Path) -> list[Source]:
+    """Parse every Python file that is ours, below `root`."""
+    folders = [root / name for name in ("cni", "plugins", "build", "tests")]
+    paths = [root / "conftest.py", *(path for folder in folders for path in sorted(folder.rglob("*.py")))]
+    return [parse(str(path.relative_to(root)), path.read_text()) for path in paths]
+
+
+def list_imports(source: Source) -> list[Import]:
+    """Give all imports of a file, wherever they stand."""
+    found: list[Import] = []
+    _collect(source.tree, found, for_types=False, in_function=False)
+    return found
+
+
+def _collect(node: ast.AST, found: list[Import], *, for_types: bool, in_function: bool) -> None:
+    for child in ast.iter_child_nodes(node):
+        typing_only = for_types or (isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test))
+        within = in_function or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
+        if isinstance(child, ast.Import):
+            found += [Import(alias.name, child.lineno, typing_only, within) for alias in child.names]
+        elif isinstance(child, ast.ImportFrom) and child.module:
+            # `from cni import netlink` imports a module, `from cni.errors import Code` does not.
+            of_package = child.module in {"cni", "cni.firewall", "cni.runtime", "cni.cli"}
+            names = (
+                [f"{child.module}.{alias.name}" for alias in child.names] if of_package else [child.module]
+            )
+            found += [Import(name, child.lineno, typing_only, within) for name in names]
+        _collect(child, found, for_types=typing_only, in_function=within)
+
+
+def check_plugins_apart(source: Source) -> Iterator[str]:
+    """Find imports of plugins by the library or by another plugin."""
+    if source.is_test or source.path.parts[0] not in {"cni", "plugins"}:
+        return
+    for each in list_imports(source):
+        top = each.module.split(".")[0]
+        if top.startswith("cni_") and top != source.package:
+            yield f"{source.path}:{each.line} imports the plugin {top}"
+
+
+def check_layers(source: Source) -> Iterator[str]:
+    """Find imports that go up: protocol is below kernel and files, those below what runs plugins."""
+    if source.is_test or source.path.parts[0] not in {"cni", "plugins"}:
+        return
+    for each in list_imports(source):
+        parts = each.module.split(".")
+        if parts[0] != "cni" or len(parts) < 2 or each.for_types or parts[1] == source.module:
+            continue
+        if source.module in PROTOCOL and parts[1] not in PROTOCOL:
+            yield f"{source.path}:{each.line} is protocol and imports {each.module}"
+        if parts[1] in ABOVE and not _may_look_up(source, parts[1]):
+            yield f"{source.path}:{each.line} imports {each.module}, which is above it"
+
+
+def _may_look_up(source: Source, module: str) -> bool:
+    if source.path.name == "__main__.py":
+        return module == "skel"
+    return source.module in ABOVE[module]
+
+
+def check_pure(source: Source) -> Iterator[str]:
+    """Find what a plugin's conf.py or plan.py would need only to ask or change the world."""
+    if source.is_test or not source.package or source.path.name not in {"conf.py", "plan.py"}:
+        return
+    allowed = {"cni", *(f"cni.{name}" for name in PROTOCOL), "cni.firewall.intents"}
+    for each in list_imports(source):
+        top = each.module.split(".")[0]
+        if each.for_types:
+            continue
+        module = ".".join(each.module.split(".")[:2]) if "firewall" not in each.module else each.module
+        if top in IMPURE or (top == "cni" and module not in allowed):
+            yield f"{source.path}:{each.line} must be pure and imports {each.module}"
+
+
+def check_order(source: Source) -> Iterator[str]:
+    """Find imports in a plugin against the order conf, plan, apply, plugin."""
+    order = ["conf", "plan", "apply", "plugin", "__init__", "__main__"]
+    if source.is_test or source.path.stem not in order:
+        return
+    later = {f"{source.package}.{name}" for name in order[order.index(source.path.stem) + 1 :]}
+    for each in list_imports(source):
+        if each.module in later and not each.for_types:
+            yield f"{source.path}:{each.line} imports {each.module}, which comes after it"
+
+
+def check_doors(source: Source) -> Iterator[str]:
+    """Find libraries used by others than the module that owns them, or opened too early."""
+    if source.is_test or source.path.parts[0] not in {"cni", "plugins"}:
+        return
+    for each in list_imports(source):
+        top = each.module.split(".")[0]
+        if top not in DOORS or each.for_types:
+            continue
+        if not _is_within(source.path, DOORS[top]):
+            yield f"{source.path}:{each.line} imports {top}, only {_names(DOORS[top])} may"
+        elif top == "pyroute2" and not each.in_function:
+            yield f"{source.path}:{each.line} imports {top} before it is needed"
+
+
+def check_handles(source: Source) -> Iterator[str]:
+    """Find environment, standard streams and exit outside of entries; others get them as arguments."""
+    is_entry = source.path.name == "__main__.py" or _is_within(source.path, ENTRIES)
+    if source.is_test or source.path.parts[0] not in {"cni", "plugins"} or is_entry:
+        return
+    for node in ast.walk(source.tree):
+        name = ast.unparse(node) if isinstance(node, ast.Attribute) else ""
+        if name in HANDLES and not _is_within(source.path, HANDLES[name]):
+            yield f"{source.path}:{getattr(node, 'lineno', 0)} uses {name}"
+
+
+def check_size(source: Source) -> Iterator[str]:
+    """Find files and functions that are too long to be understood at once."""
+    lines = len(source.text.splitlines())
+    if lines > MAX_FILE_LINES:
+        yield f"{source.path} has {lines} lines, at most {MAX_FILE_LINES} are allowed"
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            if length > MAX_FUNCTION_LINES:
+                yield f"{source.path}:{node.lineno} {node.name} has {length} lines, of {MAX_FUNCTION_LINES}"
+
+
+def check_test_names(paths: Iterable[PurePosixPath]) -> Iterator[str]:
+    """Find test files of equal names: mypy and people look for them by name."""
+    seen: dict[str, PurePosixPath] = {}
+    for path in paths:
+        if path.name.startswith("test_"):
+            if path.name in seen:
+                yield f"{path} has the name of {seen[path.name]}"
+            seen[path.name] = path
+
+
+def check_plugin_folder(folder: Path) -> Iterator[str]:
+    """Find what a plugin folder lacks: declaration, page, package with an entry, tests."""
+    package = f"cni_{folder.name.replace('-', '_')}"
+    modules = [f"{package}/{name}.py" for name in ("__init__", "__main__", "plugin")]
+    for name in ["plugin.toml", "README.md", *modules]:
+        if not (folder / name).is_file():
+            yield f"{folder.name}: {name} is missing"
+    if not list(folder.glob("tests/test_*.py")):
+        yield f"{folder.name}: there are no tests"
+
+
+def check_text(path: PurePosixPath, text: str) -> Iterator[str]:
+    """Find folders of one machine or person in what is written for everybody."""
+    for number, line in enumerate(text.splitlines(), 1):
+        if found := re.search(r"(?<![\w}/.>])/(?:home|root|work|Users)/\w+", line):
+            yield f"{path}:{number} names {found.group()}"
+
+
+SOURCE_RULES = (
+    check_plugins_apart,
+    check_layers,
+    check_pure,
+    check_order,
+    check_doors,
+    check_handles,
+    check_size,
+)
+
+
+def _is_within(path: PurePosixPath, allowed: set[str]) -> bool:
+    return any(str(path) == each or each in {str(parent) for parent in path.parents} for each in allowed)
+
+
+def _names(allowed: set[str]) -> str:
+    return " and ".join(sorted(allowed))

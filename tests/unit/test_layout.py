@@ -1,0 +1,117 @@
+"""The tree keeps its own rules, and each rule finds what it is there for."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+import layout
+from plugin_table import ROOT, Declared, declared
+
+SOURCES = layout.read_tree(ROOT)
+FOLDERS = [ROOT / name for name in ("cni", "plugins", "conf", "build", "docs", "tests")]
+KINDS = {".md", ".toml", ".conflist", ".sh", ".json"}
+TEXTS = [path for folder in FOLDERS for path in sorted(folder.rglob("*")) if path.suffix in KINDS]
+TEXTS += [*ROOT.glob("*.md"), ROOT / "Makefile", ROOT / "pyproject.toml"]
+
+
+@pytest.mark.parametrize("rule", layout.SOURCE_RULES, ids=lambda rule: rule.__name__)
+def test_the_tree_keeps(rule: object) -> None:
+    assert callable(rule)
+    assert [found for source in SOURCES for found in rule(source)] == []
+
+
+def test_test_files_have_names_of_their_own() -> None:
+    assert list(layout.check_test_names(source.path for source in SOURCES)) == []
+
+
+@pytest.mark.parametrize("plugin", declared(), ids=lambda plugin: plugin.folder.name)
+def test_a_plugin_folder_is_complete(plugin: Declared) -> None:
+    assert list(layout.check_plugin_folder(plugin.folder)) == []
+
+
+def test_every_folder_of_plugins_is_declared() -> None:
+    folders = {path.name for path in (ROOT / "plugins").iterdir() if any(path.rglob("*.py"))}
+    assert folders == {plugin.folder.name for plugin in declared()}
+
+
+def test_nothing_names_a_folder_of_one_machine() -> None:
+    texts = [(PurePosixPath(path.relative_to(ROOT)), path.read_text(errors="replace")) for path in TEXTS]
+    texts += [(source.path, source.text) for source in SOURCES if source.path.name != "test_layout.py"]
+    assert [found for path, text in texts for found in layout.check_text(path, text)] == []
+
+
+LONG = "def f() -> None:\n" + "    pass\n" * 60
+BAD = [
+    ("check_plugins_apart", "cni/skel.py", "import cni_bridge"),
+    ("check_plugins_apart", "plugins/bridge/cni_bridge/plugin.py", "from cni_portmap.plan import x"),
+    ("check_plugins_apart", "plugins/bridge/cni_bridge/plugin.py", "def f():\n    import cni_portmap"),
+    ("check_layers", "cni/conf.py", "from cni.netlink import Netlink"),
+    ("check_layers", "cni/conf.py", "from cni import netlink"),
+    ("check_layers", "cni/link.py", "from cni.skel import run"),
+    ("check_layers", "cni/skel.py", "from cni.multicall import main"),
+    ("check_layers", "cni/firewall/select.py", "from cni.runtime import chain"),
+    ("check_layers", "plugins/bridge/cni_bridge/plugin.py", "from cni.skel import main"),
+    ("check_layers", "plugins/bridge/cni_bridge/__main__.py", "from cni.cli.main import main"),
+    ("check_pure", "plugins/bridge/cni_bridge/conf.py", "import os"),
+    ("check_pure", "plugins/bridge/cni_bridge/plan.py", "from cni.netlink import Netlink"),
+    ("check_pure", "plugins/bridge/cni_bridge/plan.py", "from cni import link"),
+    ("check_pure", "plugins/bridge/cni_bridge/plan.py", "from cni.firewall import select"),
+    ("check_order", "plugins/bridge/cni_bridge/plan.py", "from cni_bridge.apply import x"),
+    ("check_order", "plugins/bridge/cni_bridge/conf.py", "def f():\n    from cni_bridge.plan import x"),
+    ("check_doors", "cni/link.py", "from pyroute2.netlink import nlmsg"),
+    ("check_doors", "cni/netlink.py", "from pyroute2.netlink import nlmsg"),
+    ("check_doors", "plugins/bridge/cni_bridge/apply.py", "import subprocess"),
+    ("check_doors", "cni/runtime/chain.py", "import typer"),
+    ("check_handles", "cni/link.py", "import os\nx = os.environ.get('PATH')"),
+    ("check_handles", "plugins/bridge/cni_bridge/plugin.py", "import sys\nsys.exit(1)"),
+    ("check_size", "cni/link.py", "x = 1\n" * 401),
+    ("check_size", "tests/unit/test_x.py", LONG),
+]
+GOOD = [
+    ("check_plugins_apart", "plugins/bridge/cni_bridge/plugin.py", "from cni_bridge.plan import x"),
+    ("check_plugins_apart", "plugins/bridge/tests/test_bridge.py", "import cni_loopback"),
+    ("check_layers", "cni/plugin.py", "if TYPE_CHECKING:\n    from cni.netlink import Netlink"),
+    ("check_layers", "cni/multicall.py", "from cni import skel"),
+    ("check_layers", "cni/cli/main.py", "from cni.runtime.chain import x"),
+    ("check_layers", "plugins/bridge/cni_bridge/__main__.py", "from cni.skel import main"),
+    ("check_pure", "plugins/bridge/cni_bridge/plan.py", "from cni.firewall.intents import Masquerade"),
+    ("check_pure", "plugins/bridge/cni_bridge/apply.py", "import os"),
+    ("check_order", "plugins/bridge/cni_bridge/plugin.py", "from cni_bridge.apply import x"),
+    ("check_doors", "cni/netlink.py", "def f():\n    import pyroute2"),
+    ("check_doors", "cni/testing/host.py", "import subprocess"),
+    ("check_handles", "cni/skel.py", "import sys\nsys.exit(1)"),
+    ("check_handles", "plugins/bridge/cni_bridge/__main__.py", "import sys\nsys.exit(1)"),
+    ("check_size", "cni/link.py", "x = 1\n" * 400),
+]
+
+
+@pytest.mark.parametrize(("rule", "path", "text"), BAD)
+def test_a_rule_finds(rule: str, path: str, text: str) -> None:
+    assert list(getattr(layout, rule)(layout.parse(path, text)))
+
+
+@pytest.mark.parametrize(("rule", "path", "text"), GOOD)
+def test_a_rule_allows(rule: str, path: str, text: str) -> None:
+    assert list(getattr(layout, rule)(layout.parse(path, text))) == []
+
+
+def test_two_tests_of_one_name_are_found() -> None:
+    paths = [PurePosixPath("tests/unit/test_a.py"), PurePosixPath("plugins/x/tests/test_a.py")]
+    assert list(layout.check_test_names(paths))
+
+
+def test_an_incomplete_plugin_folder_is_found(tmp_path: Path) -> None:
+    found = list(layout.check_plugin_folder(tmp_path))
+    assert len(found) == 6
+
+
+@pytest.mark.parametrize("text", ["see /home/jo/notes", "cp x `/root/bin`", "in /work/shared"])
+def test_a_path_of_one_machine_is_found(text: str) -> None:
+    assert list(layout.check_text(PurePosixPath("README.md"), text))
+
+
+@pytest.mark.parametrize("text", ["/proc/{pid}/root/run", "/proc/1/root/etc", "dist/work/x", "/opt/cni/bin"])
+def test_a_path_that_is_everywhere_is_allowed(text: str) -> None:
+    assert list(layout.check_text(PurePosixPath("README.md"), text)) == []
