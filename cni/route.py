@@ -51,6 +51,23 @@ def list_routes(nl: Netlink, index: int) -> list[Route]:
     return found
 
 
+def find_link_index(nl: Netlink, destination: IpAddress) -> int | None:
+    """Give the index of the link by which the kernel would send to an address, None without a way there."""
+    family = socket.AF_INET if destination.version == 4 else socket.AF_INET6
+    fields: dict[str, int] = {"family": family, "dst_len": destination.max_prefixlen}
+    attrs = [("RTA_DST", str(destination))]
+    try:
+        found = nl.request(
+            Message(f"find the way to {destination}", netlink.RTM_GETROUTE, fields=fields, attrs=attrs)
+        )
+    except KernelError as error:
+        if error.errno in {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL}:
+            return None
+        raise
+    index: int | None = found.get_attr("RTA_OIF")
+    return index
+
+
 def is_among(wanted: Route, found: list[Route]) -> bool:
     """Tell whether a route is there, by destination, gateway, table and, where given, priority."""
     return any(

@@ -1,0 +1,110 @@
+"""Publish ports, take them back, compare: rules, claims on host ports, connection tracking, one sysctl."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+from cni import claims, sysctl
+from cni.errors import CniError, ErrorList
+from cni.firewall import select
+from cni.notes import note
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cni.firewall.intents import Owner, PortForward, PortMapping
+    from cni.result import IpInterface
+    from cni.undo import Undo
+
+WHAT = "portmap"
+
+
+def ensure_published(intent: PortForward, asked: str, netns: str, undo: Undo) -> None:
+    """Publish ports with the backend asked for; "" leaves the choice open.
+
+    Raises CniError 103 when a host port is another container's.
+    """
+    backend = select.choose(asked, WHAT)
+    for dead in claims.claim(intent.owner, intent.mappings, netns, undo):
+        select.remove_forward(dead)
+    backend.add_forward(intent, undo)
+    flush_connections(intent.mappings)
+    # The last step, as nobody can tell later whether another container has come to need it.
+    for device in _localhost_devices(intent):
+        sysctl.ensure(_route_localnet(device), "1")
+
+
+def remove_published(owner: Owner, mappings: Sequence[PortMapping]) -> None:
+    """Take back all ports of `owner`, whatever published them; `mappings` are those known to the runtime.
+
+    The claims go last: what could not be removed must not be given to another container.
+    """
+    known = mappings or claims.list_held(owner)
+    select.remove_forward(owner)
+    errors = ErrorList()
+    errors.attempt(flush_connections, known)
+    errors.attempt(claims.release, owner)
+    errors.raise_any()
+
+
+def list_differences(intent: PortForward, asked: str) -> list[str]:
+    """Tell what is missing or wrong of what `ensure_published` makes."""
+    found = select.choose(asked, WHAT).differences_forward(intent)
+    for device in _localhost_devices(intent):
+        value = sysctl.read(_route_localnet(device))
+        if value != "1":
+            found.append(f"{_route_localnet(device)} is {value}, not 1: 127.0.0.1 on the host does not work")
+    return found
+
+
+def list_hints(host_ends: Sequence[str]) -> list[str]:
+    """Tell what keeps the container from its own published ports, if it is on a bridge."""
+    from cni import link
+    from cni.netlink import Netlink
+
+    with Netlink() as nl:
+        found = [link.find(nl, name) for name in host_ends]
+    return [
+        f"hairpinMode is off on {each.name}: the container cannot reach its own published ports"
+        for each in found
+        if each and each.port and not each.port.hairpin
+    ]
+
+
+def flush_connections(mappings: Sequence[PortMapping]) -> None:
+    """Forget UDP flows to host ports: they would go on being sent where they went so far.
+
+    That it fails is only noted: the flows end by themselves.
+    """
+    from cni import conntrack
+
+    ports = dict.fromkeys((each.host_port, each.host_ip) for each in mappings if each.protocol == "udp")
+    try:
+        for host_port, host_ip in ports:
+            for family in (socket.AF_INET, socket.AF_INET6):
+                conntrack.flush("udp", host_port, host_ip, family)
+    except CniError as error:
+        note(f"portmap: could not forget flows to UDP ports: {error}")
+
+
+def _localhost_devices(intent: PortForward) -> list[str]:
+    """Give the links towards the container's IPv4 address that must let 127.0.0.1 through."""
+    if not intent.snat:
+        return []
+    devices = [_find_device(target) for target in intent.targets if target.version == 4]
+    return [device for device in devices if device]
+
+
+def _find_device(target: IpInterface) -> str | None:
+    from cni import link, route
+    from cni.netlink import Netlink
+
+    with Netlink() as nl:
+        index = route.find_link_index(nl, target.ip)
+        found = link.find_by_index(nl, index) if index else None
+    return found.name if found else None
+
+
+def _route_localnet(device: str) -> str:
+    return f"net/ipv4/conf/{device}/route_localnet"

@@ -1,0 +1,87 @@
+"""Which ports of which addresses are to be published; pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cni.firewall.intents import Owner, PortForward, PortMapping
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cni.request import Request
+    from cni.result import Ip, IpInterface, Result
+    from cni_portmap.conf import PortmapConf
+
+
+def plan_owner(conf: PortmapConf, request: Request) -> Owner:
+    """Give whose ports these are."""
+    return Owner(conf.name, request.container_id, request.ifname)
+
+
+def plan_mappings(conf: PortmapConf) -> tuple[PortMapping, ...]:
+    """Give the ports that the runtime asks for."""
+    return tuple(
+        PortMapping(each.protocol, each.host_port, each.container_port, each.host_ip)
+        for each in conf.runtime_config.port_mappings
+    )
+
+
+def plan_forward(conf: PortmapConf, request: Request, result: Result) -> PortForward | None:
+    """Give what is to be published for the addresses in `result`, None when there is nothing."""
+    mappings = plan_mappings(conf)
+    targets = find_targets(result, request.ifname)
+    if not mappings or not targets:
+        return None
+    return PortForward(
+        plan_owner(conf, request),
+        mappings,
+        targets,
+        snat=conf.snat,
+        masq_all=conf.masq_all,
+        mark_bit=conf.mark_bit,
+        external_set_mark_chain=conf.external_set_mark_chain or "",
+        conditions_v4=conf.conditions_v4,
+        conditions_v6=conf.conditions_v6,
+    )
+
+
+def find_targets(result: Result, ifname: str) -> tuple[IpInterface, ...]:
+    """Give the container's first address of each family, IPv4 first.
+
+    An address counts unless it is known to lie on another link, of the host or of the container.
+    """
+    found: dict[int, IpInterface] = {}
+    for ip in result.ips:
+        if _may_be_on(result, ip, ifname):
+            found.setdefault(ip.address.version, ip.address)
+    return tuple(found[version] for version in sorted(found))
+
+
+def _may_be_on(result: Result, ip: Ip, ifname: str) -> bool:
+    if ip.interface is None or not 0 <= ip.interface < len(result.interfaces):
+        return True
+    interface = result.interfaces[ip.interface]
+    return bool(interface.sandbox) and interface.name == ifname
+
+
+def list_host_ends(result: Result) -> list[str]:
+    """Give the names of links on the host, the container's host end among them."""
+    return [each.name for each in result.interfaces if not each.sandbox]
+
+
+def plan_notes(mappings: Sequence[PortMapping], targets: Sequence[IpInterface]) -> list[str]:
+    """Tell which of the ports cannot be reached as somebody might expect."""
+    if mappings and not targets:
+        return ["portmap: the container has no address, no port is published"]
+    versions = {each.version for each in targets}
+    notes = []
+    for mapping in mappings:
+        port = f"portmap: host port {mapping.host_port}/{mapping.protocol} on {mapping.host_ip}"
+        if mapping.host_ip is not None and mapping.host_ip.version not in versions:
+            notes.append(
+                f"{port} is not published: the container has no IPv{mapping.host_ip.version} address"
+            )
+        elif mapping.host_ip is not None and mapping.host_ip.version == 6 and mapping.host_ip.is_loopback:
+            notes.append(f"{port} cannot be reached: the kernel does not forward what is sent to ::1")
+    return notes

@@ -1,0 +1,91 @@
+"""The verbs of the portmap plugin."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cni import claims
+from cni.errors import CniError, Code, ErrorList
+from cni.firewall import select
+from cni.notes import note
+from cni.plugin import Plugin
+from cni_portmap import apply
+from cni_portmap.conf import PortmapConf
+from cni_portmap.plan import (
+    find_targets,
+    list_host_ends,
+    plan_forward,
+    plan_mappings,
+    plan_notes,
+    plan_owner,
+)
+
+if TYPE_CHECKING:
+    from cni.request import Request
+    from cni.result import Result
+    from cni.undo import Undo
+
+
+def add(conf: PortmapConf, request: Request, undo: Undo) -> Result:
+    """Publish the ports; the result so far is passed on as it is."""
+    if request.prev_result is None:
+        raise CniError(
+            Code.INVALID_CONFIG,
+            "must be called as chained plugin",
+            "list portmap behind the plugin that makes the container's interface",
+        )
+    for line in plan_notes(plan_mappings(conf), find_targets(request.prev_result, request.ifname)):
+        note(line)
+    intent = plan_forward(conf, request, request.prev_result)
+    if intent:
+        apply.ensure_published(intent, conf.needed_backend, request.netns, undo)
+    return request.prev_result
+
+
+def delete(conf: PortmapConf, request: Request) -> None:
+    """Take the ports back; nothing but the network's name and the container ID needs to be known."""
+    apply.remove_published(plan_owner(conf, request), plan_mappings(conf))
+
+
+def check(conf: PortmapConf, request: Request) -> None:
+    """Compare rules with what ADD makes."""
+    if request.prev_result is None:
+        raise CniError(Code.INVALID_CONFIG, "Required prevResult missing", "CHECK needs the result of ADD")
+    intent = plan_forward(conf, request, request.prev_result)
+    if intent is None:
+        return
+    hints = apply.list_hints(list_host_ends(request.prev_result))
+    differences = apply.list_differences(intent, conf.needed_backend)
+    if differences:
+        raise CniError(
+            Code.MISMATCH, f"could not check {differences[0]}", "; ".join([*differences[1:], *hints])
+        )
+    for hint in hints:
+        note(f"portmap: {hint}")
+
+
+def gc(conf: PortmapConf, request: Request) -> None:
+    """Take back the ports of attachments that are no longer valid; without a list of valid ones, none."""
+    if request.valid_attachments is None:
+        return
+    errors = ErrorList()
+    errors.attempt(select.collect, conf.name, request.valid_attachments)
+    errors.attempt(claims.collect, conf.name, request.valid_attachments)
+    errors.raise_any()
+
+
+def status(conf: PortmapConf, _request: Request) -> None:
+    """Tell whether ports can be published here. Raises CniError 50."""
+    select.require_usable(conf.needed_backend, apply.WHAT)
+
+
+PLUGIN = Plugin(
+    name="portmap",
+    about="publishes ports of containers on the host",
+    conf=PortmapConf,
+    add=add,
+    delete=delete,
+    check=check,
+    gc=gc,
+    status=status,
+)
