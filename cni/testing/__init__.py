@@ -11,6 +11,7 @@ takes snapshots. Needs iproute2 and util-linux, and root or user namespaces. In 
 """
 
 from cni.testing.answer import Answer
+from cni.testing.containerd import Containerd, Published, why_no_containerd
 from cni.testing.executables import make_bindir
 from cni.testing.host import GO, OURS, Host, Outside, Sandbox
 from cni.testing.place import why_no_namespaces
@@ -21,11 +22,14 @@ __all__ = [
     "GO",
     "OURS",
     "Answer",
+    "Containerd",
     "Host",
     "Outside",
+    "Published",
     "Sandbox",
     "Seen",
     "Snapshot",
     "make_bindir",
+    "why_no_containerd",
     "why_no_namespaces",
 ]
