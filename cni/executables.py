@@ -34,7 +34,7 @@ _COMMAND = """\
 import sys
 sys.path[:0] = {paths!r}
 from cni.cli.main import main
-main()
+main({bindir!r})
 """
 
 
@@ -47,9 +47,9 @@ def plugin_script(paths: Sequence[str], table_file: str, interpreter: str | None
     return _PLUGIN.format(interpreter=interpreter or _own_interpreter(), paths=list(paths), table=table_file)
 
 
-def command_script(paths: Sequence[str], interpreter: str | None = None) -> str:
-    """Give the text of the `pycni` command, which imports from `paths`."""
-    return _COMMAND.format(interpreter=interpreter or _own_interpreter(), paths=list(paths))
+def command_script(paths: Sequence[str], bindir: str, interpreter: str | None = None) -> str:
+    """Give the text of the `pycni` command: it imports from `paths` and looks for plugins in `bindir`."""
+    return _COMMAND.format(interpreter=interpreter or _own_interpreter(), paths=list(paths), bindir=bindir)
 
 
 def _own_interpreter() -> str:

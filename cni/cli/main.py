@@ -134,8 +134,13 @@ def show(
         show.run(settings.from_env(os.environ).conf_folder, network, as_json=json)
 
 
-def main() -> NoReturn:
-    """Run the command line and end the process with its exit code."""
+def main(bindir: str = "") -> NoReturn:
+    """Run the command line and end the process with its exit code.
+
+    `bindir` is where the plugins of this installation are, for when CNI_PATH names no folder.
+    """
+    if bindir and not os.environ.get("CNI_PATH"):
+        os.environ["CNI_PATH"] = bindir
     sys.exit(run(sys.argv[1:]))
 
 

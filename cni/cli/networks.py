@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cni.cli.output import FailedError, console, print_json, printable, tell_error
+from cni.cli.output import FailedError, console, print_json, printable, show_broken, tell_error
 from cni.runtime.conflists import Broken, load_all
 from cni.runtime.network import subnets
 
@@ -23,7 +23,7 @@ def run(conf_folder: Path, *, as_json: bool) -> None:
         print_json(
             {
                 "networks": [_show(each, networks) for each in networks],
-                "broken": [{"file": each.file, "error": each.error.to_dict()} for each in broken],
+                "broken": show_broken(broken),
             }
         )
     elif networks:

@@ -12,9 +12,11 @@ from cni.errors import CniError, Code
 from cni.notes import note
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from rich.console import Console
+
+    from cni.runtime.conflists import Broken
 
 FAILED = 1
 WRONG_USAGE = 2
@@ -63,6 +65,11 @@ def write(text: str) -> None:
     """Write to stdout, whatever characters its encoding lacks."""
     sys.stdout.buffer.write(text.encode(errors="replace"))
     sys.stdout.buffer.flush()
+
+
+def show_broken(files: Iterable[Broken]) -> list[dict[str, Any]]:
+    """Give the JSON of files that are no networks."""
+    return [{"file": each.file, "error": each.error.to_dict()} for each in files]
 
 
 def console() -> Console:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cni.cli.output import console, print_json, printable, tell_error
+from cni.cli.output import console, print_json, printable, show_broken, tell_error
 from cni.errors import CniError, Code
 from cni.runtime.cache import DEFAULT_FOLDER, Cache
 from cni.runtime.conflists import Broken, load_all
@@ -26,17 +26,19 @@ def run(conf_folder: Path, only: str, *, as_json: bool) -> None:
     """Print what is attached to all networks or to one. Raises CniError 7 when there is no such network."""
     configured = load_all(conf_folder)
     networks = [each for each in configured if not isinstance(each, Broken)]
+    broken = [each for each in configured if isinstance(each, Broken)]
     inventories = take(networks, Cache().list_entries(), LEASES_FOLDER)
     if only:
         inventories = [each for each in inventories if each.name == only]
         if not inventories:
             raise CniError(Code.INVALID_CONFIG, f'there is no network "{only}"', "pycni networks lists them")
     if as_json:
-        print_json({"networks": [show_inventory(each) for each in inventories]})
+        print_json(
+            {"networks": [show_inventory(each) for each in inventories], "broken": show_broken(broken)}
+        )
         return
-    for each in configured:
-        if isinstance(each, Broken):
-            tell_error(each.error)
+    for each in broken:
+        tell_error(each.error)
     if not inventories:
         console().print(f"No networks are configured in {conf_folder} and nothing is attached.")
     for inventory in inventories:
