@@ -134,6 +134,11 @@ def new_mac() -> str:
     return ":".join(f"{byte:02x}" for byte in [(first | 0x02) & 0xFE, *rest])
 
 
+def new_host_name() -> str:
+    """Give a random name for the host end of a veth pair, as "veth1a2b3c4d"."""
+    return f"veth{os.urandom(4).hex()}"
+
+
 def create_veth(nl: Netlink, spec: VethSpec) -> bool:
     """Create a veth pair, both ends down; False if one of the two names is taken. Raises KernelError."""
     peer: list[tuple[str, Any]] = [

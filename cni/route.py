@@ -38,11 +38,12 @@ def ensure(nl: Netlink, name: str, index: int, route: Route) -> bool:
 
 
 def list_routes(nl: Netlink, index: int) -> list[Route]:
-    """List the routes through a link in every table, without those that the kernel makes for itself."""
+    """List the unicast routes through a link, through any link for index 0, in every table."""
+    through: list[tuple[str, Any]] = [("RTA_OIF", index)] if index else []
     found = []
     for family in (socket.AF_INET, socket.AF_INET6):
         fields = {"family": family, "type": _RTN_UNICAST}
-        message = Message("list routes", netlink.RTM_GETROUTE, fields=fields, attrs=[("RTA_OIF", index)])
+        message = Message("list routes", netlink.RTM_GETROUTE, fields=fields, attrs=through)
         try:
             found += [_parse(each) for each in nl.dump(message) if not each["flags"] & _RTM_F_CLONED]
         except KernelError as error:

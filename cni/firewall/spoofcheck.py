@@ -11,15 +11,20 @@ from typing import TYPE_CHECKING
 
 from cni.errors import CniError, Code
 from cni.firewall import nft
+from cni.firewall.intents import Owner
 from cni.nfnetlink import ChangedMeanwhileError, kept
 
 if TYPE_CHECKING:
-    from cni.firewall.intents import Owner
+    from collections.abc import Callable, Collection
+
+    from cni.request import Attachment
     from cni.undo import Undo
 
 TABLE = "nat"
 HOOK_CHAIN = "PREROUTING"
 _TRIES = 10
+_PREFIX = "macspoofchk-"
+_HOST_IFNAME = re.compile(rb"(veth[0-9a-f]{8})\0")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 
@@ -29,7 +34,7 @@ def _chains(owner: Owner) -> tuple[str, str]:
 
 
 def _comment(owner: Owner) -> str:
-    return f"macspoofchk-{owner.container_id}-{owner.ifname}"
+    return f"{_PREFIX}{owner.container_id}-{owner.ifname}"
 
 
 def ensure(owner: Owner, host_ifname: str, mac: str, undo: Undo) -> None:
@@ -97,6 +102,25 @@ def _take_back(owner: Owner, missing: list[str]) -> None:
             continue
         else:
             return
+
+
+def collect(valid: Collection[Attachment], is_there: Callable[[str], bool]) -> list[str]:
+    """Remove checks of attachments that are not in `valid` and whose host end is gone; name those removed.
+
+    The rules do not tell their network, so that a check whose link `is_there` may be another network's.
+    """
+    kept_comments = {_comment(Owner("", each.container_id, each.ifname)) for each in valid}
+    removed = []
+    for rule in nft.list_rules(nft.BRIDGE, TABLE, HOOK_CHAIN):
+        link = _HOST_IFNAME.search(rule.raw)
+        if not rule.comment.startswith(_PREFIX) or rule.comment in kept_comments or link is None:
+            continue
+        if not is_there(link[1].decode()):
+            # Which of the dashes parts container ID and ifname is not known, and makes no difference.
+            container_id, _, ifname = rule.comment.removeprefix(_PREFIX).rpartition("-")
+            remove(Owner("", container_id, ifname))
+            removed.append(f"{container_id} {ifname}")
+    return removed
 
 
 def differences(owner: Owner, host_ifname: str, mac: str) -> list[str]:

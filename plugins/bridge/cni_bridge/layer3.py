@@ -1,0 +1,152 @@
+"""Addresses, routes and settings of the container's link, and the gateway's addresses on the host."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from cni import addr, link, neigh, route, sysctl
+from cni.errors import CniError, Code
+from cni.netlink import Netlink
+from cni.notes import note
+from cni_bridge.links import bridge_locked
+
+if TYPE_CHECKING:
+    from cni.link import Link
+    from cni.result import IpInterface
+    from cni.undo import Undo
+    from cni_bridge.links import Sides
+    from cni_bridge.plan import AddressPlan, Gateway
+
+_SETTLED_WITHIN_S = 5.0
+_FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
+
+
+def configure(plan: AddressPlan, sides: Sides, container: Link) -> None:
+    """Give the container's link its addresses and routes and switch it on."""
+    with sides.ns.entered():
+        _set_sysctls(plan, container.name)
+    for ip in plan.ips:
+        # One that is there already can only come from IPAM naming it twice.
+        addr.ensure(sides.inside, container.name, container.index, ip.address, dad=plan.dad)
+    switch_on(sides.inside, container)
+    if plan.dad:
+        wait_until_settled(sides.inside, container)
+    for each in plan.routes:
+        route.ensure(sides.inside, container.name, container.index, each)
+
+
+def switch_on(inside: Netlink, container: Link) -> None:
+    """Switch the container's link on."""
+    inside.batch([link.set_flags(container.name, container.index, on=link.IFF_UP)])
+
+
+def _set_sysctls(plan: AddressPlan, ifname: str) -> None:
+    """Set what must be set before the link is up; in the container's namespace."""
+    ipv6 = f"net/ipv6/conf/{ifname}"
+    if plan.dad:
+        sysctl.ensure_if_possible(f"{ipv6}/enhanced_dad", "1")
+    sysctl.ensure_if_possible(f"{ipv6}/accept_dad", "1" if plan.dad else "0")
+    sysctl.ensure_if_possible(f"net/ipv4/conf/{ifname}/arp_notify", "1")
+    if 6 not in plan.families:
+        return
+    for each in ("lo", ifname):
+        if sysctl.read(f"net/ipv6/conf/{each}/disable_ipv6") is None:
+            note(f"pycni: could not read whether IPv6 is disabled on {each}; going on")
+        else:
+            sysctl.ensure(f"net/ipv6/conf/{each}/disable_ipv6", "0")
+    sysctl.ensure(f"{ipv6}/keep_addr_on_down", "1")
+
+
+def wait_until_settled(inside: Netlink, container: Link) -> None:
+    """Wait until duplicate detection has passed all addresses. Raises CniError 100 when it does not."""
+    deadline = time.monotonic() + _SETTLED_WITHIN_S
+    while True:
+        found = addr.list_addrs(inside, container.index)
+        for each in found:
+            if each.is_duplicate:
+                raise CniError(
+                    Code.KERNEL,
+                    f"link {container.name} has address {each.address.ip} in DADFAILED state",
+                    "another machine on this network has the address",
+                )
+        waiting = [str(each.address.ip) for each in found if each.is_tentative]
+        if not waiting:
+            return
+        if time.monotonic() > deadline:
+            raise CniError(
+                Code.KERNEL,
+                f"link {container.name} still has tentative addresses after {_SETTLED_WITHIN_S:g} s",
+                f"they are {', '.join(waiting)}",
+            )
+        time.sleep(0.01)
+
+
+def announce(plan: AddressPlan, sides: Sides, container: Link) -> None:
+    """Tell the neighbours of the container's addresses; they may remember who had them before."""
+    try:
+        neigh.announce(sides.ns, container.name, container.mac, [ip.address.ip for ip in plan.ips])
+    except OSError as error:
+        note(f"pycni: could not announce the addresses of {container.name}: {error.strerror}")
+
+
+def ensure_gateway(nl: Netlink, plan: Gateway, host_name: str, undo: Undo) -> None:
+    """Give the bridge the gateway's addresses and let the host route. Raises CniError 105 for others on it.
+
+    `host_name` is the port of the container that this is for.
+    """
+    with bridge_locked(plan.bridge):
+        for address in plan.addresses:
+            _ensure_address(nl, plan, address, host_name, undo)
+    for version in sorted({address.version for address in plan.addresses}):
+        sysctl.ensure(_FORWARDING[version], "1")
+
+
+def _ensure_address(nl: Netlink, plan: Gateway, address: IpInterface, host_name: str, undo: Undo) -> None:
+    holder = link.get(nl, plan.link)
+    found = [each.address for each in addr.list_addrs(nl, holder.index)]
+    if address in found:
+        return
+    for other in found:
+        if other not in plan.addresses and _conflicts(other, address):
+            if not plan.force:
+                raise _differs(plan.link, other, address)
+            undo.add(f"give {plan.link} the address {other} back", _restore_address, plan.link, other)
+            addr.remove(nl, holder.name, holder.index, other)
+    undo.add(f"remove {address} from {plan.link}", _remove_unused_address, plan, address, host_name)
+    addr.ensure(nl, holder.name, holder.index, address, dad=plan.dad)
+    if int(holder.mac.replace(":", "") or "0", 16):
+        # It pins the address, which else is that of a port and changes as ports come and go.
+        nl.batch([link.set_mac(holder.name, holder.index, holder.mac)])
+
+
+def _conflicts(other: IpInterface, address: IpInterface) -> bool:
+    """Tell whether both cannot be on one bridge: a bridge has one IPv4 subnet, and IPv6 ones apart."""
+    if other.version != address.version:
+        return False
+    return address.version == 4 or address.ip in other.network or other.ip in address.network
+
+
+def _differs(name: str, other: IpInterface, address: IpInterface) -> CniError:
+    return CniError(
+        Code.ALREADY_EXISTS,
+        f'failed to set bridge addr: "{name}" already has an IP address different from {address}',
+        f"it has {other}; set forceAddress to replace it, or: ip addr del {other} dev {name}",
+    )
+
+
+def _restore_address(name: str, address: IpInterface) -> None:
+    with Netlink() as nl:
+        if holder := link.find(nl, name):
+            addr.ensure(nl, name, holder.index, address)
+
+
+def _remove_unused_address(plan: Gateway, address: IpInterface, host_name: str) -> None:
+    """Take an address off again unless another container may count on it by now."""
+    with bridge_locked(plan.bridge), Netlink() as nl:
+        bridge, holder = link.find(nl, plan.bridge), link.find(nl, plan.link)
+        if bridge is None or holder is None:
+            return
+        ports = link.list_links(nl, bridge.index)
+        if all(port.name == host_name or port.index == holder.peer for port in ports):
+            addr.remove(nl, holder.name, holder.index, address)

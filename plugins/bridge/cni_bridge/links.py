@@ -1,0 +1,273 @@
+"""Make and remove the bridge and the veth pair.
+
+What several ADDs share, the bridge and its address, is made and taken back under a lock of the bridge:
+who holds it knows that no container is being attached meanwhile.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cni import link, netns, store, sysctl, vlan
+from cni.errors import CniError, Code, KernelError
+from cni.lock import locked
+from cni.netlink import Netlink
+from cni.notes import note
+from cni.vlan import PortVlan
+from cni_bridge.plan import Ends
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cni.link import Link
+    from cni.netlink import Message
+    from cni.netns import Netns
+    from cni.undo import Undo
+    from cni_bridge.plan import BridgePlan, LinkPlan, VlanPlan
+
+_LOCKS = Path("/run/pycni/bridges")
+_NAME_ATTEMPTS = 10
+_PORT_UP_WITHIN_S = 2.5
+_DEFAULT_VLAN = 1
+VLAN_KERNEL_OPTION = "CONFIG_BRIDGE_VLAN_FILTERING"
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """The links of an attachment after they were made."""
+
+    bridge: Link
+    host: Link
+    container: Link
+
+    @property
+    def ends(self) -> Ends:
+        """What the result tells of them."""
+        return Ends(self.bridge.mac, self.host.name, self.host.mac, self.container.mac, self.container.mtu)
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """The host and the container: a socket in each one's namespace, and the container's namespace."""
+
+    host: Netlink
+    inside: Netlink
+    ns: Netns
+
+
+@contextmanager
+def open_sides(path: str) -> Iterator[Sides]:
+    """Open the container's namespace and reach both sides. Raises CniError 8."""
+    with netns.open_netns(path) as ns, Netlink() as host, Netlink(ns) as inside:
+        yield Sides(host, inside, ns)
+
+
+@contextmanager
+def bridge_locked(name: str) -> Iterator[None]:
+    """Hold the lock of a bridge; its file stays, as removing it would pull it from under others."""
+    store.ensure_directory(_LOCKS)
+    with locked(_LOCKS / f"{name}.lock"):
+        yield
+
+
+def ensure(plan: LinkPlan, sides: Sides, undo: Undo) -> Made:
+    """Make the bridge if there is none and attach the container to it; its own end stays down."""
+    host = sides.host
+    with bridge_locked(plan.bridge.name):
+        bridge = ensure_bridge(host, plan.bridge, undo)
+        name = _create_veth(plan, sides, bridge, undo)
+    port = link.get(host, name)
+    set_up_port(host, port, plan.vlans, plan.alias, link.Port(plan.hairpin, plan.isolated))
+    return Made(bridge, port, link.get(sides.inside, plan.ifname))
+
+
+def ensure_bridge(nl: Netlink, plan: BridgePlan, undo: Undo) -> Link:
+    """Give the bridge, made and switched on if need be. Raises CniError 105 if it is something else."""
+    bridge = link.find(nl, plan.name) or _create_bridge(nl, plan, undo)
+    check_kind(plan, bridge)
+    check_vlan_filtering(plan, bridge)
+    wanted = link.IFF_UP | (link.IFF_PROMISC if plan.promisc else 0)
+    if missing := wanted & ~bridge.flags:
+        undo.add(f"switch flags of {plan.name} off", _restore_flags, plan.name, missing)
+        nl.batch([link.set_flags(plan.name, bridge.index, on=missing)])
+    return bridge
+
+
+def check_kind(plan: BridgePlan, bridge: Link) -> None:
+    """Raise CniError 105 when the bridge's name is that of some other link."""
+    if bridge.kind != "bridge":
+        raise CniError(
+            Code.ALREADY_EXISTS,
+            f'failed to create bridge "{plan.name}": "{plan.name}" already exists but is not a bridge',
+            f'it is a link of kind "{bridge.kind or "device"}"; name another one in "bridge"',
+        )
+
+
+def check_vlan_filtering(plan: BridgePlan, bridge: Link) -> None:
+    """Raise CniError 105 when the bridge would not tell VLANs apart although it should."""
+    if plan.vlan_filtering and not bridge.vlan_filtering:
+        raise CniError(
+            Code.ALREADY_EXISTS,
+            f'bridge "{plan.name}" exists without VLAN filtering, so that vlan and vlanTrunk have no effect',
+            f"switch it on with: ip link set {plan.name} type bridge vlan_filtering 1 "
+            f"(needs a kernel with {VLAN_KERNEL_OPTION})",
+        )
+
+
+def _create_bridge(nl: Netlink, plan: BridgePlan, undo: Undo) -> Link:
+    mac = link.new_mac()
+    undo.add(f"remove bridge {plan.name}", _remove_unused_bridge, plan.name, mac)
+    try:
+        if link.create_bridge(nl, plan.name, mac, plan.mtu, vlan_filtering=plan.vlan_filtering):
+            sysctl.ensure_if_possible(f"net/ipv6/conf/{plan.name}/accept_ra", "0")
+    except KernelError as error:
+        raise explained(error, plan) from error
+    return link.get(nl, plan.name)
+
+
+def explained(error: KernelError, plan: BridgePlan) -> KernelError:
+    """Name the kernel option behind a refusal to make the bridge."""
+    if error.errno != errno.EOPNOTSUPP:
+        return error
+    option = VLAN_KERNEL_OPTION if plan.vlan_filtering else "CONFIG_BRIDGE"
+    doing = f'could not add "{plan.name}"'
+    return KernelError(doing, error.errno, error.said, f"the kernel was built without {option}")
+
+
+def _remove_unused_bridge(name: str, mac: str) -> None:
+    with bridge_locked(name), Netlink() as nl:
+        bridge = link.find(nl, name)
+        if bridge and not link.list_links(nl, bridge.index):
+            link.remove_made(nl, name, mac)
+
+
+def _restore_flags(name: str, flags: int) -> None:
+    with bridge_locked(name), Netlink() as nl:
+        bridge = link.find(nl, name)
+        if bridge and not link.list_links(nl, bridge.index):
+            nl.batch([link.set_flags(name, bridge.index, off=flags)])
+
+
+def _create_veth(plan: LinkPlan, sides: Sides, bridge: Link, undo: Undo) -> str:
+    """Make the pair and name its host end, which gets another name where the planned one is taken."""
+    for attempt in range(_NAME_ATTEMPTS):
+        spec = link.VethSpec(
+            host_name=link.new_host_name() if attempt else plan.host_name,
+            host_mac=link.new_mac(),
+            container_name=plan.ifname,
+            container_mac=plan.mac or link.new_mac(),
+            netns=sides.ns,
+            mtu=plan.mtu,
+            master=bridge.index,
+        )
+        undo.add(f"remove {spec.host_name}", remove_veth, spec.host_name, spec.host_mac)
+        if link.create_veth(sides.host, spec):
+            return spec.host_name
+        if link.find(sides.inside, plan.ifname):
+            break
+    raise CniError(
+        Code.ALREADY_EXISTS,
+        f'container veth name ("{plan.ifname}") peer provided ("{spec.host_name}") already exists',
+        f"the namespace {plan.netns} has a link of this name already",
+    )
+
+
+def remove_veth(host_name: str, host_mac: str) -> None:
+    """Remove a veth pair by its host end, if it has this MAC address."""
+    with Netlink() as nl:
+        link.remove_made(nl, host_name, host_mac)
+
+
+def set_up_port(nl: Netlink, port: Link, vlans: VlanPlan | None, alias: str, settings: link.Port) -> None:
+    """Set up a new port of the bridge and switch it on."""
+    # Before it is up, or the port may believe a router that the container plays.
+    sysctl.ensure_if_possible(f"net/ipv6/conf/{port.name}/accept_ra", "0")
+    messages = [link.set_alias(port.name, port.index, alias)]
+    if settings != link.Port():
+        messages.append(link.set_port(port.name, port.index, settings))
+    if vlans is not None:
+        messages += vlan_messages(port.name, port.index, vlans)
+    nl.batch([*messages, link.set_flags(port.name, port.index, on=link.IFF_UP)])
+
+
+def vlan_messages(name: str, index: int, plan: VlanPlan) -> list[Message]:
+    """Give what puts a new port into its VLANs."""
+    wanted = port_vlans(plan)
+    if not wanted:
+        return []
+    first = [] if plan.keeps_default else [vlan.remove(name, index)]
+    return [*first, vlan.add(name, index, wanted)]
+
+
+def port_vlans(plan: VlanPlan) -> tuple[PortVlan, ...]:
+    """Give the VLANs of a port, runs of trunk VLANs as ranges; a trunk alone takes VLAN 1 untagged."""
+    runs: list[PortVlan] = []
+    for vid in plan.trunk:
+        if runs and runs[-1].last == vid - 1:
+            runs[-1] = PortVlan(runs[-1].vid, vid)
+        else:
+            runs.append(PortVlan(vid, vid))
+    untagged = plan.pvid or (_DEFAULT_VLAN if runs else 0)
+    # In this order: where the untagged VLAN is in the trunk too, the trunk does not make it tagged.
+    return (*runs, PortVlan(untagged, untagged, pvid=True, untagged=True)) if untagged else ()
+
+
+def wait_for_port(nl: Netlink, name: str) -> None:
+    """Wait until the host end carries traffic. Raises CniError 100 when it does not in 2.5 s."""
+    deadline = time.monotonic() + _PORT_UP_WITHIN_S
+    pause_s = 0.0005
+    while (port := link.get(nl, name)).operstate != "up":
+        if time.monotonic() > deadline:
+            raise CniError(Code.KERNEL, f"bridge port in error state: {port.operstate}", f'it is "{name}"')
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, 0.02)
+
+
+def remove_container_end(path: str, ifname: str) -> None:
+    """Remove the container's link and with it the host end; fine if the namespace or the link is gone."""
+    if netns.is_gone(path):
+        return
+    with netns.open_netns(path) as ns, Netlink(ns) as inside:
+        link.remove(inside, ifname)
+
+
+def remove_host_end(name: str, alias: str) -> None:
+    """Remove the host end of an attachment, and with it the container's, if the link is really its own."""
+    with Netlink() as nl:
+        found = link.find(nl, name)
+        if found and found.alias == alias:
+            link.remove(nl, name)
+
+
+def remove_stale(prefix: str, valid: frozenset[str]) -> None:
+    """Remove host ends whose alias starts with `prefix` and is not among the `valid` ones."""
+    with Netlink() as nl:
+        for each in link.list_links(nl):
+            if each.kind == "veth" and each.alias.startswith(prefix) and each.alias not in valid:
+                note(f"pycni: removing {each.name}, which belongs to no valid attachment: {each.alias}")
+                link.remove(nl, each.name)
+
+
+def is_there(name: str) -> bool:
+    """Tell whether the host has a link of this name."""
+    with Netlink() as nl:
+        return link.find(nl, name) is not None
+
+
+def probe(plan: BridgePlan) -> None:
+    """Raise a CniError if the bridge could not be used or made; makes it elsewhere and for a moment only."""
+    with Netlink() as nl:
+        if bridge := link.find(nl, plan.name):
+            check_kind(plan, bridge)
+            check_vlan_filtering(plan, bridge)
+            return
+    with netns.fresh(), Netlink() as nl:
+        try:
+            link.create_bridge(nl, plan.name, link.new_mac(), plan.mtu, vlan_filtering=plan.vlan_filtering)
+        except KernelError as error:
+            raise explained(error, plan) from error

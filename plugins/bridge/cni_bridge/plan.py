@@ -1,0 +1,240 @@
+"""What should exist for an attachment, as frozen data; pure."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from ipaddress import ip_interface, ip_network
+from typing import TYPE_CHECKING
+
+from cni.errors import CniError, Code
+from cni.firewall.intents import Masquerade, Owner
+from cni.result import Interface, Ip, IpAddress, IpInterface, Result, Route
+
+if TYPE_CHECKING:
+    from cni.request import Attachment, Request
+    from cni_bridge.conf import BridgeConf
+
+# Where the container's link stands in the result, after the bridge and the host end.
+CONTAINER_INDEX = 2
+_ALIAS_PART = 80
+_IFNAME_BYTES = 15
+
+
+@dataclass(frozen=True, slots=True)
+class BridgePlan:
+    """The bridge; an MTU of 0 is the kernel's default."""
+
+    name: str
+    mtu: int
+    vlan_filtering: bool
+    promisc: bool
+
+
+@dataclass(frozen=True, slots=True)
+class VlanPlan:
+    """The VLANs of the host end; `pvid` 0 is none, `trunk` are the tagged ones, sorted."""
+
+    pvid: int
+    trunk: tuple[int, ...]
+    keeps_default: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LinkPlan:
+    """The bridge, and the veth pair between it and the container.
+
+    `host_name` is the name to try first; `alias` tells whose host end it is. `mac` is the container's, ""
+    for a random one.
+    """
+
+    owner: Owner
+    bridge: BridgePlan
+    netns: str
+    ifname: str
+    host_name: str
+    alias: str
+    mtu: int
+    mac: str
+    hairpin: bool
+    isolated: bool
+    spoof_check: bool
+    vlans: VlanPlan | None
+    is_up: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """The gateway's addresses and the link that has them: the bridge, or the end of one of its VLANs."""
+
+    link: str
+    bridge: str
+    vlan: int
+    addresses: tuple[IpInterface, ...]
+    force: bool
+    dad: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AddressPlan:
+    """What the container gets on layer 3; `routes` are complete, each with its gateway if it has one."""
+
+    ips: tuple[Ip, ...]
+    routes: tuple[Route, ...]
+    shown_routes: tuple[Route, ...]
+    gateway: Gateway | None
+    masquerade: Masquerade | None
+    dad: bool
+
+    @property
+    def families(self) -> tuple[int, ...]:
+        """The IP versions of the addresses."""
+        return tuple(sorted({ip.address.version for ip in self.ips}))
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """The links as they were made: MAC addresses, MTU, and the host end's name."""
+
+    bridge_mac: str
+    host_name: str
+    host_mac: str
+    container_mac: str
+    mtu: int
+
+
+def plan_links(conf: BridgeConf, request: Request) -> LinkPlan:
+    """Plan bridge and veth pair. Raises CniError 7 for a bad MAC address and 4 for bad CNI_ARGS."""
+    owner = plan_owner(conf, request)
+    vlans = VlanPlan(conf.vlan, conf.trunk, conf.preserve_default_vlan)
+    return LinkPlan(
+        owner=owner,
+        bridge=plan_bridge(conf),
+        netns=request.netns,
+        ifname=request.ifname,
+        host_name=host_name(owner),
+        alias=alias(conf.name, request.attachment),
+        mtu=conf.mtu,
+        mac=conf.mac_from(request.known_args("MAC")),
+        hairpin=conf.hairpin_mode,
+        isolated=conf.port_isolation,
+        spoof_check=conf.macspoofchk,
+        vlans=vlans if conf.needs_vlan_filtering else None,
+        is_up=not conf.disable_container_interface,
+    )
+
+
+def plan_bridge(conf: BridgeConf) -> BridgePlan:
+    """Plan the bridge, which all attachments of the network share."""
+    return BridgePlan(conf.bridge, conf.mtu, conf.needs_vlan_filtering, conf.promisc_mode)
+
+
+def plan_owner(conf: BridgeConf, request: Request) -> Owner:
+    """Give whose rules and links they are."""
+    return Owner(conf.name, request.container_id, request.ifname)
+
+
+def host_name(owner: Owner) -> str:
+    """Give the host end's name, as "veth1a2b3c4d": found again when there is no namespace to ask."""
+    text = f"{owner.network}/{owner.container_id}/{owner.ifname}"
+    return f"veth{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def alias_prefix(network: str) -> str:
+    """Give what the alias of every host end of a network starts with."""
+    return f"pycni:{_alias_part(network)}:"
+
+
+def alias(network: str, attachment: Attachment) -> str:
+    """Give the host end's alias, by which it can be told whose it is; the kernel takes 255 bytes."""
+    return f"{alias_prefix(network)}{_alias_part(attachment.container_id)}:{attachment.ifname}"
+
+
+def _alias_part(text: str) -> str:
+    return text if len(text) <= _ALIAS_PART else hashlib.sha256(text.encode()).hexdigest()
+
+
+def plan_addresses(conf: BridgeConf, owner: Owner, leased: Result) -> AddressPlan:
+    """Plan addresses, routes, gateway and masquerade from what IPAM gave.
+
+    Raises CniError 7 when IPAM gave no address, or for a VLAN's gateway link that no name fits.
+    """
+    if not leased.ips:
+        raise CniError(
+            Code.INVALID_CONFIG,
+            "IPAM plugin returned missing IP config",
+            f"{conf.ipam.type} succeeded but gave no address",
+        )
+    ips = tuple(_with_gateway(conf, ip) for ip in leased.ips)
+    shown = (*leased.routes, *_default_routes(conf, ips, leased.routes))
+    return AddressPlan(
+        ips=ips,
+        routes=tuple(_with_gw(route, ips) for route in shown),
+        shown_routes=shown,
+        gateway=plan_gateway(conf, ips),
+        masquerade=plan_masquerade(conf, owner, ips),
+        dad=conf.enabledad,
+    )
+
+
+def _with_gateway(conf: BridgeConf, ip: Ip) -> Ip:
+    gateway = ip.gateway
+    if gateway is None and conf.has_gateway:
+        gateway = ip.address.network.network_address + 1
+    return replace(ip, gateway=gateway, interface=CONTAINER_INDEX)
+
+
+def _default_routes(conf: BridgeConf, ips: tuple[Ip, ...], routes: tuple[Route, ...]) -> list[Route]:
+    """Give a default route of each family that has none with a gateway yet."""
+    if not conf.is_default_gateway:
+        return []
+    added = []
+    for version, every in ((4, "0.0.0.0/0"), (6, "::/0")):
+        default = ip_network(every)
+        gateway = _first_gateway(ips, version)
+        if gateway and not any(route.dst == default and route.gw for route in routes):
+            added.append(Route(default, gateway))
+    return added
+
+
+def _first_gateway(ips: tuple[Ip, ...], version: int) -> IpAddress | None:
+    return next((ip.gateway for ip in ips if ip.gateway and ip.gateway.version == version), None)
+
+
+def _with_gw(route: Route, ips: tuple[Ip, ...]) -> Route:
+    return route if route.gw else replace(route, gw=_first_gateway(ips, route.dst.version))
+
+
+def plan_gateway(conf: BridgeConf, ips: tuple[Ip, ...]) -> Gateway | None:
+    """Plan the gateway's addresses, each with the prefix of the container's; IPv4 before IPv6."""
+    if not conf.has_gateway:
+        return None
+    found = [ip_interface(f"{ip.gateway}/{ip.address.network.prefixlen}") for ip in ips if ip.gateway]
+    addresses = sorted(dict.fromkeys(found), key=lambda each: each.version)
+    link = f"{conf.bridge}.{conf.vlan}" if conf.vlan else conf.bridge
+    if len(link.encode()) > _IFNAME_BYTES:
+        raise CniError(
+            Code.INVALID_CONFIG,
+            f'failed to create vlan gateway "{link}": the name is longer than {_IFNAME_BYTES} bytes',
+            "give the bridge a shorter name",
+        )
+    return Gateway(link, conf.bridge, conf.vlan, tuple(addresses), conf.force_address, conf.enabledad)
+
+
+def plan_masquerade(conf: BridgeConf, owner: Owner, ips: tuple[Ip, ...]) -> Masquerade | None:
+    """Plan the masquerade of all of the container's addresses."""
+    return Masquerade(owner, tuple(ip.address for ip in ips)) if conf.has_masquerade else None
+
+
+def plan_result(plan: LinkPlan, ends: Ends, addresses: AddressPlan | None, vlan_gateway_mac: str) -> Result:
+    """Give the result without DNS settings."""
+    interfaces = [
+        Interface(plan.bridge.name, ends.bridge_mac),
+        Interface(ends.host_name, ends.host_mac, mtu=ends.mtu),
+        Interface(plan.ifname, ends.container_mac, plan.netns, ends.mtu),
+    ]
+    if addresses is None:
+        return Result(tuple(interfaces))
+    if vlan_gateway_mac and addresses.gateway:
+        interfaces.append(Interface(addresses.gateway.link, vlan_gateway_mac))
+    return Result(tuple(interfaces), addresses.ips, addresses.shown_routes)

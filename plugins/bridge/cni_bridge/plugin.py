@@ -1,0 +1,148 @@
+"""The verbs of the bridge plugin."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cni import invoke
+from cni.errors import CniError, Code, ErrorList
+from cni.plugin import Plugin
+from cni_bridge.conf import BridgeConf
+from cni_bridge.plan import (
+    alias,
+    alias_prefix,
+    host_name,
+    plan_addresses,
+    plan_bridge,
+    plan_links,
+    plan_owner,
+    plan_result,
+)
+
+if TYPE_CHECKING:
+    from cni.request import Attachment, Request
+    from cni.result import Result
+    from cni.undo import Undo
+    from cni_bridge.links import Made, Sides
+    from cni_bridge.plan import AddressPlan, LinkPlan
+
+# The modules that touch the kernel are imported by the verbs that need them.
+
+
+def add(conf: BridgeConf, request: Request, undo: Undo) -> Result:
+    """Attach the container to the bridge."""
+    from cni.firewall import select, spoofcheck
+    from cni_bridge import layer3, links
+
+    plan = plan_links(conf, request)
+    # Chosen before anything is made, as a wrong name is an error of the configuration.
+    backend = select.choose(conf.ip_masq_backend, "ipmasq") if conf.has_masquerade else None
+    with links.open_sides(plan.netns) as sides:
+        made = links.ensure(plan, sides, undo)
+        if plan.spoof_check:
+            spoofcheck.ensure(plan.owner, made.host.name, made.container.mac, undo)
+        if not conf.ipam.type:
+            if plan.is_up:
+                layer3.switch_on(sides.inside, made.container)
+                links.wait_for_port(sides.host, made.host.name)
+            return plan_result(plan, made.ends, None, "").with_dns(conf.dns.to_dns())
+        leased = _lease(conf, request, undo)
+        addresses = plan_addresses(conf, plan.owner, leased)
+        layer3.configure(addresses, sides, made.container)
+        vlan_mac = _ensure_gateway(plan, addresses, made, sides, undo)
+        if backend is not None and addresses.masquerade is not None:
+            backend.add_masquerade(addresses.masquerade, undo)
+        links.wait_for_port(sides.host, made.host.name)
+        layer3.announce(addresses, sides, made.container)
+    dns = conf.dns.to_dns() if conf.dns.is_given() else leased.dns
+    return plan_result(plan, made.ends, addresses, vlan_mac).with_dns(dns)
+
+
+def _lease(conf: BridgeConf, request: Request, undo: Undo) -> Result:
+    undo.add(f"release what {conf.ipam.type} gave", invoke.delete, conf.ipam.type, request)
+    return invoke.add(conf.ipam.type, request)
+
+
+def _ensure_gateway(plan: LinkPlan, addresses: AddressPlan, made: Made, sides: Sides, undo: Undo) -> str:
+    """Give the gateway its addresses; gives the MAC address of the VLAN's gateway link, if it has one."""
+    from cni_bridge import layer3, vlan_gateway
+
+    if addresses.gateway is None:
+        return ""
+    mac = ""
+    if addresses.gateway.vlan and plan.vlans is not None:
+        mac = vlan_gateway.ensure(sides.host, addresses.gateway, made.bridge, plan.vlans, undo).mac
+    layer3.ensure_gateway(sides.host, addresses.gateway, made.host.name, undo)
+    return mac
+
+
+def delete(conf: BridgeConf, request: Request) -> None:
+    """Take the attachment away, whatever is left of it; every step is tried."""
+    from cni.firewall import select, spoofcheck
+    from cni_bridge import links
+
+    owner = plan_owner(conf, request)
+    errors = ErrorList()
+    errors.attempt(links.remove_container_end, request.netns, request.ifname)
+    errors.attempt(links.remove_host_end, host_name(owner), alias(conf.name, request.attachment))
+    if conf.ipam.type:
+        errors.attempt(invoke.delete, conf.ipam.type, request)
+    if conf.macspoofchk:
+        errors.attempt(spoofcheck.remove, owner)
+    if conf.ip_masq:
+        errors.attempt(select.remove_masquerade, owner)
+    errors.raise_any()
+
+
+def check(conf: BridgeConf, request: Request) -> None:
+    """Compare the attachment with the result of ADD. Raises CniError 104."""
+    from cni_bridge.check import check as compare
+
+    if conf.ipam.type:
+        invoke.check(conf.ipam.type, request)
+    compare(conf, request, plan_links(conf, request))
+
+
+def gc(conf: BridgeConf, request: Request) -> None:
+    """Remove what belongs to attachments of this network that are no longer valid.
+
+    Without a list of valid ones only IPAM is asked, as everything here may be in use.
+    """
+    errors = ErrorList()
+    if request.valid_attachments is not None:
+        _collect(conf, request.valid_attachments, errors)
+    if conf.ipam.type:
+        errors.attempt(invoke.gc, conf.ipam.type, request)
+    errors.raise_any()
+
+
+def _collect(conf: BridgeConf, valid: frozenset[Attachment], errors: ErrorList) -> None:
+    from cni.firewall import select, spoofcheck
+    from cni_bridge import links
+
+    aliases = frozenset(alias(conf.name, each) for each in valid)
+    errors.attempt(links.remove_stale, alias_prefix(conf.name), aliases)
+    if conf.ip_masq:
+        errors.attempt(select.collect, conf.name, valid)
+    if conf.macspoofchk:
+        errors.attempt(spoofcheck.collect, valid, links.is_there)
+
+
+def status(conf: BridgeConf, request: Request) -> None:
+    """Tell whether an ADD could succeed. Raises CniError 50 when not."""
+    from cni.firewall import select
+    from cni_bridge import links
+
+    if conf.has_masquerade:
+        select.require_usable(conf.ip_masq_backend, "ipmasq")
+    try:
+        links.probe(plan_bridge(conf))
+    except CniError as error:
+        raise CniError(Code.NOT_AVAILABLE, error.msg, error.details) from error
+    if conf.ipam.type:
+        invoke.status(conf.ipam.type, request)
+
+
+PLUGIN = Plugin(
+    "bridge", "a veth pair between the container and a bridge", BridgeConf, add, delete, check, gc, status
+)

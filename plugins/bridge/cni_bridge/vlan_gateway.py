@@ -1,0 +1,58 @@
+"""The gateway of a VLAN: a veth pair between the host and a port of the bridge in that VLAN.
+
+It is shared by the VLAN's containers and stays, as the bridge does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cni import link, netns
+from cni.errors import CniError, Code
+from cni.netlink import Netlink
+from cni_bridge.links import bridge_locked, remove_veth, set_up_port
+from cni_bridge.plan import VlanPlan
+
+if TYPE_CHECKING:
+    from cni.link import Link
+    from cni.undo import Undo
+    from cni_bridge.plan import Gateway
+
+
+def ensure(nl: Netlink, plan: Gateway, bridge: Link, vlans: VlanPlan, undo: Undo) -> Link:
+    """Give the host's link in the VLAN, "br0.5", made if there is none."""
+    with bridge_locked(plan.bridge):
+        return link.find(nl, plan.link) or _create(nl, plan, bridge, vlans, undo)
+
+
+def _create(nl: Netlink, plan: Gateway, bridge: Link, vlans: VlanPlan, undo: Undo) -> Link:
+    with netns.own() as here:
+        spec = link.VethSpec(
+            host_name=link.new_host_name(),
+            host_mac=link.new_mac(),
+            container_name=plan.link,
+            container_mac=link.new_mac(),
+            netns=here,
+            mtu=bridge.mtu,
+            master=bridge.index,
+        )
+        undo.add(f"remove {plan.link}", _remove_unused, plan, spec.host_name, spec.host_mac)
+        if not link.create_veth(nl, spec):
+            raise CniError(
+                Code.ALREADY_EXISTS, f'failed to create vlan gateway "{plan.link}": the name is taken'
+            )
+    port = link.get(nl, spec.host_name)
+    own_vlan = VlanPlan(plan.vlan, (), vlans.keeps_default)
+    set_up_port(nl, port, own_vlan, f"pycni gateway of VLAN {plan.vlan}", link.Port())
+    holder = link.get(nl, plan.link)
+    nl.batch([link.set_flags(holder.name, holder.index, on=link.IFF_UP)])
+    return holder
+
+
+def _remove_unused(plan: Gateway, port_name: str, port_mac: str) -> None:
+    """Take it away again unless another container was attached meanwhile."""
+    with bridge_locked(plan.bridge), Netlink() as nl:
+        bridge = link.find(nl, plan.bridge)
+        ports = link.list_links(nl, bridge.index) if bridge else []
+        if len(ports) <= 2:
+            remove_veth(port_name, port_mac)
