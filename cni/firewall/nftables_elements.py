@@ -146,7 +146,7 @@ def _each_found(reply: bytes) -> Iterator[tuple[bytes, Found]]:
 
 def owned(elements: Iterable[Element], tag: str) -> list[Element]:
     """Give those that exist and are the owner's: an address or a port may have passed to somebody else."""
-    unique = {(each.family, each.set_name, each.key): each for each in elements}
+    unique = {each[:3]: each for each in elements}
     return [each for each in unique.values() if (found := find(each)) and found.comment.startswith(tag)]
 
 
@@ -168,8 +168,8 @@ def replace(old: Sequence[Element], new: Sequence[Element], owner: Owner, ensure
                 stale = owned(stale, tag)
             elif error.errno == errno.EEXIST:
                 stale = owned(old, tag)
-                known = {(each.set_name, each.key) for each in stale}
-                stale += [each for each in _in_the_way(new, tag) if (each.set_name, each.key) not in known]
+                known = {each[:3] for each in stale}
+                stale += [each for each in _in_the_way(new, tag) if each[:3] not in known]
             else:
                 raise
         else:

@@ -21,11 +21,11 @@ PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
 
 def plan_forward(intent: PortForward) -> list[Element]:
     """Give the elements that publish ports; those under conditions are rules instead, see `conditional`."""
-    planned: dict[tuple[str, bytes], Element] = {}
+    planned: dict[tuple[int, str, bytes], Element] = {}
     for target in intent.targets:
         for mapping in mappings_of(intent, target):
             for element in _elements(intent, mapping, target):
-                planned.setdefault((element.set_name, element.key), element)
+                planned.setdefault(element[:3], element)
     return list(planned.values())
 
 
