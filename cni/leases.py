@@ -12,6 +12,7 @@ A lease appears whole or not at all. An empty one is what a crash of the Go plug
 from __future__ import annotations
 
 import os
+import stat
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -107,7 +108,13 @@ class Leases:
 
     def exists(self) -> bool:
         """Tell whether the folder is there; without it nothing is held. Needs no lock."""
-        return self.folder.is_dir()
+        try:
+            return stat.S_ISDIR(self.folder.stat().st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise CniError(Code.STORE, f"could not look for {self.folder}: {reason}") from error
 
     def remove_unused(self) -> None:
         """Remove the folders that this object made, if nothing but the lock is inside. Called unlocked."""

@@ -47,7 +47,9 @@ def _sets_by_family(value: object) -> object:
 
 
 def _requested(value: object) -> object:
-    return parse_requested(value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        raise ValueError(f"invalid IP address {value!r}: it is no text")  # noqa: TRY004 - pydantic's way
+    return parse_requested(value)
 
 
 RequestedAddress = Annotated[IpAddress, BeforeValidator(_requested)]
