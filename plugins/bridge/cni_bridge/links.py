@@ -83,7 +83,8 @@ def ensure(plan: LinkPlan, sides: Sides, undo: Undo) -> Made:
         name = _create_veth(plan, sides, bridge, undo)
     port = link.get(host, name)
     set_up_port(host, port, plan.vlans, plan.alias, link.Port(plan.hairpin, plan.isolated))
-    return Made(bridge, port, link.get(sides.inside, plan.ifname))
+    # A bridge that somebody made without a MAC address of its own has that of a port now.
+    return Made(link.get(host, bridge.name), port, link.get(sides.inside, plan.ifname))
 
 
 def ensure_bridge(nl: Netlink, plan: BridgePlan, undo: Undo) -> Link:
