@@ -94,7 +94,7 @@ def _tree(inventory: Inventory) -> Tree:
     """Give network -> bridges -> containers -> links; a container on no bridge hangs on the network."""
     from rich.tree import Tree
 
-    where = inventory.file or "not configured any more"
+    where = inventory.file or "not configured here"
     tree = Tree(
         _text(
             (inventory.name, "bold"),

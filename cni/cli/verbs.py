@@ -71,7 +71,7 @@ def _list_alive(cache: Cache, name: str) -> set[Attachment]:
     from cni.netns import is_gone
 
     return {
-        each.attachment for each in cache.list_entries() if each.network == name and not is_gone(each.netns)
+        each.attachment for each in cache.list_entries() if each.network == name and not is_gone(each.sandbox)
     }
 
 

@@ -48,6 +48,17 @@ class Entry:
         """The (container ID, ifname) pair."""
         return Attachment(self.container_id, self.ifname)
 
+    @property
+    def sandbox(self) -> str:
+        """The netns path, from the result where libcni before 1.2 did not write it; "" when unknown."""
+        if self.netns:
+            return self.netns
+        interfaces = self.result.get("interfaces")
+        for each in interfaces if isinstance(interfaces, list) else []:
+            if isinstance(each, dict) and each.get("name") == self.ifname and each.get("sandbox"):
+                return str(each["sandbox"])
+        return ""
+
 
 class Cache:
     """The cache in a folder; the default one is shared by containerd, nerdctl, CRI-O and cnitool."""

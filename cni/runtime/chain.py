@@ -160,7 +160,7 @@ class Runtime:
     def _delete_stale(self, network: Network, entry: Entry) -> None:
         what = f"failed to delete stale attachment {entry.container_id} {entry.ifname}"
         with _prefixing(what):
-            self.delete(network, RuntimeArgs(entry.container_id, entry.netns, entry.ifname))
+            self.delete(network, RuntimeArgs(entry.container_id, entry.sandbox, entry.ifname))
 
     def _gc_plugin(self, network: Network, plugin: PluginConf, valid: Collection[Attachment] | None) -> None:
         with _prefixing(f"failed to GC plugin {plugin.type}"):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """A network with what is attached to it; `file` is "" when it is not configured any more."""
+    """A network with what is attached to it; `file` is "" when no file configures it."""
 
     name: str
     cni_version: str = ""

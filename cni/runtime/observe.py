@@ -66,16 +66,16 @@ def observe(host: Netlink, entry: Entry) -> Attached:
     expected = Attached(
         entry.container_id,
         entry.ifname,
-        entry.netns,
+        entry.sandbox,
         addresses=_container_addresses(result),
         mac=next((each.mac for each in result.interfaces if each.name == entry.ifname and each.sandbox), ""),
         ports=tuple(list_ports(entry.capability_args)),
         problems=problems,
     )
     try:
-        if not entry.netns:
+        if not entry.sandbox:
             return expected
-        if is_gone(entry.netns):
+        if is_gone(entry.sandbox):
             return _observe_gone(host, expected, result)
         return _observe_alive(host, expected, result)
     except CniError as error:

@@ -96,6 +96,13 @@ def test_a_broken_file_is_named_with_its_member(cache: Cache, change: dict[str, 
     assert cache.list_entries() == []
 
 
+def test_the_namespace_of_an_old_entry_is_that_of_its_result() -> None:
+    interfaces = [{"name": "veth1"}, {"name": "eth0", "sandbox": "/run/netns/c1"}]
+    assert Entry("net", "c1", "eth0", result={"interfaces": interfaces}).sandbox == "/run/netns/c1"
+    assert Entry("net", "c1", "eth0", netns="/n", result={"interfaces": interfaces}).sandbox == "/n"
+    assert Entry("net", "c1", "eth0", result={"interfaces": 7}).sandbox == ""
+
+
 def test_the_configuration_is_kept_byte_for_byte(cache: Cache) -> None:
     text = b'{ "name":\t"net",\n "plugins": [] }\n'
     cache.write(Entry("net", "c1", "eth0", text))
