@@ -12,7 +12,7 @@ takes snapshots. Needs iproute2 and util-linux, and root or user namespaces. In 
 
 from cni.testing.answer import Answer
 from cni.testing.containerd import Containerd, Published, why_no_containerd
-from cni.testing.executables import make_bindir
+from cni.testing.executables import make_bindir, make_command
 from cni.testing.host import GO, OURS, Host, Outside, Sandbox
 from cni.testing.place import why_no_namespaces
 from cni.testing.snapshot import Snapshot
@@ -30,6 +30,7 @@ __all__ = [
     "Seen",
     "Snapshot",
     "make_bindir",
+    "make_command",
     "why_no_containerd",
     "why_no_namespaces",
 ]

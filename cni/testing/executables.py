@@ -22,6 +22,15 @@ def make_bindir(folder: Path, packages: Mapping[str, str]) -> Path:
     bindir.mkdir()
     table = folder / "plugins.json"
     table.write_text(json.dumps(dict(packages)))
-    paths = [path for path in sys.path if path and Path(path).is_dir()]
-    executables.put(bindir, packages, executables.plugin_script(paths, str(table)))
+    executables.put(bindir, packages, executables.plugin_script(_paths(), str(table)))
     return bindir
+
+
+def make_command(folder: Path, bindir: Path) -> Path:
+    """Make the command `pycni` that looks for plugins in `bindir`, and give its path."""
+    executables.put(folder, ["pycni"], executables.command_script(_paths(), str(bindir)))
+    return folder / "pycni"
+
+
+def _paths() -> list[str]:
+    return [path for path in sys.path if path and Path(path).is_dir()]
