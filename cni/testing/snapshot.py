@@ -77,6 +77,8 @@ def _network() -> dict[str, list[str]]:
         f"{family} {_line(route, _VOLATILE_ROUTE)}"
         for family in ("-4", "-6")
         for route in _json(["ip", "-j", family, "route", "show", "table", "all"])
+        # The kernel derives this table from the addresses, for IPv6 seconds later.
+        if route.get("table") != "local"
     ]
     return {"links": links, "addresses": addresses, "routes": routes, "rules": _iptables() + _nftables()}
 
@@ -116,8 +118,8 @@ def _files(*, exact: bool) -> list[str]:
 
 
 def _file(path: Path, *, exact: bool) -> str:
-    # iptables keeps its lock here whatever it does.
-    if path.is_relative_to("/run/netns") or path == Path("/run/xtables.lock"):
+    # What iptables and container runtimes keep there is theirs.
+    if str(path).startswith(("/run/netns", "/run/xtables.lock", "/run/containerd")):
         return ""
     mode = f"{path.lstat().st_mode:o}"
     if path.is_symlink():
