@@ -82,7 +82,12 @@ class Nftables:
         removed = set(conditional.remove_invalid(network, kept) + foreign.remove_invalid(network, kept))
 
         def invalid() -> list[Element]:
-            found = [each for family in base.FAMILIES for each in elements.search(family, prefix)]
+            found = [
+                each
+                for family in base.FAMILIES
+                for name in elements.list_sets(family)
+                for each in elements.search(family, name, prefix)
+            ]
             stale = [(each, told) for each, told in found if told[: len(prefix) + 16] not in kept]
             removed.update(told for _, told in stale)
             return [each for each, _ in stale]
@@ -128,8 +133,15 @@ def _remove(kind: str, owner: Owner) -> None:
         recorded = records.read(kind, owner)
         if recorded is not None:
             return elements.owned(recorded, tag)
-        found = [each for family in base.FAMILIES for each, _ in elements.search(family, tag)]
-        return [each for each in found if each.set_name.startswith("leaving-") is (kind == _MASQUERADE)]
+        if not records.exists(kind, owner) and base.has_complete_records():
+            return []
+        return [
+            each
+            for family in base.FAMILIES
+            for name in elements.list_sets(family)
+            if name.startswith("leaving-") is (kind == _MASQUERADE)
+            for each, _ in elements.search(family, name, tag)
+        ]
 
     elements.remove(candidates)
     records.remove(kind, owner)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cni.errors import CniError, Code, KernelError
 from cni.firewall import nft
 from cni.firewall import nftables_elements as elements
+from cni.firewall import nftables_records as records
 from cni.firewall.nftables_elements import TABLE
 from cni.nfnetlink import ChangedMeanwhileError, kept
 
@@ -28,6 +29,8 @@ FAMILIES = (nft.IPV4, nft.IPV6)
 PORTS = "ports"
 HOST_IP_PORTS = "host_ip_ports"
 MASQUERADE_ALL = "masquerade_all"
+# Its one element tells, as comment, which folder has had the records since the table was made.
+RECORDS = "records"
 CONDITIONAL = "conditional"
 
 _WORDS = {
@@ -39,6 +42,8 @@ create table {ip} pycni
 add map {ip} pycni ports {{ type inet_proto . inet_service : {addr} . inet_service; }}
 add map {ip} pycni host_ip_ports {{ type {addr} . inet_proto . inet_service : {addr} . inet_service; }}
 add set {ip} pycni masquerade_all {{ type {addr} . inet_proto . inet_service; }}
+add set {ip} pycni records {{ type inet_service; }}
+add element {ip} pycni records {{ 0 comment "{records}" }}
 add chain {ip} pycni conditional
 add chain {ip} pycni host_ports
 add chain {ip} pycni prerouting {{ type nat hook prerouting priority -100; policy accept; }}
@@ -108,7 +113,8 @@ def ensure(subnets: Iterable[IpNetwork], made: list[Shared]) -> None:
         words = _WORDS[family]
         if not nft.has_table(family, TABLE):
             made.append(Shared(family))
-            nft.run_text(_TABLE_TEXT.format(**words), "set up nftables")
+            script = _TABLE_TEXT.format(**words, records=records.identity())
+            nft.run_text(script, "set up nftables")
         shared = Shared(family, str(subnet))
         if hairpin_set(shared.subnet) not in elements.list_sets(family):
             made.append(shared)
@@ -117,6 +123,21 @@ def ensure(subnets: Iterable[IpNetwork], made: list[Shared]) -> None:
             nft.run_text(
                 template.format(**words, **names, subnet=subnet), f"set up nftables for subnet {subnet}"
             )
+
+
+def has_complete_records() -> bool:
+    """Tell whether every owner that has elements has a record here: one without needs no search then.
+
+    Not so when the folder was emptied or lies in another mount namespace than that of who made the table.
+    """
+    return all(_has_complete_records(family) for family in FAMILIES)
+
+
+def _has_complete_records(family: int) -> bool:
+    found = elements.find(elements.Element(family, RECORDS, bytes(2)))
+    if found is None:
+        return not nft.has_table(family, TABLE)
+    return found.comment == (records.identity() or None)
 
 
 def differences(family: int, subnet: IpNetwork) -> list[str]:
@@ -173,8 +194,7 @@ def _removal(family: int, wanted: list[Shared]) -> list[Message]:
     subnets = [each for each in wanted if each.family == family and each.subnet]
     sets = elements.list_sets(family) if nft.has_table(family, TABLE) else []
     unused = [subnet for _, subnet in subnets if hairpin_set(subnet) in sets and not _is_used(family, subnet)]
-    others = {PORTS, HOST_IP_PORTS, MASQUERADE_ALL}
-    others |= set(sets) - {name for subnet in unused for name in (hairpin_set(subnet), leaving_set(subnet))}
+    others = set(sets) - {name for subnet in unused for name in (hairpin_set(subnet), leaving_set(subnet))}
     if Shared(family) in wanted and sets and not _is_table_used(family, others):
         return [nft.delete_table(family, TABLE)]
     return [message for subnet in unused for message in _subnet_removal(family, subnet)]
@@ -186,11 +206,10 @@ def _is_used(family: int, subnet: str) -> bool:
 
 def _is_table_used(family: int, sets: set[str]) -> bool:
     # A set of a subnet that is not to go counts as use, an empty one too.
-    if sets - {PORTS, HOST_IP_PORTS, MASQUERADE_ALL}:
+    shared = {PORTS, HOST_IP_PORTS, MASQUERADE_ALL}
+    if sets - shared - {RECORDS} or nft.list_rules(family, TABLE, CONDITIONAL):
         return True
-    return bool(nft.list_rules(family, TABLE, CONDITIONAL)) or not all(
-        elements.is_empty(family, name) for name in sets
-    )
+    return not all(elements.is_empty(family, name) for name in shared)
 
 
 def _subnet_removal(family: int, subnet: str) -> list[Message]:

@@ -114,15 +114,14 @@ def is_empty(family: int, name: str) -> bool:
     return not any(attributes(reply).get(_LIST_ELEMENTS) for reply in _dump(family, name))
 
 
-def search(family: int, tag: str) -> list[tuple[Element, str]]:
-    """Go through all sets for elements whose comment begins with `tag`; gives them and their comments.
+def search(family: int, name: str, tag: str) -> list[tuple[Element, str]]:
+    """Go through a set for elements whose comment begins with `tag`; gives them and their comments.
 
     The slow way: it reads everything.
     """
     wanted = tag.encode()
     return [
         (Element(family, name, key, found.value), found.comment)
-        for name in list_sets(family)
         for reply in _dump(family, name)
         if wanted in reply
         for key, found in _each_found(reply)

@@ -1,7 +1,7 @@
 """Which elements an owner has in nftables: a small file for each, so that DEL need not read all maps.
 
 Written before the elements, so that what it lists may not exist; it lies in /run, as rules too are gone
-after a boot. A lost one costs a search.
+after a boot. A folder that was lost costs searches; a single file that was lost, its elements until GC.
 """
 
 from __future__ import annotations
@@ -55,6 +55,20 @@ def read(kind: str, owner: Owner) -> list[Element] | None:
             for family, name, key, what in json.loads(content)
         ]
     return None
+
+
+def exists(kind: str, owner: Owner) -> bool:
+    """Tell whether there is a record, be it one that makes no sense."""
+    return _path(kind, owner).exists()
+
+
+def identity() -> str:
+    """Tell which folder this is, "" for none: one that was removed and made again is another one."""
+    try:
+        status = FOLDER.stat()
+    except OSError:
+        return ""
+    return f"{status.st_dev}:{status.st_ino}"
 
 
 def remove(kind: str, owner: Owner) -> None:

@@ -71,7 +71,7 @@ def elements(host: Host) -> dict[str, list[Any]]:
     for item in shown:
         for kind in ("map", "set"):
             elements = item.get(kind, {}).get("elem", [])
-            if elements and item[kind]["table"] == "pycni":
+            if elements and item[kind]["table"] == "pycni" and item[kind]["name"] != "records":
                 found[f"{item[kind]['family']} {item[kind]['name']}"] = sorted(map(_plain, elements), key=str)
     return found
 

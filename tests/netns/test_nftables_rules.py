@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cni.errors import Code
-from cni.firewall import nftables_records, owners
+from cni.firewall import nftables_base, nftables_records
 from cni.firewall.intents import Masquerade, PortForward, PortMapping
 from tests.netns.nftables_intents import (
     BACKEND,
@@ -128,15 +128,27 @@ def test_what_a_dead_container_left_in_a_set_is_taken_over(host: Host) -> None:
 def test_removal_takes_what_is_the_owners_and_nothing_else(host: Host, *, with_record: bool) -> None:
     add(host, forward(PortMapping("tcp", 9090, 80), owner=owner_of("cid2"), number=3))
     add(host, masquerade(owner_of("cid2"), 3))
+    if not with_record:
+        host.run(["rm", "-r", str(nftables_records.FOLDER)])
     before = host.snapshot()
     add(host, forward())
     add(host, masquerade())
     if not with_record:
-        host.run(["sh", "-c", f"rm {nftables_records.FOLDER}/{owners.tag(owner_of())}*"])
+        host.run(["sh", "-c", f"rm {nftables_records.FOLDER}/*"])
     for _ in range(2):
         host.call(BACKEND.remove_forward, owner_of())
         host.call(BACKEND.remove_masquerade, owner_of())
     assert before.differences(host.snapshot()) == []
+
+
+def test_without_a_record_maps_are_read_only_when_records_were_lost(host: Host) -> None:
+    assert host.call(nftables_base.has_complete_records)
+    add(host, forward())
+    assert host.call(nftables_base.has_complete_records)
+    host.run(["rm", "-r", "/run/pycni"])
+    assert not host.call(nftables_base.has_complete_records)
+    add(host, masquerade())
+    assert not host.call(nftables_base.has_complete_records)
 
 
 @pytest.mark.parametrize("with_record", [True, False])
