@@ -19,7 +19,7 @@ from cni.firewall.nftables_elements import TABLE
 from cni.nfnetlink import ChangedMeanwhileError, kept
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from cni.nfnetlink import Message
     from cni.result import IpNetwork
@@ -108,21 +108,34 @@ def leaving_set(subnet: str) -> str:
 
 def ensure(subnets: Iterable[IpNetwork], made: list[Shared]) -> None:
     """Make what these subnets need; `made` learns what was missing, before it is made."""
-    for subnet in subnets:
-        family = family_of(subnet)
-        words = _WORDS[family]
+    wanted = list(subnets)
+    for _ in range(_TRIES):
+        missing = list(_missing(wanted))
+        if not missing:
+            return
+        made += missing
+        # Refused as a whole if somebody else has just made part of it: then less is missing.
+        nft.run_text("".join(map(_text, missing)), "set up nftables")
+    raise CniError(Code.TRY_AGAIN, "could not set up nftables: others kept removing it")
+
+
+def _missing(subnets: list[IpNetwork]) -> Iterator[Shared]:
+    for family in dict.fromkeys(map(family_of, subnets)):
         if not nft.has_table(family, TABLE):
-            made.append(Shared(family))
-            script = _TABLE_TEXT.format(**words, records=records.identity())
-            nft.run_text(script, "set up nftables")
-        shared = Shared(family, str(subnet))
-        if hairpin_set(shared.subnet) not in elements.list_sets(family):
-            made.append(shared)
-            template = _SUBNET_TEXT + (_LOOPBACK_TEXT if family == nft.IPV4 else "")
-            names = {"hairpin": hairpin_set(shared.subnet), "leaving": leaving_set(shared.subnet)}
-            nft.run_text(
-                template.format(**words, **names, subnet=subnet), f"set up nftables for subnet {subnet}"
-            )
+            yield Shared(family)
+        sets = elements.list_sets(family)
+        for subnet in subnets:
+            if family_of(subnet) == family and hairpin_set(str(subnet)) not in sets:
+                yield Shared(family, str(subnet))
+
+
+def _text(shared: Shared) -> str:
+    words = _WORDS[shared.family]
+    if not shared.subnet:
+        return _TABLE_TEXT.format(**words, records=records.identity())
+    template = _SUBNET_TEXT + (_LOOPBACK_TEXT if shared.family == nft.IPV4 else "")
+    names = {"hairpin": hairpin_set(shared.subnet), "leaving": leaving_set(shared.subnet)}
+    return template.format(**words, **names, subnet=shared.subnet)
 
 
 def has_complete_records() -> bool:
