@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 # More than any container ID and ifname; what is longer is no lease.
 _LARGEST_LEASE_BYTES = 4096
 
+# To make the folder and lock it, while others that fail keep removing it.
+_MOST_TRIES = 100
+
 
 class Lease(NamedTuple):
     """A file of the folder; `container_id` is "" in an empty one, `ifname` "" in one of the old format."""
@@ -94,13 +97,13 @@ class Leases:
 
     def _enter_lock(self, stack: ExitStack, timeout_s: float) -> None:
         # An ADD that fails removes the folder it made, with a lock on which we may be waiting.
-        for is_last in (False, False, False, True):
+        for left in reversed(range(_MOST_TRIES)):
             made = store.ensure_directory(self.folder, 0o755)
             try:
                 stack.enter_context(locked(self.folder / "lock", timeout_s, 0o750))
             except CniError as error:
                 store.remove_directories(made)
-                if is_last or not isinstance(error.__cause__, FileNotFoundError):
+                if not left or not isinstance(error.__cause__, FileNotFoundError):
                     raise
             else:
                 self._made += made

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import json
+import os
+import pickle
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cni.testing import direct
 from cni.testing.executables import make_bindir
 from cni.testing.host import GO, Host
-from cni.testing.place import why_no_namespaces
+from cni.testing.place import fork, why_no_namespaces
+from cni_host_local_ipam import PLUGIN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     from cni.testing.answer import Answer
 
@@ -22,6 +26,7 @@ needs_go = [
     pytest.mark.interop,
     pytest.mark.skipif(not (GO / "host-local").exists(), reason="no Go plugins in /usr/lib/cni"),
 ]
+NETNS = "/run/netns/no-such-namespace"
 FOLDER = "/var/lib/cni/networks/net"
 
 
@@ -43,11 +48,41 @@ def conf(subnet: str = "10.1.0.0/24", version: str = "1.0.0", **others: Any) -> 
     return {"cniVersion": version, "name": "net", "type": "host-local", "ipam": ipam} | others
 
 
-def run(host: Host, verb: str, container_id: str, bindir: Path | None = None, **others: Any) -> Answer:
-    stdin = json.dumps(conf(**others))
+def run(
+    host: Host, verb: str, container_id: str, bindir: Path | None = None, config: dict[str, Any] | None = None
+) -> Answer:
+    """Run an executable, ours or that in `bindir`."""
     return host.plugin(
-        "host-local", verb, stdin, netns="/run/netns/no", container_id=container_id, bindir=bindir
+        "host-local", verb, config or conf(), netns=NETNS, container_id=container_id, bindir=bindir
     )
+
+
+def together(verb: str, count: int, config: dict[str, Any]) -> list[Answer]:
+    """Run our plugin in so many processes that all start at the same moment."""
+    ready, start = os.pipe()
+    works = [partial(direct.call, PLUGIN, verb, config, container_id=f"c{n}") for n in range(count)]
+    children = [_start(work, ready, start) for work in works]
+    os.close(ready)
+    os.close(start)
+    answers = []
+    for child, reader in children:
+        with os.fdopen(reader, "rb") as pipe:
+            answers.append(pickle.loads(pipe.read()))  # noqa: S301 - written by our own child
+        os.waitpid(child, 0)
+    return answers
+
+
+def _start(work: Callable[[], Answer], ready: int, start: int) -> tuple[int, int]:
+    reader, writer = os.pipe()
+    child = fork()
+    if child == 0:
+        os.close(start)
+        os.read(ready, 1)
+        with os.fdopen(writer, "wb") as pipe:
+            pickle.dump(work(), pipe)
+        os._exit(0)
+    os.close(writer)
+    return child, reader
 
 
 def files(host: Host) -> dict[str, bytes]:
@@ -55,39 +90,39 @@ def files(host: Host) -> dict[str, bytes]:
 
 
 def _files() -> dict[str, bytes]:
-    from pathlib import Path
-
     return {each.name: each.read_bytes() for each in Path(FOLDER).iterdir()}
 
 
-def test_32_processes_at_once_get_32_addresses(host: Host) -> None:
-    with ThreadPoolExecutor(32) as pool:
-        answers = list(pool.map(lambda number: run(host, "ADD", f"c{number}"), range(32)))
-        given = [address for answer in answers for address in (answer.must() and answer.addresses)]
-        assert sorted(given, key=lambda each: int(each.split(".")[-1])) == [
-            f"10.1.0.{n}" for n in range(2, 34)
-        ]
-        released = list(pool.map(lambda number: run(host, "DEL", f"c{number}"), range(32)))
-    assert all(answer.ok and not answer.stdout for answer in released)
+def test_an_executable_gives_checks_and_releases(host: Host) -> None:
+    assert run(host, "ADD", "c1").must()["ips"] == [{"address": "10.1.0.2/24", "gateway": "10.1.0.1"}]
+    assert run(host, "CHECK", "c1").stdout == ""
+    assert run(host, "DEL", "c1").stdout == ""
     assert set(files(host)) == {"lock", "last_reserved_ip.0"}
 
 
+def test_32_processes_at_once_get_32_addresses(host: Host) -> None:
+    for first in (2, 34):
+        answers = host.call(together, "ADD", 32, conf())
+        given = [address for answer in answers for address in (answer.must() and answer.addresses)]
+        assert set(given) == {f"10.1.0.{last}" for last in range(first, first + 32)}
+        assert len(given) == 32
+        assert all(answer.ok for answer in host.call(together, "DEL", 32, conf()))
+        assert set(files(host)) == {"lock", "last_reserved_ip.0"}
+
+
 def test_processes_that_fight_for_the_last_addresses_lose_in_words(host: Host) -> None:
-    with ThreadPoolExecutor(12) as pool:
-        answers = list(
-            pool.map(lambda number: run(host, "ADD", f"c{number}", subnet="10.1.0.0/29"), range(12))
-        )
+    answers = host.call(together, "ADD", 32, conf("10.1.0.0/29"))
     given = [answer.addresses[0] for answer in answers if answer.ok]
     assert sorted(given) == [f"10.1.0.{last}" for last in range(2, 7)]
     assert {answer.code for answer in answers if not answer.ok} == {102}
 
 
-def test_processes_that_fail_together_leave_no_folder(host: Host) -> None:
+def test_processes_that_fail_together_do_not_harm_each_other(host: Host) -> None:
     """Each may remove the folder that it made while others wait for the lock in it."""
-    asked = {"runtimeConfig": {"ips": ["10.9.9.9"]}}
-    with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda number: run(host, "ADD", f"c{number}", **asked), range(8)))
+    asked = conf(runtimeConfig={"ips": ["10.9.9.9"]})
+    answers = host.call(together, "ADD", 32, asked)
     assert {answer.msg for answer in answers} == {"failed to allocate all requested IPs: 10.9.9.9"}
+    assert {answer.stderr for answer in answers} == {""}
     assert run(host, "ADD", "last").addresses == ["10.1.0.2"]
 
 
@@ -124,27 +159,18 @@ class TestBothSuitesOnOnePool:
         assert set(files(host)) == {"lock", "last_reserved_ip.0"}
 
     def test_each_refuses_what_the_other_gave(self, host: Host) -> None:
-        asked = {"runtimeConfig": {"ips": ["10.1.0.9"]}}
-        run(host, "ADD", "ours", **asked).must()
-        assert "10.1.0.9 is not available" in run(host, "ADD", "theirs", GO, **asked).msg
-        asked = {"runtimeConfig": {"ips": ["10.1.0.8"]}}
-        run(host, "ADD", "theirs", GO, **asked).must()
-        assert "held by container theirs" in run(host, "ADD", "ours2", **asked).msg
+        nine, eight = (conf(runtimeConfig={"ips": [each]}) for each in ("10.1.0.9", "10.1.0.8"))
+        run(host, "ADD", "ours", config=nine).must()
+        assert "10.1.0.9 is not available" in run(host, "ADD", "theirs", GO, nine).msg
+        run(host, "ADD", "theirs", GO, eight).must()
+        assert "held by container theirs" in run(host, "ADD", "ours2", config=eight).msg
         assert "duplicate allocation" in run(host, "ADD", "ours", GO).msg
         assert "duplicate allocation" in run(host, "ADD", "theirs").msg
 
     def test_16_of_each_at_once_share_no_address(self, host: Host) -> None:
-        def churn(number: int) -> list[str]:
-            bindir = GO if number % 2 else None
-            first = run(host, "ADD", f"c{number}", bindir)
-            first.must()
-            run(host, "DEL", f"c{number}", None if number % 2 else GO).must()
-            second = run(host, "ADD", f"c{number}", bindir)
-            second.must()
-            return second.addresses
-
         with ThreadPoolExecutor(32) as pool:
-            given = [address for each in pool.map(churn, range(32)) for address in each]
+            answers = list(pool.map(lambda n: run(host, "ADD", f"c{n}", GO if n % 2 else None), range(32)))
+        given = [address for answer in answers for address in (answer.must() and answer.addresses)]
         assert len(set(given)) == 32
         leases = {name: text for name, text in files(host).items() if name.startswith("10.")}
         assert set(leases) == set(given)
@@ -156,8 +182,12 @@ class TestBothSuitesOnOnePool:
         steps = ["a0", "a1", "a2", "d1", "a3", "a4", "a5", "d0", "d3", "a6", "a7", "a8", "d6", "d7", "a9"]
         answers: dict[str, list[list[str]]] = {"ours": [], "theirs": []}
         for suite, bindir in (("ours", None), ("theirs", GO)):
+            config = conf(subnet, name=suite)
             for step in steps:
-                verb = "ADD" if step[0] == "a" else "DEL"
-                answer = run(host, verb, step[1:], bindir, subnet=subnet, name=suite)
+                verb, container_id = ("ADD" if step[0] == "a" else "DEL"), step[1:]
+                if bindir:
+                    answer = run(host, verb, container_id, bindir, config)
+                else:
+                    answer = host.call(direct.call, PLUGIN, verb, config, container_id=container_id)
                 answers[suite].append([*answer.addresses, answer.msg])
         assert answers["ours"] == answers["theirs"]
