@@ -151,8 +151,7 @@ def run(arguments: list[str]) -> int:
     except FailedError:
         return FAILED
     except (typer.Abort, KeyboardInterrupt):
-        note("pycni: interrupted; what a plugin had begun may be there, del removes it")
-        return INTERRUPTED
+        status = INTERRUPTED
     except BrokenPipeError:
         return FAILED
     except Exception as error:
@@ -161,4 +160,7 @@ def run(arguments: list[str]) -> int:
             raise
         note(f"pycni: {printable(error.format_message())} (pycni --help shows how)")
         return WRONG_USAGE
+    # Typer itself answers an interruption, with this number and without a word.
+    if status == INTERRUPTED:
+        note("pycni: interrupted; what a plugin had begun may be there, del removes it")
     return status if isinstance(status, int) else 0

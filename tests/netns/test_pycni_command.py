@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import os
 import pty
+import signal
 import subprocess
-import sys
-from pathlib import Path
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cni import executables
+from cni.testing import make_command
 from cni.testing.scripted import ScriptedPlugins
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cni.testing import Host
 
 C1 = "cnitool-20b4ff582526573bbe7d"
@@ -28,9 +30,7 @@ class Pycni:
     def __init__(self, host: Host, folder: Path) -> None:
         self.host = host
         self.plugins = ScriptedPlugins(folder)
-        self.command = folder / "pycni"
-        paths = [path for path in sys.path if path and Path(path).is_dir()]
-        executables.put(folder, ["pycni"], executables.command_script(paths, str(folder)))
+        self.command = make_command(folder, folder)
         host.run(["mkdir", "-p", "/etc/cni/net.d"])
 
     def run(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -188,6 +188,17 @@ def test_a_plugin_that_hangs_is_ended_after_the_time_limit(pycni: Pycni) -> None
     done = pycni.run("add", "net", "/run/netns/c1", "--timeout", "1.5")
     assert done.returncode == 1
     assert "did not end within 1.5 s and was killed" in done.stderr
+
+
+def test_an_interrupted_call_says_so(pycni: Pycni) -> None:
+    pycni.plugins.write("first", "import time; time.sleep(60)")
+    process = pycni.host.place.popen([str(pycni.command), "add", "net", "/run/netns/c1"], env={})
+    while not pycni.plugins.calls:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert told == "pycni: interrupted; what a plugin had begun may be there, del removes it\n"
 
 
 def test_what_a_plugin_prints_cannot_act_on_the_terminal(pycni: Pycni) -> None:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cni import executables
-from cni.testing import GO
+from cni.testing import GO, make_command
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cni.testing import Host
 
 C1 = "cnitool-20b4ff582526573bbe7d"
@@ -45,9 +44,7 @@ class Shown:
 
     def __init__(self, host: Host, folder: Path, bindir: Path) -> None:
         self.host = host
-        self._command = folder / "pycni"
-        paths = [path for path in sys.path if path and Path(path).is_dir()]
-        executables.put(folder, ["pycni"], executables.command_script(paths, str(bindir)))
+        self._command = make_command(folder, bindir)
         host.run(["mkdir", "-p", "/etc/cni/net.d"])
         host.run(["cp", "/dev/stdin", "/etc/cni/net.d/10-web.conflist"], json.dumps(WEB))
         for name in ("c1", "c2"):
