@@ -13,7 +13,8 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from cni.errors import KernelError
-from cni.nfnetlink import SUBSYS_CTNETLINK, Message, attribute, attributes, kept, nest
+from cni.netlink_attributes import attribute, attributes, nest
+from cni.nfnetlink import SUBSYS_CTNETLINK, Message, kept
 
 if TYPE_CHECKING:
     from cni.result import IpAddress

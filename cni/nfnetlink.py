@@ -1,7 +1,7 @@
-"""nfnetlink, the netlink family of nftables and conntrack: a small codec and one kept socket.
+"""nfnetlink, the netlink family of nftables and conntrack: messages, transactions and one kept socket.
 
-The codec is our own: what the hot path needs is a handful of message kinds, an element batch takes less
-than 0.1 ms this way, and nothing is imported for it. No knowledge of tables or rules lives here.
+It is our own as the hot path needs a handful of message kinds: an element batch takes less than 0.1 ms
+this way, and nothing is imported for it. No knowledge of tables or rules lives here.
 
 Closing a socket of this family makes the kernel wait for the end of a grace period (about 10 ms after a
 commit), so the socket is kept until the process ends.
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from cni.errors import CniError, Code, KernelError
+from cni.netlink_attributes import attributes, shown_text, u32
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,8 +35,6 @@ _NLM_F_ACK_TLVS = 0x200
 _NLMSG_ERROR = 2
 _NLMSG_DONE = 3
 _NLMSGERR_ATTR_MSG = 1
-_NESTED = 0x8000
-_ATTRIBUTE_KIND = 0x3FFF
 _NETLINK_NETFILTER = 12
 _SOL_NETLINK = 270
 _NETLINK_CAP_ACK = 10
@@ -52,7 +51,6 @@ _BATCH_GENID = 1
 
 _HEADER = struct.Struct("=IHHII")
 _FAMILY = struct.Struct(">BBH")
-_ATTRIBUTE = struct.Struct("=HH")
 _BUFFER_BYTES = 4 << 20
 _DUMP_TRIES = 10
 
@@ -70,47 +68,6 @@ class Message(NamedTuple):
 
 class ChangedMeanwhileError(KernelError):
     """A batch bound to a generation of the ruleset came too late: somebody else has committed."""
-
-
-def attribute(kind: int, payload: bytes) -> bytes:
-    """Encode one attribute, padded to 4 bytes."""
-    return _ATTRIBUTE.pack(len(payload) + 4, kind) + payload + bytes(-len(payload) % 4)
-
-
-def text(kind: int, value: str) -> bytes:
-    """Encode a text attribute with the NUL that the kernel expects at its end."""
-    return attribute(kind, value.encode() + b"\0")
-
-
-def u32(kind: int, value: int) -> bytes:
-    """Encode a number as nfnetlink does: 32 bits, big endian; negative ones as two's complement."""
-    return attribute(kind, (value & 0xFFFFFFFF).to_bytes(4, "big"))
-
-
-def nest(kind: int, *parts: bytes) -> bytes:
-    """Encode attributes within an attribute."""
-    return attribute(kind | _NESTED, b"".join(parts))
-
-
-def each_attribute(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Go through encoded attributes: (kind, payload), in order; stops at what is no attribute."""
-    at = 0
-    while at + 4 <= len(data):
-        length, kind = _ATTRIBUTE.unpack_from(data, at)
-        if length < 4:
-            return
-        yield kind & _ATTRIBUTE_KIND, data[at + 4 : at + length]
-        at += (length + 3) & ~3
-
-
-def attributes(data: bytes) -> dict[int, bytes]:
-    """Give encoded attributes by kind; of several of one kind the last."""
-    return dict(each_attribute(data))
-
-
-def shown_text(payload: bytes) -> str:
-    """Decode a text attribute."""
-    return payload.rstrip(b"\0").decode(errors="replace")
 
 
 class Nfnetlink:

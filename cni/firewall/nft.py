@@ -12,15 +12,8 @@ from typing import TYPE_CHECKING
 
 from cni import process
 from cni.errors import CniError, Code, KernelError
-from cni.nfnetlink import (
-    SUBSYS_NFTABLES,
-    Message,
-    attribute,
-    attributes,
-    kept,
-    shown_text,
-    text,
-)
+from cni.netlink_attributes import attribute, attributes, shown_text, text
+from cni.nfnetlink import SUBSYS_NFTABLES, Message, kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,6 +12,7 @@ from cni.firewall import nftables_elements as elements
 from cni.firewall import nftables_foreign as foreign
 from cni.firewall import nftables_records as records
 from cni.firewall import owners
+from cni.firewall.nftables_layout import FAMILIES
 from cni.firewall.nftables_plan import conditions_of, family_of, plan_forward, plan_masquerade
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from cni.firewall.intents import Masquerade, Owner, PortForward
     from cni.firewall.nftables_elements import Element
+    from cni.firewall.nftables_layout import Shared
     from cni.request import Attachment
     from cni.result import IpInterface
     from cni.undo import Undo
@@ -84,7 +86,7 @@ class Nftables:
         def invalid() -> list[Element]:
             found = [
                 each
-                for family in base.FAMILIES
+                for family in FAMILIES
                 for name in elements.list_sets(family)
                 for each in elements.search(family, name, prefix)
             ]
@@ -100,9 +102,9 @@ class Nftables:
 
 def _add(
     kind: str, owner: Owner, planned: Sequence[Element], targets: Sequence[IpInterface], undo: Undo
-) -> list[base.Shared]:
+) -> list[Shared]:
     """Replace what the owner has of a kind; gives the shared things that had to be made, to be added to."""
-    made: list[base.Shared] = []
+    made: list[Shared] = []
     folders: list[Path] = []
     undo.add(f"remove nftables elements of {owner.container_id}", _take_back, kind, owner, made, folders)
     old = records.read(kind, owner) or []
@@ -114,7 +116,7 @@ def _add(
     return made
 
 
-def _take_back(kind: str, owner: Owner, made: list[base.Shared], folders: list[Path]) -> None:
+def _take_back(kind: str, owner: Owner, made: list[Shared], folders: list[Path]) -> None:
     errors = ErrorList()
     if kind == _FORWARD:
         errors.attempt(conditional.remove, owner)
@@ -137,7 +139,7 @@ def _remove(kind: str, owner: Owner) -> None:
             return []
         return [
             each
-            for family in base.FAMILIES
+            for family in FAMILIES
             for name in elements.list_sets(family)
             if name.startswith("leaving-") is (kind == _MASQUERADE)
             for each, _ in elements.search(family, name, tag)

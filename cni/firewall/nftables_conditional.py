@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 from cni.errors import CniError, Code
 from cni.firewall import nft, owners
-from cni.firewall.nftables_base import CONDITIONAL, FAMILIES
-from cni.firewall.nftables_elements import TABLE
+from cni.firewall.nftables_layout import CONDITIONAL, FAMILIES, TABLE
 from cni.firewall.nftables_plan import (
     conditions_of,
     family_of,

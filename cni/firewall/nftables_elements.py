@@ -10,26 +10,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cni.errors import CniError, Code, KernelError
 from cni.firewall import nft, owners
-from cni.nfnetlink import (
-    NLM_F_CREATE,
-    NLM_F_EXCL,
-    ChangedMeanwhileError,
-    Message,
-    attribute,
-    attributes,
-    each_attribute,
-    kept,
-    nest,
-    shown_text,
-    text,
-)
+from cni.firewall.nftables_layout import TABLE
+from cni.netlink_attributes import attribute, attributes, each_attribute, nest, shown_text, text
+from cni.nfnetlink import NLM_F_CREATE, NLM_F_EXCL, ChangedMeanwhileError, Message, kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from cni.firewall.intents import Owner
-
-TABLE = "pycni"
 
 _GETSET = 10
 _DELSET = 11

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from cni.errors import CniError, Code
 from cni.firewall import nft
-from cni.firewall.nftables_base import HOST_IP_PORTS, MASQUERADE_ALL, PORTS, hairpin_set, leaving_set
 from cni.firewall.nftables_elements import Element
+from cni.firewall.nftables_layout import HOST_IP_PORTS, MASQUERADE_ALL, PORTS, hairpin_set, leaving_set
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,0 +1,103 @@
+"""What lies in our nftables tables: names, and the text that makes what attachments share. Pure.
+
+There is a table per family, with two sets and a few rules per subnet; attachments are elements. A packet
+costs a look-up in a hash, whatever the number of containers, and so does an attachment. Maps of
+verdicts would need no rule per subnet, but with each new element the kernel validates all others again
+(0.8 ms at 10 000 of them). Each text begins with `create`, so that of calls at the same time one makes
+the thing and the others find it made.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network
+from typing import TYPE_CHECKING, NamedTuple
+
+from cni.firewall.nft import IPV4, IPV6
+
+if TYPE_CHECKING:
+    from cni.result import IpNetwork
+
+FAMILIES = (IPV4, IPV6)
+TABLE = "pycni"
+# Host ports of all local addresses, and those of one.
+PORTS = "ports"
+HOST_IP_PORTS = "host_ip_ports"
+MASQUERADE_ALL = "masquerade_all"
+# Its one element tells, as comment, which folder has had the records since the table was made.
+RECORDS = "records"
+CONDITIONAL = "conditional"
+
+
+_WORDS = {
+    IPV4: {"ip": "ip", "addr": "ipv4_addr", "multicast": "224.0.0.0/4"},
+    IPV6: {"ip": "ip6", "addr": "ipv6_addr", "multicast": "ff00::/8"},
+}
+_TABLE_TEXT = """
+create table {ip} pycni
+add map {ip} pycni ports {{ type inet_proto . inet_service : {addr} . inet_service; }}
+add map {ip} pycni host_ip_ports {{ type {addr} . inet_proto . inet_service : {addr} . inet_service; }}
+add set {ip} pycni masquerade_all {{ type {addr} . inet_proto . inet_service; }}
+add set {ip} pycni records {{ type inet_service; }}
+add element {ip} pycni records {{ 0 comment "{records}" }}
+add chain {ip} pycni conditional
+add chain {ip} pycni host_ports
+add chain {ip} pycni prerouting {{ type nat hook prerouting priority -100; policy accept; }}
+add chain {ip} pycni output {{ type nat hook output priority -100; policy accept; }}
+add chain {ip} pycni hairpin
+add chain {ip} pycni leaving
+add chain {ip} pycni postrouting {{ type nat hook postrouting priority 100; policy accept; }}
+add rule {ip} pycni host_ports jump conditional
+add rule {ip} pycni host_ports dnat {ip} to {ip} daddr . meta l4proto . th dport map @host_ip_ports
+add rule {ip} pycni host_ports dnat {ip} to meta l4proto . th dport map @ports
+add rule {ip} pycni prerouting fib daddr type local jump host_ports
+add rule {ip} pycni output fib daddr type local jump host_ports
+add rule {ip} pycni hairpin {ip} daddr . meta l4proto . th dport @masquerade_all masquerade
+add rule {ip} pycni postrouting ct status dnat jump hairpin
+add rule {ip} pycni postrouting {ip} daddr {multicast} return
+add rule {ip} pycni postrouting jump leaving
+"""
+# A neighbour that dials a published port of the host must get its answer from the host; so must the host
+# itself when it came from a loopback address.
+_SUBNET_TEXT = """
+create set {ip} pycni {hairpin} {{ type {addr} . inet_proto . inet_service; }}
+add set {ip} pycni {leaving} {{ type {addr}; }}
+add rule {ip} pycni hairpin {ip} saddr {subnet} {ip} daddr . meta l4proto . th dport @{hairpin} \
+masquerade comment "{subnet}"
+add rule {ip} pycni leaving {ip} saddr @{leaving} {ip} daddr != {subnet} masquerade comment "{subnet}"
+"""
+_LOOPBACK_TEXT = """
+add rule ip pycni hairpin ip saddr 127.0.0.0/8 ip daddr . meta l4proto . th dport @{hairpin} \
+masquerade comment "{subnet}"
+"""
+
+
+class Shared(NamedTuple):
+    """A shared thing: the table of a family or, with `subnet`, what there is for that subnet."""
+
+    family: int
+    subnet: str = ""
+
+
+def family_of(network: IpNetwork) -> int:
+    """Give the nf_tables family of a subnet."""
+    return IPV4 if isinstance(network, IPv4Network) else IPV6
+
+
+def hairpin_set(subnet: str) -> str:
+    """Name the set of (container address, protocol, container port) whose neighbours are masqueraded."""
+    return "hairpin-" + subnet.replace(":", "-")
+
+
+def leaving_set(subnet: str) -> str:
+    """Name the set of container addresses that are masqueraded when they leave the subnet."""
+    return "leaving-" + subnet.replace(":", "-")
+
+
+def setup_text(shared: Shared, records: str) -> str:
+    """Give the text that makes a shared thing; `records` identifies the folder of records."""
+    words = _WORDS[shared.family]
+    if not shared.subnet:
+        return _TABLE_TEXT.format(**words, records=records)
+    template = _SUBNET_TEXT + (_LOOPBACK_TEXT if shared.family == IPV4 else "")
+    names = {"hairpin": hairpin_set(shared.subnet), "leaving": leaving_set(shared.subnet)}
+    return template.format(**words, **names, subnet=shared.subnet)

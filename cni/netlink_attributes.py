@@ -1,0 +1,54 @@
+"""Netlink attributes, netlink(7), as bytes; numbers in the byte order of nfnetlink: a codec of a few lines."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_NESTED = 0x8000
+_KIND = 0x3FFF
+_HEADER = struct.Struct("=HH")
+
+
+def attribute(kind: int, payload: bytes) -> bytes:
+    """Encode one attribute, padded to 4 bytes."""
+    return _HEADER.pack(len(payload) + 4, kind) + payload + bytes(-len(payload) % 4)
+
+
+def text(kind: int, value: str) -> bytes:
+    """Encode a text attribute with the NUL that the kernel expects at its end."""
+    return attribute(kind, value.encode() + b"\0")
+
+
+def u32(kind: int, value: int) -> bytes:
+    """Encode a number as nfnetlink does: 32 bits, big endian; negative ones as two's complement."""
+    return attribute(kind, (value & 0xFFFFFFFF).to_bytes(4, "big"))
+
+
+def nest(kind: int, *parts: bytes) -> bytes:
+    """Encode attributes within an attribute."""
+    return attribute(kind | _NESTED, b"".join(parts))
+
+
+def each_attribute(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Go through encoded attributes: (kind, payload), in order; stops at what is no attribute."""
+    at = 0
+    while at + 4 <= len(data):
+        length, kind = _HEADER.unpack_from(data, at)
+        if length < 4:
+            return
+        yield kind & _KIND, data[at + 4 : at + length]
+        at += (length + 3) & ~3
+
+
+def attributes(data: bytes) -> dict[int, bytes]:
+    """Give encoded attributes by kind; of several of one kind the last."""
+    return dict(each_attribute(data))
+
+
+def shown_text(payload: bytes) -> str:
+    """Decode a text attribute."""
+    return payload.rstrip(b"\0").decode(errors="replace")
