@@ -21,7 +21,13 @@ MAX_FUNCTION_LINES = 60
 PROTOCOL = {
     "addresses", "conf", "convert", "errors", "notes", "plugin", "request", "result", "undo", "versions",
 }  # fmt: skip
-ABOVE = {"skel": {"multicall"}, "multicall": set(), "runtime": {"cli"}, "cli": set(), "testing": set()}
+ABOVE = {
+    "skel": {"multicall", "testing"},
+    "multicall": set(),
+    "runtime": {"cli"},
+    "cli": set(),
+    "testing": set(),
+}
 
 # Standard modules that a plugin's conf.py and plan.py have no business with.
 IMPURE = {"ctypes", "fcntl", "os", "shutil", "socket", "subprocess", "tempfile", "time"}

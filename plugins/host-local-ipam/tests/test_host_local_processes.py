@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 from cni.testing import direct
 from cni.testing.executables import make_bindir
 from cni.testing.host import GO, Host
-from cni.testing.place import fork, why_no_namespaces
+from cni.testing.place import BARE_ENV, fork, why_no_namespaces
 from cni_host_local_ipam import PLUGIN
 
 if TYPE_CHECKING:
@@ -135,6 +137,32 @@ def test_a_held_lock_is_waited_for(host: Host) -> None:
     assert holder.stderr is not None
     holder.stdout.close()
     holder.stderr.close()
+
+
+def test_a_stopped_add_leaves_nothing(host: Host) -> None:
+    """It waits for the lock, and so is stopped in the middle of its work."""
+    host.run(["mkdir", "-p", FOLDER])
+    holder = host.place.popen(["flock", f"{FOLDER}/lock", "sleep", "3"])
+    names = {"CNI_CONTAINERID": "c1", "CNI_IFNAME": "eth0", "CNI_NETNS": NETNS, "CNI_PATH": "/bin"}
+    stopped = host.place.popen(
+        [str(host.bindir / "host-local")], json.dumps(conf()), env={**BARE_ENV, **names, "CNI_COMMAND": "ADD"}
+    )
+    with holder, stopped:
+        _wait_until_it_waits(stopped.pid)
+        stopped.terminate()
+        assert stopped.stdout is not None
+        assert json.loads(stopped.stdout.read())["code"] == 11
+        assert stopped.wait() == 1
+        holder.terminate()
+    assert set(files(host)) == {"lock"}
+
+
+def _wait_until_it_waits(pid: int) -> None:
+    """Return when the process has the lock file open."""
+    deadline = time.monotonic() + 10
+    while not any(each.readlink().name == "lock" for each in Path(f"/proc/{pid}/fd").iterdir()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 class TestBothSuitesOnOnePool:
