@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -141,6 +142,10 @@ def main(bindir: str = "") -> NoReturn:
     """
     if bindir and not os.environ.get("CNI_PATH"):
         os.environ["CNI_PATH"] = bindir
+    for name in ("stdout", "stderr"):
+        # Python has none where the caller has closed it.
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - open until the end
     sys.exit(run(sys.argv[1:]))
 
 

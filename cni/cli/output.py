@@ -42,6 +42,11 @@ def answering(*, as_json: bool) -> Iterator[None]:
     except CniError as error:
         _tell(error, as_json=as_json)
         raise FailedError from error
+    except OSError as error:
+        # The library's own accesses raise CniError: this one is ours to stdout.
+        _stop_writing()
+        tell_error(CniError(Code.IO_FAILURE, f"could not print: {error.strerror}"))
+        raise FailedError from error
     except Exception as error:  # the user gets one line whatever happens
         _tell(_unexpected(error), as_json=as_json)
         raise FailedError from error

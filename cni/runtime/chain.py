@@ -235,13 +235,17 @@ def _read_result(stdout: bytes, network: Network, plugin: PluginConf) -> Json:
     if not stdout.strip():
         raise CniError(Code.DECODING_FAILURE, f"no result: {plugin.type} printed nothing", "ADD prints one")
     document = {} if stdout.strip() == b"null" else decode_object(stdout, what)
-    return show_result(parse_result(document, network.cni_version, what), network.cni_version)
+    return _in_version(document, network, what)
 
 
-def _in_version(result: Json, network: Network) -> Json:
-    """Give a cached result in the network's version, which may have been changed since."""
-    parsed = parse_result(result, network.cni_version, "cached result")
-    return show_result(parsed, network.cni_version)
+def _in_version(document: Json, network: Network, what: str = "cached result") -> Json:
+    """Give a result in the network's version; members that no spec knows stay unless it must be converted."""
+    parsed = parse_result(document, network.cni_version, what)
+    others = {key: value for key, value in document.items() if key.lower() != "cniversion"}
+    named = [value for key, value in document.items() if key not in others and value]
+    if named and named[-1] != network.cni_version:
+        return show_result(parsed, network.cni_version)
+    return {"cniVersion": network.cni_version} | others
 
 
 @contextmanager

@@ -223,10 +223,20 @@ def test_the_hint_is_dim_on_a_terminal_only(pycni: Pycni) -> None:
     assert told.startswith("pycni: no net configurations found in /nowhere \x1b[2m(a network is a file")
 
 
-def test_a_reader_that_leaves_is_no_accident(pycni: Pycni) -> None:
-    command = f"set -o pipefail; {pycni.command} networks --json | true; echo $?"
-    done = pycni.host.place.run(["bash", "-c", command])
-    assert done.stderr == ""
+@pytest.mark.parametrize(
+    ("redirected", "status", "told"),
+    [
+        (">&-", "0", ""),
+        ("| true", "0", ""),
+        (">/dev/full", "1", "pycni: could not print: No space left on device\n"),
+    ],
+)
+def test_a_stdout_that_nobody_reads_is_no_accident(
+    pycni: Pycni, redirected: str, status: str, told: str
+) -> None:
+    for verb in ("networks", "networks --json"):
+        done = pycni.host.place.run(["sh", "-c", f"{pycni.command} {verb} {redirected}; echo $?"])
+        assert (done.stdout, done.stderr) == (f"{status}\n", told)
 
 
 def test_versions_are_those_of_the_plugins(pycni: Pycni) -> None:

@@ -50,6 +50,46 @@ def test_add_runs_in_order_and_hands_on_the_result(plugins: ScriptedPlugins, run
     assert plugins.calls[0]["stdin"]["cniVersion"] == "1.1.0"
 
 
+def test_members_of_a_result_that_no_spec_knows_are_kept(plugins: ScriptedPlugins, runtime: Runtime) -> None:
+    plugins.write("first", 'print(json.dumps({"ips": [], "example.com/more": [1]}))')
+    plugins.write("second", 'print(json.dumps(conf["prevResult"]))')
+    assert runtime.add(TWO, TOLD) == {"cniVersion": "1.1.0", "ips": [], "example.com/more": [1]}
+
+
+def test_a_result_of_another_version_is_converted(plugins: ScriptedPlugins, runtime: Runtime) -> None:
+    plugins.write("first", 'print(\'{"cniVersion": "0.2.0", "ip4": {"ip": "10.9.0.2/24"}}\')')
+    plugins.write("second", 'print(json.dumps(conf["prevResult"]))')
+    assert runtime.add(TWO, TOLD) == {"cniVersion": "1.1.0", "ips": [{"address": "10.9.0.2/24"}]}
+
+
+@pytest.mark.parametrize(
+    ("printed", "told"),
+    [
+        ("", "no result: first printed nothing"),
+        ("garbage", "could not decode result of first: Expecting value"),
+        ("{}{}", "could not decode result of first: Extra data"),
+        ("[]", "could not decode result of first: it is a list"),
+        ('{"cniVersion": "9.0.0"}', "could not parse result of first"),
+        ('{"ips": [{"address": "x"}]}', "x"),
+    ],
+)
+def test_a_success_without_a_proper_result_fails_the_add(
+    plugins: ScriptedPlugins, runtime: Runtime, tmp_path: Path, printed: str, told: str
+) -> None:
+    plugins.write("first", f"print({printed!r})")
+    with pytest.raises(CniError) as failure:
+        runtime.add(TWO, TOLD)
+    assert failure.value.msg.startswith('plugin type="first" failed (add): ')
+    assert told in failure.value.msg
+    assert plugins.order == ["ADD first"]
+    assert not (tmp_path / "cni").exists()
+
+
+def test_a_result_that_is_null_is_an_empty_one(plugins: ScriptedPlugins, runtime: Runtime) -> None:
+    plugins.write("first", 'print("null")')
+    assert runtime.add(network({"type": "first"}), TOLD) == {"cniVersion": "1.1.0"}
+
+
 def test_a_plugin_gets_the_runtimes_environment_and_its_own_variables(
     plugins: ScriptedPlugins, runtime: Runtime
 ) -> None:
