@@ -59,8 +59,11 @@ def add(conf: BridgeConf, request: Request, undo: Undo) -> Result:
 
 
 def _lease(conf: BridgeConf, request: Request, undo: Undo) -> Result:
+    leased = invoke.add(conf.ipam.type, request)
+    # Not before: an ADD that IPAM refuses has nothing to release, and what it would release may be an
+    # earlier attachment's.
     undo.add(f"release what {conf.ipam.type} gave", invoke.delete, conf.ipam.type, request)
-    return invoke.add(conf.ipam.type, request)
+    return leased
 
 
 def _ensure_gateway(plan: LinkPlan, addresses: AddressPlan, made: Made, sides: Sides, undo: Undo) -> str:
