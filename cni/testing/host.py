@@ -22,12 +22,19 @@ T = TypeVar("T")
 OURS: Path | None = None
 GO = Path("/usr/lib/cni")
 
-# The machine's own state is hidden behind empty folders; the pipe ends the holder with the test process,
-# however that ends.
+# The machine's own state is hidden behind empty folders. Where it has none of CNI's, none is made on it:
+# the folder above is covered, /etc with links to what is in it. The pipe ends the holder with the test
+# process, however that ends.
 _HOLDER = """
 set -e
+[ -d /var/lib/cni ] || { mount -t tmpfs -o mode=755 tmpfs /var/lib; mkdir /var/lib/cni; }
+[ -d /etc/cni ] || {
+    mount --rbind /etc /mnt
+    mount -t tmpfs -o mode=755 tmpfs /etc
+    for each in /mnt/*; do ln -s "$each" /etc/; done
+    mkdir /etc/cni
+}
 for dir in /var/lib/cni /etc/cni /run; do
-    [ -d $dir ] || mkdir -p $dir 2>/dev/null || continue
     mount -t tmpfs -o mode=755 tmpfs $dir
 done
 mkdir /run/netns
