@@ -32,16 +32,20 @@ def read_dns(path: str) -> Dns:
     if not path:
         return Dns()
     try:
-        # O_NONBLOCK: a FIFO without a writer is an empty file, not a wait without end.
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with open(fd, "rb") as file:  # noqa: PTH123 - it is a descriptor
-            content = file.read(_LARGEST_RESOLV_CONF_BYTES)
+        content = _read_start(path)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise CniError(
-            Code.IO_FAILURE, f"open {path}: {reason}", "ipam.resolvConf names this file"
-        ) from error
+        raise CniError(Code.IO_FAILURE, f"open {path}: {reason}", "ipam.resolvConf names it") from error
     return parse_resolv_conf(content.decode(errors="replace"))
+
+
+def _read_start(path: str) -> bytes:
+    # O_NONBLOCK: a FIFO without a writer is an empty file, not a wait without end.
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        return os.read(fd, _LARGEST_RESOLV_CONF_BYTES)
+    finally:
+        os.close(fd)
 
 
 def take(

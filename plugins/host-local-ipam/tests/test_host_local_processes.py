@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -163,6 +164,32 @@ def _wait_until_it_waits(pid: int) -> None:
     while not any(each.readlink().name == "lock" for each in Path(f"/proc/{pid}/fd").iterdir()):
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def _add_and_be_killed(count: int) -> None:
+    """Let so many ADDs be killed, each a little later in its work than the one before."""
+    for number in range(count):
+        child = fork()
+        if child == 0:
+            direct.call(PLUGIN, "ADD", conf(), container_id=f"c{number}")
+            os._exit(0)
+        time.sleep(number * 0.0001)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def test_a_killed_add_leaves_whole_files_or_none_and_del_frees_them(host: Host) -> None:
+    host.call(_add_and_be_killed, 60)
+    left = files(host)
+    leases = {name: content for name, content in left.items() if name.startswith("10.")}
+    assert all(content.endswith(b"\r\neth0") for content in leases.values())
+    assert len(set(leases.values())) == len(leases)
+    assert left["last_reserved_ip.0"].startswith(b"10.1.0.")
+    for number in range(60):
+        host.call(direct.call, PLUGIN, "DEL", conf(), container_id=f"c{number}").must()
+    keys: dict[str, Any] = {"cni.dev/valid-attachments": []}
+    host.call(direct.call, PLUGIN, "GC", conf(version="1.1.0", **keys)).must()
+    assert set(files(host)) == {"lock", "last_reserved_ip.0"}
 
 
 class TestBothSuitesOnOnePool:
