@@ -106,20 +106,16 @@ def _tree(inventory: Inventory) -> Tree:
     branches = {"": tree}
     for bridge in inventory.bridges:
         branches[bridge.name] = tree.add(_bridge_text(bridge))
-    for container, attached in _by_container(inventory).items():
-        for each in attached:
-            parent = branches.get(each.host_link.master if each.host_link else "", tree)
-            _add_attached(parent.add(_container_text(container, each)), each)
+    containers: dict[tuple[str, str], Tree] = {}
+    for each in inventory.attached:
+        bridge_name = each.host_link.master if each.host_link else ""
+        place = (bridge_name, each.container_id)
+        if place not in containers:
+            containers[place] = branches.get(bridge_name, tree).add(_container_text(each))
+        _add_attached(containers[place], each)
     if not inventory.attached:
         tree.add(_text(("nothing is attached", "dim")))
     return tree
-
-
-def _by_container(inventory: Inventory) -> dict[str, list[Attached]]:
-    grouped: dict[str, list[Attached]] = {}
-    for each in inventory.attached:
-        grouped.setdefault(each.container_id, []).append(each)
-    return grouped
 
 
 def _bridge_text(bridge: HostLink) -> Text:
@@ -129,9 +125,11 @@ def _bridge_text(bridge: HostLink) -> Text:
     return _text(("bridge", ""), (bridge.name, "bold"), (" ".join(bridge.addresses), "cyan"), state)
 
 
-def _container_text(container: str, attached: Attached) -> Text:
+def _container_text(attached: Attached) -> Text:
     style = _NETNS_STYLES[attached.netns_state]
-    return _text((container, "bold"), (attached.netns, ""), (f"netns {attached.netns_state}", style))
+    return _text(
+        (attached.container_id, "bold"), (attached.netns, ""), (f"netns {attached.netns_state}", style)
+    )
 
 
 def _add_attached(branch: Tree, attached: Attached) -> None:

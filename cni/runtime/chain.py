@@ -130,8 +130,10 @@ class Runtime:
 
     @staticmethod
     def _result_for_del(network: Network, entry: Entry | None) -> Json | None:
-        if entry is None or not versions.at_least(
-            network.cni_version, versions.FIRST_WITH_PREV_RESULT_ON_DEL
+        if (
+            entry is None
+            or not entry.result
+            or not versions.at_least(network.cni_version, versions.FIRST_WITH_PREV_RESULT_ON_DEL)
         ):
             return None
         try:

@@ -107,6 +107,9 @@ def _files(folder: Path, endings: tuple[str, ...]) -> list[Path]:
 
 def _read(file: Path) -> bytes:
     try:
-        return file.read_bytes()
+        # A FIFO would be waited for without end.
+        if file.is_file() or not file.exists():
+            return file.read_bytes()
+        raise CniError(Code.IO_FAILURE, f"error reading {file}: not a regular file")
     except OSError as error:
         raise CniError(Code.IO_FAILURE, f"error reading {file}: {error.strerror}") from error

@@ -112,6 +112,13 @@ def test_the_tree_has_a_line_for_each_thing(ours: Shown) -> None:
     ]
 
 
+def test_two_links_of_a_container_hang_on_one_line(ours: Shown) -> None:
+    for ifname in ("eth0", "net1"):
+        ours.run("add", "web", "/run/netns/c1", "-i", ifname)
+    lines = [line.lstrip(" │├└─").split()[0] for line in ours.run("show").splitlines()]
+    assert lines == ["web", "bridge", C1, "eth0", "net1"]
+
+
 def test_what_is_not_as_add_left_it_is_told(ours: Shown) -> None:
     for name in ("c1", "c2"):
         ours.run("add", "web", f"/run/netns/{name}")

@@ -1,6 +1,7 @@
 """Which network a name means, and what is said about files that are none."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,16 @@ def test_a_missing_folder_has_no_networks(tmp_path: Path) -> None:
     with pytest.raises(CniError, match=f"no net configurations found in {tmp_path}/none"):
         find(tmp_path / "none", "net")
     assert load_all(tmp_path / "none") == []
+
+
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "10.conflist")
+    (tmp_path / "20.conflist").symlink_to(tmp_path / "nowhere")
+    one, two = load_all(tmp_path)
+    assert isinstance(one, Broken)
+    assert isinstance(two, Broken)
+    assert one.error.msg == f"error reading {tmp_path}/10.conflist: not a regular file"
+    assert two.error.msg == f"error reading {tmp_path}/20.conflist: No such file or directory"
 
 
 def test_a_name_does_not_lead_out_of_the_folder(tmp_path: Path) -> None:
