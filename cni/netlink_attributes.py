@@ -1,4 +1,4 @@
-"""Netlink attributes, netlink(7), as bytes; numbers in the byte order of nfnetlink: a codec of a few lines."""
+"""Netlink attributes, netlink(7), as bytes; numbers in the byte order that nfnetlink has."""
 
 from __future__ import annotations
 

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 from cni import store
 from cni.errors import ErrorList
 from cni.firewall import nftables_base as base
-from cni.firewall import nftables_conditional as conditional
+from cni.firewall import nftables_chains as chains
 from cni.firewall import nftables_elements as elements
 from cni.firewall import nftables_foreign as foreign
 from cni.firewall import nftables_records as records
 from cni.firewall import owners
-from cni.firewall.nftables_layout import FAMILIES
+from cni.firewall.nft import IPV4, IPV6
+from cni.firewall.nftables_conditions import check as check_conditions
+from cni.firewall.nftables_layout import CONDITIONAL, FAMILIES, SECOND
 from cni.firewall.nftables_plan import conditions_of, family_of, plan_forward, plan_masquerade
 
 if TYPE_CHECKING:
@@ -41,23 +43,40 @@ class Nftables:
 
     def add_forward(self, intent: PortForward, undo: Undo) -> None:
         """Publish ports. Raises CniError 103 naming the container that has one of them."""
-        conditional.check(intent.conditions_v4, "conditionsV4")
-        conditional.check(intent.conditions_v6, "conditionsV6")
-        made = _add(_FORWARD, intent.owner, plan_forward(intent), intent.targets, undo)
-        conditional.remove(intent.owner)
-        if any(conditions_of(intent, target) for target in intent.targets):
+        conditions = conditions_of(intent)
+        for family, field in ((IPV4, "conditionsV4"), (IPV6, "conditionsV6")):
+            check_conditions(conditions.get(family, ()), field)
+        conditional, mapped = _split(intent)
+        made, second = _add(_FORWARD, intent.owner, mapped, intent.targets, undo)
+        chains.remove(intent.owner)
+        if conditional:
             base.ensure([target.network for target in intent.targets], made)
-            conditional.add(intent)
+            chains.add(CONDITIONAL, intent.owner, conditional, conditions)
+        if second:
+            chains.add(SECOND, intent.owner, second, {})
 
     def differences_forward(self, intent: PortForward) -> list[str]:
         """Compare with what is in place, by look-ups."""
-        found = _differences(intent.owner, plan_forward(intent), intent.targets)
-        return found + conditional.differences(intent)
+        conditional, mapped = _split(intent)
+        by_rule = {
+            (kind, family): chains.list_published(kind, intent.owner, family)
+            for kind in chains.KINDS
+            for family in FAMILIES
+        }
+        missing = [
+            f"{each.what} is in no rule of nftables chain {CONDITIONAL}"
+            for each in conditional
+            if each.what not in by_rule[CONDITIONAL, each.family]
+        ]
+        elsewhere = [each for each in mapped if each.value and each.what in by_rule[SECOND, each.family]]
+        return missing + _differences(
+            intent.owner, [each for each in mapped if each not in elsewhere], intent.targets
+        )
 
     def remove_forward(self, owner: Owner) -> None:
         """Take away whatever was published for the owner, by this suite or by the Go plugins."""
         errors = ErrorList()
-        errors.attempt(conditional.remove, owner)
+        errors.attempt(chains.remove, owner)
         errors.attempt(_remove, _FORWARD, owner)
         errors.attempt(foreign.remove_forward, owner)
         errors.raise_any()
@@ -81,7 +100,7 @@ class Nftables:
         """Remove what attachments of the network that are not valid have, and what nobody uses any more."""
         kept = owners.tags(network, valid)
         prefix = owners.network_tag(network)
-        removed = set(conditional.remove_invalid(network, kept) + foreign.remove_invalid(network, kept))
+        removed = set(chains.remove_invalid(network, kept) + foreign.remove_invalid(network, kept))
 
         def invalid() -> list[Element]:
             found = [
@@ -90,7 +109,7 @@ class Nftables:
                 for name in elements.list_sets(family)
                 for each in elements.search(family, name, prefix)
             ]
-            stale = [(each, told) for each, told in found if told[: len(prefix) + 16] not in kept]
+            stale = [(each, told) for each, told in found if owners.tag_of(told) not in kept]
             removed.update(told for _, told in stale)
             return [each for each, _ in stale]
 
@@ -100,26 +119,37 @@ class Nftables:
         return sorted(map(owners.shown, removed))
 
 
+def _split(intent: PortForward) -> tuple[list[Element], list[Element]]:
+    """Give what becomes rules because of conditions, and what becomes elements."""
+    planned, conditions = plan_forward(intent), conditions_of(intent)
+    conditional = [each for each in planned if each.value and each.family in conditions]
+    return conditional, [each for each in planned if each not in conditional]
+
+
 def _add(
     kind: str, owner: Owner, planned: Sequence[Element], targets: Sequence[IpInterface], undo: Undo
-) -> list[Shared]:
-    """Replace what the owner has of a kind; gives the shared things that had to be made, to be added to."""
+) -> tuple[list[Shared], list[Element]]:
+    """Replace what the owner has of a kind.
+
+    Gives the list of shared things that had to be made, which may be added to and is undone, and the
+    elements that another attachment of the container has.
+    """
     made: list[Shared] = []
     folders: list[Path] = []
     undo.add(f"remove nftables elements of {owner.container_id}", _take_back, kind, owner, made, folders)
     old = records.read(kind, owner) or []
     records.write(kind, owner, [*old, *planned], folders)
     subnets = list(dict.fromkeys(target.network for target in targets))
-    elements.replace(old, planned, owner, lambda: base.ensure(subnets, made))
+    second = elements.replace(old, planned, owner, lambda: base.ensure(subnets, made))
     if old:
         records.write(kind, owner, planned, folders)
-    return made
+    return made, second
 
 
 def _take_back(kind: str, owner: Owner, made: list[Shared], folders: list[Path]) -> None:
     errors = ErrorList()
     if kind == _FORWARD:
-        errors.attempt(conditional.remove, owner)
+        errors.attempt(chains.remove, owner)
     errors.attempt(_remove, kind, owner)
     if made:
         errors.attempt(base.remove_unused, made)

@@ -18,6 +18,7 @@ from cni.firewall.nftables_layout import (
     MASQUERADE_ALL,
     PORTS,
     RECORDS,
+    SECOND,
     TABLE,
     Shared,
     family_of,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 # How many rules and jumps hold each chain when it is whole; more may come with subnets and conditions.
 _LEAST_USE = {
-    "prerouting": 1, "output": 1, "host_ports": 5, "conditional": 1,
+    "prerouting": 1, "output": 1, "host_ports": 6, "conditional": 1, "second": 1,
     "postrouting": 3, "hairpin": 2, "leaving": 1,
 }  # fmt: skip
 _HOOKED = {"prerouting", "output", "postrouting"}
@@ -148,7 +149,9 @@ def _is_used(family: int, subnet: str) -> bool:
 def _is_table_used(family: int, sets: set[str]) -> bool:
     # A set of a subnet that is not to go counts as use, an empty one too.
     shared = {PORTS, HOST_IP_PORTS, MASQUERADE_ALL}
-    if sets - shared - {RECORDS} or nft.list_rules(family, TABLE, CONDITIONAL):
+    if sets - shared - {RECORDS}:
+        return True
+    if any(nft.list_rules(family, TABLE, chain) for chain in (CONDITIONAL, SECOND)):
         return True
     return not all(elements.is_empty(family, name) for name in shared)
 

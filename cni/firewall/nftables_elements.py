@@ -137,45 +137,52 @@ def owned(elements: Iterable[Element], tag: str) -> list[Element]:
     return [each for each in unique.values() if (found := find(each)) and found.comment.startswith(tag)]
 
 
-def replace(old: Sequence[Element], new: Sequence[Element], owner: Owner, ensure: Callable[[], None]) -> None:
-    """Put `new` in the place of `old` in one transaction.
+def replace(
+    old: Sequence[Element], new: Sequence[Element], owner: Owner, ensure: Callable[[], None]
+) -> list[Element]:
+    """Put `new` in the place of `old` in one transaction; gives those of `new` that had to be left out.
 
-    `ensure` makes the sets; it is called when the kernel says that one is missing. Raises CniError 103
-    when another owner has one of the keys of a map; in a set, the element of whoever had the address
-    before is taken over.
+    `ensure` makes the sets; it is called when the kernel says that one is missing. Left out are keys of maps
+    that another attachment of the same container has. Raises CniError 103 when another container has
+    one. In a set, the element of whoever had the address before is taken over.
     """
     tag, comment = owners.tag(owner), owners.comment(owner)
     stale = owned(old, tag) if old else []
+    wanted = list(new)
     for _ in range(_TRIES):
         try:
-            kept().commit([*map(_deletion, stale), *(_addition(each, comment) for each in new)])
+            kept().commit([*map(_deletion, stale), *(_addition(each, comment) for each in wanted)])
         except KernelError as error:
             if error.errno == errno.ENOENT:
                 ensure()
-                stale = owned(stale, tag)
-            elif error.errno == errno.EEXIST:
-                stale = owned(old, tag)
-                known = {each[:3] for each in stale}
-                stale += [each for each in _in_the_way(new, tag) if each[:3] not in known]
-            else:
+            elif error.errno != errno.EEXIST:
                 raise
+            shadowed = _shadowed(wanted, owner)
+            wanted = [each for each in wanted if each not in shadowed]
+            stale = list({each[:3]: each for each in (*owned(old, tag), *_existing(wanted))}.values())
         else:
-            return
+            return [each for each in new if each not in wanted]
     raise CniError(Code.TRY_AGAIN, "could not write nftables elements: others kept changing them")
 
 
-def _in_the_way(new: Sequence[Element], tag: str) -> Iterator[Element]:
-    for each in new:
-        found = find(each)
-        if found is None:
+def _shadowed(wanted: Sequence[Element], owner: Owner) -> list[Element]:
+    shadowed = []
+    for each in wanted:
+        found = find(each) if each.value else None
+        if found is None or found.comment.startswith(owners.tag(owner)):
             continue
-        if each.value and not found.comment.startswith(tag):
+        if not owners.is_of_container(found.comment, owner.container_id):
             raise CniError(
                 Code.PORT_TAKEN,
                 f"{each.what} is taken by {owners.shown(found.comment)}",
                 "choose another host port or remove that container",
             )
-        yield each
+        shadowed.append(each)
+    return shadowed
+
+
+def _existing(elements: Sequence[Element]) -> list[Element]:
+    return [each for each in elements if find(each)]
 
 
 def remove(candidates: Callable[[], Sequence[Element]]) -> None:

@@ -46,7 +46,7 @@ def remove_invalid(network: str, valid: frozenset[str]) -> list[str]:
     prefix = owners.network_tag(network)
 
     def is_invalid(comment: str) -> bool:
-        return comment.startswith(prefix) and comment[: len(prefix) + 16] not in valid
+        return comment.startswith(prefix) and owners.tag_of(comment) not in valid
 
     if not nft.has_table(nft.INET, MASQUERADE_TABLE):
         return []

@@ -26,6 +26,7 @@ MASQUERADE_ALL = "masquerade_all"
 # Its one element tells, as comment, which folder has had the records since the table was made.
 RECORDS = "records"
 CONDITIONAL = "conditional"
+SECOND = "second"
 
 
 _WORDS = {
@@ -40,6 +41,7 @@ add set {ip} pycni masquerade_all {{ type {addr} . inet_proto . inet_service; }}
 add set {ip} pycni records {{ type inet_service; }}
 add element {ip} pycni records {{ 0 comment "{records}" }}
 add chain {ip} pycni conditional
+add chain {ip} pycni second
 add chain {ip} pycni host_ports
 add chain {ip} pycni prerouting {{ type nat hook prerouting priority -100; policy accept; }}
 add chain {ip} pycni output {{ type nat hook output priority -100; policy accept; }}
@@ -49,6 +51,7 @@ add chain {ip} pycni postrouting {{ type nat hook postrouting priority 100; poli
 add rule {ip} pycni host_ports jump conditional
 add rule {ip} pycni host_ports dnat {ip} to {ip} daddr . meta l4proto . th dport map @host_ip_ports
 add rule {ip} pycni host_ports dnat {ip} to meta l4proto . th dport map @ports
+add rule {ip} pycni host_ports jump second
 add rule {ip} pycni prerouting fib daddr type local jump host_ports
 add rule {ip} pycni output fib daddr type local jump host_ports
 add rule {ip} pycni hairpin {ip} daddr . meta l4proto . th dport @masquerade_all masquerade

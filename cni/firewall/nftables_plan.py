@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Interface
-from typing import TYPE_CHECKING
+from ipaddress import IPv4Address
+from typing import TYPE_CHECKING, NamedTuple
 
 from cni.errors import CniError, Code
 from cni.firewall import nft
@@ -19,26 +19,38 @@ if TYPE_CHECKING:
 PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
 
 
+class Forward(NamedTuple):
+    """What an element of the port maps says; addresses packed, `host_ip` b"" for all."""
+
+    host_ip: bytes
+    protocol: int
+    host_port: int
+    address: bytes
+    container_port: int
+
+
 def plan_forward(intent: PortForward) -> list[Element]:
-    """Give the elements that publish ports; those under conditions are rules instead, see `conditional`."""
+    """Give the elements that publish ports, those too that conditions make rules of."""
     planned: dict[tuple[int, str, bytes], Element] = {}
     for target in intent.targets:
-        for mapping in mappings_of(intent, target):
-            for element in _elements(intent, mapping, target):
-                planned.setdefault(element[:3], element)
+        for mapping in intent.mappings:
+            if mapping.host_ip is None or mapping.host_ip.version == target.version:
+                for element in _elements(intent, mapping, target):
+                    planned.setdefault(element[:3], element)
     return list(planned.values())
 
 
-def mappings_of(intent: PortForward, target: IpInterface) -> list[PortMapping]:
-    """Give the mappings that concern a target: those of its family and of no certain one."""
-    return [
-        each for each in intent.mappings if each.host_ip is None or each.host_ip.version == target.version
-    ]
+def conditions_of(intent: PortForward) -> dict[int, tuple[str, ...]]:
+    """Give the conditions by family, families without any left out."""
+    found = {nft.IPV4: intent.conditions_v4, nft.IPV6: intent.conditions_v6}
+    return {family: conditions for family, conditions in found.items() if conditions}
 
 
-def conditions_of(intent: PortForward, target: IpInterface) -> tuple[str, ...]:
-    """Give the conditions for the family of a target."""
-    return intent.conditions_v4 if isinstance(target, IPv4Interface) else intent.conditions_v6
+def shown_forward(element: Element) -> Forward:
+    """Decode an element of the port maps."""
+    host_ip, key = element.key[:-8], element.key[-8:]
+    address, port = element.value[:-4], element.value[-4:]
+    return Forward(host_ip, key[0], int.from_bytes(key[4:6], "big"), address, int.from_bytes(port[:2], "big"))
 
 
 def plan_masquerade(intent: Masquerade) -> list[Element]:
@@ -72,22 +84,18 @@ def protocol_number(mapping: PortMapping) -> int:
         ) from None
 
 
-def has_host_ip(mapping: PortMapping) -> bool:
-    """Tell whether a mapping is for one local address; 0.0.0.0 and :: mean all of a family."""
-    return mapping.host_ip is not None and not mapping.host_ip.is_unspecified
-
-
 def _elements(intent: PortForward, mapping: PortMapping, target: IpInterface) -> Iterator[Element]:
     family, protocol = family_of(target), protocol_number(mapping)
     what = f"host port {mapping.host_port}/{mapping.protocol.lower()}"
-    if not conditions_of(intent, target):
-        value = target.ip.packed + _port(mapping.container_port)
-        key = _protocol(protocol) + _port(mapping.host_port)
-        if has_host_ip(mapping) and mapping.host_ip is not None:
-            key = mapping.host_ip.packed + key
-            yield Element(family, HOST_IP_PORTS, key, value, f"{what} of {mapping.host_ip}")
-        else:
-            yield Element(family, PORTS, key, value, what)
+    key = _protocol(protocol) + _port(mapping.host_port)
+    value = target.ip.packed + _port(mapping.container_port)
+    # 0.0.0.0 and :: mean all addresses of a family.
+    if mapping.host_ip is None or mapping.host_ip.is_unspecified:
+        yield Element(family, PORTS, key, value, what)
+    else:
+        yield Element(
+            family, HOST_IP_PORTS, mapping.host_ip.packed + key, value, f"{what} of {mapping.host_ip}"
+        )
     if intent.masq_all or intent.snat:
         name = MASQUERADE_ALL if intent.masq_all else hairpin_set(str(target.network))
         key = target.ip.packed + _protocol(protocol) + _port(mapping.container_port)

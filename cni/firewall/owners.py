@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cni.request import Attachment
 
 COMMENT_BYTES = 128
+_TAG_LENGTH = 33
 _COMMENT = re.compile(r"[0-9a-f]{16}-[0-9a-f]{16}, net: (?P<net>.*), if: (?P<ifname>.*), id: (?P<id>.*)")
 
 
@@ -36,6 +37,20 @@ def tag(owner: Owner) -> str:
 def tags(network: str, attachments: Collection[Attachment]) -> frozenset[str]:
     """Give the tags of attachments of a network."""
     return frozenset(tag(Owner(network, each.container_id, each.ifname)) for each in attachments)
+
+
+def tag_of(comment: str) -> str:
+    """Give the tag with which a comment begins."""
+    return comment[:_TAG_LENGTH]
+
+
+def is_of_container(comment: str, container_id: str) -> bool:
+    """Tell whether a comment is of an attachment of a container; one cut short need only begin alike."""
+    match = _COMMENT.fullmatch(comment)
+    if match is None:
+        return False
+    was_cut = len(comment.encode()) >= COMMENT_BYTES
+    return container_id.startswith(match["id"]) if was_cut else container_id == match["id"]
 
 
 def comment(owner: Owner) -> str:

@@ -13,6 +13,7 @@ from cni.firewall.intents import Masquerade, PortForward, PortMapping
 from tests.netns.nftables_intents import (
     BACKEND,
     DNS,
+    TLS,
     WEB,
     add,
     add_here,
@@ -197,10 +198,27 @@ def test_conditions_are_found_replaced_and_removed(host: Host) -> None:
         add(host, intent)
         assert host.call(BACKEND.differences_forward, intent) == []
     rules = host.run(["nft", "list", "ruleset"])
-    assert rules.count("jump own-") == 2
+    assert rules.count("jump conditional-") == 2
     assert rules.count("dport 9090 dnat to") == 2
     host.call(BACKEND.remove_forward, owner_of())
     assert before.differences(host.snapshot()) == []
+
+
+def test_ports_of_a_container_on_two_networks_pass_to_the_second(host: Host) -> None:
+    first = forward(WEB, TLS)
+    second = forward(WEB, TLS, owner=owner_of(ifname="eth1", network="net2"), number=9)
+    add(host, first)
+    for _ in range(2):
+        add(host, second)
+    assert elements(host)["ip ports"] == [[["tcp", 8080], ["10.22.0.2", 80]]]
+    assert host.call(BACKEND.differences_forward, second) == []
+    host.call(BACKEND.remove_forward, first.owner)
+    assert "ip ports" not in elements(host)
+    assert host.call(BACKEND.differences_forward, second) == []
+    assert "tcp dport 8080 dnat to 10.22.0.9:80" in host.run(["nft", "list", "ruleset"])
+    host.call(BACKEND.remove_forward, second.owner)
+    assert elements(host) == {}
+    assert "dport 8080" not in host.run(["nft", "list", "ruleset"])
 
 
 @pytest.mark.parametrize(

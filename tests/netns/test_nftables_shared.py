@@ -66,7 +66,7 @@ def test_a_condition_that_nft_refuses_fails_without_a_trace(host: Host) -> None:
     intent = forward(WEB, conditions_v4=("ip", "saddr", "nonsense"))
     _, code, said = refused(host, lambda: add_here(intent))
     assert code == Code.FIREWALL
-    assert said.startswith("could not publish host ports under conditions: ")
+    assert said.startswith("could not publish host ports by rules: ")
     assert "nonsense" in said
     assert before.differences(host.snapshot(exact=True)) == []
 
@@ -84,7 +84,7 @@ def test_gc_removes_what_is_not_valid_and_keeps_other_networks(host: Host) -> No
     ]
     assert elements(host)["ip ports"] == [[["tcp", 8003], ["10.22.0.3", 80]]]
     assert elements(host)["ip leaving-10.22.0.0/16"] == ["10.22.0.3", "10.22.0.4"]
-    assert host.run(["nft", "list", "ruleset"]).count("jump own-") == 1
+    assert host.run(["nft", "list", "ruleset"]).count("jump conditional-") == 1
     assert host.run(["ls", str(nftables_records.FOLDER)]).count("\n") == 3
 
 

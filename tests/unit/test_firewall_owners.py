@@ -42,6 +42,14 @@ def test_attachments_of_a_container_are_told_apart() -> None:
     assert owners.tags("a", [Attachment("c1", "eth0"), Attachment("c1", "eth1")]) < tags
 
 
+@pytest.mark.parametrize("container_id", ["c1", "c" * 200])
+def test_comments_tell_containers_apart(container_id: str) -> None:
+    comment = owners.comment(Owner("net1", container_id, "eth0"))
+    assert owners.is_of_container(comment, container_id)
+    assert not owners.is_of_container(comment, "c12")
+    assert not owners.is_of_container("by hand", container_id)
+
+
 def test_a_comment_is_shown_in_words() -> None:
     shown = owners.shown(owners.comment(Owner("net1", "cid1", "eth0")))
     assert shown == 'container "cid1" (interface "eth0" on network "net1")'

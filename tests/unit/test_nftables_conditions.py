@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cni.errors import CniError, Code
-from cni.firewall import nftables_conditional as conditional
+from cni.firewall import nftables_conditions
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ from cni.firewall import nftables_conditional as conditional
     ],
 )
 def test_matches_are_taken(conditions: tuple[str, ...]) -> None:
-    conditional.check(conditions, "conditionsV4")
+    nftables_conditions.check(conditions, "conditionsV4")
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_matches_are_taken(conditions: tuple[str, ...]) -> None:
 )
 def test_a_token_that_is_no_match_is_refused_by_name(token: str) -> None:
     with pytest.raises(CniError) as caught:
-        conditional.check(("ip saddr 10.0.0.1", token), "conditionsV4")
+        nftables_conditions.check(("ip saddr 10.0.0.1", token), "conditionsV4")
     assert caught.value.code == Code.INVALID_CONFIG
     assert caught.value.msg == f'invalid token {token!r} in "conditionsV4"'
 
@@ -63,4 +63,4 @@ def test_a_token_that_is_no_match_is_refused_by_name(token: str) -> None:
 @pytest.mark.parametrize("conditions", [("{",), ("}", "{"), ("tcp dport { 80",), ("{ { 80 } }",)])
 def test_braces_that_do_not_match_are_refused(conditions: tuple[str, ...]) -> None:
     with pytest.raises(CniError, match="braces must come in pairs"):
-        conditional.check(conditions, "conditionsV6")
+        nftables_conditions.check(conditions, "conditionsV6")

@@ -1,0 +1,36 @@
+"""Conditions of published ports, the user's own words in nft's syntax: whether they are only that."""
+
+from __future__ import annotations
+
+import re
+
+from cni.errors import CniError, Code
+
+_ALLOWED = re.compile(r'[\w.:/,!=<>&|^~@{}()*"+\- ]+', re.ASCII)
+# What would make of a match a statement, or end the rule.
+_STATEMENTS = {
+    "accept", "add", "comment", "continue", "counter", "create", "define", "delete", "destroy", "dnat",
+    "drop", "dup", "flow", "flush", "fwd", "goto", "include", "insert", "jump", "limit", "list", "log",
+    "masquerade", "meter", "mirror", "monitor", "notrack", "queue", "quota", "redefine", "redirect",
+    "reject", "rename", "replace", "reset", "return", "set", "snat", "synproxy", "tproxy", "undefine",
+    "update", "vmap", "xt",
+}  # fmt: skip
+
+
+def check(conditions: tuple[str, ...], field: str) -> None:
+    """Raise CniError 7, naming the token, unless these can only be matches of one rule."""
+    for token in conditions:
+        words = re.findall(r"\w+", re.sub(r'"[^"]*"', "", token), re.ASCII)
+        if not _ALLOWED.fullmatch(token) or token.count('"') % 2 or _STATEMENTS & set(words):
+            _refuse(field, token, "it may hold nftables matches only, one rule's")
+    depth = 0
+    for char in re.sub(r'"[^"]*"', "", " ".join(conditions)):
+        depth += {"{": 1, "}": -1}.get(char, 0)
+        if depth not in {0, 1}:
+            break
+    if depth:
+        _refuse(field, " ".join(conditions), "braces must come in pairs, not within each other")
+
+
+def _refuse(field: str, token: str, why: str) -> None:
+    raise CniError(Code.INVALID_CONFIG, f'invalid token {token!r} in "{field}"', why)
