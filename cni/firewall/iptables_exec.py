@@ -25,7 +25,9 @@ _PROGRAM = re.compile(r"^ip6?tables\S*( v\S+)?( \(\w+\))?: *")
 _LINE = re.compile(r"\bline:? (\d+)")
 _TRIVIAL = re.compile(r"^(Try `.*|Error occurred at line.*|# Warning.*|line:? \d+ failed\.?|)$")
 _NO_NAT = re.compile(r"Table does not exist|unable to initialize table|can't initialize ip6?tables table")
-_INCOMPATIBLE = re.compile(r"(table|chain) `\S+'.* is incompatible, use 'nft' tool")
+_INCOMPATIBLE = re.compile(
+    r"(table|chain) `\S+'.* is incompatible, use 'nft' tool|CHAIN_ADD failed \(Operation not supported\)"
+)
 
 
 class RefusedError(CniError):
@@ -142,7 +144,8 @@ class Tool:
             return CniError(Code.TRY_AGAIN, msg, "another program holds /run/xtables.lock")
         if _INCOMPATIBLE.search(done.stderr):
             details = (
-                'native nftables rules are in the table of iptables-nft; configure the backend "nftables"'
+                "native nftables rules are in a table of iptables-nft; configure "
+                '"backend": "nftables", which for ipMasq is "ipMasqBackend"'
             )
         elif _NO_NAT.search(done.stderr):
             details = f"the kernel has no NAT for IPv{self.version}, or this process may not use it"
@@ -180,4 +183,4 @@ def _words(stderr: str) -> str:
         re.sub(r"^ip6?tables\S*( v\S+)?( \(\w+\))?: *", "", line.strip()) for line in stderr.splitlines()
     ]
     kept = [line for line in lines if not _TRIVIAL.match(line)]
-    return "; ".join(dict.fromkeys(kept))
+    return "; ".join(dict.fromkeys(kept)).removesuffix(".")

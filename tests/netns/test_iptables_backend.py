@@ -1,0 +1,326 @@
+"""The iptables backend on a kernel: both variants, races with Go plugins, and what goes wrong."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from ipaddress import ip_interface
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cni.errors import CniError
+from cni.firewall import select
+from cni.firewall.intents import Masquerade, Owner, PortForward, PortMapping
+from cni.firewall.iptables import Iptables
+from cni.request import Attachment
+from cni.testing import GO
+from cni.testing.wired import Wired
+from cni.undo import Undo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cni.testing import Host
+
+VARIANTS = ("nft", "legacy")
+TARGET, TARGET6 = ip_interface("10.22.0.2/16"), ip_interface("fd00:22::2/64")
+TARGETS = (TARGET, TARGET6)
+WEB = PortMapping("tcp", 8080, 80)
+LINKS = """mkdir -p /run/bin; for name in iptables ip6tables; do for part in '' -save -restore; do
+ln -s /usr/sbin/$name-{variant}$part /run/bin/$name$part; done; done"""
+
+variants = pytest.mark.parametrize("variant", VARIANTS)
+
+
+def owner(number: int = 1, network: str = "net1") -> Owner:
+    return Owner(network, f"cid{number}", "eth0")
+
+
+def forward(number: int = 1, **options: object) -> PortForward:
+    intent = PortForward(owner(number), (PortMapping("tcp", 8080 + number, 80),), TARGETS)
+    return PortForward(**{**{name: getattr(intent, name) for name in intent.__slots__}, **options})
+
+
+def masquerade(number: int = 1, network: str = "net1") -> Masquerade:
+    return Masquerade(owner(number, network), TARGETS)
+
+
+class Machine:
+    """A host on which one variant of iptables is the only one."""
+
+    def __init__(self, host: Host, variant: str) -> None:
+        self.host = host
+        self.variant = variant
+        host.run(["sh", "-c", LINKS.format(variant=variant)])
+
+    def call(self, function: Callable[[Iptables], object], path: str = "/run/bin") -> object:
+        def run() -> object:
+            os.environ["PATH"] = path
+            return function(Iptables())
+
+        return self.host.call(run)
+
+    def rules(self, program: str = "iptables") -> list[str]:
+        lines = self.host.run([f"{program}-{self.variant}-save", "-t", "nat"]).splitlines()
+        return [line for line in lines if line.startswith("-A")]
+
+
+@pytest.fixture
+def machine(host: Host, variant: str) -> Machine:
+    return Machine(host, variant)
+
+
+def add_all(backend: Iptables, number: int = 1) -> None:
+    backend.add_masquerade(masquerade(number), Undo())
+    backend.add_forward(forward(number), Undo())
+
+
+def remove_all(backend: Iptables, number: int = 1) -> None:
+    backend.remove_masquerade(owner(number))
+    backend.remove_forward(owner(number))
+
+
+def differences(backend: Iptables, number: int = 1) -> list[str]:
+    return backend.differences_forward(forward(number)) + backend.differences_masquerade(masquerade(number))
+
+
+@contextmanager
+def undone() -> Iterator[Undo]:
+    """Give an Undo and run it, as an ADD that fails at its end does."""
+    with suppress(KeyError), Undo() as undo:
+        yield undo
+        raise KeyError
+
+
+@variants
+def test_what_is_added_is_there_once_and_goes_again(machine: Machine) -> None:
+    machine.call(lambda backend: add_all(backend, 9))
+    before = machine.host.snapshot()
+    machine.call(add_all)
+    with_rules = machine.host.snapshot()
+    machine.call(add_all)
+    assert with_rules.differences(machine.host.snapshot()) == []
+    assert machine.call(differences) == []
+    machine.call(remove_all)
+    machine.call(remove_all)
+    assert before.differences(machine.host.snapshot()) == []
+    assert machine.call(lambda backend: bool(differences(backend))) is True
+
+
+@variants
+@pytest.mark.parametrize("others", [False, True])
+def test_undo_takes_away_shared_chains_that_nobody_uses(machine: Machine, *, others: bool) -> None:
+    if others:
+        machine.call(add_all)
+    before = machine.host.snapshot()
+
+    def fail(backend: Iptables) -> None:
+        with undone() as undo:
+            backend.add_masquerade(masquerade(2), undo)
+            backend.add_forward(forward(2), undo)
+
+    machine.call(fail)
+    assert before.differences(machine.host.snapshot()) == []
+
+
+@variants
+def test_undo_keeps_shared_chains_that_another_has_begun_to_use(machine: Machine) -> None:
+    def fail(backend: Iptables) -> list[str]:
+        with undone() as undo:
+            backend.add_forward(forward(1), undo)
+            backend.add_forward(forward(2), Undo())
+        return backend.differences_forward(forward(2))
+
+    assert machine.call(fail) == []
+
+
+@variants
+def test_undo_restores_the_chain_of_another_link(machine: Machine) -> None:
+    machine.call(add_all)
+    before = machine.host.snapshot()
+
+    def fail(backend: Iptables) -> None:
+        moved = (ip_interface("10.22.0.7/16"), ip_interface("fd00:22::7/64"))
+        with undone() as undo:
+            backend.add_masquerade(Masquerade(owner(), moved), undo)
+            backend.add_forward(forward(targets=moved, mappings=(PortMapping("udp", 53, 53),)), undo)
+
+    machine.call(fail)
+    assert before.differences(machine.host.snapshot()) == []
+
+
+@variants
+def test_two_links_of_a_container_share_the_masquerading_chain(machine: Machine) -> None:
+    second = Masquerade(Owner("net1", "cid1", "eth1"), (ip_interface("10.23.0.2/24"),))
+
+    def add(backend: Iptables) -> list[str]:
+        backend.add_masquerade(masquerade(), Undo())
+        backend.add_masquerade(second, Undo())
+        return backend.differences_masquerade(masquerade()) + backend.differences_masquerade(second)
+
+    assert machine.call(add) == []
+    ends = [rule.split("-j ")[1] for rule in machine.rules() if rule.startswith("-A CNI-")]
+    assert ends == ["ACCEPT", "ACCEPT", "MASQUERADE"]
+
+
+@variants
+def test_doubles_are_collapsed(machine: Machine) -> None:
+    machine.call(add_all)
+    once = machine.rules()
+    for rule in [each for each in once if "HOSTPORT" in each.split(" -j ")[1] or "HOSTPORT-M" in each]:
+        double = rule.replace("-A", "-I", 1).replace('"CNI portfwd', "'CNI portfwd")
+        machine.host.run(["sh", "-c", f"iptables-{machine.variant} -t nat {_shell(double)}"])
+    assert len(machine.rules()) > len(once)
+    machine.call(lambda backend: add_all(backend, 2))
+    shared = [rule for rule in machine.rules() if "CNI-HOSTPORT" in rule and "CNI-DN" not in rule]
+    assert sorted(shared) == sorted(set(shared))
+
+
+def _shell(rule: str) -> str:
+    return rule.replace("'CNI", '"CNI')
+
+
+@variants
+def test_old_forms_of_go_are_removed(machine: Machine) -> None:
+    machine.call(lambda backend: add_all(backend, 9))
+    before = machine.host.snapshot()
+    chain, old = "CNI-e8f6f419596f7f47b3468487", "CNI-SN-e8f6f419596f7f47b3468"
+    commands = f"""-N {chain}
+-A POSTROUTING -s 10.22.0.2/16 -j {chain}
+-A {chain} -j MASQUERADE
+-N CNI-HOSTPORT-SNAT
+-N {old}
+-A CNI-HOSTPORT-SNAT -m comment --comment old -j {old}
+-A {old} -j MASQUERADE"""
+    for command in commands.splitlines():
+        machine.host.run([f"iptables-{machine.variant}", "-t", "nat", *command.split()])
+    machine.call(remove_all)
+    assert before.differences(machine.host.snapshot()) == [
+        f"+ rules: host: iptables-{machine.variant}-save nat :CNI-HOSTPORT-SNAT -"
+    ]
+
+
+@variants
+def test_only_families_in_use_are_touched(machine: Machine) -> None:
+    def add(backend: Iptables) -> None:
+        backend.add_masquerade(Masquerade(owner(), (TARGET,)), Undo())
+        backend.add_forward(forward(targets=(TARGET,)), Undo())
+        backend.remove_forward(owner())
+
+    # Copies of the program, which knows by its name what it is, as the folder behind the links is hidden.
+    multi = f"/usr/sbin/xtables-{machine.variant}-multi"
+    machine.host.run(["sh", "-c", f"rm /run/bin/*; cp {multi} /run/bin/iptables-restore; mkdir /run/empty"])
+    machine.host.run(["mount", "--bind", "/run/empty", "/usr/sbin"])
+    machine.call(add)
+    assert machine.call(lambda backend: backend.unusable_because()) == ""
+
+    def add6(backend: Iptables) -> None:
+        with pytest.raises(CniError, match="ip6tables is not installed: no ip6tables-restore on PATH"):
+            backend.add_forward(forward(targets=(TARGET6,)), Undo())
+
+    machine.call(add6)
+
+
+@variants
+def test_gc_removes_by_network_and_container(machine: Machine) -> None:
+    machine.call(add_all)
+    before = machine.host.snapshot()
+
+    def collect(backend: Iptables) -> list[str]:
+        backend.add_masquerade(masquerade(1, "net10"), Undo())
+        add_all(backend, 2)
+        add_all(backend, 3)
+        removed = backend.collect("net1", {Attachment("cid1", "eth0")})
+        backend.remove_masquerade(owner(1, "net10"))
+        return removed
+
+    assert machine.call(collect) == ["cid2", "cid3"]
+    assert before.differences(machine.host.snapshot()) == []
+
+
+def test_a_held_lock_is_waited_for_within_bounds(host: Host) -> None:
+    def add(backend: Iptables) -> None:
+        backend.wait_s = 1
+        with open("/run/xtables.lock", "w") as lock:  # noqa: PTH123 - held over the calls
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            with pytest.raises(CniError, match="xtables lock") as refusal:
+                backend.add_masquerade(masquerade(), Undo())
+            assert refusal.value.code == 11
+            with pytest.raises(CniError, match="xtables lock") as refusal:
+                backend.add_forward(forward(), Undo())
+            assert refusal.value.code == 11
+
+    Machine(host, "legacy").call(add)
+
+
+@pytest.mark.parametrize("priority", [50, 100])
+def test_native_rules_in_the_table_are_told_with_a_way_out(host: Host, priority: int) -> None:
+    chain = f"POSTROUTING {{ type nat hook postrouting priority {priority}; }}"
+    host.run(
+        ["nft", "-f", "-"],
+        f"""add table ip nat
+add set ip nat hidden {{ type ipv4_addr; }}
+add chain ip nat {chain}
+add rule ip nat POSTROUTING ip saddr @hidden masquerade""",
+    )
+
+    def add(backend: Iptables) -> str:
+        with pytest.raises(CniError) as refusal:
+            backend.add_forward(forward(), Undo())
+        return str(refusal.value)
+
+    said = Machine(host, "nft").call(add)
+    assert "is incompatible, use 'nft' tool" in str(said) or "chain POSTROUTING" in str(said)
+    assert '"backend": "nftables"' in str(said)
+
+
+def test_an_unknown_external_chain_is_named(host: Host) -> None:
+    def add(backend: Iptables) -> str:
+        with pytest.raises(CniError) as refusal:
+            backend.add_forward(forward(external_set_mark_chain="KUBE-MARK-MASQ"), Undo())
+        return str(refusal.value)
+
+    assert "KUBE-MARK-MASQ" in str(Machine(host, "nft").call(add))
+
+
+def test_iptables_comes_first_and_nftables_where_it_is_missing(host: Host) -> None:
+    assert host.call(lambda: select.choose(None, "ipmasq").name) == "iptables"
+    assert host.call(lambda: select.choose("nftables", "ipmasq").name) == "nftables"
+    with pytest.raises(CniError, match='unknown ipmasq backend "foo"'):
+        select.choose("foo", "ipmasq")
+    host.run(["mkdir", "/run/sbin"])
+    host.run(["sh", "-c", "ln -s $(realpath /usr/sbin/nft) /run/sbin/nft"])
+    host.run(["sh", "-c", "mkdir /run/real; cp /usr/sbin/nft /run/real; mount --bind /run/real /usr/sbin"])
+    assert host.call(lambda: select.choose("", "ipmasq").name) == "nftables"
+
+
+@pytest.mark.interop
+@pytest.mark.skipif(not (GO / "portmap").exists(), reason="the Go plugins are not installed")
+def test_first_adds_of_both_suites_at_once_leave_shared_rules_once(host: Host) -> None:
+    net = Wired(host)
+    containers = [net.container(number) for number in range(1, 13)]
+
+    def add(number: int) -> tuple[bool, bool]:
+        is_ours = number % 2 == 0
+        mapping = {"hostPort": 8000 + number, "containerPort": 80, "protocol": "tcp"}
+        conf = {"backend": "iptables", "runtimeConfig": {"portMappings": [mapping]}}
+        bindir = None if is_ours else GO
+        return is_ours, net.call("portmap", "ADD", containers[number], conf, bindir=bindir).ok
+
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(add, range(11)))
+    assert all(worked for is_ours, worked in results if is_ours)
+    # The Go plugin may have come last with a double; the next one of ours takes it away.
+    assert net.call("portmap", "ADD", containers[11], {"backend": "iptables", **_ports(9000)}).ok
+    for program in ("iptables", "ip6tables"):
+        lines = host.run([f"{program}-save", "-t", "nat"]).splitlines()
+        shared = [line for line in lines if "CNI-HOSTPORT" in line and "CNI-DN" not in line]
+        assert sorted(shared) == sorted(set(shared))
+        assert len([line for line in shared if line.startswith("-A")]) == 5
+
+
+def _ports(port: int) -> dict[str, object]:
+    return {"runtimeConfig": {"portMappings": [{"hostPort": port, "containerPort": 80, "protocol": "tcp"}]}}
