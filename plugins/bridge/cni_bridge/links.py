@@ -81,10 +81,10 @@ def ensure(plan: LinkPlan, sides: Sides, undo: Undo) -> Made:
     with bridge_locked(plan.bridge.name):
         bridge = ensure_bridge(host, plan.bridge, undo)
         name = _create_veth(plan, sides, bridge, undo)
+        _keep_mac(host, bridge)
     port = link.get(host, name)
     set_up_port(host, port, plan.vlans, plan.alias, link.Port(plan.hairpin, plan.isolated))
-    # A bridge that somebody made without a MAC address of its own has that of a port now.
-    return Made(link.get(host, bridge.name), port, link.get(sides.inside, plan.ifname))
+    return Made(bridge, port, link.get(sides.inside, plan.ifname))
 
 
 def ensure_bridge(nl: Netlink, plan: BridgePlan, undo: Undo) -> Link:
@@ -145,6 +145,12 @@ def _remove_unused_bridge(name: str, mac: str) -> None:
         bridge = link.find(nl, name)
         if bridge and not link.list_links(nl, bridge.index):
             link.remove_made(nl, name, mac)
+
+
+def _keep_mac(nl: Netlink, bridge: Link) -> None:
+    """Give a bridge its MAC address back if the new port has changed it, as with those made by hand."""
+    if link.get(nl, bridge.name).mac != bridge.mac:
+        nl.batch([link.set_mac(bridge.name, bridge.index, bridge.mac)])
 
 
 def _restore_flags(name: str, flags: int) -> None:

@@ -140,6 +140,7 @@ def test_the_mac_address_of_a_bridge_stays_as_containers_come_and_go(host: Host)
 
 def test_an_existing_bridge_is_used_as_it_is(host: Host) -> None:
     host.run(["ip", "link", "add", "br0", "mtu", "1450", "type", "bridge"])
+    mac = link_of(host, "br0")["address"]
     one = Network(host, isGateway=True).add("c1")
     assert host.addresses("br0") == ["10.1.0.1/24", "fd01::1/64"]
-    assert link_of(host, "br0")["address"] == one.answer.json["interfaces"][0]["mac"]
+    assert link_of(host, "br0")["address"] == one.answer.json["interfaces"][0]["mac"] == mac
