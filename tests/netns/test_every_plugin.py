@@ -1,0 +1,135 @@
+"""What CNI asks of every plugin, tried on every one: all verbs, all versions, and what may be missing.
+
+A plugin's `tests/data/example.json` is a configuration that its ADD takes on an empty host.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cni.convert import parse_result, show_result
+from cni.versions import SUPPORTED, at_least
+from plugin_table import ROOT, declared
+
+if TYPE_CHECKING:
+    from cni.testing import Answer, Host
+
+FOLDERS = {plugin.names[0]: plugin.folder for plugin in declared(ROOT)}
+
+pytestmark = pytest.mark.parametrize("name", FOLDERS)
+
+
+class Subject:
+    """A plugin with its example, to be called in one version of the spec."""
+
+    def __init__(self, host: Host, name: str, version: str = "1.1.0") -> None:
+        self.host = host
+        self.name = name
+        self.version = version
+        example = json.loads((FOLDERS[name] / "tests" / "data" / "example.json").read_text())
+        self.conf = {"cniVersion": version, "name": "net1", "type": name} | example
+        if "prevResult" in example:
+            previous = parse_result(example["prevResult"], "")
+            self.conf["prevResult"] = show_result(previous, version)
+
+    def __call__(self, verb: str, **more: Any) -> Answer:
+        conf = self.conf | more.pop("conf", {})
+        return self.host.plugin(self.name, verb, conf, **more)
+
+
+@pytest.mark.parametrize("version", SUPPORTED)
+def test_one_life_in_every_version(host: Host, name: str, version: str) -> None:
+    """CNI spec 1.1.0, section 2: ADD prints a result, the other verbs nothing; DEL may be called again."""
+    subject = Subject(host, name, version)
+    sandbox = host.sandbox("c1")
+    result = subject("ADD", netns=sandbox).must()
+    assert result["cniVersion"] == version
+    assert show_result(parse_result(result, ""), version) == result
+    if at_least(version, "0.4.0"):
+        assert subject("CHECK", netns=sandbox, conf={"prevResult": result}).must() == {}
+        subject.conf["prevResult"] = result
+    else:
+        # Before 0.4.0 a runtime sends no prevResult with DEL.
+        subject.conf.pop("prevResult", None)
+    before_del = host.snapshot()
+    for _ in range(2):
+        answer = subject("DEL", netns=sandbox)
+        assert (answer.status, answer.stdout) == (0, "")
+    assert name == "loopback" or host.snapshot() != before_del
+
+
+def test_status_and_gc_are_quiet(host: Host, name: str) -> None:
+    subject = Subject(host, name)
+    for verb in ("STATUS", "GC"):
+        answer = subject(verb, conf={"cni.dev/valid-attachments": []}, container_id="", ifname="")
+        assert (answer.status, answer.stdout) == (0, "")
+
+
+def test_del_of_what_never_was_succeeds_and_leaves_nothing(host: Host, name: str) -> None:
+    subject = Subject(host, name)
+    before = host.snapshot(exact=True)
+    sandbox = host.sandbox("c1")
+    host.run(["touch", "/run/netns/file"])
+    for netns in (sandbox.path, "", "/run/netns/none", "/run/netns/file", "/proc/self/ns/net"):
+        assert subject("DEL", netns=netns).must() == {}
+        without = {
+            key: value for key, value in subject.conf.items() if key not in {"prevResult", "runtimeConfig"}
+        }
+        assert host.plugin(name, "DEL", without, netns=netns).must() == {}
+    host.run(["rm", "/run/netns/file"])
+    sandbox.delete()
+    later = [line for line in before.differences(host.snapshot(exact=True)) if "/run/pycni" not in line]
+    assert later == []
+
+
+def test_del_without_the_namespace_removes_all_that_is_on_the_host(host: Host, name: str) -> None:
+    subject = Subject(host, name)
+    warm = host.sandbox("warm")
+    subject("ADD", netns=warm, container_id="warm").must()
+    subject("DEL", netns=warm, container_id="warm").must()
+    before = host.snapshot()
+    sandbox = host.sandbox("c1")
+    subject("ADD", netns=sandbox).must()
+    sandbox.delete()
+    for netns in ("", sandbox.path):
+        subject("DEL", netns=netns).must()
+    assert before.differences(host.snapshot()) == []
+
+
+def test_the_hosts_own_namespace_is_refused_and_nothing_changed(host: Host, name: str) -> None:
+    subject = Subject(host, name)
+    before = host.snapshot(exact=True)
+    answer = subject("ADD", netns="/proc/self/ns/net")
+    assert (answer.code, answer.msg) == (8, "plugin's netns and netns from CNI_NETNS should not be the same")
+    assert before.differences(host.snapshot(exact=True)) == []
+
+
+@pytest.mark.parametrize(
+    ("stdin", "code"),
+    [
+        ("", 6),
+        ("{", 6),
+        ("[]", 6),
+        ('{"cniVersion": "1.0.0"}', 7),
+        ('{"cniVersion": "8.0.0", "name": "n"}', 1),
+    ],
+)
+@pytest.mark.parametrize("verb", ["ADD", "DEL", "CHECK"])
+def test_what_is_no_configuration_gets_one_error_object(
+    host: Host, name: str, verb: str, stdin: str, code: int
+) -> None:
+    answer = host.plugin(name, verb, stdin, netns="/run/netns/none")
+    assert (answer.status, answer.code) == (1, code)
+    assert answer.msg
+    assert answer.stderr == ""
+
+
+def test_version_and_about(host: Host, name: str) -> None:
+    listed = host.plugin(name, "VERSION", "not looked at").must()
+    assert listed == {"cniVersion": "1.1.0", "supportedVersions": list(SUPPORTED)}
+    about = host.plugin(name, "", "", env={"CNI_COMMAND": ""})
+    assert (about.status, about.stdout) == (0, "")
+    assert about.stderr.startswith(f"CNI {name} plugin v")
