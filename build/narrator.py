@@ -21,7 +21,7 @@ class Narrator:
     """Writes to the terminal, in colours where it has them."""
 
     def __init__(self) -> None:
-        self._console = Console(highlight=False, soft_wrap=True)
+        self._console = Console(highlight=False, soft_wrap=True, emoji=False)
         self._steps = 0
         self.checks = 0
 

@@ -81,7 +81,7 @@ def console() -> Console:
     """Give rich's console for stdout; lines are not folded where there is no terminal to fit into."""
     from rich.console import Console
 
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
+    return Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else _WIDE)
 
 
 def printable(text: str) -> str:
