@@ -36,6 +36,8 @@ def retried(attempt: Callable[[], None]) -> None:
 
 def remove_chain(tool: Tool, chain: str) -> None:
     """Remove a container's chain and all rules that lead to it; that it is missing is no error."""
+    if not tool.may_have(chain):
+        return
     parent = next((parent for prefix, parent in _PARENTS.items() if chain.startswith(prefix)), "POSTROUTING")
 
     def attempt() -> None:
