@@ -52,7 +52,9 @@ _BATCH_GENID = 1
 _HEADER = struct.Struct("=IHHII")
 _FAMILY = struct.Struct(">BBH")
 _BUFFER_BYTES = 4 << 20
-_DUMP_TRIES = 10
+_DUMP_TRIES = 50
+# Larger than any datagram of the kernel's (32 KiB).
+_DATAGRAM_BYTES = 1 << 16
 
 
 class Message(NamedTuple):
@@ -182,7 +184,7 @@ class Nfnetlink:
 
     def _received(self, doing: str) -> Iterator[tuple[int, int, int, bytes]]:
         try:
-            data = self._socket.recv(1 << 18)
+            data = self._socket.recv(_DATAGRAM_BYTES)
         except OSError as error:
             raise KernelError(doing, error.errno or errno.ETIMEDOUT) from error
         at = 0

@@ -48,6 +48,7 @@ class Nftables:
             check_conditions(conditions.get(family, ()), field)
         conditional, mapped = _split(intent)
         made, second = _add(_FORWARD, intent.owner, mapped, intent.targets, undo)
+        undo.add(f"remove nftables chains of {intent.owner.container_id}", chains.remove, intent.owner)
         chains.remove(intent.owner)
         if conditional:
             base.ensure([target.network for target in intent.targets], made)
@@ -136,8 +137,8 @@ def _add(
     """
     made: list[Shared] = []
     folders: list[Path] = []
-    undo.add(f"remove nftables elements of {owner.container_id}", _take_back, kind, owner, made, folders)
     old = records.read(kind, owner) or []
+    undo.add(f"remove nftables elements of {owner.container_id}", _take_back, kind, owner, old, made, folders)
     records.write(kind, owner, [*old, *planned], folders)
     subnets = list(dict.fromkeys(target.network for target in targets))
     second = elements.replace(old, planned, owner, lambda: base.ensure(subnets, made))
@@ -146,15 +147,25 @@ def _add(
     return made, second
 
 
-def _take_back(kind: str, owner: Owner, made: list[Shared], folders: list[Path]) -> None:
+def _take_back(
+    kind: str, owner: Owner, old: Sequence[Element], made: Sequence[Shared], folders: list[Path]
+) -> None:
     errors = ErrorList()
-    if kind == _FORWARD:
-        errors.attempt(chains.remove, owner)
-    errors.attempt(_remove, kind, owner)
+    if old:
+        errors.attempt(_restore, kind, owner, old)
+    else:
+        errors.attempt(_remove, kind, owner)
     if made:
         errors.attempt(base.remove_unused, made)
     store.remove_directories(folders)
     errors.raise_any()
+
+
+def _restore(kind: str, owner: Owner, old: Sequence[Element]) -> None:
+    """Give an owner the elements back that it had before a second ADD."""
+    present = records.read(kind, owner) or []
+    elements.replace(present, old, owner, lambda: None)
+    records.write(kind, owner, old, [])
 
 
 def _remove(kind: str, owner: Owner) -> None:

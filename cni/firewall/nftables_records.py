@@ -31,7 +31,9 @@ def _path(kind: str, owner: Owner) -> Path:
 
 def write(kind: str, owner: Owner, elements: Sequence[Element], made: list[Path]) -> None:
     """Write what is about to be made; `made` learns of the folders that had to be made for it."""
-    content = json.dumps([[each.family, each.set_name, each.key.hex(), each.what] for each in elements])
+    content = json.dumps(
+        [[each.family, each.set_name, each.key.hex(), each.value.hex(), each.what] for each in elements]
+    )
     for attempt in range(_TRIES):
         made += store.ensure_directory(FOLDER)
         try:
@@ -51,8 +53,8 @@ def read(kind: str, owner: Owner) -> list[Element] | None:
         return None
     with suppress(ValueError, TypeError):
         return [
-            Element(int(family), str(name), bytes.fromhex(key), what=str(what))
-            for family, name, key, what in json.loads(content)
+            Element(int(family), str(name), bytes.fromhex(key), bytes.fromhex(value), str(what))
+            for family, name, key, value, what in json.loads(content)
         ]
     return None
 

@@ -17,6 +17,7 @@ from cni.request import Attachment
 from cni.undo import Undo
 from tests.netns.nftables_intents import (
     BACKEND,
+    DNS,
     WEB,
     add,
     add_here,
@@ -59,6 +60,23 @@ def test_a_failing_add_leaves_alone_what_others_made(host: Host) -> None:
     with pytest.raises(TimeoutError):
         host.call(fail_late)
     assert host.call(BACKEND.differences_masquerade, masquerade(owner_of("cid2"), 3)) == []
+
+
+def test_a_second_add_that_fails_leaves_the_first_in_place(host: Host) -> None:
+    def fail_late() -> None:
+        with Undo() as undo:
+            BACKEND.add_forward(forward(PortMapping("tcp", 8080, 81), number=7), undo)
+            raise TimeoutError
+
+    add(host, forward(WEB, DNS))
+    add(host, forward(PortMapping("tcp", 9090, 80), owner=owner_of("cid2"), number=3))
+    before = host.snapshot()
+    with pytest.raises(TimeoutError):
+        host.call(fail_late)
+    assert before.differences(host.snapshot()) == []
+    taken = forward(WEB, PortMapping("tcp", 9090, 80))
+    assert refused(host, lambda: add_here(taken))[1] == Code.PORT_TAKEN
+    assert before.differences(host.snapshot()) == []
 
 
 def test_a_condition_that_nft_refuses_fails_without_a_trace(host: Host) -> None:
