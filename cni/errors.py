@@ -45,7 +45,7 @@ class CniError(Exception):
     """
 
     def __init__(self, code: int, msg: str, details: str = "") -> None:
-        super().__init__(msg)
+        super().__init__(code, msg, details)
         self.code = int(code)
         self.msg = msg
         self.details = details
@@ -68,6 +68,8 @@ class KernelError(CniError):
         super().__init__(Code.KERNEL, f"{doing}: {reason}", details or (f"kernel: {said}" if said else ""))
         self.errno = errno
         self.said = said
+        # What pickle makes the exception from.
+        self.args = (doing, errno, said, details)
 
 
 class ErrorList:

@@ -18,7 +18,7 @@ _VOLATILE_LINK = {
     "ifindex", "link_index", "stats", "stats64", "operstate", "num_tx_queues", "num_rx_queues",
     "hello_timer", "tcn_timer", "topology_change_timer", "gc_timer", "message_age_timer",
     "forward_delay_timer", "hold_timer", "root_id", "bridge_id", "designated_root", "designated_bridge",
-    "timer",
+    "timer", "tso_max_size", "tso_max_segs",
 }  # fmt: skip
 _VOLATILE_FLAGS = {"LOWER_UP", "NO-CARRIER", "M-DOWN"}
 _VOLATILE_ADDRESS = {"valid_life_time", "preferred_life_time", "tentative"}
