@@ -111,23 +111,20 @@ class Iptables:
             with _where_there_is_nat():
                 removed.update(removal.collect(tool, network, lambda chain: chain in kept))
 
-        for tool in self._installed():
+        for tool in map(self._tool, _VERSIONS):
             errors.attempt(collect_one, tool)
         errors.raise_any()
         return sorted(removed)
 
     def _remove(self, chains: Sequence[str]) -> None:
         errors = ErrorList()
-        for tool in self._installed():
+        for tool in map(self._tool, _VERSIONS):
             for chain in chains:
                 errors.attempt(_remove_from, tool, chain)
         errors.raise_any()
 
     def _tool(self, version: int) -> Tool:
         return Tool(version, self.wait_s)
-
-    def _installed(self) -> list[Tool]:
-        return [tool for version in _VERSIONS if (tool := self._tool(version)).find()]
 
     def _under_lock(self, step: Callable[..., None], *args: object) -> None:
         with _locked(self.wait_s):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cni import process
@@ -52,39 +51,23 @@ class RefusedError(CniError):
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """The programs of one IP version, working on table nat of the namespace that the process is in."""
+    """The programs of one IP version, working on table nat of the namespace that the process is in.
+
+    `variant` is "-nft" or "-legacy" for the program of that name, "" for what PATH has as iptables.
+    """
 
     version: int
     wait_s: int = XTABLES_WAIT_S
+    variant: str = ""
 
     @property
     def name(self) -> str:
         """The program that users know."""
-        return "iptables" if self.version == 4 else "ip6tables"
+        return f"{'iptables' if self.version == 4 else 'ip6tables'}{self.variant}"
 
     def find(self) -> str | None:
         """Give the path of the program that runs transactions, None when it is not installed."""
         return process.find(f"{self.name}-restore")
-
-    def may_have(self, chain: str) -> bool:
-        """Tell by two look-ups, without a child process, whether either variant can have this chain.
-
-        The nf_tables one keeps it in a table of nftables; the legacy one has a table only where it was used.
-        """
-        from cni.firewall import nft
-
-        loaded = Path(f"/proc/net/ip{'6' if self.version == 6 else ''}_tables_names")
-        try:
-            if "nat" in loaded.read_text(encoding="ascii").split():
-                return True
-        except FileNotFoundError:
-            pass  # this kernel has no legacy iptables, or has not loaded it
-        except OSError:
-            return True
-        try:
-            return nft.find_chain(nft.IPV4 if self.version == 4 else nft.IPV6, "nat", chain) is not None
-        except CniError:
-            return True
 
     def apply(self, doing: str, lines: Sequence[str]) -> None:
         """Run commands ("-A CHAIN ...") as one transaction: all of them take effect, or none.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from cni.errors import ErrorList
 from cni.firewall import iptables_rules as rules
 from cni.firewall import iptables_steps as steps
+from cni.firewall import iptables_variants as variants
 from cni.firewall.iptables_exec import RefusedError
 
 if TYPE_CHECKING:
@@ -23,11 +24,11 @@ TRIES = 8
 _PARENTS = {"CNI-DN-": rules.DNAT, "CNI-SN-": rules.OLD_SNAT}
 
 
-def retried(attempt: Callable[[], None]) -> None:
-    """Run `attempt`, which reads rules and then changes them, until nobody else comes between."""
+def retried(attempt: Callable[..., None], *args: object) -> None:
+    """Run `attempt(*args)`, which reads rules and then changes them, until nobody else comes between."""
     for left in reversed(range(TRIES)):
         try:
-            return attempt()
+            return attempt(*args)
         except RefusedError as error:
             if not left or not error.is_conflict:
                 raise
@@ -35,16 +36,15 @@ def retried(attempt: Callable[[], None]) -> None:
 
 
 def remove_chain(tool: Tool, chain: str) -> None:
-    """Remove a container's chain and all rules that lead to it; that it is missing is no error."""
-    if not tool.may_have(chain):
-        return
+    """Remove a container's chain and all rules that lead to it, whichever variant of iptables has them."""
     parent = next((parent for prefix, parent in _PARENTS.items() if chain.startswith(prefix)), "POSTROUTING")
 
-    def attempt() -> None:
-        seen = tool.list_while_there([chain, parent])
-        tool.apply(f"remove chain {chain}", steps.remove_chain(seen, chain, [parent]))
+    def attempt(having: Tool) -> None:
+        seen = having.list_while_there([chain, parent])
+        having.apply(f"remove chain {chain}", steps.remove_chain(seen, chain, [parent]))
 
-    retried(attempt)
+    for having in variants.list_with_chain(tool, chain):
+        retried(attempt, having)
 
 
 def remove_unused(tool: Tool, made: Sequence[Shared]) -> None:
@@ -62,7 +62,9 @@ def collect(tool: Tool, network: str, is_valid: Callable[[str], bool]) -> set[st
     A chain is the network's when the comment of a rule that leads to it, or that is in it, says so. All are
     tried; raises CniError for those that could not be removed.
     """
-    stale = _stale_chains(tool.list_all(), network, is_valid)
+    stale: dict[str, str] = {}
+    for having in variants.list_with_table(tool):
+        stale |= _stale_chains(having.list_all(), network, is_valid)
     errors = ErrorList()
     for chain in stale:
         errors.attempt(remove_chain, tool, chain)

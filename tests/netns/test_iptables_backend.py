@@ -29,8 +29,8 @@ VARIANTS = ("nft", "legacy")
 TARGET, TARGET6 = ip_interface("10.22.0.2/16"), ip_interface("fd00:22::2/64")
 TARGETS = (TARGET, TARGET6)
 WEB = PortMapping("tcp", 8080, 80)
-LINKS = """mkdir -p /run/bin; for name in iptables ip6tables; do for part in '' -save -restore; do
-ln -s /usr/sbin/$name-{variant}$part /run/bin/$name$part; done; done"""
+LINKS = """mkdir -p {folder}; for name in iptables ip6tables; do for part in '' -save -restore; do
+ln -s /usr/sbin/$name-{variant}$part {folder}/$name$part; done; done"""
 
 variants = pytest.mark.parametrize("variant", VARIANTS)
 
@@ -51,14 +51,15 @@ def masquerade(number: int = 1, network: str = "net1") -> Masquerade:
 class Machine:
     """A host on which one variant of iptables is the only one."""
 
-    def __init__(self, host: Host, variant: str) -> None:
+    def __init__(self, host: Host, variant: str, folder: str = "/run/bin") -> None:
         self.host = host
         self.variant = variant
-        host.run(["sh", "-c", LINKS.format(variant=variant)])
+        self.folder = folder
+        host.run(["sh", "-c", LINKS.format(variant=variant, folder=folder)])
 
-    def call(self, function: Callable[[Iptables], object], path: str = "/run/bin") -> object:
+    def call(self, function: Callable[[Iptables], object], path: str = "") -> object:
         def run() -> object:
-            os.environ["PATH"] = path
+            os.environ["PATH"] = path or self.folder
             return function(Iptables())
 
         return self.host.call(run)
@@ -85,6 +86,10 @@ def remove_all(backend: Iptables, number: int = 1) -> None:
 
 def differences(backend: Iptables, number: int = 1) -> list[str]:
     return backend.differences_forward(forward(number)) + backend.differences_masquerade(masquerade(number))
+
+
+def hide_programs(host: Host) -> None:
+    host.run(["sh", "-c", "mkdir /run/empty; mount --bind /run/empty /usr/sbin"])
 
 
 @contextmanager
@@ -212,8 +217,8 @@ def test_only_families_in_use_are_touched(machine: Machine) -> None:
 
     # Copies of the program, which knows by its name what it is, as the folder behind the links is hidden.
     multi = f"/usr/sbin/xtables-{machine.variant}-multi"
-    machine.host.run(["sh", "-c", f"rm /run/bin/*; cp {multi} /run/bin/iptables-restore; mkdir /run/empty"])
-    machine.host.run(["mount", "--bind", "/run/empty", "/usr/sbin"])
+    machine.host.run(["sh", "-c", f"rm /run/bin/*; cp {multi} /run/bin/iptables-restore"])
+    hide_programs(machine.host)
     machine.call(add)
     assert machine.call(lambda backend: backend.unusable_because()) == ""
 
@@ -324,3 +329,43 @@ def test_first_adds_of_both_suites_at_once_leave_shared_rules_once(host: Host) -
 
 def _ports(port: int) -> dict[str, object]:
     return {"runtimeConfig": {"portMappings": [{"hostPort": port, "containerPort": 80, "protocol": "tcp"}]}}
+
+
+@pytest.mark.parametrize(("before", "after"), [("nft", "legacy"), ("legacy", "nft")])
+def test_rules_of_the_other_variant_are_removed(host: Host, before: str, after: str) -> None:
+    """An administrator may switch the variant while containers run."""
+    old, new = Machine(host, before), Machine(host, after, "/run/other")
+    old.call(lambda backend: add_all(backend, 9))
+    empty = host.snapshot()
+    old.call(add_all)
+    old.call(lambda backend: add_all(backend, 2))
+    new.call(remove_all)
+    new.call(lambda backend: backend.collect("net1", {Attachment("cid9", "eth0")}))
+    assert empty.differences(host.snapshot()) == []
+
+
+def test_del_tells_when_rules_are_there_and_no_iptables_is(host: Host) -> None:
+    machine = Machine(host, "nft")
+    machine.call(add_all)
+    hide_programs(host)
+
+    def remove(backend: Iptables) -> str:
+        with pytest.raises(CniError) as refusal:
+            remove_all(backend)
+        backend.remove_forward(owner(2))
+        return str(refusal.value)
+
+    assert "iptables is not installed" in str(machine.call(remove, "/nowhere"))
+
+
+def test_our_jumps_do_not_come_before_those_of_services(host: Host) -> None:
+    for chain in ("PREROUTING", "OUTPUT", "POSTROUTING"):
+        host.run(
+            ["iptables", "-t", "nat", "-A", chain, "-m", "comment", "--comment", "other", "-j", "ACCEPT"]
+        )
+    machine = Machine(host, "nft")
+    machine.call(add_all)
+    others = {rule.split()[1]: "other" in rule for rule in reversed(machine.rules())}
+    assert (others["PREROUTING"], others["OUTPUT"]) == (True, True)
+    first = next(rule for rule in machine.rules() if rule.startswith("-A POSTROUTING"))
+    assert first.endswith("-j CNI-HOSTPORT-MASQ")
