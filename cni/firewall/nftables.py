@@ -14,7 +14,7 @@ from cni.firewall import nftables_records as records
 from cni.firewall import owners
 from cni.firewall.nft import IPV4, IPV6
 from cni.firewall.nftables_conditions import check as check_conditions
-from cni.firewall.nftables_layout import CONDITIONAL, FAMILIES, SECOND
+from cni.firewall.nftables_layout import CONDITIONAL, FAMILIES, SECOND, hairpin_set, leaving_set
 from cni.firewall.nftables_plan import conditions_of, family_of, plan_forward, plan_masquerade
 
 if TYPE_CHECKING:
@@ -69,10 +69,9 @@ class Nftables:
             for each in conditional
             if each.what not in by_rule[CONDITIONAL, each.family]
         ]
-        elsewhere = [each for each in mapped if each.value and each.what in by_rule[SECOND, each.family]]
-        return missing + _differences(
-            intent.owner, [each for each in mapped if each not in elsewhere], intent.targets
-        )
+        here = [each for each in mapped if not each.value or each.what not in by_rule[SECOND, each.family]]
+        shared = _shared_differences([*conditional, *mapped], intent.targets)
+        return shared + missing + _element_differences(intent.owner, here)
 
     def remove_forward(self, owner: Owner) -> None:
         """Take away whatever was published for the owner, by this suite or by the Go plugins."""
@@ -88,7 +87,9 @@ class Nftables:
 
     def differences_masquerade(self, intent: Masquerade) -> list[str]:
         """Compare with what is in place, by look-ups."""
-        return _differences(intent.owner, plan_masquerade(intent), intent.addresses)
+        planned = plan_masquerade(intent)
+        shared = _shared_differences(planned, intent.addresses)
+        return shared + _element_differences(intent.owner, planned)
 
     def remove_masquerade(self, owner: Owner) -> None:
         """Take away the owner's masquerading, made by this suite or by the Go plugins."""
@@ -190,9 +191,24 @@ def _remove(kind: str, owner: Owner) -> None:
     records.remove(kind, owner)
 
 
-def _differences(owner: Owner, planned: Sequence[Element], targets: Sequence[IpInterface]) -> list[str]:
-    missing = [each for target in targets for each in base.differences(family_of(target), target.network)]
+def _shared_differences(planned: Sequence[Element], targets: Sequence[IpInterface]) -> list[str]:
+    """Compare the shared things that elements need: none, a family's, or those of a subnet too."""
+    used = {(each.family, each.set_name) for each in planned}
+    missing = []
+    for family in dict.fromkeys(each.family for each in planned):
+        subnets = dict.fromkeys(str(each.network) for each in targets if family_of(each) == family)
+        needed = [
+            subnet
+            for subnet in subnets
+            if used & {(family, hairpin_set(subnet)), (family, leaving_set(subnet))}
+        ]
+        missing += base.differences(family, needed)
+    return missing
+
+
+def _element_differences(owner: Owner, planned: Sequence[Element]) -> list[str]:
     tag = owners.tag(owner)
+    missing = []
     for element in planned:
         found = elements.find(element)
         if found is None:

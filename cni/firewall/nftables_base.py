@@ -44,7 +44,10 @@ _TRIES = 50
 
 
 def ensure(subnets: Iterable[IpNetwork], made: list[Shared]) -> None:
-    """Make what these subnets need; `made` learns what was missing, before it is made."""
+    """Make what these subnets need; `made` learns what was missing, before it is made.
+
+    Something may be named there more than once, when others make and remove it meanwhile.
+    """
     wanted = list(subnets)
     for _ in range(_TRIES):
         missing = list(_missing(wanted))
@@ -82,8 +85,8 @@ def _has_complete_records(family: int) -> bool:
     return found.comment == (records.identity() or None)
 
 
-def differences(family: int, subnet: IpNetwork) -> list[str]:
-    """Tell what is missing of the shared part."""
+def differences(family: int, subnets: Iterable[str]) -> list[str]:
+    """Tell what is missing of the table and of what these subnets need."""
     where = f"nftables table {nft.FAMILY_NAMES[family]} {TABLE}"
     if not nft.has_table(family, TABLE):
         return [f"{where} does not exist"]
@@ -96,8 +99,9 @@ def differences(family: int, subnet: IpNetwork) -> list[str]:
             found.append(f"chain {name} of {where} lacks rules or its hook")
     found += [
         f"chain {chain} of {where} has no rule for subnet {subnet}"
+        for subnet in subnets
         for chain in ("hairpin", "leaving")
-        if not any(rule.comment == str(subnet) for rule in nft.list_rules(family, TABLE, chain))
+        if not any(rule.comment == subnet for rule in nft.list_rules(family, TABLE, chain))
     ]
     return found
 
@@ -121,7 +125,7 @@ def _subnets(family: int) -> list[Shared]:
 
 def remove_unused(candidates: Iterable[Shared]) -> None:
     """Take away those of the shared things that nobody uses; what comes into use meanwhile stays."""
-    wanted = list(candidates)
+    wanted = list(dict.fromkeys(candidates))
     for _ in range(_TRIES):
         number = nft.generation()
         try:

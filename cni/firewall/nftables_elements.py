@@ -148,7 +148,7 @@ def replace(
     """
     tag, comment = owners.tag(owner), owners.comment(owner)
     stale = owned(old, tag) if old else []
-    wanted = list(new)
+    wanted, left_out = list(new), list[Element]()
     for _ in range(_TRIES):
         try:
             kept().commit([*map(_deletion, stale), *(_addition(each, comment) for each in wanted)])
@@ -158,10 +158,11 @@ def replace(
             elif error.errno != errno.EEXIST:
                 raise
             shadowed = _shadowed(wanted, owner)
+            left_out += shadowed
             wanted = [each for each in wanted if each not in shadowed]
             stale = list({each[:3]: each for each in (*owned(old, tag), *_existing(wanted))}.values())
         else:
-            return [each for each in new if each not in wanted]
+            return left_out
     raise CniError(Code.TRY_AGAIN, "could not write nftables elements: others kept changing them")
 
 

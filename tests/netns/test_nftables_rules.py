@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_interface
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -219,6 +219,17 @@ def test_ports_of_a_container_on_two_networks_pass_to_the_second(host: Host) -> 
     host.call(BACKEND.remove_forward, second.owner)
     assert elements(host) == {}
     assert "dport 8080" not in host.run(["nft", "list", "ruleset"])
+
+
+@pytest.mark.parametrize("options", [{"snat": False}, {"masq_all": True}, {}])
+def test_check_asks_for_no_more_than_add_makes(host: Host, options: Any) -> None:
+    add(host, Masquerade(owner_of("other"), (ip_interface("10.99.0.2/16"),)))
+    for mappings in ((WEB,), (DNS,), (TLS,)):
+        add(host, forward(*mappings, **options))
+        assert host.call(BACKEND.differences_forward, forward(*mappings, **options)) == []
+    of_the_other_family = PortForward(owner_of(), (TLS,), targets_of()[:1], **options)
+    add(host, of_the_other_family)
+    assert host.call(BACKEND.differences_forward, of_the_other_family) == []
 
 
 @pytest.mark.parametrize(
