@@ -12,6 +12,7 @@ from cni.errors import CniError
 from cni.firewall import spoofcheck
 from cni.firewall.intents import Owner
 from cni.netns import open_netns
+from cni.testing import GO
 from cni.undo import Undo
 
 if TYPE_CHECKING:
@@ -22,6 +23,16 @@ MAC = "0a:00:00:00:00:02"
 _EXPERIMENTAL = 0x88B5
 LONG = Owner("net1", "default-" + "a" * 64, "eth0")
 GO_RULESET = (Path(__file__).parent.parent / "data" / "go_macspoofchk.nft").read_text(encoding="utf-8")
+
+
+GO_CONF = {
+    "cniVersion": "1.0.0",
+    "name": "net1",
+    "type": "bridge",
+    "bridge": "br0",
+    "macspoofchk": True,
+    "ipam": {"type": "host-local", "subnet": "10.22.0.0/16"},
+}
 
 
 def _ensure(host: Host, owner: Owner = OWNER, ifname: str = "vc1", mac: str = MAC) -> None:
@@ -155,3 +166,25 @@ def test_a_failing_add_leaves_the_ruleset_as_it_was(host: Host, before: str) -> 
 def test_an_odd_mac_is_refused_before_anything_is_made() -> None:
     with Undo() as undo, pytest.raises(CniError, match='invalid MAC address "0a:00; flush ruleset"'):
         spoofcheck.ensure(OWNER, "vc1", "0a:00; flush ruleset", undo)
+
+
+@pytest.mark.interop
+@pytest.mark.skipif(not (GO / "bridge").exists(), reason="the Go plugins are not installed")
+def test_what_the_go_plugin_adds_is_checked_and_removed(host: Host) -> None:
+    sandbox = host.sandbox("c1")
+    added = host.plugin("bridge", "ADD", GO_CONF, netns=sandbox, container_id="cid1", bindir=GO).must()
+    host_end, container_end = added["interfaces"][1:3]
+    assert host.call(spoofcheck.differences, OWNER, host_end["name"], container_end["mac"]) == []
+    host.call(spoofcheck.remove, OWNER)
+    assert "cid1" not in host.run(["nft", "list", "ruleset"])
+
+
+@pytest.mark.interop
+@pytest.mark.skipif(not (GO / "bridge").exists(), reason="the Go plugins are not installed")
+def test_the_go_plugin_removes_what_was_added_here(host: Host) -> None:
+    sandbox = host.sandbox("c1")
+    host.plugin("bridge", "ADD", GO_CONF, netns=sandbox, container_id="cid1", bindir=GO).must()
+    host.run(["nft", "flush", "ruleset"])
+    _ensure(host)
+    assert host.plugin("bridge", "DEL", GO_CONF, netns=sandbox, container_id="cid1", bindir=GO).status == 0
+    assert "cid1" not in host.run(["nft", "list", "ruleset"])
