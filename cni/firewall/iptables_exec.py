@@ -21,7 +21,7 @@ XTABLES_WAIT_S = 20
 # What it may take beyond that, with a hundred thousand rules, on a busy machine.
 _RUN_S = 60
 
-_PROGRAM = re.compile(r"^ip6?tables\S*( v\S+)?( \(\w+\))?: *")
+_PROGRAM = re.compile(r"^(ip6?tables\S*( v\S+)?( \(\w+\))?: *)+")
 _LINE = re.compile(r"\bline:? (\d+)")
 _TRIVIAL = re.compile(r"^(Try `.*|Error occurred at line.*|# Warning.*|line:? \d+ failed\.?|)$")
 _NO_NAT = re.compile(r"Table does not exist|unable to initialize table|can't initialize ip6?tables table")

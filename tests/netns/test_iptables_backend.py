@@ -369,3 +369,28 @@ def test_our_jumps_do_not_come_before_those_of_services(host: Host) -> None:
     assert (others["PREROUTING"], others["OUTPUT"]) == (True, True)
     first = next(rule for rule in machine.rules() if rule.startswith("-A POSTROUTING"))
     assert first.endswith("-j CNI-HOSTPORT-MASQ")
+
+
+SAYS = {
+    "ip6tables-restore v1.8.9 (legacy): ip6tables-restore: unable to initialize table 'nat'\n\n"
+    "Error occurred at line: 1": "ip6tables could not masquerade container cid1 on network net1: "
+    "unable to initialize table 'nat': the kernel has no NAT for IPv6",
+    "ip6tables-restore v1.8.9 (nf_tables): Could not fetch rule set generation id: Permission denied "
+    "(you must be root)": "ip6tables could not masquerade container cid1 on network net1: "
+    "Could not fetch rule set generation id: Permission denied (you must be root)",
+}
+
+
+@pytest.mark.parametrize("said", SAYS)
+def test_what_iptables_says_is_passed_on(host: Host, said: str) -> None:
+    """A program that says what another kernel would make it say stands in for it."""
+    script = f"#!/bin/sh\ncat >&2 <<'END'\n{said}\nEND\nexit 3\n"
+    host.run(["sh", "-c", "mkdir /run/fake; cat > /run/fake/ip6tables-restore; chmod +x /run/fake/*"], script)
+
+    def add(backend: Iptables) -> str:
+        with pytest.raises(CniError) as refusal:
+            backend.add_masquerade(Masquerade(owner(), (TARGET6,)), Undo())
+        return str(refusal.value)
+
+    told = Machine(host, "nft").call(add, "/run/fake:/usr/bin:/bin")
+    assert str(told).startswith(SAYS[said])

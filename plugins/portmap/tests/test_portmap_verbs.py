@@ -245,6 +245,22 @@ def test_status_tells_whether_the_backend_works(host: Host, backend: str) -> Non
     host.plugin("portmap", "STATUS", conf).must()
 
 
+def test_status_is_50_where_the_backend_cannot_work(host: Host) -> None:
+    host.run(["sh", "-c", "mkdir /run/empty; mount --bind /run/empty /usr/sbin"])
+    conf = {"cniVersion": "1.1.0", "name": "net1", "type": "portmap", "backend": "iptables"}
+    answer = host.plugin("portmap", "STATUS", conf)
+    assert answer.code == 50
+    assert answer.msg == "the portmap backend iptables is not usable here"
+    assert "iptables is not installed" in answer.json["details"]
+
+
+@backends
+def test_no_path_is_needed(net: Wired, backend: str) -> None:
+    c1 = net.container()
+    portmap(net, "ADD", c1, WEB, backend=backend, env={"PATH": ""}).must()
+    portmap(net, "DEL", c1, WEB, backend=backend, env={"PATH": ""}).must()
+
+
 def test_add_must_be_chained(net: Wired) -> None:
     answer = portmap(net, "ADD", net.container(), WEB, prevResult=None)
     assert (answer.code, answer.msg) == (7, "must be called as chained plugin")
