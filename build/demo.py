@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from cni.process import run
 from cni.testing import Host, Sandbox, why_no_namespaces
-from cni.testing.place import BARE_ENV, CommandError
+from cni.testing.place import BARE_ENV
 from narrator import Narrator, StepError
 from plugin_table import ROOT
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 HOME = ROOT / "dist/demo"
 NETWORK = "10-bridge"
 PORTS: dict[str, object] = {"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}
+# What a step may fail with: a check of ours or of the test library, a program, the system.
+EXPECTED = (StepError, AssertionError, OSError, RuntimeError, ValueError, subprocess.SubprocessError)
 HELLO = "Hello from the container web!"
 ABOUT = """\
 What `docker run -p 8080:80` does for the network, step by step, done by four CNI plugins.
@@ -51,7 +53,10 @@ def main() -> int:
             Demo(tell, host, Path(site)).play()
         tell.step("The namespaces end with the demonstration")
         tell.check("this machine's own links are what they were", _own_links(), before)
-    except (StepError, CommandError, OSError, RuntimeError, subprocess.SubprocessError) as error:
+    except KeyboardInterrupt:
+        tell.fail("interrupted")
+        return 1
+    except EXPECTED as error:
         tell.fail(str(error))
         return 1
     tell.end(f"All {tell.checks} checks hold.")

@@ -79,7 +79,7 @@ def uninstall(options: argparse.Namespace) -> None:
     if options.sbindir and _is_our_link(options):
         (_at(options, options.sbindir) / "pycni").unlink()
     for path in sorted(bindir.iterdir()) if bindir.is_dir() else []:
-        if _is_ours(path):
+        if _is_ours(path, f"{options.prefix}/"):
             saved = prefix / "replaced" / path.name
             if saved.exists():
                 shutil.move(saved, path)
@@ -108,9 +108,13 @@ def _save_replaced(prefix: Path, bindir: Path, names: list[str]) -> None:
             _say(f"{path}: replaced, the one that was there is kept in {prefix}/replaced")
 
 
-def _is_ours(path: Path) -> bool:
+def _is_ours(path: Path, prefix: str = "") -> bool:
+    """Tell whether a file is an executable of this suite, installed to that prefix if one is given."""
+    if not path.is_file():
+        return False
     with path.open("rb") as file:
-        return executables.MARK.encode() in file.read(1000)
+        start = file.read(1000)
+    return executables.MARK.encode() in start and prefix.encode() in start
 
 
 def _link_command(options: argparse.Namespace) -> None:

@@ -144,6 +144,17 @@ def test_ours_cleans_up_after_go_without_a_namespace(host: Host) -> None:
     assert before.differences(host.snapshot()) == []
 
 
+def test_containers_of_both_suites_reach_each_other(host: Host) -> None:
+    runtime = Runtime(host, "dual", "1.0.0")
+    one, two = host.sandbox("one"), host.sandbox("two")
+    addresses = _addresses(runtime.add("ours", one))
+    runtime.host_port = 8081
+    runtime.add("go", two)
+    with one.serve(80):
+        for address in addresses:
+            assert two.dial(address, 80)
+
+
 def test_both_suites_work_on_one_pool(host: Host) -> None:
     runtime = Runtime(host, "dual", "1.0.0")
     sandboxes = [host.sandbox(f"c{number}") for number in range(6)]

@@ -19,3 +19,16 @@ def test_the_demonstration_holds() -> None:
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr
     assert "checks hold" in done.stdout
     assert done.stderr == ""
+
+
+def test_a_failure_is_one_line_and_an_exit_status() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "build/demo.py"],
+        capture_output=True,
+        text=True,
+        env={"PATH": ""},
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "failed: namespaces need unshare" in done.stdout
+    assert done.stderr == ""

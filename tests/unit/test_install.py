@@ -158,6 +158,11 @@ def test_another_suites_plugin_comes_back_when_ours_goes(places: Places) -> None
     assert places.install().returncode == 0
 
 
+def test_another_prefix_keeps_its_executables(places: Places, tmp_path: Path) -> None:
+    assert places.install(f"--prefix={tmp_path}", "--uninstall").returncode == 0
+    assert "1.1.0" in str(_call(places.bindir / "loopback"))
+
+
 def test_the_command_is_linked_only_where_asked(places: Places) -> None:
     sbindir = places.root / "sbin"
     assert places.install(f"--sbindir={sbindir}").returncode == 0
