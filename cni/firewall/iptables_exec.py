@@ -183,8 +183,6 @@ def _says_missing(done: process.Completed, chain: str) -> bool:
 
 def _words(stderr: str) -> str:
     """Give what the program said in one line, without its advice on where to find help."""
-    lines = [
-        re.sub(r"^ip6?tables\S*( v\S+)?( \(\w+\))?: *", "", line.strip()) for line in stderr.splitlines()
-    ]
+    lines = [_PROGRAM.sub("", line.strip()) for line in stderr.splitlines()]
     kept = [line for line in lines if not _TRIVIAL.match(line)]
     return "; ".join(dict.fromkeys(kept)).removesuffix(".")
