@@ -59,6 +59,16 @@ class CniError(Exception):
     def __str__(self) -> str:
         return f"{self.msg}: {self.details}" if self.details else self.msg
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Let a child process hand the error to its parent, whatever a subclass is made from."""
+        return _revive, (type(self), self.__dict__)
+
+
+def _revive(kind: type[CniError], members: dict[str, object]) -> CniError:
+    error = kind.__new__(kind)
+    error.__dict__.update(members)
+    return error
+
 
 class KernelError(CniError):
     """The kernel refused a request; `errno` tells why, `said` is its extended acknowledgement, if any."""
