@@ -36,7 +36,7 @@ def test_errors_survive_the_way_to_another_process() -> None:
 
 
 def test_a_list_of_errors_tries_all_and_raises_the_first() -> None:
-    done = []
+    done: list[int] = []
 
     def refuse(text: str) -> None:
         raise CniError(Code.FIREWALL, text)
