@@ -12,6 +12,7 @@ import io
 import json
 import os
 import shutil
+import subprocess
 import tarfile
 import time
 from pathlib import Path
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 IMAGE = "localhost/web:1"
 PAGE = "answered from inside the container"
 _BUSYBOX = Path("/bin/busybox")
+_CGROUPS = Path("/sys/fs/cgroup")
 _SERVICE = "/runtime.v1.RuntimeService"
 _CONFIG = """
 version = 2
@@ -70,6 +72,8 @@ class Containerd:
         self._folder = folder
         self._log = folder / "log"
         self._pods: list[str] = []
+        # Control groups are the one thing of pods that is not private to the host.
+        self._cgroup = f"/cni-testing-{os.getpid()}-{host.pid}"
         confdir = folder / "net.d"
         confdir.mkdir()
         (confdir / "10-test.conflist").write_text(json.dumps(dict(conflist)))
@@ -104,7 +108,14 @@ class Containerd:
             with contextlib.suppress(RuntimeError, OSError):
                 self.remove_pod(pod)
         self._process.terminate()
-        self._process.communicate()
+        try:
+            self._process.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.communicate()
+        for folder in (_CGROUPS, *_CGROUPS.iterdir()):
+            with contextlib.suppress(OSError):
+                (folder / self._cgroup[1:]).rmdir()
 
     def __enter__(self) -> Self:
         return self
@@ -126,7 +137,7 @@ class Containerd:
             grpc.encode({2: port.container_port, 3: port.host_port, 4: port.host_ip}) for port in ports
         ]
         metadata = grpc.encode({1: name, 2: f"uid-{name}", 3: "default"})
-        config = grpc.encode({1: metadata, 3: "/run", 5: mappings, 8: grpc.encode({1: ""})})
+        config = grpc.encode({1: metadata, 3: "/run", 5: mappings, 8: grpc.encode({1: self._cgroup})})
         answer = self._call("RunPodSandbox", grpc.encode({1: config}))
         [pod] = [value for number, value in grpc.decode(answer) if number == 1]
         assert isinstance(pod, bytes)
