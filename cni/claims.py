@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cni import store
-from cni.errors import CniError, Code, ErrorList
+from cni.errors import CniError, Code
 from cni.firewall.intents import Owner, PortMapping
 from cni.lock import locked
 
@@ -75,21 +75,14 @@ def list_held(owner: Owner) -> tuple[PortMapping, ...]:
     return record.mappings if record else ()
 
 
-def collect(network: str, valid: Collection[Attachment]) -> list[Owner]:
-    """Give up the ports of the network's attachments that are not in `valid`, and name these."""
+def list_invalid(network: str, valid: Collection[Attachment]) -> list[Owner]:
+    """List the network's holders that are not in `valid`."""
     if not _OWNERS.is_dir():
         return []
     kept = {Owner(network, each.container_id, each.ifname) for each in valid}
-    removed = []
-    errors = ErrorList()
-    with locked(_LOCK):
-        for path in sorted(_OWNERS.iterdir()):
-            record = _read_record(path.name)
-            if record and record.owner.network == network and record.owner not in kept:
-                errors.attempt(_drop, record.owner)
-                removed.append(record.owner)
-    errors.raise_any()
-    return removed
+    records = [_read_record(path.name) for path in sorted(_OWNERS.iterdir())]
+    owners = [record.owner for record in records if record]
+    return [owner for owner in owners if owner.network == network and owner not in kept]
 
 
 def overlap(one: IpAddress | None, other: IpAddress | None) -> bool:

@@ -58,7 +58,7 @@ class Iptables:
             taken_back = _TakenBack()
             what = f"remove published ports of {intent.owner.container_id} ({tool.name})"
             undo.add(what, self._under_lock, taken_back.run)
-            self._under_lock(removal.retried, lambda: _publish(tool, intent, taken_back))  # noqa: B023 - run at once
+            self._under_lock(removal.retried, _publish, tool, intent, taken_back)
 
     def differences_forward(self, intent: PortForward) -> list[str]:
         """Compare with what is in place; the order of rules of other containers does not matter."""
@@ -82,10 +82,7 @@ class Iptables:
             what = f"remove masquerading of {intent.owner.container_id} ({tool.name})"
             undo.add(what, taken_back.run)
             if not _make_masquerade(tool, intent, taken_back):
-                self._under_lock(
-                    removal.retried,
-                    lambda: _complete_masquerade(tool, intent, taken_back),  # noqa: B023 - run at once
-                )
+                self._under_lock(removal.retried, _complete_masquerade, tool, intent, taken_back)
 
     def differences_masquerade(self, intent: Masquerade) -> list[str]:
         """Compare with what is in place."""
@@ -173,7 +170,7 @@ def _publish(tool: Tool, intent: PortForward, taken_back: _TakenBack) -> None:
     else:
         taken_back.steps = [(removal.remove_chain, (tool, chain)), (removal.remove_unused, (tool, made))]
     doing = f"publish ports of container {intent.owner.container_id} on network {intent.owner.network}"
-    tool.apply(doing, commands)
+    _apply(tool, doing, commands, taken_back)
 
 
 def _read_for_forward(tool: Tool, shared: Sequence[rules.Shared], chain: str) -> dict[str, list[str]]:
@@ -196,9 +193,8 @@ def _make_masquerade(tool: Tool, intent: Masquerade, taken_back: _TakenBack) -> 
     chain = rules.masquerade_chain(intent.owner)
     taken_back.steps = [(removal.remove_chain, (tool, chain))]
     try:
-        tool.apply(_masquerading(intent), steps.make_masquerade(intent, tool.version))
+        _apply(tool, _masquerading(intent), steps.make_masquerade(intent, tool.version), taken_back)
     except RefusedError as error:
-        taken_back.steps = []
         if error.is_conflict and tool.list_chain(chain) is not None:
             return False
         raise
@@ -216,7 +212,16 @@ def _complete_masquerade(tool: Tool, intent: Masquerade, taken_back: _TakenBack)
     for rule in missing:
         is_subnet = rules.find_target(rule) == "ACCEPT"
         commands.append(rule.as_command("-I" if is_subnet else "-A"))
-    tool.apply(doing, commands)
+    _apply(tool, doing, commands, taken_back)
+
+
+def _apply(tool: Tool, doing: str, commands: Sequence[str], taken_back: _TakenBack) -> None:
+    """Run a transaction; of one that was refused there is nothing to take back."""
+    try:
+        tool.apply(doing, commands)
+    except RefusedError:
+        taken_back.steps = []
+        raise
 
 
 def _masquerading(intent: Masquerade) -> str:

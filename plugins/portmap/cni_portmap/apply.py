@@ -11,9 +11,10 @@ from cni.firewall import select
 from cni.notes import note
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from cni.firewall.intents import Owner, PortForward, PortMapping
+    from cni.request import Attachment
     from cni.result import IpInterface
     from cni.undo import Undo
 
@@ -40,11 +41,21 @@ def remove_published(owner: Owner, mappings: Sequence[PortMapping]) -> None:
 
     The claims go last: what could not be removed must not be given to another container.
     """
-    known = mappings or claims.list_held(owner)
+    known = (*mappings, *claims.list_held(owner))
     select.remove_forward(owner)
     errors = ErrorList()
     errors.attempt(flush_connections, known)
     errors.attempt(claims.release, owner)
+    errors.raise_any()
+
+
+def collect(network: str, valid: Collection[Attachment]) -> None:
+    """Take back the ports of the network's attachments that are not in `valid`; all are tried."""
+    errors = ErrorList()
+    for owner in claims.list_invalid(network, valid):
+        errors.attempt(remove_published, owner, ())
+    # What the ledger does not know: rules of the Go plugin, or of before a crash.
+    errors.attempt(select.collect, network, valid)
     errors.raise_any()
 
 

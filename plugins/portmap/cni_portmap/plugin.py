@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cni import claims
-from cni.errors import CniError, Code, ErrorList
+from cni.errors import CniError, Code
 from cni.firewall import select
 from cni.notes import note
 from cni.plugin import Plugin
@@ -68,10 +67,7 @@ def gc(conf: PortmapConf, request: Request) -> None:
     """Take back the ports of attachments that are no longer valid; without a list of valid ones, none."""
     if request.valid_attachments is None:
         return
-    errors = ErrorList()
-    errors.attempt(select.collect, conf.name, request.valid_attachments)
-    errors.attempt(claims.collect, conf.name, request.valid_attachments)
-    errors.raise_any()
+    apply.collect(conf.name, request.valid_attachments)
 
 
 def status(conf: PortmapConf, _request: Request) -> None:
