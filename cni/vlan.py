@@ -53,15 +53,8 @@ def list_vlans(nl: Netlink, index: int) -> set[PortVlan]:
         if error.errno == errno.EOPNOTSUPP:
             return set()
         raise
-    specs = [each.get_attr("IFLA_AF_SPEC") for each in shown]
-    infos = [
-        value
-        for spec in specs
-        if spec
-        for name, value, *_ in spec["attrs"]
-        if name == "IFLA_BRIDGE_VLAN_INFO"
-    ]
-    return {_parse(info) for info in infos}
+    attrs = [attr for each in shown for attr in (each.get_attr("IFLA_AF_SPEC") or {"attrs": []})["attrs"]]
+    return {_parse(value) for name, value, *_ in attrs if name == "IFLA_BRIDGE_VLAN_INFO"}
 
 
 def _message(doing: str, kind: int, index: int, vlans: tuple[PortVlan, ...]) -> Message:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cni import invoke
+from cni import invoke, process
 from cni.errors import CniError, Code, ErrorList
 from cni.plugin import Plugin
 from cni_bridge.conf import BridgeConf
@@ -138,6 +138,10 @@ def status(conf: BridgeConf, request: Request) -> None:
 
     if conf.has_masquerade:
         select.require_usable(conf.ip_masq_backend, "ipmasq")
+    if conf.macspoofchk and process.find("nft") is None:
+        raise CniError(
+            Code.NOT_AVAILABLE, "macspoofchk needs nft, which is not installed", "install nftables"
+        )
     try:
         links.probe(plan_bridge(conf))
     except CniError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +13,7 @@ from cni.versions import SUPPORTED
 if TYPE_CHECKING:
     from cni.testing import Host, Sandbox
 
+EXPERIMENTAL = 0x88B5  # an EtherType for local experiments (IEEE 802)
 LAYER2: dict[str, Any] = {"ipam": {}}
 
 
@@ -87,6 +89,29 @@ def test_hairpin_mode_is_that_of_the_port(host: Host) -> None:
     for name, hairpin in (("c1", True), ("c2", False)):
         one = net.add(name, keys={"hairpinMode": hairpin})
         assert port_of(host, one.host_end)["hairpin"] is hairpin
+
+
+def _hears_its_own_broadcast() -> bool:
+    """Send a frame to everybody from eth0 and tell whether the bridge sends it back."""
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(EXPERIMENTAL)) as sock:
+        sock.bind(("eth0", EXPERIMENTAL))
+        sock.settimeout(0.3)
+        source = sock.getsockname()[4]
+        sock.send(b"\xff" * 6 + source + EXPERIMENTAL.to_bytes(2, "big") + b"hello".ljust(50))
+        try:
+            while True:
+                _, (_, _, kind, *_) = sock.recvfrom(2000)
+                if kind == socket.PACKET_BROADCAST:
+                    return True
+        except TimeoutError:
+            return False
+
+
+def test_the_bridge_sends_a_frame_back_only_in_hairpin_mode(host: Host) -> None:
+    net = Network(host)
+    for name, hairpin in (("c1", True), ("c2", False)):
+        one = net.add(name, keys={"hairpinMode": hairpin})
+        assert one.sandbox.call(_hears_its_own_broadcast) is hairpin
 
 
 def test_promiscuous_mode_is_that_of_the_bridge(host: Host) -> None:
