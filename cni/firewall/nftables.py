@@ -86,10 +86,11 @@ class Nftables:
         _add(_MASQUERADE, intent.owner, plan_masquerade(intent), intent.addresses, undo)
 
     def differences_masquerade(self, intent: Masquerade) -> list[str]:
-        """Compare with what is in place, by look-ups."""
+        """Compare with what is in place, by look-ups; what the Go plugins made will do."""
         planned = plan_masquerade(intent)
         shared = _shared_differences(planned, intent.addresses)
-        return shared + _element_differences(intent.owner, planned)
+        found = shared + _element_differences(intent.owner, planned)
+        return [] if found and foreign.has_masquerade(intent) else found
 
     def remove_masquerade(self, owner: Owner) -> None:
         """Take away the owner's masquerading, made by this suite or by the Go plugins."""

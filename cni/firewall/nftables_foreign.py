@@ -13,7 +13,7 @@ from cni.firewall import nft, owners
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cni.firewall.intents import Owner
+    from cni.firewall.intents import Masquerade, Owner
 
 PORTMAP_TABLE = "cni_hostport"
 # Up to v1.8 rules with a host IP are in a chain of their own.
@@ -29,6 +29,16 @@ def remove_forward(owner: Owner) -> None:
         if nft.has_table(family, PORTMAP_TABLE):
             for chain in PORTMAP_CHAINS:
                 _remove(family, PORTMAP_TABLE, chain, owner.container_id.__eq__)
+
+
+def has_masquerade(intent: Masquerade) -> bool:
+    """Tell whether the Go plugins masquerade every one of the addresses."""
+    if not nft.has_table(nft.INET, MASQUERADE_TABLE):
+        return False
+    tag = owners.tag(intent.owner)
+    rules = nft.list_rules(nft.INET, MASQUERADE_TABLE, MASQUERADE_CHAIN)
+    own = [rule.raw for rule in rules if rule.comment.startswith(tag)]
+    return all(any(address.ip.packed in raw for raw in own) for address in intent.addresses)
 
 
 def remove_masquerade(owner: Owner) -> None:

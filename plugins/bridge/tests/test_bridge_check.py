@@ -104,6 +104,32 @@ def test_additions_of_later_plugins_are_no_difference(host: Host) -> None:
     net.check(one).must()
 
 
+GO_MASQUERADE = """
+table inet cni_plugins_masquerade {
+    chain masq_checks {
+        ip saddr 10.1.0.2 ip daddr != 10.1.0.0/24 masquerade comment "TAG, net: net1, if: eth0, id: cid1"
+    }
+    chain postrouting {
+        type nat hook postrouting priority 100;
+        ip daddr 224.0.0.0/4 return
+        goto masq_checks
+    }
+}
+"""
+
+
+def test_a_masquerade_in_the_go_plugins_nftables_is_accepted_and_removed(host: Host) -> None:
+    ipam = {"type": "host-local", "subnet": "10.1.0.0/24"}
+    net = Network(host, isGateway=True, ipMasq=True, ipMasqBackend="nftables", ipam=ipam)
+    one = net.add("cid1")
+    host.run(["nft", "flush", "ruleset"])
+    assert not net.check(one).ok
+    host.run(["nft", "-f", "-"], GO_MASQUERADE.replace("TAG", "8e48f37d5de60467-0b65a318f52e521b"))
+    net.check(one).must()
+    net.delete("cid1")
+    assert "10.1.0.2" not in host.run(["nft", "list", "ruleset"])
+
+
 def test_status_is_well_where_an_add_would_be(host: Host) -> None:
     net = Network(host, **FULL)
     before = host.snapshot(exact=True)
