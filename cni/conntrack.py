@@ -17,6 +17,8 @@ from cni.netlink_attributes import attribute, attributes, nest
 from cni.nfnetlink import SUBSYS_CTNETLINK, Message, kept
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
     from cni.result import IpAddress
 
 _PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
@@ -36,7 +38,11 @@ _IP_V6_DST = 4
 _PROTO_NUM = 1
 _PROTO_DST_PORT = 3
 _FILTER_ORIG_FLAGS = 1
-_FILTER_PROTO_NUM_AND_DST_PORT = 1 << 3 | 1 << 5
+_FILTER_PROTO_NUM = 1 << 3
+_FILTER_PROTO_DST_PORT = 1 << 5
+
+# A port in network byte order, as it is compared.
+_PortKey = bytes
 
 
 def flush(protocol: str, host_port: int, host_ip: IpAddress | None, family: int) -> int:
@@ -45,39 +51,55 @@ def flush(protocol: str, host_port: int, host_ip: IpAddress | None, family: int)
     `protocol` is "tcp", "udp" or "sctp", `family` AF_INET or AF_INET6. `host_ip` None or unspecified means
     all addresses; with one, connections to others stay, and one of the other family has none.
     """
-    if host_ip is not None and host_ip.version != _VERSIONS[family]:
+    return flush_ports(protocol, [(host_port, host_ip)], family)
+
+
+def flush_ports(protocol: str, ports: Collection[tuple[int, IpAddress | None]], family: int) -> int:
+    """Forget connections to any of several (port, address), as `flush` does, in one go through the table."""
+    wanted: dict[_PortKey, list[IpAddress | None]] = {}
+    for host_port, host_ip in ports:
+        if host_ip is None or host_ip.version == _VERSIONS[family]:
+            every = host_ip is None or host_ip.is_unspecified
+            wanted.setdefault(host_port.to_bytes(2, "big"), []).append(None if every else host_ip)
+    if not wanted:
         return 0
-    if host_ip is not None and host_ip.is_unspecified:
-        host_ip = None
     number = _PROTOCOLS[protocol.lower()]
-    what = f"port {host_port}/{protocol}"
+    only = next(iter(wanted)) if len(wanted) == 1 else None
     return sum(
-        _delete(entry, what, family)
-        for entry in map(attributes, kept().dump(_listing(number, host_port, what, family)))
-        if _is_wanted(attributes(entry.get(_TUPLE_ORIG, b"")), number, host_port, host_ip)
+        _delete(entry, f"a port of {protocol}", family)
+        for entry in map(attributes, kept().dump(_listing(number, only, protocol, family)))
+        if _is_wanted(attributes(entry.get(_TUPLE_ORIG, b"")), number, wanted)
     )
 
 
-def _listing(number: int, host_port: int, what: str, family: int) -> Message:
-    """Ask for entries of a port only; kernels before 5.8 do not heed that and list all."""
-    proto = nest(
-        _TUPLE_PROTO,
-        attribute(_PROTO_NUM, bytes([number])),
-        attribute(_PROTO_DST_PORT, host_port.to_bytes(2, "big")),
-    )
+def _listing(number: int, port: _PortKey | None, protocol: str, family: int) -> Message:
+    """Ask for entries of a protocol, and of one port only if that is given.
+
+    Kernels before 5.8 do not heed that and list all.
+    """
+    parts = [attribute(_PROTO_NUM, bytes([number]))]
+    flags = _FILTER_PROTO_NUM
+    if port is not None:
+        parts.append(attribute(_PROTO_DST_PORT, port))
+        flags |= _FILTER_PROTO_DST_PORT
     # The one number of this protocol in the machine's own byte order.
-    flags = attribute(_FILTER_ORIG_FLAGS, _FILTER_PROTO_NUM_AND_DST_PORT.to_bytes(4, sys.byteorder))
-    payload = nest(_TUPLE_ORIG, proto) + nest(_FILTER, flags)
-    return Message(f"list tracked connections to {what}", _GET, family, payload)
+    ordered = attribute(_FILTER_ORIG_FLAGS, flags.to_bytes(4, sys.byteorder))
+    payload = nest(_TUPLE_ORIG, nest(_TUPLE_PROTO, *parts)) + nest(_FILTER, ordered)
+    return Message(f"list tracked connections of {protocol}", _GET, family, payload)
 
 
-def _is_wanted(original: dict[int, bytes], number: int, host_port: int, host_ip: IpAddress | None) -> bool:
+def _is_wanted(
+    original: dict[int, bytes], number: int, wanted: Mapping[_PortKey, Collection[IpAddress | None]]
+) -> bool:
     proto = attributes(original.get(_TUPLE_PROTO, b""))
-    if proto.get(_PROTO_NUM) != bytes([number]) or proto.get(_PROTO_DST_PORT) != host_port.to_bytes(2, "big"):
+    host_ips = wanted.get(proto.get(_PROTO_DST_PORT, b""), ())
+    if proto.get(_PROTO_NUM) != bytes([number]) or not host_ips:
         return False
+    if None in host_ips:
+        return True
     ips = attributes(original.get(_TUPLE_IP, b""))
     dst = ips.get(_IP_V4_DST) or ips.get(_IP_V6_DST)
-    return host_ip is None or (dst is not None and ip_address(dst) == host_ip)
+    return dst is not None and ip_address(dst) in host_ips
 
 
 def _delete(entry: dict[int, bytes], what: str, family: int) -> bool:

@@ -112,3 +112,11 @@ def test_many_connections_are_forgotten(tracking: Host) -> None:
 
 def test_nothing_tracked_is_no_error(host: Host) -> None:
     assert _flush(host) == 0
+
+
+def test_several_ports_are_forgotten_in_one_go(tracking: Host) -> None:
+    for port in (5353, 5354, 5355):
+        _send(tracking, *V4, port=port)
+    ports = [(5353, None), (5354, ip_address(V4[0])), (5355, ip_address(V6[0]))]
+    assert tracking.call(conntrack.flush_ports, "udp", ports, socket.AF_INET) == 3
+    assert _tracked(tracking) == ["udp 127.0.0.1 5355", "udp 127.0.0.2 5354", "udp 127.0.0.2 5355"]

@@ -92,9 +92,8 @@ def flush_connections(mappings: Sequence[PortMapping]) -> None:
 
     ports = dict.fromkeys((each.host_port, each.host_ip) for each in mappings if each.protocol == "udp")
     try:
-        for host_port, host_ip in ports:
-            for family in (socket.AF_INET, socket.AF_INET6):
-                conntrack.flush("udp", host_port, host_ip, family)
+        for family in (socket.AF_INET, socket.AF_INET6):
+            conntrack.flush_ports("udp", ports, family)
     except CniError as error:
         note(f"portmap: could not forget flows to UDP ports: {error}")
 

@@ -296,7 +296,7 @@ def test_conditions_keep_others_out(published: Published, version: int) -> None:
 @backends
 def test_a_range_of_ports_is_published_in_one_go(published: Published) -> None:
     c1 = published.net.container()
-    ports = [mapping(port, port + 1000) for port in range(8000, 9001)]
+    ports = [mapping(port, port + 1000, PROTOCOLS[port % 2]) for port in range(8000, 9001)]
     published.add(c1, *ports)
     with c1.sandbox.serve(9000), c1.sandbox.serve(10000):
         assert published.outside.sandbox.reaches(published.host_address(4), 8000)
