@@ -22,10 +22,12 @@ PROTOCOL = {
     "addresses", "conf", "convert", "errors", "notes", "plugin", "request", "result", "undo", "versions",
 }  # fmt: skip
 ABOVE = {
-    "skel": {"multicall", "testing"},
-    "multicall": set(),
+    "skel": {"multicall", "testing", "warm"},
+    "multicall": {"entry", "warm"},
+    "warm": {"cli", "entry", "testing"},
     "runtime": {"cli"},
-    "cli": set(),
+    "cli": {"entry"},
+    "entry": set(),
     "testing": set(),
 }
 
@@ -47,7 +49,7 @@ HANDLES = {
     "sys.argv": set(),
     "sys.exit": set(),
 }
-ENTRIES = {"cni/skel.py", "cni/multicall.py", "cni/cli", "cni/testing"}
+ENTRIES = {"cni/skel.py", "cni/multicall.py", "cni/entry.py", "cni/warm", "cni/cli", "cni/testing"}
 
 
 class Import(NamedTuple):

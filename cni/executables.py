@@ -37,6 +37,18 @@ from cni.cli.main import main
 main({bindir!r})
 """
 
+_ENTRY = """\
+#!{interpreter} -IS
+# Part of pycni: all of the suite, started by a launcher.
+import sys
+sys.path[:0] = {paths!r}
+from cni.entry import main
+main({table!r}, {bindir!r})
+"""
+
+# Bytes behind each mark in build/launcher/launcher.c.
+_LAUNCHER_ROOM = {b"@PYCNI-TREE@:": 256, b"@PYCNI-BUILD@:": 32}
+
 
 def plugin_script(paths: Sequence[str], table_file: str, interpreter: str | None = None) -> str:
     """Give the script's text: it imports from `paths` and the standard library only.
@@ -52,18 +64,38 @@ def command_script(paths: Sequence[str], bindir: str, interpreter: str | None = 
     return _COMMAND.format(interpreter=interpreter or _own_interpreter(), paths=list(paths), bindir=bindir)
 
 
+def entry_script(paths: Sequence[str], table_file: str, bindir: str, interpreter: str | None = None) -> str:
+    """Give the text of the program that a launcher executes, for a call or as the warm server."""
+    interpreter = interpreter or _own_interpreter()
+    return _ENTRY.format(interpreter=interpreter, paths=list(paths), table=table_file, bindir=bindir)
+
+
+def launcher(compiled: bytes, tree: str, build: str) -> bytes:
+    """Give the launcher with its tree and build written into the places that its source keeps for them.
+
+    `tree` is the folder whose program `pycni` it executes. Raises ValueError when a text does not fit.
+    """
+    for mark, text in ((b"@PYCNI-TREE@:", tree), (b"@PYCNI-BUILD@:", build)):
+        start = compiled.index(mark) + len(mark)
+        end = start + _LAUNCHER_ROOM[mark]
+        if len(text.encode()) >= _LAUNCHER_ROOM[mark]:
+            raise ValueError(f"{text} is too long for the launcher")
+        compiled = compiled[:start] + text.encode().ljust(end - start, b"\0") + compiled[end:]
+    return compiled
+
+
 def _own_interpreter() -> str:
     return os.path.realpath(sys.executable)
 
 
-def put(bindir: Path, names: Iterable[str], script: str) -> None:
-    """Place the script under each name, each by a rename: a call finds the old one or the new one, whole.
+def put(bindir: Path, names: Iterable[str], program: str | bytes) -> None:
+    """Place the program under each name, each by a rename: a call finds the old one or the new one, whole.
 
     Raises OSError.
     """
     with tempfile.TemporaryDirectory(prefix=".pycni-", dir=bindir) as folder:
         new = Path(folder) / "new"
-        new.write_text(script)
+        new.write_bytes(program if isinstance(program, bytes) else program.encode())
         new.chmod(0o755)
         for name in names:
             link = Path(folder) / name

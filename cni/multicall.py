@@ -25,11 +25,14 @@ if TYPE_CHECKING:
     Table = Mapping[str, str]
 
 
-def main(executable: str, table_file: str) -> NoReturn:
-    """Be the plugin that `executable` is named after; `table_file` is JSON, plugin name to package name."""
+def main(executable: str, table_file: str, name: str = "") -> NoReturn:
+    """Be the plugin called `name`, by default the one that the file `executable` is named after.
+
+    `table_file` is JSON, plugin name to package name.
+    """
     called = Path(executable)
     table = json.loads(Path(table_file).read_text())
-    skel.main(partial(load, called.name, table), partial(run_delegate, called, table))
+    skel.main(partial(load, name or called.name, table), partial(run_delegate, called, table))
 
 
 def load(name: str, table: Table) -> Plugin[Any]:

@@ -36,11 +36,11 @@ REFERENCE_LEVEL = "v1.9.1"
 def main(load: Load, run_delegate: DelegateRunner | None = None) -> NoReturn:
     """Be the plugin's process: answer on stdout and exit, 0 for success and 1 for an error object."""
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _stop)
+        signal.signal(number, stop)
     sys.exit(run(load, dict(os.environ), sys.stdin.buffer, sys.stdout.buffer, run_delegate))
 
 
-def _stop(number: int, _frame: FrameType | None) -> None:
+def stop(number: int, _frame: FrameType | None) -> NoReturn:
     """Turn a signal into an error, so that an ADD undoes itself; a second signal does not cut that short."""
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, signal.SIG_IGN)

@@ -26,6 +26,17 @@ def make_bindir(folder: Path, packages: Mapping[str, str]) -> Path:
     return bindir
 
 
+def make_warm_bindir(folder: Path, packages: Mapping[str, str], launcher: Path, build: str = "test") -> Path:
+    """Make a folder of executables that are the compiled launcher: plugins served by a warm server."""
+    bindir = folder / "bin"
+    bindir.mkdir()
+    table = folder / "plugins.json"
+    table.write_text(json.dumps(dict(packages)))
+    executables.put(folder, ["pycni"], executables.entry_script(_paths(), str(table), str(bindir)))
+    executables.put(bindir, packages, executables.launcher(launcher.read_bytes(), str(folder), build))
+    return bindir
+
+
 def make_command(folder: Path, bindir: Path) -> Path:
     """Make the command `pycni` that looks for plugins in `bindir`, and give its path."""
     executables.put(folder, ["pycni"], executables.command_script(_paths(), str(bindir)))

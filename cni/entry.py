@@ -1,0 +1,34 @@
+"""The one program of an installed suite: a plugin, the warm server, or the command `pycni`.
+
+The launcher says which: it sets the two variables below for a plugin and gives the option for the
+server; whoever calls the program by hand gets the command.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+NAME_VARIABLE = "PYCNI_NAME"
+EXECUTABLE_VARIABLE = "PYCNI_EXECUTABLE"
+SERVER_OPTION = "--warm-server"
+
+
+def main(table_file: str, bindir: str = "") -> NoReturn:
+    """Be what we were started as. `table_file` is JSON, plugin name to package name."""
+    name = os.environ.pop(NAME_VARIABLE, "")
+    executable = os.environ.pop(EXECUTABLE_VARIABLE, "")
+    if name:
+        from cni import multicall
+
+        multicall.main(executable, table_file, name)
+    if sys.argv[1:2] == [SERVER_OPTION]:
+        from cni.warm import server
+
+        server.main(Path(sys.argv[2]), sys.argv[3], json.loads(Path(table_file).read_text()))
+    from cni.cli import main as cli
+
+    cli.main(bindir)

@@ -1,0 +1,33 @@
+"""How the warm server is set up on this machine: an optional file, read when a server starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from cni.conf import Int, Model, decode_object, read
+
+FILE = Path("/etc/cni/pycni/warm.json")
+
+
+class Settings(Model):
+    """The keys of `/etc/cni/pycni/warm.json`."""
+
+    workers: Int = Field(default=4, ge=1, le=32)
+    """Workers that wait for a call; more are made while calls come, up to 64."""
+
+    calls: Int = Field(default=256, ge=1)
+    """Calls that one worker serves before it is replaced; 1 makes every worker single-use."""
+
+    idle_seconds: Int = Field(default=600, ge=1)
+    """Time without a call after which the server ends."""
+
+
+def load() -> Settings:
+    """Read the file; the defaults when there is none. Raises CniError 6 or 7 for what is wrong in it."""
+    try:
+        text = FILE.read_bytes()
+    except OSError:
+        return Settings()
+    return read(Settings, decode_object(text, str(FILE)))
