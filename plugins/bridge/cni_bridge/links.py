@@ -94,7 +94,8 @@ def ensure_bridge(nl: Netlink, plan: BridgePlan, undo: Undo) -> Link:
     check_vlan_filtering(plan, bridge)
     wanted = link.IFF_UP | (link.IFF_PROMISC if plan.promisc else 0)
     if missing := wanted & ~bridge.flags:
-        undo.add(f"switch flags of {plan.name} off", _restore_flags, plan.name, missing)
+        ports = _port_names(nl, bridge)
+        undo.add(f"switch flags of {plan.name} off", _restore_flags, plan.name, missing, ports)
         nl.batch([link.set_flags(plan.name, bridge.index, on=missing)])
     return bridge
 
@@ -143,7 +144,7 @@ def explained(error: KernelError, plan: BridgePlan) -> KernelError:
 def _remove_unused_bridge(name: str, mac: str) -> None:
     with bridge_locked(name), Netlink() as nl:
         bridge = link.find(nl, name)
-        if bridge and not link.list_links(nl, bridge.index):
+        if bridge and not _port_names(nl, bridge):
             link.remove_made(nl, name, mac)
 
 
@@ -153,10 +154,15 @@ def _keep_mac(nl: Netlink, bridge: Link) -> None:
         nl.batch([link.set_mac(bridge.name, bridge.index, bridge.mac)])
 
 
-def _restore_flags(name: str, flags: int) -> None:
+def _port_names(nl: Netlink, bridge: Link) -> set[str]:
+    return {port.name for port in link.list_links(nl, bridge.index)}
+
+
+def _restore_flags(name: str, flags: int, ports: set[str]) -> None:
+    """Switch flags off again unless a container was attached since that may count on them."""
     with bridge_locked(name), Netlink() as nl:
         bridge = link.find(nl, name)
-        if bridge and not link.list_links(nl, bridge.index):
+        if bridge and _port_names(nl, bridge) <= ports:
             nl.batch([link.set_flags(name, bridge.index, off=flags)])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -69,6 +70,12 @@ def test_other_containers_of_the_bridge_are_not_touched(host: Host, case: str) -
     failing(Network(host, **(FULL | keys)), message)
 
 
+def test_promiscuous_mode_is_taken_back_beside_containers_that_do_without(host: Host) -> None:
+    Network(host).add("c0")
+    host.sandbox("c1")
+    failing(Network(host, promiscMode=True, ipam={"type": "nowhere"}), "failed to find plugin")
+
+
 def test_an_ifname_that_is_taken_is_told(host: Host) -> None:
     box = host.sandbox("c1")
     box.run(["ip", "link", "add", "eth0", "type", "veth", "peer", "name", "other"])
@@ -104,3 +111,32 @@ def test_a_namespace_that_is_none_is_refused_before_anything_is_made(host: Host,
 
 def test_the_hosts_own_namespace_is_refused(host: Host) -> None:
     failing(Network(host), "plugin's netns and netns from CNI_NETNS", netns="/proc/self/ns/net")
+
+
+CUT_SHORT = """
+cd /run
+mkdir bin && printf '#!/bin/sh\\nexec sleep 3 2>/dev/null\\n' > bin/slow && chmod +x bin/slow
+cat > conf
+export CNI_COMMAND=ADD CNI_CONTAINERID=c1 CNI_NETNS=/run/netns/c1 CNI_IFNAME=eth0 CNI_PATH=/run/bin
+BRIDGE < conf & plugin=$!
+for try in $(seq 100); do ip -n c1 link show eth0 >/dev/null 2>&1 && break; sleep 0.05; done
+sleep 0.3
+kill -SIGNAL $plugin; wait $plugin
+rm -r bin conf
+"""
+
+
+@pytest.mark.parametrize("signal", ["TERM", "KILL"])
+def test_an_add_that_is_cut_short_can_be_cleaned_up(host: Host, signal: str) -> None:
+    host.sandbox("c1")
+    net = Network(host, ipam={"type": "slow"})
+    Network(host, name="net0", ipam={}).add("c0")
+    before = host.snapshot()
+    script = CUT_SHORT.replace("BRIDGE", str(host.bindir / "bridge")).replace("SIGNAL", signal)
+    done = host.place.run(["sh", "-c", script], json.dumps(net.conf), check=False)
+    if signal == "TERM":
+        answer = json.loads(done.stdout)
+        assert (answer["code"], answer["msg"]) == (11, "stopped by SIGTERM")
+    else:
+        net.delete("c1", keys={"ipam": {}})
+    assert before.differences(host.snapshot()) == []
