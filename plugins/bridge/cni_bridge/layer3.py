@@ -9,7 +9,7 @@ from cni import addr, link, neigh, route, sysctl
 from cni.errors import CniError, Code
 from cni.netlink import Netlink
 from cni.notes import note
-from cni_bridge.links import bridge_locked
+from cni_bridge.bridges import bridge_locked
 
 if TYPE_CHECKING:
     from cni.link import Link

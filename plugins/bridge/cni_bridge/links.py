@@ -1,24 +1,18 @@
-"""Make and remove the bridge and the veth pair.
-
-What several ADDs share, the bridge and its address, is made and taken back under a lock of the bridge:
-who holds it knows that no container is being attached meanwhile.
-"""
+"""Make and remove the veth pair, and set up the port of the bridge that its host end is."""
 
 from __future__ import annotations
 
-import errno
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cni import link, netns, store, sysctl, vlan
-from cni.errors import CniError, Code, KernelError
-from cni.lock import locked
+from cni import link, netns, sysctl, vlan
+from cni.errors import CniError, Code
 from cni.netlink import Netlink
 from cni.notes import note
 from cni.vlan import PortVlan
+from cni_bridge import bridges
 from cni_bridge.plan import Ends
 
 if TYPE_CHECKING:
@@ -28,13 +22,11 @@ if TYPE_CHECKING:
     from cni.netlink import Message
     from cni.netns import Netns
     from cni.undo import Undo
-    from cni_bridge.plan import BridgePlan, LinkPlan, VlanPlan
+    from cni_bridge.plan import LinkPlan, VlanPlan
 
-_LOCKS = Path("/run/pycni/bridges")
 _NAME_ATTEMPTS = 10
 _PORT_UP_WITHIN_S = 2.5
 _DEFAULT_VLAN = 1
-VLAN_KERNEL_OPTION = "CONFIG_BRIDGE_VLAN_FILTERING"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,103 +59,16 @@ def open_sides(path: str) -> Iterator[Sides]:
         yield Sides(host, inside, ns)
 
 
-@contextmanager
-def bridge_locked(name: str) -> Iterator[None]:
-    """Hold the lock of a bridge; its file stays, as removing it would pull it from under others."""
-    store.ensure_directory(_LOCKS)
-    with locked(_LOCKS / f"{name}.lock"):
-        yield
-
-
 def ensure(plan: LinkPlan, sides: Sides, undo: Undo) -> Made:
     """Make the bridge if there is none and attach the container to it; its own end stays down."""
     host = sides.host
-    with bridge_locked(plan.bridge.name):
-        bridge = ensure_bridge(host, plan.bridge, undo)
+    with bridges.bridge_locked(plan.bridge.name):
+        bridge = bridges.ensure(host, plan.bridge, undo)
         name = _create_veth(plan, sides, bridge, undo)
-        _keep_mac(host, bridge)
+        bridges.keep_mac(host, bridge)
     port = link.get(host, name)
     set_up_port(host, port, plan.vlans, plan.alias, link.Port(plan.hairpin, plan.isolated))
     return Made(bridge, port, link.get(sides.inside, plan.ifname))
-
-
-def ensure_bridge(nl: Netlink, plan: BridgePlan, undo: Undo) -> Link:
-    """Give the bridge, made and switched on if need be. Raises CniError 105 if it is something else."""
-    bridge = link.find(nl, plan.name) or _create_bridge(nl, plan, undo)
-    check_kind(plan, bridge)
-    check_vlan_filtering(plan, bridge)
-    wanted = link.IFF_UP | (link.IFF_PROMISC if plan.promisc else 0)
-    if missing := wanted & ~bridge.flags:
-        ports = _port_names(nl, bridge)
-        undo.add(f"switch flags of {plan.name} off", _restore_flags, plan.name, missing, ports)
-        nl.batch([link.set_flags(plan.name, bridge.index, on=missing)])
-    return bridge
-
-
-def check_kind(plan: BridgePlan, bridge: Link) -> None:
-    """Raise CniError 105 when the bridge's name is that of some other link."""
-    if bridge.kind != "bridge":
-        raise CniError(
-            Code.ALREADY_EXISTS,
-            f'failed to create bridge "{plan.name}": "{plan.name}" already exists but is not a bridge',
-            f'it is a link of kind "{bridge.kind or "device"}"; name another one in "bridge"',
-        )
-
-
-def check_vlan_filtering(plan: BridgePlan, bridge: Link) -> None:
-    """Raise CniError 105 when the bridge would not tell VLANs apart although it should."""
-    if plan.vlan_filtering and not bridge.vlan_filtering:
-        raise CniError(
-            Code.ALREADY_EXISTS,
-            f'bridge "{plan.name}" exists without VLAN filtering, so that vlan and vlanTrunk have no effect',
-            f"switch it on with: ip link set {plan.name} type bridge vlan_filtering 1 "
-            f"(needs a kernel with {VLAN_KERNEL_OPTION})",
-        )
-
-
-def _create_bridge(nl: Netlink, plan: BridgePlan, undo: Undo) -> Link:
-    mac = link.new_mac()
-    undo.add(f"remove bridge {plan.name}", _remove_unused_bridge, plan.name, mac)
-    try:
-        if link.create_bridge(nl, plan.name, mac, plan.mtu, vlan_filtering=plan.vlan_filtering):
-            sysctl.ensure_if_possible(f"net/ipv6/conf/{plan.name}/accept_ra", "0")
-    except KernelError as error:
-        raise explained(error, plan) from error
-    return link.get(nl, plan.name)
-
-
-def explained(error: KernelError, plan: BridgePlan) -> KernelError:
-    """Name the kernel option behind a refusal to make the bridge."""
-    if error.errno != errno.EOPNOTSUPP:
-        return error
-    option = VLAN_KERNEL_OPTION if plan.vlan_filtering else "CONFIG_BRIDGE"
-    doing = f'could not add "{plan.name}"'
-    return KernelError(doing, error.errno, error.said, f"the kernel was built without {option}")
-
-
-def _remove_unused_bridge(name: str, mac: str) -> None:
-    with bridge_locked(name), Netlink() as nl:
-        bridge = link.find(nl, name)
-        if bridge and not _port_names(nl, bridge):
-            link.remove_made(nl, name, mac)
-
-
-def _keep_mac(nl: Netlink, bridge: Link) -> None:
-    """Give a bridge its MAC address back if the new port has changed it, as with those made by hand."""
-    if link.get(nl, bridge.name).mac != bridge.mac:
-        nl.batch([link.set_mac(bridge.name, bridge.index, bridge.mac)])
-
-
-def _port_names(nl: Netlink, bridge: Link) -> set[str]:
-    return {port.name for port in link.list_links(nl, bridge.index)}
-
-
-def _restore_flags(name: str, flags: int, ports: set[str]) -> None:
-    """Switch flags off again unless a container was attached since that may count on them."""
-    with bridge_locked(name), Netlink() as nl:
-        bridge = link.find(nl, name)
-        if bridge and _port_names(nl, bridge) <= ports:
-            nl.batch([link.set_flags(name, bridge.index, off=flags)])
 
 
 def _create_veth(plan: LinkPlan, sides: Sides, bridge: Link, undo: Undo) -> str:
@@ -270,17 +175,3 @@ def is_there(name: str) -> bool:
     """Tell whether the host has a link of this name."""
     with Netlink() as nl:
         return link.find(nl, name) is not None
-
-
-def probe(plan: BridgePlan) -> None:
-    """Raise a CniError if the bridge could not be used or made; makes it elsewhere and for a moment only."""
-    with Netlink() as nl:
-        if bridge := link.find(nl, plan.name):
-            check_kind(plan, bridge)
-            check_vlan_filtering(plan, bridge)
-            return
-    with netns.fresh(), Netlink() as nl:
-        try:
-            link.create_bridge(nl, plan.name, link.new_mac(), plan.mtu, vlan_filtering=plan.vlan_filtering)
-        except KernelError as error:
-            raise explained(error, plan) from error

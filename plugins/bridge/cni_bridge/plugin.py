@@ -134,7 +134,7 @@ def _collect(conf: BridgeConf, valid: frozenset[Attachment], errors: ErrorList) 
 def status(conf: BridgeConf, request: Request) -> None:
     """Tell whether an ADD could succeed. Raises CniError 50 when not."""
     from cni.firewall import select
-    from cni_bridge import links
+    from cni_bridge import bridges
 
     if conf.has_masquerade:
         select.require_usable(conf.ip_masq_backend, "ipmasq")
@@ -143,7 +143,7 @@ def status(conf: BridgeConf, request: Request) -> None:
             Code.NOT_AVAILABLE, "macspoofchk needs nft, which is not installed", "install nftables"
         )
     try:
-        links.probe(plan_bridge(conf))
+        bridges.probe(plan_bridge(conf))
     except CniError as error:
         raise CniError(Code.NOT_AVAILABLE, error.msg, error.details) from error
     if conf.ipam.type:

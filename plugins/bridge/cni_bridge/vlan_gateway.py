@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from cni import link, netns
 from cni.errors import CniError, Code
 from cni.netlink import Netlink
-from cni_bridge.links import bridge_locked, remove_veth, set_up_port
+from cni_bridge.bridges import bridge_locked
+from cni_bridge.links import remove_veth, set_up_port
 from cni_bridge.plan import VlanPlan
 
 if TYPE_CHECKING:
