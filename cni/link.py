@@ -53,7 +53,6 @@ class Link:
     mac: str
     mtu: int
     flags: int
-    promiscuity: int
     operstate: str
     master: int
     peer: int
@@ -249,7 +248,6 @@ def _parse(shown: Any) -> Link:
         mac=shown.get_attr("IFLA_ADDRESS") or "",
         mtu=shown.get_attr("IFLA_MTU") or 0,
         flags=shown["flags"],
-        promiscuity=shown.get_attr("IFLA_PROMISCUITY") or 0,
         operstate=_OPERSTATES.get(shown.get_attr("IFLA_OPERSTATE"), "unknown"),
         master=shown.get_attr("IFLA_MASTER") or 0,
         peer=(shown.get_attr("IFLA_LINK") or 0) if kind == "veth" else 0,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # Of every netlink family, see netlink(7).
 NLM_F_REQUEST, NLM_F_ACK = 0x1, 0x4
 NLM_F_ROOT_AND_MATCH = 0x300
-NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x100, 0x200, 0x400
+NLM_F_EXCL, NLM_F_CREATE = 0x200, 0x400
 _NLM_F_DUMP_INTR, _NLM_F_ACK_TLVS = 0x10, 0x200
 _NLMSG_ERROR, _NLMSG_DONE = 0x2, 0x3
 _SOL_NETLINK = 270
@@ -257,8 +257,3 @@ def _decode(kind: int, data: bytes) -> Any:
     decoder = _message_class(kind)(data)
     decoder.decode()
     return decoder
-
-
-def is_errno(error: CniError | None, *numbers: int) -> bool:
-    """Tell whether an error is a refusal of the kernel with one of these errno values."""
-    return isinstance(error, KernelError) and error.errno in numbers

@@ -13,7 +13,7 @@ from cni.netlink import Message, Netlink
 # The kernel's linux/if_bridge.h and linux/rtnetlink.h.
 _FLAG_PVID, _FLAG_UNTAGGED, _FLAG_RANGE_BEGIN, _FLAG_RANGE_END = 0x2, 0x4, 0x8, 0x10
 _RTEXT_FILTER_BRVLAN = 0x2
-ALL_VIDS = (1, 4094)
+_ALL_VLANS = (1, 4094)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ def add(name: str, index: int, vlans: tuple[PortVlan, ...]) -> Message:
     return _message(f'could not add VLAN {listed} to bridge port "{name}"', netlink.RTM_SETLINK, index, vlans)
 
 
-def remove(name: str, index: int, vlans: tuple[PortVlan, ...] = (PortVlan(*ALL_VIDS),)) -> Message:
+def remove(name: str, index: int, vlans: tuple[PortVlan, ...] = (PortVlan(*_ALL_VLANS),)) -> Message:
     """Take VLANs off a port, all of them by default; those it does not carry are no error."""
     listed = ", ".join(_show(each) for each in vlans)
     doing = f'could not remove VLAN {listed} from bridge port "{name}"'
