@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import errno
 import socket
+import struct
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, ip_interface
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cni import netlink
 from cni.errors import KernelError
 from cni.netlink import Message, Netlink
+from cni.netlink_attributes import attribute, attributes, number, shown_number
 
 if TYPE_CHECKING:
     from cni.result import IpInterface
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
 # The flags of an address, rtnetlink(7).
 _IFA_F_NODAD, _IFA_F_DADFAILED, _IFA_F_TENTATIVE = 0x02, 0x08, 0x40
 _RT_SCOPE_UNIVERSE = 0
+_FAMILIES: dict[int, int] = {4: socket.AF_INET, 6: socket.AF_INET6}
+
+# struct ifaddrmsg and the attributes, <linux/if_addr.h>
+_HEAD = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, link index
+_ADDRESS, _LOCAL, _BROADCAST, _FLAGS = 1, 2, 4, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +42,8 @@ def ensure(nl: Netlink, name: str, index: int, address: IpInterface, *, dad: boo
 
     Without `dad` an IPv6 address is usable at once, as nobody is asked whether it is taken.
     """
-    attrs = _attrs(address)
-    if isinstance(address, IPv4Interface):
-        if address.network.prefixlen < 31:
-            attrs.append(("IFA_BROADCAST", str(address.network.broadcast_address)))
-    elif not dad:
-        attrs.append(("IFA_FLAGS", _IFA_F_NODAD))
-    doing = f'failed to add IP addr {address} to "{name}"'
-    flags = netlink.NLM_F_CREATE | netlink.NLM_F_EXCL
     try:
-        nl.batch([Message(doing, netlink.RTM_NEWADDR, flags, _fields(index, address), attrs)])
+        nl.batch([add(name, index, address, dad=dad)])
     except KernelError as error:
         if error.errno == errno.EEXIST:
             return False
@@ -52,11 +51,23 @@ def ensure(nl: Netlink, name: str, index: int, address: IpInterface, *, dad: boo
     return True
 
 
+def add(name: str, index: int, address: IpInterface, *, dad: bool = False) -> Message:
+    """Add an address to a link that does not have it."""
+    body = _body(index, address)
+    if isinstance(address, IPv4Interface):
+        if address.network.prefixlen < 31:
+            body += attribute(_BROADCAST, address.network.broadcast_address.packed)
+    elif not dad:
+        body += number(_FLAGS, _IFA_F_NODAD)
+    flags = netlink.NLM_F_CREATE | netlink.NLM_F_EXCL
+    return Message(f'failed to add IP addr {address} to "{name}"', netlink.RTM_NEWADDR, flags, body=body)
+
+
 def remove(nl: Netlink, name: str, index: int, address: IpInterface) -> bool:
     """Take an address off a link; False if the link has none such, or there is no link."""
     doing = f'could not remove address {address} from "{name}"'
     try:
-        nl.batch([Message(doing, netlink.RTM_DELADDR, 0, _fields(index, address), _attrs(address))])
+        nl.batch([Message(doing, netlink.RTM_DELADDR, body=_body(index, address))])
     except KernelError as error:
         if error.errno in {errno.EADDRNOTAVAIL, errno.ENODEV}:
             return False
@@ -67,8 +78,9 @@ def remove(nl: Netlink, name: str, index: int, address: IpInterface) -> bool:
 def list_addrs(nl: Netlink, index: int = 0) -> list[Addr]:
     """List the addresses of a link, of every link for index 0; [] if there is no such link."""
     found = []
-    for family in (socket.AF_INET, socket.AF_INET6):
-        message = Message("list addresses", netlink.RTM_GETADDR, fields={"family": family, "index": index})
+    for family in _FAMILIES.values():
+        body = _HEAD.pack(family, 0, 0, 0, index)
+        message = Message("list addresses", netlink.RTM_GETADDR, body=body)
         try:
             found += [_parse(each) for each in nl.dump(message)]
         except KernelError as error:
@@ -77,22 +89,19 @@ def list_addrs(nl: Netlink, index: int = 0) -> list[Addr]:
     return found
 
 
-def _fields(index: int, address: IpInterface) -> dict[str, int]:
-    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    return {"index": index, "family": family, "prefixlen": address.network.prefixlen}
+def _body(index: int, address: IpInterface) -> bytes:
+    head = _HEAD.pack(_FAMILIES[address.version], address.network.prefixlen, 0, 0, index)
+    return head + attribute(_LOCAL, address.ip.packed) + attribute(_ADDRESS, address.ip.packed)
 
 
-def _attrs(address: IpInterface) -> list[tuple[str, Any]]:
-    return [("IFA_LOCAL", str(address.ip)), ("IFA_ADDRESS", str(address.ip))]
-
-
-def _parse(shown: Any) -> Addr:
-    # An address with a peer has its own in IFA_LOCAL; IPv6 has only IFA_ADDRESS without one.
-    text = shown.get_attr("IFA_LOCAL") or shown.get_attr("IFA_ADDRESS")
-    flags = shown.get_attr("IFA_FLAGS") or shown["flags"]
+def _parse(payload: bytes) -> Addr:
+    _, prefix, flags, scope, _ = _HEAD.unpack_from(payload)
+    found = attributes(payload[_HEAD.size :])
+    flags = shown_number(found.get(_FLAGS, b"")) or flags
     return Addr(
-        ip_interface(f"{text}/{shown['prefixlen']}"),
-        is_global=shown["scope"] == _RT_SCOPE_UNIVERSE,
+        # An address with a peer has its own in IFA_LOCAL; IPv6 has only IFA_ADDRESS without one.
+        ip_interface((found.get(_LOCAL) or found[_ADDRESS], prefix)),
+        is_global=scope == _RT_SCOPE_UNIVERSE,
         is_tentative=bool(flags & _IFA_F_TENTATIVE),
         is_duplicate=bool(flags & _IFA_F_DADFAILED),
     )

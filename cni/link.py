@@ -8,27 +8,31 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cni import netlink
 from cni.errors import CniError, Code, KernelError
 from cni.netlink import Message, Netlink
+from cni.netlink_attributes import attribute, attributes, nest, number, shown_number, shown_text, text
 
 if TYPE_CHECKING:
     from cni.netns import Netns
 
 IFF_UP, IFF_LOOPBACK, IFF_PROMISC = 0x1, 0x8, 0x100
-_RTEXT_FILTER_SKIP_STATS = 0x8
-_OPERSTATES = {
-    "UNKNOWN": "unknown",
-    "NOTPRESENT": "not-present",
-    "DOWN": "down",
-    "LOWERLAYERDOWN": "lower-layer-down",
-    "TESTING": "testing",
-    "DORMANT": "dormant",
-    "UP": "up",
-}
+# RFC 2863, section 6, in this order.
+_OPERSTATES = ("unknown", "not-present", "down", "lower-layer-down", "testing", "dormant", "up")
+
+# struct ifinfomsg and the attributes, <linux/if_link.h>, <linux/veth.h>
+_HEAD = struct.Struct("=BxHiII")  # family, device type, index, flags, which of them change
+_ADDRESS, _IFNAME, _MTU, _LINK, _MASTER, _PROTINFO = 1, 3, 4, 5, 10, 12
+_OPERSTATE, _LINKINFO, _IFALIAS, _NET_NS_FD, _EXT_MASK = 16, 18, 20, 28, 29
+_INFO_KIND, _INFO_DATA, _INFO_PORT_KIND, _INFO_PORT_DATA = 1, 2, 4, 5
+_BRIDGE_VLAN_FILTERING = 7
+_PORT_MODE, _PORT_ISOLATED = 4, 33
+_VETH_PEER = 1
+_WITHOUT_STATISTICS = number(_EXT_MASK, 0x8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +94,12 @@ class VethSpec:
 
 def find(nl: Netlink, name: str) -> Link | None:
     """Look a link up by name, None if there is none."""
-    return _find(nl, Message(f'look up "{name}"', netlink.RTM_GETLINK, attrs=[("IFLA_IFNAME", name)]))
+    return _find(nl, f'look up "{name}"', _body(text(_IFNAME, name)))
 
 
 def find_by_index(nl: Netlink, index: int) -> Link | None:
     """Look a link up by index, None if there is none."""
-    return _find(nl, Message(f"look up link {index}", netlink.RTM_GETLINK, fields={"index": index}))
+    return _find(nl, f"look up link {index}", _body(index=index))
 
 
 def get(nl: Netlink, name: str) -> Link:
@@ -107,10 +111,9 @@ def get(nl: Netlink, name: str) -> Link:
 
 def list_links(nl: Netlink, master: int = 0) -> list[Link]:
     """List the links of the namespace, or the ports of the bridge with index `master`."""
-    attrs: list[tuple[str, Any]] = [("IFLA_EXT_MASK", _RTEXT_FILTER_SKIP_STATS)]
-    if master:
-        attrs.append(("IFLA_MASTER", master))
-    return [_parse(each) for each in nl.dump(Message("list links", netlink.RTM_GETLINK, attrs=attrs))]
+    wanted = number(_MASTER, master) if master else b""
+    message = Message("list links", netlink.RTM_GETLINK, body=_body(_WITHOUT_STATISTICS, wanted))
+    return [_parse(each) for each in nl.dump(message)]
 
 
 def create_bridge(nl: Netlink, name: str, mac: str, mtu: int = 0, *, vlan_filtering: bool = False) -> bool:
@@ -119,12 +122,9 @@ def create_bridge(nl: Netlink, name: str, mac: str, mtu: int = 0, *, vlan_filter
     The MAC address is given at creation, because a bridge without one takes that of its ports and changes
     it as they come and go. `mtu` 0 is the kernel's default.
     """
-    data = {"attrs": [("IFLA_BR_VLAN_FILTERING", 1)]} if vlan_filtering else {"attrs": []}
-    info = {"attrs": [("IFLA_INFO_KIND", "bridge"), ("IFLA_INFO_DATA", data)]}
-    attrs: list[tuple[str, Any]] = [("IFLA_IFNAME", name), ("IFLA_ADDRESS", mac), ("IFLA_LINKINFO", info)]
-    if mtu:
-        attrs.append(("IFLA_MTU", mtu))
-    return _create(nl, f'could not add "{name}"', attrs)
+    data = attribute(_BRIDGE_VLAN_FILTERING, b"\1") if vlan_filtering else b""
+    info = nest(_LINKINFO, text(_INFO_KIND, "bridge"), nest(_INFO_DATA, data))
+    return _create(nl, f'could not add "{name}"', _named(name, mac, mtu) + info)
 
 
 def new_mac() -> str:
@@ -140,26 +140,26 @@ def new_host_name() -> str:
 
 def create_veth(nl: Netlink, spec: VethSpec) -> bool:
     """Create a veth pair, both ends down; False if one of the two names is taken. Raises KernelError."""
-    peer: list[tuple[str, Any]] = [
-        ("IFLA_IFNAME", spec.container_name),
-        ("IFLA_ADDRESS", spec.container_mac),
-        ("IFLA_NET_NS_FD", spec.netns.fd),
-    ]
-    attrs: list[tuple[str, Any]] = [("IFLA_IFNAME", spec.host_name), ("IFLA_ADDRESS", spec.host_mac)]
-    if spec.mtu:
-        peer.append(("IFLA_MTU", spec.mtu))
-        attrs.append(("IFLA_MTU", spec.mtu))
-    if spec.master:
-        attrs.append(("IFLA_MASTER", spec.master))
-    data = {"attrs": [("VETH_INFO_PEER", {"attrs": peer})]}
-    attrs.append(("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", "veth"), ("IFLA_INFO_DATA", data)]}))
-    return _create(nl, "failed to make veth pair", attrs)
+    peer = _named(spec.container_name, spec.container_mac, spec.mtu) + number(_NET_NS_FD, spec.netns.fd)
+    master = number(_MASTER, spec.master) if spec.master else b""
+    info = nest(_LINKINFO, text(_INFO_KIND, "veth"), nest(_INFO_DATA, nest(_VETH_PEER, _body(peer))))
+    host = _named(spec.host_name, spec.host_mac, spec.mtu)
+    return _create(nl, "failed to make veth pair", host + master + info)
 
 
-def _create(nl: Netlink, doing: str, attrs: list[tuple[str, Any]]) -> bool:
+def _named(name: str, mac: str, mtu: int) -> bytes:
+    own = text(_IFNAME, name) + attribute(_ADDRESS, _packed(mac))
+    return own + number(_MTU, mtu) if mtu else own
+
+
+def _packed(mac: str) -> bytes:
+    return bytes.fromhex(mac.replace(":", ""))
+
+
+def _create(nl: Netlink, doing: str, attrs: bytes) -> bool:
     flags = netlink.NLM_F_CREATE | netlink.NLM_F_EXCL
     try:
-        nl.batch([Message(doing, netlink.RTM_NEWLINK, flags, attrs=attrs)])
+        nl.batch([Message(doing, netlink.RTM_NEWLINK, flags, body=_body(attrs))])
     except KernelError as error:
         if error.errno == errno.EEXIST:
             return False
@@ -176,7 +176,7 @@ def remove_made(nl: Netlink, name: str, mac: str) -> bool:
 def remove(nl: Netlink, name: str) -> bool:
     """Remove a link and with it the other end of a veth pair; False if there is none."""
     try:
-        nl.batch([Message(f'could not remove "{name}"', netlink.RTM_DELLINK, attrs=[("IFLA_IFNAME", name)])])
+        nl.batch([_removal(name)])
     except KernelError as error:
         if error.errno == errno.ENODEV:
             return False
@@ -184,85 +184,99 @@ def remove(nl: Netlink, name: str) -> bool:
     return True
 
 
+def _removal(name: str) -> Message:
+    return Message(f'could not remove "{name}"', netlink.RTM_DELLINK, body=_body(text(_IFNAME, name)))
+
+
 def set_flags(name: str, index: int, on: int = 0, off: int = 0) -> Message:
     """Switch flags (IFF_UP, IFF_PROMISC) on and off."""
-    fields = {"index": index, "flags": on, "change": on | off}
     word = "up" if on & IFF_UP else "down" if off & IFF_UP else "promiscuous mode of"
-    return Message(f'could not set {word} "{name}"', netlink.RTM_SETLINK, fields=fields)
+    body = _body(index=index, flags=on, change=on | off)
+    return Message(f'could not set {word} "{name}"', netlink.RTM_SETLINK, body=body)
 
 
 def set_mac(name: str, index: int, mac: str) -> Message:
     """Set a link's MAC address; it then counts as set by hand and does not change by itself."""
-    return _change(f'could not set the MAC address of "{name}" to {mac}', index, ("IFLA_ADDRESS", mac))
+    return _change(
+        f'could not set the MAC address of "{name}" to {mac}', index, attribute(_ADDRESS, _packed(mac))
+    )
 
 
 def set_mtu(name: str, index: int, mtu: int) -> Message:
     """Set a link's MTU in bytes."""
-    return _change(f'could not set the MTU of "{name}" to {mtu}', index, ("IFLA_MTU", mtu))
+    return _change(f'could not set the MTU of "{name}" to {mtu}', index, number(_MTU, mtu))
 
 
 def set_alias(name: str, index: int, alias: str) -> Message:
     """Give a link a text of up to 255 bytes, which `ip link` shows; "" takes it away."""
-    return _change(f'could not set the alias of "{name}"', index, ("IFLA_IFALIAS", alias))
+    return _change(f'could not set the alias of "{name}"', index, attribute(_IFALIAS, alias.encode()))
 
 
 def set_master(name: str, index: int, master: int) -> Message:
     """Make a link a port of the bridge with index `master`; 0 takes it off its bridge."""
-    return _change(f'could not make "{name}" a port of bridge {master}', index, ("IFLA_MASTER", master))
+    return _change(f'could not make "{name}" a port of bridge {master}', index, number(_MASTER, master))
 
 
 def set_port(name: str, index: int, port: Port) -> Message:
     """Set the bridge port settings of a link."""
-    attrs = [("IFLA_BRPORT_MODE", int(port.hairpin)), ("IFLA_BRPORT_ISOLATED", int(port.isolated))]
+    settings = nest(
+        _PROTINFO,
+        attribute(_PORT_MODE, bytes([port.hairpin])),
+        attribute(_PORT_ISOLATED, bytes([port.isolated])),
+    )
     return Message(
         f'could not set hairpin mode and isolation of bridge port "{name}"',
         netlink.RTM_SETLINK,
-        fields={"family": netlink.AF_BRIDGE, "index": index},
-        attrs=[("IFLA_PROTINFO", {"attrs": attrs}, netlink.NLA_F_NESTED)],
+        body=_body(settings, index=index, family=netlink.AF_BRIDGE),
     )
 
 
-def _change(doing: str, index: int, attr: tuple[str, Any]) -> Message:
-    return Message(doing, netlink.RTM_SETLINK, fields={"index": index}, attrs=[attr])
+def _change(doing: str, index: int, attr: bytes) -> Message:
+    return Message(doing, netlink.RTM_SETLINK, body=_body(attr, index=index))
 
 
-def _find(nl: Netlink, message: Message) -> Link | None:
-    message.attrs.append(("IFLA_EXT_MASK", _RTEXT_FILTER_SKIP_STATS))
+def _body(*attrs: bytes, index: int = 0, flags: int = 0, change: int = 0, family: int = 0) -> bytes:
+    return _HEAD.pack(family, 0, index, flags, change) + b"".join(attrs)
+
+
+def _find(nl: Netlink, doing: str, body: bytes) -> Link | None:
     try:
-        return _parse(nl.request(message))
+        return _parse(nl.request(Message(doing, netlink.RTM_GETLINK, body=body + _WITHOUT_STATISTICS)))
     except KernelError as error:
         if error.errno == errno.ENODEV:
             return None
         raise
 
 
-def _parse(shown: Any) -> Link:
-    info = _attrs(shown.get_attr("IFLA_LINKINFO"))
-    kind = info.get("IFLA_INFO_KIND", "")
-    data = _attrs(info.get("IFLA_INFO_DATA")) if kind == "bridge" else {}
-    filtering = data.get("IFLA_BR_VLAN_FILTERING")
+def _parse(payload: bytes) -> Link:
+    _, _, index, flags, _ = _HEAD.unpack_from(payload)
+    found = attributes(payload[_HEAD.size :])
+    info = attributes(found.get(_LINKINFO, b""))
+    kind = shown_text(info.get(_INFO_KIND, b""))
+    data = attributes(info.get(_INFO_DATA, b"")) if kind == "bridge" else {}
     return Link(
-        name=shown.get_attr("IFLA_IFNAME"),
-        index=shown["index"],
+        name=shown_text(found.get(_IFNAME, b"")),
+        index=index,
         kind=kind,
-        mac=shown.get_attr("IFLA_ADDRESS") or "",
-        mtu=shown.get_attr("IFLA_MTU") or 0,
-        flags=shown["flags"],
-        operstate=_OPERSTATES.get(shown.get_attr("IFLA_OPERSTATE"), "unknown"),
-        master=shown.get_attr("IFLA_MASTER") or 0,
-        peer=(shown.get_attr("IFLA_LINK") or 0) if kind == "veth" else 0,
-        alias=shown.get_attr("IFLA_IFALIAS") or "",
+        mac=found.get(_ADDRESS, b"").hex(":"),
+        mtu=shown_number(found.get(_MTU, b"")),
+        flags=flags,
+        operstate=_shown_operstate(found.get(_OPERSTATE, b"")),
+        master=shown_number(found.get(_MASTER, b"")),
+        peer=shown_number(found.get(_LINK, b"")) if kind == "veth" else 0,
+        alias=shown_text(found.get(_IFALIAS, b"")),
         port=_parse_port(info),
-        vlan_filtering=None if filtering is None else bool(filtering),
+        vlan_filtering=any(data.get(_BRIDGE_VLAN_FILTERING, b"")) if kind == "bridge" else None,
     )
 
 
-def _parse_port(info: dict[str, Any]) -> Port | None:
-    if info.get("IFLA_INFO_SLAVE_KIND") != "bridge":
+def _shown_operstate(payload: bytes) -> str:
+    state = shown_number(payload)
+    return _OPERSTATES[state] if state < len(_OPERSTATES) else "unknown"
+
+
+def _parse_port(info: dict[int, bytes]) -> Port | None:
+    if shown_text(info.get(_INFO_PORT_KIND, b"")) != "bridge":
         return None
-    data = _attrs(info.get("IFLA_INFO_SLAVE_DATA"))
-    return Port(bool(data.get("IFLA_BRPORT_MODE")), bool(data.get("IFLA_BRPORT_ISOLATED")))
-
-
-def _attrs(nested: Any) -> dict[str, Any]:
-    return {} if nested is None else {name: value for name, value, *_ in nested["attrs"]}
+    data = attributes(info.get(_INFO_PORT_DATA, b""))
+    return Port(any(data.get(_PORT_MODE, b"")), any(data.get(_PORT_ISOLATED, b"")))

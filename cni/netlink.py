@@ -1,5 +1,8 @@
 """Requests to the kernel over rtnetlink; the one door to pyroute2, of which it uses the message classes.
 
+Messages that an ADD or a DEL sends are packed by those who send them instead: pyroute2 takes 0.3 ms for
+one, and 1.2 ms to read what is told of a link. What is rare is left to it.
+
 A `Netlink` is a socket in one namespace: opened there it stays there, wherever the process goes. A
 batch is one send(2), each message acknowledged; the kernel works through all of them in order, also
 after one failed. Nothing here knows what a bridge or an address is.
@@ -51,24 +54,24 @@ _DUMP_ATTEMPTS = 20
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One request: `doing` tells a person what it is for; `fields` and `attrs` are in pyroute2's words.
+    """One request: `doing` tells a person what it is for.
 
-    `attrs` are pairs of name and value, or triples with the attribute's flags; a nested attribute's value is
-    {"attrs": [...]}.
+    Either `body` is all that follows the netlink header, or `fields` and `attrs` say it in pyroute2's words:
+    `attrs` are pairs of name and value; a nested attribute's value is {"attrs": [...]}.
     """
 
     doing: str
     kind: int
     flags: int = 0
     fields: dict[str, int] = field(default_factory=dict)
-    attrs: list[tuple[Any, ...]] = field(default_factory=list)
+    attrs: list[tuple[str, Any]] = field(default_factory=list)
+    body: bytes = b""
 
 
 class _Reply(NamedTuple):
     kind: int
     flags: int
     payload: bytes
-    whole: bytes
 
 
 class Netlink:
@@ -117,27 +120,27 @@ class Netlink:
                     refusals[place] = _refusal(messages[place].doing, reply)
         return refusals
 
-    def request(self, message: Message) -> Any:
-        """Ask for one object, decoded by pyroute2; raises KernelError (ENODEV: no such link)."""
+    def request(self, message: Message) -> bytes:
+        """Ask for one object; gives what follows the header. Raises KernelError (ENODEV: no such link)."""
         first = self._send([message], NLM_F_REQUEST | NLM_F_ACK)
-        answer: bytes | None = None
+        answer = b""
         while True:
             for number, reply in self._receive(message.doing):
                 if number != first:
                     continue
                 if reply.kind != _NLMSG_ERROR:
-                    answer = reply.whole
+                    answer = reply.payload
                     continue
                 if refusal := _refusal(message.doing, reply):
                     raise refusal
-                return _decode(message.kind, answer or b"")
+                return answer
 
-    def dump(self, message: Message) -> list[Any]:
-        """List objects, again when the list changed while it was read."""
+    def dump(self, message: Message) -> list[bytes]:
+        """List objects, again when the list changed while it was read; gives what follows each header."""
         for _ in range(_DUMP_ATTEMPTS):
             replies = self._dump_once(message)
             if replies is not None:
-                return [_decode(message.kind, each) for each in replies]
+                return replies
         raise CniError(Code.TRY_AGAIN, f"{message.doing}: the kernel's list kept changing while it was read")
 
     def _dump_once(self, message: Message) -> list[bytes] | None:
@@ -150,7 +153,7 @@ class Netlink:
                     continue
                 is_whole = is_whole and not reply.flags & _NLM_F_DUMP_INTR
                 if reply.kind not in {_NLMSG_ERROR, _NLMSG_DONE}:
-                    found.append(reply.whole)
+                    found.append(reply.payload)
                     continue
                 if refusal := _refusal(message.doing, reply):
                     # EINTR: the table was changed under the dump; it is as good as DUMP_INTR.
@@ -180,8 +183,7 @@ class Netlink:
         place = 0
         while place + _HEADER.size <= len(data):
             length, kind, flags, number, _ = _HEADER.unpack_from(data, place)
-            whole = data[place : place + length]
-            yield number, _Reply(kind, flags, whole[_HEADER.size :], whole)
+            yield number, _Reply(kind, flags, data[place + _HEADER.size : place + length])
             place += max((length + 3) & ~3, _HEADER.size)
 
 
@@ -239,6 +241,9 @@ def _prepare_pyroute2() -> None:
 
 
 def _encode(message: Message, flags: int, number: int) -> bytes:
+    if message.body:
+        length = _HEADER.size + len(message.body)
+        return _HEADER.pack(length, message.kind, flags | message.flags, number, 0) + message.body
     encoder = _message_class(message.kind)()
     for name, value in message.fields.items():
         encoder[name] = value
@@ -253,7 +258,9 @@ def _encode(message: Message, flags: int, number: int) -> bytes:
     return bytes(encoder.data)
 
 
-def _decode(kind: int, data: bytes) -> Any:
-    decoder = _message_class(kind)(data)
+def decode(kind: int, payload: bytes) -> Any:
+    """Read one object with pyroute2; `kind` is that of the message that asked for it."""
+    header = _HEADER.pack(_HEADER.size + len(payload), kind, 0, 0, 0)
+    decoder = _message_class(kind)(header + payload)
     decoder.decode()
     return decoder

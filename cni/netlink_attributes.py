@@ -1,8 +1,9 @@
-"""Netlink attributes, netlink(7), as bytes; numbers in the byte order that nfnetlink has."""
+"""Netlink attributes, netlink(7), as bytes."""
 
 from __future__ import annotations
 
 import struct
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,6 +29,11 @@ def u32(kind: int, value: int) -> bytes:
     return attribute(kind, (value & 0xFFFFFFFF).to_bytes(4, "big"))
 
 
+def number(kind: int, value: int) -> bytes:
+    """Encode a number as rtnetlink does: 32 bits in the machine's byte order."""
+    return attribute(kind, value.to_bytes(4, sys.byteorder))
+
+
 def nest(kind: int, *parts: bytes) -> bytes:
     """Encode attributes within an attribute."""
     return attribute(kind | _NESTED, b"".join(parts))
@@ -47,6 +53,11 @@ def each_attribute(data: bytes) -> Iterator[tuple[int, bytes]]:
 def attributes(data: bytes) -> dict[int, bytes]:
     """Give encoded attributes by kind; of several of one kind the last."""
     return dict(each_attribute(data))
+
+
+def shown_number(payload: bytes) -> int:
+    """Decode a number of rtnetlink of any width; 0 for an attribute that is not there."""
+    return int.from_bytes(payload, sys.byteorder)
 
 
 def shown_text(payload: bytes) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import socket
+import struct
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any
 
 from cni import netlink
 from cni.errors import KernelError
 from cni.netlink import Message, Netlink
+from cni.netlink_attributes import attribute, attributes, nest, number, shown_number
 from cni.result import Route
 
 if TYPE_CHECKING:
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
 MAIN_TABLE = 254
 # rtnetlink(7), struct rtmsg
 _RTPROT_BOOT, _RTN_UNICAST, _RTM_F_CLONED = 3, 1, 0x200
+# family, lengths of destination and source, type of service, table, protocol, scope, type, flags
+_HEAD = struct.Struct("=8BI")
+_DST, _OIF, _GATEWAY, _PRIORITY, _METRICS, _TABLE = 1, 4, 5, 6, 8, 15
+_METRIC_MTU, _METRIC_ADVMSS = 2, 8
+_FAMILIES: dict[int, int] = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
 def ensure(nl: Netlink, name: str, index: int, route: Route) -> bool:
@@ -25,11 +32,8 @@ def ensure(nl: Netlink, name: str, index: int, route: Route) -> bool:
 
     Another route to the same destination stays: for IPv4 the new one comes before it, for IPv6 beside it.
     """
-    doing = f"failed to add route '{show(route, name)}'"
     try:
-        nl.batch(
-            [Message(doing, netlink.RTM_NEWROUTE, netlink.NLM_F_CREATE, _fields(route), _attrs(index, route))]
-        )
+        nl.batch([add(name, index, route)])
     except KernelError as error:
         if error.errno == errno.EEXIST and is_among(route, list_routes(nl, index)):
             return False
@@ -37,15 +41,22 @@ def ensure(nl: Netlink, name: str, index: int, route: Route) -> bool:
     return True
 
 
+def add(name: str, index: int, route: Route) -> Message:
+    """Add a route through a link; refused with EEXIST if the link has one that is like it."""
+    doing = f"failed to add route '{show(route, name)}'"
+    return Message(doing, netlink.RTM_NEWROUTE, netlink.NLM_F_CREATE, body=_body(index, route))
+
+
 def list_routes(nl: Netlink, index: int) -> list[Route]:
     """List the unicast routes through a link, through any link for index 0, in every table."""
     through: list[tuple[str, Any]] = [("RTA_OIF", index)] if index else []
     found = []
-    for family in (socket.AF_INET, socket.AF_INET6):
+    for family in _FAMILIES.values():
         fields = {"family": family, "type": _RTN_UNICAST}
         message = Message("list routes", netlink.RTM_GETROUTE, fields=fields, attrs=through)
         try:
-            found += [_parse(each) for each in nl.dump(message) if not each["flags"] & _RTM_F_CLONED]
+            shown = [netlink.decode(message.kind, each) for each in nl.dump(message)]
+            found += [_parse(each) for each in shown if not each["flags"] & _RTM_F_CLONED]
         except KernelError as error:
             if error.errno not in {errno.ENODEV, errno.ENOENT, errno.EOPNOTSUPP}:
                 raise
@@ -54,19 +65,16 @@ def list_routes(nl: Netlink, index: int) -> list[Route]:
 
 def find_link_index(nl: Netlink, destination: IpAddress) -> int | None:
     """Give the index of the link by which the kernel would send to an address, None without a way there."""
-    family = socket.AF_INET if destination.version == 4 else socket.AF_INET6
-    fields: dict[str, int] = {"family": family, "dst_len": destination.max_prefixlen}
-    attrs = [("RTA_DST", str(destination))]
+    family = _FAMILIES[destination.version]
+    head = _HEAD.pack(family, destination.max_prefixlen, 0, 0, 0, 0, 0, 0, 0)
+    body = head + attribute(_DST, destination.packed)
     try:
-        found = nl.request(
-            Message(f"find the way to {destination}", netlink.RTM_GETROUTE, fields=fields, attrs=attrs)
-        )
+        found = nl.request(Message(f"find the way to {destination}", netlink.RTM_GETROUTE, body=body))
     except KernelError as error:
         if error.errno in {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL}:
             return None
         raise
-    index: int | None = found.get_attr("RTA_OIF")
-    return index
+    return shown_number(attributes(found[_HEAD.size :]).get(_OIF, b"")) or None
 
 
 def is_among(wanted: Route, found: list[Route]) -> bool:
@@ -90,33 +98,35 @@ def show(route: Route, name: str) -> str:
     return f"{route.dst}{via} dev {name} metric {route.priority}{extra} (Scope: {scope}, Table: {table})"
 
 
-def _fields(route: Route) -> dict[str, int]:
+def _body(index: int, route: Route) -> bytes:
     table = route.table or MAIN_TABLE
-    return {
-        "family": socket.AF_INET if route.dst.version == 4 else socket.AF_INET6,
-        "dst_len": route.dst.prefixlen,
-        # The header has room for one byte; RTA_TABLE tells all of it.
-        "table": table if table < 256 else 0,
-        "proto": _RTPROT_BOOT,
-        "scope": route.scope or 0,
-        "type": _RTN_UNICAST,
-    }
-
-
-def _attrs(index: int, route: Route) -> list[tuple[str, Any]]:
-    attrs: list[tuple[str, Any]] = [("RTA_OIF", index), ("RTA_TABLE", route.table or MAIN_TABLE)]
+    # The header has room for one byte of the table; RTA_TABLE tells all of it.
+    head = _HEAD.pack(
+        _FAMILIES[route.dst.version],
+        route.dst.prefixlen,
+        0,
+        0,
+        table if table < 256 else 0,
+        _RTPROT_BOOT,
+        route.scope or 0,
+        _RTN_UNICAST,
+        0,
+    )
+    parts = [head, number(_OIF, index), number(_TABLE, table)]
     if route.dst.prefixlen:
-        attrs.append(("RTA_DST", str(route.dst.network_address)))
+        parts.append(attribute(_DST, route.dst.network_address.packed))
     if route.gw is not None:
-        attrs.append(("RTA_GATEWAY", str(route.gw)))
+        parts.append(attribute(_GATEWAY, route.gw.packed))
     if route.priority:
-        attrs.append(("RTA_PRIORITY", route.priority))
+        parts.append(number(_PRIORITY, route.priority))
     metrics = [
-        (name, value) for name, value in (("RTAX_MTU", route.mtu), ("RTAX_ADVMSS", route.advmss)) if value
+        number(kind, value)
+        for kind, value in ((_METRIC_MTU, route.mtu), (_METRIC_ADVMSS, route.advmss))
+        if value
     ]
     if metrics:
-        attrs.append(("RTA_METRICS", {"attrs": metrics}))
-    return attrs
+        parts.append(nest(_METRICS, *metrics))
+    return b"".join(parts)
 
 
 def _parse(shown: Any) -> Route:

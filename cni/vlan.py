@@ -48,12 +48,13 @@ def list_vlans(nl: Netlink, index: int) -> set[PortVlan]:
         attrs=[("IFLA_EXT_MASK", _RTEXT_FILTER_BRVLAN)],
     )
     try:
-        shown = [each for each in nl.dump(message) if each["index"] == index]
+        found = [netlink.decode(message.kind, each) for each in nl.dump(message)]
     except KernelError as error:
         if error.errno == errno.EOPNOTSUPP:
             return set()
         raise
-    attrs = [attr for each in shown for attr in (each.get_attr("IFLA_AF_SPEC") or {"attrs": []})["attrs"]]
+    shown = [each.get_attr("IFLA_AF_SPEC") for each in found if each["index"] == index]
+    attrs = [attr for each in shown if each for attr in each["attrs"]]
     return {_parse(value) for name, value, *_ in attrs if name == "IFLA_BRIDGE_VLAN_INFO"}
 
 
