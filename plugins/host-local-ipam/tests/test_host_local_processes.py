@@ -7,6 +7,7 @@ import os
 import pickle
 import signal
 import time
+from contextlib import suppress
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -161,9 +162,18 @@ def test_a_stopped_add_leaves_nothing(host: Host) -> None:
 def _wait_until_it_waits(pid: int) -> None:
     """Return when the process has the lock file open."""
     deadline = time.monotonic() + 10
-    while not any(each.readlink().name == "lock" for each in Path(f"/proc/{pid}/fd").iterdir()):
+    while "lock" not in _open_files(pid):
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def _open_files(pid: int) -> list[str]:
+    names = []
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        # It may have been closed since it was listed.
+        with suppress(FileNotFoundError):
+            names.append(each.readlink().name)
+    return names
 
 
 def _add_and_be_killed(count: int) -> None:
