@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -32,6 +33,7 @@ _INFO_KIND, _INFO_DATA, _INFO_PORT_KIND, _INFO_PORT_DATA = 1, 2, 4, 5
 _BRIDGE_VLAN_FILTERING = 7
 _PORT_MODE, _PORT_ISOLATED = 4, 33
 _VETH_PEER = 1
+_AF_SPEC, _INET_SETTINGS, _ARP_NOTIFY = 26, 1, 22
 _WITHOUT_STATISTICS = number(_EXT_MASK, 0x8)
 
 
@@ -215,6 +217,12 @@ def set_alias(name: str, index: int, alias: str) -> Message:
 def set_master(name: str, index: int, master: int) -> Message:
     """Make a link a port of the bridge with index `master`; 0 takes it off its bridge."""
     return _change(f'could not make "{name}" a port of bridge {master}', index, number(_MASTER, master))
+
+
+def set_arp_notify(name: str, index: int) -> Message:
+    """Have a link announce its IPv4 addresses when it comes up: the sysctl of that name, /proc left alone."""
+    settings = nest(_AF_SPEC, nest(socket.AF_INET, nest(_INET_SETTINGS, number(_ARP_NOTIFY, 1))))
+    return _change(f'could not set arp_notify of "{name}"', index, settings)
 
 
 def set_port(name: str, index: int, port: Port) -> Message:

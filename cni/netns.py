@@ -9,12 +9,14 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from cni.errors import CniError, Code
 
 if TYPE_CHECKING:
+    import ctypes
     from collections.abc import Iterator
 
 _CLONE_NEWNET = 0x40000000
@@ -150,10 +152,17 @@ def _setns(fd: int) -> None:
     _libc_call("setns", fd, _CLONE_NEWNET)
 
 
+@cache
+def _libc() -> ctypes.CDLL:
+    import ctypes
+
+    return ctypes.CDLL(None, use_errno=True)
+
+
 def _libc_call(name: str, *args: int) -> None:
     # The os module has these two from Python 3.12 on only.
     import ctypes
 
-    if getattr(ctypes.CDLL(None, use_errno=True), name)(*args) != 0:
+    if getattr(_libc(), name)(*args) != 0:
         number = ctypes.get_errno()
         raise OSError(number, f"could not change the network namespace: {os.strerror(number)}")

@@ -258,7 +258,7 @@ def test_a_sysctl_is_written_only_where_it_differs(host: Host) -> None:
         assert sysctl.ensure(key, "1") == "0"
         assert sysctl.ensure(key, "1") is None
         assert sysctl.read("net/ipv4/nonsense") is None
-        sysctl.ensure_if_possible("net/ipv4/nonsense", "1")
+        sysctl.set_if_possible("net/ipv4/nonsense", "1")
         with pytest.raises(CniError, match="could not set sysctl net/ipv4/nonsense to 1: no such file"):
             sysctl.ensure("net/ipv4/nonsense", "1")
 

@@ -74,7 +74,7 @@ def _create_bridge(nl: Netlink, plan: BridgePlan, undo: Undo) -> Link:
     undo.add(f"remove bridge {plan.name}", _remove_unused_bridge, plan.name, mac)
     try:
         if link.create_bridge(nl, plan.name, mac, plan.mtu, vlan_filtering=plan.vlan_filtering):
-            sysctl.ensure_if_possible(f"net/ipv6/conf/{plan.name}/accept_ra", "0")
+            sysctl.set_if_possible(f"net/ipv6/conf/{plan.name}/accept_ra", "0")
     except KernelError as error:
         raise explained(error, plan) from error
     return link.get(nl, plan.name)

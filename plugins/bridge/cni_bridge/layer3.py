@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,11 @@ from cni.notes import note
 from cni_bridge.bridges import bridge_locked
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cni.link import Link
-    from cni.result import IpInterface
+    from cni.netlink import Message
+    from cni.result import IpInterface, Route
     from cni.undo import Undo
     from cni_bridge.links import Sides
     from cni_bridge.plan import AddressPlan, Gateway
@@ -26,14 +30,27 @@ def configure(plan: AddressPlan, sides: Sides, container: Link) -> None:
     """Give the container's link its addresses and routes and switch it on."""
     with sides.ns.entered():
         _set_sysctls(plan, container.name)
-    for ip in plan.ips:
-        # One that is there already can only come from IPAM naming it twice.
-        addr.ensure(sides.inside, container.name, container.index, ip.address, dad=plan.dad)
-    switch_on(sides.inside, container)
+    name, index = container.name, container.index
+    addresses = [addr.add(name, index, ip.address, dad=plan.dad) for ip in plan.ips]
+    up = link.set_flags(name, index, on=link.IFF_UP)
+    messages = [link.set_arp_notify(name, index), *addresses, up]
     if plan.dad:
+        _apply(sides.inside, messages, [], container)
         wait_until_settled(sides.inside, container)
-    for each in plan.routes:
-        route.ensure(sides.inside, container.name, container.index, each)
+        messages = []
+    _apply(sides.inside, messages, plan.routes, container)
+
+
+def _apply(inside: Netlink, messages: Sequence[Message], routes: Sequence[Route], container: Link) -> None:
+    """Send all in one go. An address or a route that is there already can only be IPAM naming it twice."""
+    name, index = container.name, container.index
+    refusals = inside.attempt([*messages, *(route.add(name, index, each) for each in routes)])
+    for refusal in refusals[: len(messages)]:
+        if refusal and refusal.errno != errno.EEXIST:
+            raise refusal
+    for refusal, each in zip(refusals[len(messages) :], routes, strict=True):
+        if refusal:
+            route.ensure(inside, name, index, each)
 
 
 def switch_on(inside: Netlink, container: Link) -> None:
@@ -45,9 +62,8 @@ def _set_sysctls(plan: AddressPlan, ifname: str) -> None:
     """Set what must be set before the link is up; in the container's namespace."""
     ipv6 = f"net/ipv6/conf/{ifname}"
     if plan.dad:
-        sysctl.ensure_if_possible(f"{ipv6}/enhanced_dad", "1")
-    sysctl.ensure_if_possible(f"{ipv6}/accept_dad", "1" if plan.dad else "0")
-    sysctl.ensure_if_possible(f"net/ipv4/conf/{ifname}/arp_notify", "1")
+        sysctl.set_if_possible(f"{ipv6}/enhanced_dad", "1")
+    sysctl.set_if_possible(f"{ipv6}/accept_dad", "1" if plan.dad else "0")
     if 6 not in plan.families:
         return
     for each in ("lo", ifname):
@@ -85,9 +101,9 @@ def wait_until_settled(inside: Netlink, container: Link) -> None:
 def announce(plan: AddressPlan, sides: Sides, container: Link) -> None:
     """Tell the neighbours of the container's addresses; they may remember who had them before."""
     try:
-        neigh.announce(sides.ns, container.name, container.mac, [ip.address.ip for ip in plan.ips])
-    except OSError as error:
-        note(f"pycni: could not announce the addresses of {container.name}: {error.strerror}")
+        neigh.announce(sides.inside, sides.ns, container, [ip.address.ip for ip in plan.ips])
+    except (OSError, CniError) as error:
+        note(f"pycni: could not announce the addresses of {container.name}: {error}")
 
 
 def ensure_gateway(nl: Netlink, plan: Gateway, host_name: str, undo: Undo) -> None:

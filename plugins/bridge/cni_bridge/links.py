@@ -104,7 +104,7 @@ def remove_veth(host_name: str, host_mac: str) -> None:
 def set_up_port(nl: Netlink, port: Link, vlans: VlanPlan | None, alias: str, settings: link.Port) -> None:
     """Set up a new port of the bridge and switch it on."""
     # Before it is up, or the port may believe a router that the container plays.
-    sysctl.ensure_if_possible(f"net/ipv6/conf/{port.name}/accept_ra", "0")
+    sysctl.set_if_possible(f"net/ipv6/conf/{port.name}/accept_ra", "0")
     messages = [link.set_alias(port.name, port.index, alias)]
     if settings != link.Port():
         messages.append(link.set_port(port.name, port.index, settings))
