@@ -1,0 +1,139 @@
+"""`make bench`: our plugins against Debian's Go plugins, in private namespaces that end with it."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from bench import extras, machine, ours, table
+from bench.calls import CallError
+from bench.report import Report
+from bench.run import prove_all, run_scene, steps_of
+from bench.scenes import CHAIN, SIZES, plan_scenes
+from bench.sides import ACK, NFTABLES, SINGLE, WARM, Suites, version_of
+from cni.errors import CniError
+from cni.testing import GO, why_no_namespaces
+from plugin_table import ROOT
+
+if TYPE_CHECKING:
+    from bench.scenes import Size
+
+EXPECTED = (
+    AssertionError, CallError, CniError, OSError, RuntimeError, ValueError, extras.ProofError,
+    subprocess.SubprocessError,
+)  # fmt: skip
+_REFRESH_S = 0.2
+
+
+def main() -> int:
+    """Run it all; 1 with one line of text when it cannot be done."""
+    asked = _parse()
+    console = Console(highlight=False, emoji=False)
+    # So that contexts end and nothing stays behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        if why_no_namespaces():
+            raise RuntimeError(f"{why_no_namespaces()}; try it as root")
+        with TemporaryDirectory(prefix="pycni-bench-") as folder:
+            report = _run(asked, Path(folder), console)
+        for path in report.write(asked.into):
+            console.print(f"written: {path}")
+    except KeyboardInterrupt:
+        console.print("[bold red]interrupted")
+        return 1
+    except EXPECTED as error:
+        console.print(f"[bold red]failed:[/] {error}", markup=True, soft_wrap=True)
+        return 1
+    return 0
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--size", choices=SIZES, default="full")
+    parser.add_argument("--go", type=Path, default=GO, help="the bin directory that all are compared with")
+    parser.add_argument("--other", type=Path, help="one more bin directory to compare")
+    parser.add_argument("--ours", type=Path, help="our bin directory as installed, instead of one made here")
+    parser.add_argument("--into", type=Path, help="the folder for page, picture and figures")
+    asked = parser.parse_args()
+    asked.into = asked.into or (ROOT / "docs" if asked.size == "full" else ROOT / "dist/bench")
+    return asked
+
+
+def _run(asked: argparse.Namespace, folder: Path, console: Console) -> Report:
+    if not (asked.go / "bridge").exists():
+        raise RuntimeError(
+            f"there is no {asked.go}/bridge: install Debian's package containernetworking-plugins"
+        )
+    bindir, about = ours.find(asked.ours, folder)
+    suites = Suites(asked.go, bindir, asked.other)
+    names = {"ours": about, "go": f"the Go plugins {version_of(asked.go)}".strip()}
+    if asked.other:
+        names["other"] = f"the plugins in BENCH_BINDIR, {version_of(asked.other) or 'version unknown'}"
+    for name, text in names.items():
+        console.print(f"[bold cyan]{name}[/]: {text}")
+    report = _measure(suites, SIZES[asked.size], names, console)
+    _show(report, console)
+    return report
+
+
+def _measure(suites: Suites, size: Size, names: dict[str, str], console: Console) -> Report:
+    scenes = plan_scenes(suites, size)
+    [proof] = [each for each in scenes if each.work == CHAIN and each.at_once == 1 and not each.there]
+    counted = [side for side in proof.sides if side.answer != ACK]
+    remembered = [suites.our(start, NFTABLES) for start in (WARM, SINGLE)]
+    total = sum(map(steps_of, scenes)) + len(proof.sides) + len(counted) + len(remembered)
+    with _Steps(console, total) as steps:
+        prove_all(proof, steps)
+        memory, processes = [], {}
+        for side in remembered:
+            steps(f"memory: {side.label}")
+            memory.append(extras.measure_memory(side))
+        for side in counted:
+            steps(f"processes: {side.label}")
+            processes[side.label] = extras.count_processes(side)
+        rows = [row for scene in scenes for row in run_scene(scene, steps)]
+    return Report(size.name, names, machine.describe(), rows, processes, memory)
+
+
+class _Steps:
+    """A progress bar that is drawn between measurements only: no thread of it runs during one."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        columns = (BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn())
+        self._bar = Progress(*columns, TextColumn("{task.description}"), console=console, auto_refresh=False)
+        self._task = self._bar.add_task("", total=total)
+        self._drawn = 0.0
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, what: str) -> None:
+        self._bar.update(self._task, description=what, advance=1)
+        if time.monotonic() - self._drawn > _REFRESH_S:
+            self._bar.refresh()
+            self._drawn = time.monotonic()
+
+
+def _show(report: Report, console: Console) -> None:
+    for each in table.show_rows(report.rows):
+        console.print(each)
+    console.print(table.show_processes(report.processes))
+    console.print(table.show_memory(report.memory))
+    console.print(table.show_verdicts(report.verdicts))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

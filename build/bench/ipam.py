@@ -1,0 +1,75 @@
+"""host-local called by itself, in a pool in which many addresses are taken."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.calls import run_all
+from bench.stage import make_call
+
+if TYPE_CHECKING:
+    from bench.calls import Work
+    from bench.sides import Side
+    from bench.stage import Stage
+
+_CONF = {
+    "cniVersion": "1.0.0",
+    "name": "bench",
+    "type": "bridge",
+    "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.64.0.0/12"}]]},
+}
+_POOL = Path("/var/lib/cni/networks/bench")
+_FIRST = IPv4Address("10.64.0.2")
+
+
+class Ipam:
+    """Rounds of ADD and DEL with `there` leases made before, as files in the Go plugin's format."""
+
+    def __init__(self, stage: Stage, there: int) -> None:
+        self._stage = stage
+        self._rounds = 0
+        stage.host.call(fill, there)
+
+    def round(self) -> dict[str, float]:
+        """Reserve an address and give it back; gives the seconds of each verb."""
+        self._rounds += 1
+        host, side, name = self._stage.host, self._stage.side, f"x{self._rounds}"
+        return {verb: host.call(_one, side, verb, name) for verb in ("ADD", "DEL")}
+
+
+def fill(leases: int) -> None:
+    """Make the leases, and the note that the last of them was given last."""
+    _POOL.mkdir(parents=True)
+    for number in range(leases):
+        (_POOL / str(_FIRST + number)).write_text(f"c{number}\r\neth0")
+    if leases:
+        (_POOL / "last_reserved_ip.0").write_text(str(_FIRST + leases - 1))
+
+
+def _one(side: Side, verb: str, name: str) -> float:
+    return run_all([_work(side, verb, name)])
+
+
+def _work(side: Side, verb: str, name: str) -> Work:
+    yield make_call(side, "host-local", verb, _CONF, name)
+
+
+class Version:
+    """Rounds of VERSION, the least that a plugin can do."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+
+    def round(self) -> dict[str, float]:
+        """Ask bridge for its versions; gives the seconds."""
+        return {"VERSION": self._stage.host.call(_version, self._stage.side)}
+
+
+def _version(side: Side) -> float:
+    return run_all([_version_work(side)])
+
+
+def _version_work(side: Side) -> Work:
+    yield make_call(side, "bridge", "VERSION", {"cniVersion": "1.0.0"})

@@ -1,0 +1,101 @@
+"""docs/benchmarks.md: what a run has found, written by the run."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.sides import GO
+from bench.targets import MISSED, REACHED, UNKNOWN, show_ratio, to_mb
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from bench.report import Report
+    from bench.rows import Row
+
+_METHOD = Path(__file__).with_name("method.md")
+_MARKS = {REACHED: "✔ reached", MISSED: "✘ not reached", UNKNOWN: "not measured"}
+
+
+def write(report: Report, picture: str, settle_ms: int) -> str:
+    """Give the page as Markdown; `picture` is the file name of the drawing."""
+    parts = [
+        "# Benchmarks\n",
+        f"{report.subtitle}. Made by `make bench`, as all of this page: ratios of one run, not promises.\n",
+        f"![Times as fast as the Go plugins]({picture})\n",
+        "## Targets\n",
+        _table(
+            ["", "backend", ">wanted", ">seen", ""],
+            (
+                [each.what, each.backend, each.wanted, each.seen, _MARKS[each.state]]
+                for each in report.verdicts
+            ),
+        ),
+        "## All figures\n",
+        *_scenes(report.rows),
+        *_processes(report),
+        *_memory(report),
+        "## The machine\n",
+        _table(["", ""], ([name, value] for name, value in report.machine.items() if value)),
+        _METHOD.read_text().format(settle_ms=settle_ms),
+    ]
+    return "\n".join(parts)
+
+
+def _scenes(rows: list[Row]) -> Iterator[str]:
+    columns = ["", "", ">ratio", ">median ms", ">p90 ms", ">first ms", ">rounds"]
+    for title, of_scene in groupby(rows, key=lambda row: row.scene):
+        yield f"### {title[0].upper()}{title[1:]}\n"
+        yield _table(columns, map(_cells, of_scene))
+
+
+def _cells(row: Row) -> list[str]:
+    times = [f"{each:.1f}" for each in (row.median_ms, row.p90_ms, row.first_ms)]
+    ratio = "1" if row.suite == GO else f"**{show_ratio(row.ratio)}**"
+    return [row.verb, row.label, ratio, *times, str(len(row.times_ms))]
+
+
+def _processes(report: Report) -> Iterator[str]:
+    yield "## Processes started\n"
+    yield (
+        "Besides the plugins themselves, by one chain; workers that the server starts for the next calls"
+        " included. Counted by the kernel's process connector, in rounds of their own.\n"
+    )
+    rows = (
+        [label, *([counts, "", ""] if isinstance(counts, str) else map(str, counts.values()))]
+        for label, counts in report.processes.items()
+    )
+    yield _table(["", ">ADD", ">CHECK", ">DEL"], rows)
+
+
+def _memory(report: Report) -> Iterator[str]:
+    yield "## Memory\n"
+    yield (
+        "Of the server and its idle workers after some calls, as PSS: memory shared by several processes"
+        " counts once. The Go plugins keep nothing between calls, nor do ours when cold.\n"
+    )
+    rows = (
+        [
+            each["side"],
+            f"{to_mb(each['server_kib']):.1f}",
+            " + ".join(f"{to_mb(kib):.1f}" for kib in each["workers_kib"]),
+            f"**{to_mb(each['together_kib']):.1f}**",
+        ]
+        for each in report.memory
+    )
+    yield _table(["", ">server MB", ">workers MB", ">together MB"], rows)
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [
+        _line([column.lstrip(">") for column in columns]),
+        _line(["---:" if column.startswith(">") else "---" for column in columns]),
+        *map(_line, rows),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

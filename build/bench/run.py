@@ -1,0 +1,82 @@
+"""Run scenes: each side on a host of its own, taking turns round by round in swapped order."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Protocol
+
+from bench.chain import Chain
+from bench.extras import prove
+from bench.ipam import Ipam, Version
+from bench.rows import Row, make_rows
+from bench.scenes import CHAIN, IPAM
+from bench.stage import Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bench.rows import Times
+    from bench.scenes import Scene
+
+# The kernel removes namespaces in the background and holds locks meanwhile that all of the machine needs.
+SETTLE_S, SETTLE_EACH_S = 0.08, 0.01
+_PROOF_NUMBER = 30_000
+
+
+class Case(Protocol):
+    """The work of one side in one scene."""
+
+    def round(self) -> dict[str, float]:
+        """Do it once; gives the seconds of each verb."""
+        ...
+
+
+def steps_of(scene: Scene) -> int:
+    """Give how often `run_scene` reports progress."""
+    return len(scene.sides) * (scene.rounds + 2)
+
+
+def run_scene(scene: Scene, progress: Callable[[str], None]) -> list[Row]:
+    """Measure a scene, telling `progress` of each step. Raises CallError, ProofError, OSError."""
+    with ExitStack() as stack:
+        cases: list[Case] = []
+        for side in scene.sides:
+            progress(f"{scene.title}: prepare {side.label}")
+            cases.append(_case(scene, stack.enter_context(Stage(side))))
+        first = []
+        for side, case in zip(scene.sides, cases, strict=True):
+            progress(f"{scene.title}: first round of {side.label}")
+            first.append(case.round())
+        times: list[Times] = [{verb: [] for verb in each} for each in first]
+        for number in range(scene.rounds):
+            order = range(len(cases)) if number % 2 == 0 else reversed(range(len(cases)))
+            for index in order:
+                _settle(scene)
+                progress(f"{scene.title}: {scene.sides[index].label}")
+                for verb, seconds in cases[index].round().items():
+                    times[index][verb].append(seconds)
+    _settle(scene)
+    return make_rows(scene, first, times)
+
+
+def _case(scene: Scene, stage: Stage) -> Case:
+    if scene.work == IPAM:
+        return Ipam(stage, scene.there)
+    if scene.work != CHAIN:
+        return Version(stage)
+    return Chain(stage, scene.at_once, scene.there)
+
+
+def _settle(scene: Scene) -> None:
+    if scene.work == CHAIN:
+        time.sleep(SETTLE_S + SETTLE_EACH_S * scene.at_once)
+
+
+def prove_all(scene: Scene, progress: Callable[[str], None]) -> None:
+    """Have every side of the chain show that it does its work. Raises ProofError."""
+    for side in scene.sides:
+        progress(f"a real connection, and nothing left: {side.label}")
+        with Stage(side) as stage:
+            Chain(stage, 1, 0).round()
+            prove(stage, _PROOF_NUMBER)

@@ -1,0 +1,84 @@
+"""Who is compared: a bin directory, the backend asked for, and how our plugins are started."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from itertools import product
+from typing import TYPE_CHECKING
+
+from cni import process
+from cni.testing.place import BARE_ENV
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+NFTABLES, IPTABLES = "nftables", "iptables"
+BACKENDS = (NFTABLES, IPTABLES)
+GO, OTHER = "go", "other"
+WARM, SINGLE, COLD = "warm", "single-use", "cold"
+GONE, ACK = "gone", "ack"
+
+# Longer than any pause of a run; a server that a killed run has left behind ends then.
+_IDLE_S = 300
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of those that take turns; `suite` is GO, OTHER or how ours is started.
+
+    `backend` is "" for the suite's default. `answer` is when our DEL answers: when the kernel has said that
+    the link is gone, or waiting for the acknowledgement. `settings` is the text of the host's warm.json.
+    """
+
+    suite: str
+    bindir: Path
+    backend: str = ""
+    answer: str = ""
+    env: Mapping[str, str] = field(default_factory=dict)
+    settings: str = ""
+
+    @property
+    def label(self) -> str:
+        """Its name in tables."""
+        waits = ", waits for ack" if self.answer == ACK else ""
+        return f"{self.suite} {self.backend}".strip() + waits
+
+
+@dataclass(frozen=True)
+class Suites:
+    """The bin directories: Debian's Go plugins, ours, and another one if given."""
+
+    go: Path
+    ours: Path
+    other: Path | None = None
+
+    def base(self, *, with_backends: bool = True) -> list[Side]:
+        """Give Go's side, which all are compared with, and the other suite's."""
+        backends = ("", NFTABLES) if with_backends else ("",)
+        others = [Side(OTHER, self.other, backend) for backend in backends] if self.other else []
+        return [Side(GO, self.go), *others]
+
+    def our(self, start: str, backend: str = "", answer: str = GONE) -> Side:
+        """Give one side of ours."""
+        env = {"PYCNI_DEL": answer} | ({"PYCNI_WARM": "off"} if start == COLD else {})
+        settings = {"idle_seconds": _IDLE_S} | ({"calls": 1} if start == SINGLE else {})
+        return Side(start, self.ours, backend, answer, env, json.dumps(settings))
+
+    def all_ours(self) -> list[Side]:
+        """Give every way to start ours with both backends, and DEL that waits where it is warm."""
+        waiting = product((WARM, SINGLE), BACKENDS, (ACK,))
+        usual = product((WARM, SINGLE, COLD), BACKENDS, (GONE,))
+        return [self.our(*each) for each in (*usual, *waiting)]
+
+
+def version_of(bindir: Path) -> str:
+    """Give the version that the bridge plugin of a bin directory tells of itself, "v1.1.1"; "" for none.
+
+    Raises CniError.
+    """
+    said = process.run([str(bindir / "bridge")], env=BARE_ENV)
+    found = re.search(r"plugin (v[0-9][\w.+-]*)", said.stderr + said.stdout.decode())
+    return found[1] if found else ""

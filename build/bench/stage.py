@@ -1,0 +1,79 @@
+"""A side on a host of its own: what it calls there, and the clean-up of what it leaves."""
+
+from __future__ import annotations
+
+import json
+import signal
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from bench.calls import Call
+from cni.testing import Host, Sandbox
+from cni.testing.place import BARE_ENV
+from cni.warm import control
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from bench.sides import Side
+
+
+class Stage:
+    """A host with one side's plugins on it; a context that ends its warm server, if any, and the host."""
+
+    def __init__(self, side: Side) -> None:
+        self.side = side
+        with _deaf_to_interrupts():
+            self.host = Host(side.bindir)
+        if side.settings:
+            self.host.call(_write, "/etc/cni/pycni/warm.json", side.settings)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            for server in self.servers():
+                self.host.call(control.stop, server)
+        finally:
+            self.host.close()
+
+    def servers(self) -> list[control.Running]:
+        """Give the warm servers of this host: one, or none."""
+        return self.host.call(control.find)
+
+    def ensure_namespaces(self, names: Sequence[str]) -> None:
+        """Make the containers' network namespaces, all by one process."""
+        self.host.run(["ip", "-batch", "-"], "".join(f"netns add {name}\n" for name in names))
+
+    def sandbox(self, name: str) -> Sandbox:
+        """Give one that is there as a place to run things in."""
+        return Sandbox(self.host, name)
+
+    def remove_namespaces(self, names: Sequence[str]) -> None:
+        """Remove them; the kernel goes on with that for a while."""
+        self.host.run(["ip", "-batch", "-"], "".join(f"netns delete {name}\n" for name in names))
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Start processes that Ctrl-C does not end, so that we can put things in order before they go."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def make_call(side: Side, plugin: str, verb: str, conf: Mapping[str, Any], name: str = "") -> Call:
+    """Give a call for the container `name`, whose namespace has the same name; "" for one without any."""
+    env = {**BARE_ENV, **side.env, "CNI_COMMAND": verb, "CNI_PATH": str(side.bindir)}
+    if name:
+        env |= {"CNI_CONTAINERID": name, "CNI_NETNS": f"/run/netns/{name}", "CNI_IFNAME": "eth0"}
+    return Call(str(side.bindir / plugin), env, json.dumps(conf).encode())
+
+
+def _write(path: str, text: str) -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(text)

@@ -1,0 +1,105 @@
+"""What the warm start set out to reach, and whether a run has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from bench.scenes import CHAIN, IPAM, VERSION
+from bench.sides import ACK, COLD, GONE, IPTABLES, NFTABLES, WARM
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from bench.rows import Row
+
+REACHED, MISSED, UNKNOWN = "reached", "not reached", "not measured"
+MEMORY_MB = 45
+
+
+class Target(NamedTuple):
+    """A least ratio for each backend; "" is for work without any. `row` is what a row must say."""
+
+    what: str
+    row: Mapping[str, Any]
+    least: Mapping[str, float]
+
+
+class Verdict(NamedTuple):
+    """A target and what a run has seen, both as words."""
+
+    what: str
+    backend: str
+    wanted: str
+    seen: str
+    state: str
+
+
+def _chain(verb: str, **more: Any) -> dict[str, Any]:
+    answer = GONE if verb == "DEL" else ""
+    return {"work": CHAIN, "at_once": 1, "there": 0, "verb": verb, "suite": WARM, "answer": answer} | more
+
+
+def _ipam(verb: str) -> dict[str, Any]:
+    return {"work": IPAM, "there": 10_000, "verb": verb, "suite": WARM}
+
+
+def _both(nftables: float, iptables: float) -> dict[str, float]:
+    return {NFTABLES: nftables, IPTABLES: iptables}
+
+
+TARGETS = (
+    Target("ADD", _chain("ADD"), _both(10, 6)),
+    Target('DEL, answer at "link gone"', _chain("DEL"), _both(25, 20)),
+    Target("DEL, waiting for the acknowledgement", _chain("DEL", answer=ACK), _both(5, 5)),
+    Target("ADD, 32 at once", _chain("ADD", at_once=32), _both(10, 6)),
+    Target("DEL, 32 at once", _chain("DEL", at_once=32), _both(15, 15)),
+    Target("ADD, 1,000 attachments there", _chain("ADD", there=1000), _both(6, 5)),
+    Target("DEL, 1,000 attachments there", _chain("DEL", there=1000), _both(30, 15)),
+    Target("VERSION", {"work": VERSION, "suite": WARM}, {"": 3}),
+    Target("host-local alone, 10,000 leases, ADD", _ipam("ADD"), {"": 50}),
+    Target("host-local alone, 10,000 leases, DEL", _ipam("DEL"), {"": 50}),
+    Target("ADD without a server", _chain("ADD", suite=COLD), _both(0.25, 0.25)),
+)
+
+
+def find_row(rows: Iterable[Row], wanted: Mapping[str, Any]) -> Row | None:
+    """Give the row that says all that is wanted."""
+    fits = (row for row in rows if all(getattr(row, key) == value for key, value in wanted.items()))
+    return next(fits, None)
+
+
+def judge(rows: list[Row], memory: list[dict[str, Any]]) -> list[Verdict]:
+    """Compare a run with all targets."""
+    verdicts = [
+        _verdict(target, backend, least, find_row(rows, {**target.row, "backend": backend}))
+        for target in TARGETS
+        for backend, least in target.least.items()
+    ]
+    return [*verdicts, _memory_verdict(memory)]
+
+
+def _verdict(target: Target, backend: str, least: float, row: Row | None) -> Verdict:
+    wanted = f"at least {least:g}x"
+    if row is None:
+        return Verdict(target.what, backend, wanted, "", UNKNOWN)
+    return Verdict(
+        target.what, backend, wanted, show_ratio(row.ratio), REACHED if row.ratio >= least else MISSED
+    )
+
+
+def _memory_verdict(memory: list[dict[str, Any]]) -> Verdict:
+    what, wanted = "memory of the server and its idle workers", f"at most {MEMORY_MB} MB"
+    if not memory or not memory[0]["together_kib"]:
+        return Verdict(what, "", wanted, "", UNKNOWN)
+    seen = to_mb(memory[0]["together_kib"])
+    return Verdict(what, "", wanted, f"{seen:.1f} MB", REACHED if seen <= MEMORY_MB else MISSED)
+
+
+def show_ratio(ratio: float) -> str:
+    """Give a ratio with two digits that count: "0.25x", "7.6x", "57x"."""
+    return f"{ratio:.2f}x" if ratio < 1 else f"{ratio:.1f}x" if ratio < 10 else f"{ratio:.0f}x"
+
+
+def to_mb(kib: float) -> float:
+    """Give MB (a million bytes) for KiB."""
+    return kib * 1024 / 1e6
