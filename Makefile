@@ -16,20 +16,20 @@ space := $(empty) $(empty)
 export MYPYPATH := build:$(subst $(space),:,$(strip $(PLUGINS)))
 
 python := .venv/bin/python
+freezer := dist/venv/bin/python
 say = @if [ -t 1 ]; then printf '\033[1;36m==> %s\033[0m\n' "$(1)"; else echo "==> $(1)"; fi
-install = $(python) build/install.py --bindir "$(BINDIR)" --confdir "$(CONFDIR)" --prefix "$(PREFIX)" \
-	--destdir "$(DESTDIR)" $(if $(SBINDIR),--sbindir "$(SBINDIR)")
+places = --prefix "$(PREFIX)" --confdir "$(CONFDIR)" --destdir "$(DESTDIR)"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint packages install uninstall clean
+.PHONY: help demo test lint packages bundle install uninstall dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: .venv/stamp ## attach two containers in throw-away namespaces and show each step
+demo: .venv/stamp bundle ## attach two containers in throw-away namespaces and show each step
 	@$(python) build/demo.py
 
-test: lint ## lint, types and all tests; installs what they need where it may
+test: lint bundle ## lint, types and all tests; installs what they need where it may
 	$(call say,tests)
 	@$(python) -m pytest -q -n auto --dist loadfile $(ARGS)
 
@@ -42,7 +42,7 @@ lint: .venv/stamp ## rules, formatting and types
 
 packages: ## install the Debian packages that tests need, or say which are missing
 	$(call say,system packages)
-	@build/system-packages.sh
+	@build/system-packages.sh build test
 
 # The links of a virtual environment go to the folders of plugins that there are now.
 .venv/stamp: pyproject.toml Makefile build/lock/dev.txt $(wildcard plugins/*/plugin.toml) | packages
@@ -54,11 +54,35 @@ packages: ## install the Debian packages that tests need, or say which are missi
 		> "$$($(python) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/pycni-dev.pth"
 	@touch $@
 
-install: .venv/stamp ## put the plugins into BINDIR, all that they import into PREFIX
-	@$(install) $(CONF:%=--conf %)
+bundle: dist/venv/stamp dist/launcher ## freeze the suite with its interpreter into dist/bundle
+	@PYTHONPATH=. $(freezer) build/make_bundle.py
 
-uninstall: .venv/stamp ## remove what install has put there
-	@$(install) --uninstall
+# An environment of its own: whatever else were in it could slip into the bundle.
+dist/venv/stamp: build/lock/bundle.txt
+	$(call say,system packages for building)
+	@PYTHON="$(PYTHON)" build/system-packages.sh build
+	$(call say,virtual environment from build/lock/bundle.txt)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed")'
+	@[ -x $(freezer) ] || $(PYTHON) -m venv dist/venv
+	@$(freezer) -m pip install --quiet --disable-pip-version-check --require-hashes -r build/lock/bundle.txt
+	@touch $@
+
+dist/launcher: $(wildcard build/launcher/*) | dist/venv/stamp
+	$(call say,launcher)
+	@build/launcher/compile.sh $@
+
+install: bundle ## put the plugins into BINDIR, all that they import into PREFIX
+	@dist/bundle/pycni --install --bindir "$(BINDIR)" $(places) $(if $(SBINDIR),--sbindir "$(SBINDIR)") \
+		$(CONF:%=--conf %)
+
+# The installed program does it, from whatever version it is.
+uninstall: ## remove what install has put there
+	@program="$(firstword $(filter-out %/bin/pycni,$(wildcard $(DESTDIR)$(PREFIX)/*/pycni)))"; \
+	if [ -n "$$program" ]; then "$$program" --uninstall $(places); \
+	else echo "nothing is installed in $(DESTDIR)$(PREFIX)"; fi
+
+dist: bundle ## pack dist/pycni-VERSION-linux-ARCH.tar.gz, which installs where there is no Python
+	@build/make_tarball.sh
 
 clean: ## remove the virtual environment, caches and what was built
 	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -67,7 +67,7 @@ def install(tell: Narrator) -> Path:
     """Install the suite beside the sources, as `make install` does elsewhere, and give its BINDIR."""
     tell.step("Install the plugins")
     places = [f"--{name}={HOME / folder}" for name, folder in PLACES.items()]
-    done = run([sys.executable, str(ROOT / "build/install.py"), *places], timeout_s=600)
+    done = run([str(ROOT / "dist/bundle/pycni"), "--install", *places], timeout_s=600)
     if done.status:
         raise StepError(f"the installation failed: {done.stderr}")
     tell.say("Runtimes look for plugins as executables in one folder, /opt/cni/bin by default.")

@@ -1,27 +1,35 @@
-"""Install the suite, or remove it: `make install` and `make uninstall`.
+"""Install the suite from its bundle, or remove it: `make install`, `make uninstall`, a tarball's ./install.
 
-Everything is put in place by a rename, the executables last, so that at any moment a runtime finds a
-whole old plugin or a whole new one. See docs/install.md for the layout.
+Part of the bundle, so that a machine without Python installs with it. Everything is put in place by a
+rename, the executables last: at any moment a runtime finds a whole old plugin or a whole new one. See
+docs/install.md for the layout.
 """
 
 from __future__ import annotations
 
 import argparse
-import fcntl
 import filecmp
+import json
 import os
+import shlex
 import shutil
 import sys
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cni import executables
-from install_tree import InstallError, ensure_tree, list_trees, prune
-from plugin_table import ROOT, declared, packages
+from cni.warm import control
+from install_bindir import ensure_plugins, remove_plugins
+from install_tree import InstallError, Prefix
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+PROGRAM = Path(sys.executable)
+
+# CNI_PATH's default is the folder that this installation has put its plugins into.
+_COMMAND = """\
+#!/bin/sh
+# Part of pycni: the command for people.
+[ -n "${{CNI_PATH-}}" ] || export CNI_PATH={bindir}
+exec {tree}/pycni "$@"
+"""
 
 
 def main() -> int:
@@ -40,58 +48,66 @@ def main() -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--bindir", type=Path, required=True, help="where runtimes look for plugins")
-    parser.add_argument("--prefix", type=Path, required=True, help="where the suite's own files go")
-    parser.add_argument("--confdir", type=Path, required=True, help="where runtimes look for networks")
-    parser.add_argument("--sbindir", type=Path, help="where to link the pycni command, if anywhere")
-    parser.add_argument("--destdir", default="", help="put before all paths when files are written")
-    parser.add_argument("--conf", action="append", default=[], help="a file of conf/ to copy, e.g. 10-bridge")
-    parser.add_argument("--uninstall", action="store_true")
+    own = PROGRAM.parents[1]
+    prefix = own if (own / "bin/pycni").is_file() else Path("/opt/pycni")
+    parser = argparse.ArgumentParser(prog="install", description="Install pycni, or remove it.")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--install", action="store_true", help="put everything in place")
+    what.add_argument("--uninstall", action="store_true", help="take it away, from each BINDIR it is in")
+    place = parser.add_argument
+    place("--bindir", type=Path, default=Path("/opt/cni/bin"), help="where runtimes look for plugins")
+    place("--prefix", type=Path, default=prefix, help="where the suite's own files go")
+    place("--confdir", type=Path, default=Path("/etc/cni/net.d"), help="where runtimes look for networks")
+    place("--sbindir", type=Path, help="where to link the pycni command, if anywhere")
+    place("--destdir", default="", help="put before all paths when files are written")
+    place("--conf", action="append", default=[], help="a network to copy, such as 10-bridge")
     return parser
 
 
 def install(options: argparse.Namespace) -> None:
     """Make the tree, the executables and what else is asked for. Raises InstallError and OSError."""
-    prefix, bindir = _at(options, options.prefix), _at(options, options.bindir)
-    for folder in (prefix, bindir):
+    prefix, bundle = Prefix(options.prefix, options.destdir), PROGRAM.parent
+    bindir = _at(options, options.bindir)
+    for folder in (prefix.path, bindir):
         folder.mkdir(parents=True, exist_ok=True)
-    with _locked(prefix):
-        tree = ensure_tree(prefix, options.prefix)
-        names = packages(declared())
-        _save_replaced(prefix, bindir, sorted(names))
-        script = executables.plugin_script([str(tree)], str(tree / "cni/plugins.json"))
-        executables.put(bindir, names, script)
-        (prefix / "bin").mkdir(exist_ok=True)
-        command = executables.command_script([str(tree)], str(options.bindir))
-        executables.put(prefix / "bin", ["pycni"], command)
-        prune(prefix, tree.name)
-    _say(f"{tree}: the suite and all that it imports")
-    _say(f"{options.bindir}: {', '.join(sorted(names))}")
-    _link_command(options)
+    names = sorted(json.loads((bundle / "_internal/plugins.json").read_text()))
+    with prefix.locked():
+        tree = prefix.ensure_tree(bundle)
+        program = executables.launcher((tree / "launcher").read_bytes(), str(prefix.shown(tree)), tree.name)
+        for line in ensure_plugins(prefix, options.bindir, names, program):
+            _say(line)
+        (prefix.path / "bin").mkdir(exist_ok=True)
+        command = _COMMAND.format(
+            bindir=shlex.quote(str(options.bindir)), tree=shlex.quote(str(prefix.shown(tree)))
+        )
+        executables.put(prefix.path / "bin", ["pycni"], command)
+        for old in prefix.prune(tree):
+            _say(f"{old}: nothing runs from it any more, removed")
+    _say(f"{prefix.shown(tree)}: the suite and all that it imports")
+    _say(f"{options.bindir}: {', '.join(names)}")
+    _link_command(options, prefix)
     for name in options.conf:
-        _copy_conf(options, name)
+        _copy_conf(options, bundle / "conf", name)
 
 
 def uninstall(options: argparse.Namespace) -> None:
-    """Remove what `install` made; what it had replaced in BINDIR comes back. Networks are left."""
-    prefix, bindir = _at(options, options.prefix), _at(options, options.bindir)
-    if options.sbindir and _is_our_link(options):
-        (_at(options, options.sbindir) / "pycni").unlink()
-    for path in sorted(bindir.iterdir()) if bindir.is_dir() else []:
-        if _is_ours(path, f"{options.prefix}/"):
-            saved = prefix / "replaced" / path.name
-            if saved.exists():
-                shutil.move(saved, path)
-            else:
-                path.unlink()
-            _say(f"{path}: {'what was there before' if path.exists() else 'removed'}")
-    for folder in [*list_trees(prefix), prefix / "bin", prefix / "replaced"]:
-        shutil.rmtree(folder, ignore_errors=True)
-    if prefix.is_dir():
-        (prefix / "lock").unlink(missing_ok=True)
-        if not any(prefix.iterdir()):
-            prefix.rmdir()
+    """Remove what `install` made and end its servers; what it had replaced comes back. Networks are left."""
+    prefix = Prefix(options.prefix, options.destdir)
+    if not prefix.path.is_dir():
+        raise InstallError(f"nothing is installed in {prefix.path}")
+    with prefix.locked():
+        for link in prefix.noted("links"):
+            if _is_our_link(_at(options, link), prefix):
+                _at(options, link).unlink()
+        for bindir in prefix.noted("bindirs"):
+            for line in remove_plugins(prefix, bindir):
+                _say(line)
+        trees = prefix.trees()
+        for server in [] if options.destdir else control.find():
+            if server.build in {tree.name for tree in trees}:
+                control.stop(server)
+                _say(f"warm server of {server.build}: ended")
+        prefix.remove()
     _say(f"{options.prefix}: removed; files in {options.confdir} are yours and stay")
 
 
@@ -99,49 +115,31 @@ def _at(options: argparse.Namespace, path: Path) -> Path:
     return Path(f"{options.destdir}{path}") if options.destdir else path
 
 
-def _save_replaced(prefix: Path, bindir: Path, names: list[str]) -> None:
-    """Keep other suites' plugins of the same names, for `uninstall` to bring back."""
-    for path in (bindir / name for name in names):
-        if path.exists() and not _is_ours(path):
-            (prefix / "replaced").mkdir(exist_ok=True)
-            shutil.copy2(path, prefix / "replaced" / path.name)
-            _say(f"{path}: replaced, the one that was there is kept in {prefix}/replaced")
-
-
-def _is_ours(path: Path, prefix: str = "") -> bool:
-    """Tell whether a file is an executable of this suite, installed to that prefix if one is given."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        start = file.read(1000)
-    return executables.MARK.encode() in start and prefix.encode() in start
-
-
-def _link_command(options: argparse.Namespace) -> None:
-    command = options.prefix / "bin/pycni"
+def _link_command(options: argparse.Namespace, prefix: Prefix) -> None:
+    command = prefix.shown_path / "bin/pycni"
     if options.sbindir is None:
         _say(f"{command}: the command; SBINDIR=/usr/local/sbin would link it there")
         return
     folder = _at(options, options.sbindir)
     folder.mkdir(parents=True, exist_ok=True)
     link = folder / "pycni"
-    if (link.exists() or link.is_symlink()) and not _is_our_link(options):
+    if (link.exists() or link.is_symlink()) and not _is_our_link(link, prefix):
         raise InstallError(f"{link} is not ours and was left alone")
+    prefix.note("links", options.sbindir / "pycni")
     new = folder / f".pycni-{os.getpid()}"
     new.symlink_to(command)
     new.rename(link)
     _say(f"{options.sbindir}/pycni: the command")
 
 
-def _is_our_link(options: argparse.Namespace) -> bool:
-    link = _at(options, options.sbindir) / "pycni"
-    return link.is_symlink() and link.readlink() == options.prefix / "bin/pycni"
+def _is_our_link(link: Path, prefix: Prefix) -> bool:
+    return link.is_symlink() and link.readlink() == prefix.shown_path / "bin/pycni"
 
 
-def _copy_conf(options: argparse.Namespace, name: str) -> None:
-    source = ROOT / "conf" / f"{name.removesuffix('.conflist')}.conflist"
+def _copy_conf(options: argparse.Namespace, networks: Path, name: str) -> None:
+    source = networks / f"{name.removesuffix('.conflist')}.conflist"
     if not source.is_file():
-        known = ", ".join(sorted(path.stem for path in source.parent.glob("*.conflist")))
+        known = ", ".join(sorted(path.stem for path in networks.glob("*.conflist")))
         raise InstallError(f"there is no conf/{source.name}; CONF is one of: {known}")
     folder = _at(options, options.confdir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -159,16 +157,5 @@ def _copy_conf(options: argparse.Namespace, name: str) -> None:
     _say(f"{options.confdir}/{source.name}: the network")
 
 
-@contextmanager
-def _locked(prefix: Path) -> Iterator[None]:
-    with (prefix / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _say(line: str) -> None:
     sys.stdout.write(f"{line}\n")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

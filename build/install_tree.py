@@ -1,125 +1,139 @@
-"""The installed tree: PREFIX/<version>-<build ID>/ with our packages and all that they import.
+"""PREFIX of an installation: trees PREFIX/<version>-<hash>/, each a bundle as it was built.
 
-A tree is made beside its place, then renamed, and never changed afterwards: a plugin that runs goes on
-finding the files it was started with, whatever is installed meanwhile.
+A tree is made beside its place, then renamed, and never changed afterwards: a plugin or a server that runs
+goes on finding the files it was started with, whatever is installed meanwhile.
 """
 
 from __future__ import annotations
 
-import compileall
-import hashlib
-import os
-import py_compile
+import fcntl
+import json
 import shutil
-import sys
 import tempfile
-import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cni import __version__
-from cni.process import run
-from plugin_table import ROOT, Declared, declared, show
+from cni import executables
 
-LOCK_FILE = ROOT / "build/lock/run.txt"
-# How long a replaced tree stays for calls that still run from it; far longer than any runtime waits.
-KEEP_S = 24 * 3600
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 _REPLACED = ".replaced"
 _NEW = ".new-"
+_MAX_LAUNCHER_BYTES = 4 << 20
 
 
 class InstallError(Exception):
     """An installation that could not be made, in words for the person who asked for it."""
 
 
-def ensure_tree(prefix: Path, shown_prefix: Path) -> Path:
-    """Make the tree of these sources below `prefix`, if it is not there, and give its name.
+class Prefix:
+    """The folder of an installation: `path` to write to, `shown_path` as it is once DESTDIR is stripped."""
 
-    `shown_prefix` is where it will be when it is used: `prefix` without DESTDIR. Raises InstallError.
-    """
-    plugins = declared()
-    name = f"{__version__}-{_build_id(plugins)}"
-    tree = prefix / name
-    if not tree.exists():
-        stage = Path(tempfile.mkdtemp(prefix=_NEW, dir=prefix))
-        try:
-            _fill(stage, plugins, shown_prefix / name)
-            stage.chmod(0o755)
-            stage.rename(tree)
-        finally:
-            shutil.rmtree(stage, ignore_errors=True)
-    (tree / _REPLACED).unlink(missing_ok=True)
-    return shown_prefix / name
+    def __init__(self, shown_path: Path, destdir: str = "") -> None:
+        self.shown_path = shown_path
+        self.path = Path(f"{destdir}{shown_path}") if destdir else shown_path
+        self._destdir = destdir
+        self._notes = self.path / "installed.json"
+
+    def written(self, shown: Path) -> Path:
+        """Give where a path of the installed system is written to."""
+        return Path(f"{self._destdir}{shown}") if self._destdir else shown
+
+    def shown(self, path: Path) -> Path:
+        """Give what a path below `path` is called once it is used."""
+        return self.shown_path / path.relative_to(self.path)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Let other installations to here wait."""
+        with (self.path / "lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def noted(self, what: str) -> list[Path]:
+        """Give the folders or links outside of here that were noted."""
+        notes = json.loads(self._notes.read_text()) if self._notes.exists() else {}
+        return [Path(each) for each in notes.get(what, [])]
+
+    def note(self, what: str, path: Path) -> None:
+        """Remember a folder or link outside of here for `uninstall`; twice is fine."""
+        notes = json.loads(self._notes.read_text()) if self._notes.exists() else {}
+        notes[what] = sorted({*notes.get(what, []), str(path)})
+        new = self._notes.with_suffix(".new")
+        new.write_text(json.dumps(notes, indent=1) + "\n")
+        new.rename(self._notes)
+
+    def ensure_tree(self, bundle: Path) -> Path:
+        """Copy the bundle to its place, if it is not there, and give that."""
+        tree = self.path / (bundle / "build").read_text()
+        if not tree.exists():
+            stage = Path(tempfile.mkdtemp(prefix=_NEW, dir=self.path))
+            try:
+                shutil.copytree(bundle, stage, dirs_exist_ok=True)
+                stage.chmod(0o755)
+                stage.rename(tree)
+            finally:
+                shutil.rmtree(stage, ignore_errors=True)
+        (tree / _REPLACED).unlink(missing_ok=True)
+        return tree
+
+    def trees(self) -> list[Path]:
+        """Give the trees that are here."""
+        return sorted(path.parent for path in self.path.glob("*/build"))
+
+    def prune(self, current: Path) -> list[Path]:
+        """Remove and give the trees that an earlier installation replaced and that nothing runs from."""
+        for stage in self.path.glob(f"{_NEW}*"):
+            shutil.rmtree(stage)
+        removed = []
+        for tree in self.trees():
+            if tree == current or self._has_executables(tree):
+                continue
+            # Not at once: a launcher of it may have been started and not have got to its program yet.
+            if (tree / _REPLACED).exists() and not is_running(tree, self.shown(tree)):
+                shutil.rmtree(tree)
+                removed.append(self.shown(tree))
+            else:
+                (tree / _REPLACED).touch()
+        return removed
+
+    def _has_executables(self, tree: Path) -> bool:
+        return any(
+            owner(path) == str(self.shown(tree))
+            for bindir in self.noted("bindirs")
+            for path in files(self.written(bindir))
+        )
+
+    def remove(self) -> None:
+        """Remove everything of ours that is here, and the folder if nothing else is in it."""
+        for folder in [*self.trees(), self.path / "bin", self.path / "replaced"]:
+            shutil.rmtree(folder, ignore_errors=True)
+        for file in (self._notes, self.path / "lock"):
+            file.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.path.rmdir()
 
 
-def list_trees(prefix: Path) -> list[Path]:
-    """Give the trees below `prefix`."""
-    return sorted(path.parent.parent for path in prefix.glob("*/cni/plugins.json"))
+def files(folder: Path) -> list[Path]:
+    """Give the regular files of a folder, none when there is no such folder."""
+    return [path for path in sorted(folder.iterdir()) if path.is_file()] if folder.is_dir() else []
 
 
-def prune(prefix: Path, current: str) -> None:
-    """Remove trees that were replaced long ago, note that others are now, and drop unfinished ones."""
-    for stage in prefix.glob(f"{_NEW}*"):
-        shutil.rmtree(stage)
-    for tree in list_trees(prefix):
-        mark = tree / _REPLACED
-        if tree.name == current:
-            continue
-        if not mark.exists():
-            mark.touch()
-        elif time.time() - mark.stat().st_mtime > KEEP_S:
-            shutil.rmtree(tree)
+def owner(path: Path) -> str:
+    """Give the tree that a file is a launcher of, "" for other files."""
+    if path.stat().st_size > _MAX_LAUNCHER_BYTES:
+        return ""
+    return executables.launched_tree(path.read_bytes())
 
 
-def _build_id(plugins: list[Declared]) -> str:
-    """Name what a tree is made of, so that equal sources give equal trees and others never mix."""
-    digest = hashlib.sha256(f"{sys.version}{show(plugins)}".encode())
-    for path in [LOCK_FILE, *_sources(ROOT / "cni")]:
-        _add(digest, path)
-    for plugin in plugins:
-        for path in _sources(plugin.folder / plugin.package):
-            _add(digest, path)
-    return digest.hexdigest()[:12]
-
-
-def _add(digest: hashlib._Hash, path: Path) -> None:
-    digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes() + b"\0")
-
-
-def _sources(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-
-
-def _fill(stage: Path, plugins: list[Declared], final: Path) -> None:
-    _install_dependencies(stage)
-    no_caches = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "cni", stage / "cni", ignore=no_caches)
-    for plugin in plugins:
-        shutil.copytree(plugin.folder / plugin.package, stage / plugin.package, ignore=no_caches)
-    (stage / "cni/plugins.json").write_text(show(plugins))
-    # The sources cannot change under their compiled form, so no call needs to compare their dates.
-    mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
-    compileall.compile_dir(
-        stage,
-        quiet=2,
-        stripdir=str(stage),
-        prependdir=str(final),
-        invalidation_mode=mode,
-        workers=os.cpu_count() or 1,
-    )
-
-
-def _install_dependencies(stage: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--no-compile",
-    ]
-    options = ["--no-deps", "--require-hashes", "--only-binary", ":all:", "--root-user-action", "ignore"]
-    done = run([*command, *options, "--target", str(stage), "-r", str(LOCK_FILE)], timeout_s=600)
-    if done.status:
-        raise InstallError(f"pip could not install the run-time dependencies:\n{done.stderr}")
-    shutil.rmtree(stage / "bin", ignore_errors=True)
+def is_running(tree: Path, shown: Path) -> bool:
+    """Tell whether a process runs the tree's program, or is a launcher that may do so yet."""
+    program = tree / "pycni"
+    for process in Path("/proc").glob("[0-9]*/exe"):
+        # A process may end while it is looked at, and kernel threads have no program.
+        with suppress(OSError):
+            if process.samefile(program) or owner(process) == str(shown):
+                return True
+    return False

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Install the Debian packages that the tests need and that are missing. Without the right to do so, say
-# which they are: tests that need them are skipped and name them too.
+# system-packages.sh build|test...: install the Debian packages needed for that and missing. Without the
+# right to do so, say which they are: tests that need them are skipped and name them too.
 set -eu
 
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
@@ -15,17 +15,40 @@ need() {
     done
 }
 
-need iproute2 ip bridge
-need util-linux unshare nsenter
-need iptables iptables iptables-nft iptables-legacy
-need nftables nft
-need conntrack conntrack
-need iputils-ping ping
-need containernetworking-plugins /usr/lib/cni/bridge
-need containerd containerd ctr
-need runc runc
-need busybox-static busybox
-python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
+python=${PYTHON:-python3}
+
+# PyInstaller needs the interpreter as a shared library, which Debian's python3 does not bring.
+has_python_library() {
+    "$python" -c 'if True:
+        import ctypes, os, sysconfig
+        name = sysconfig.get_config_var("INSTSONAME")
+        os.path.exists(os.path.join(sysconfig.get_config_var("LIBDIR"), name)) or ctypes.CDLL(name)
+    ' 2>/dev/null
+}
+
+for purpose in "$@"; do
+    case $purpose in
+    build)
+        need binutils objdump strip
+        need gcc cc
+        need musl-tools musl-gcc
+        "$python" -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
+        has_python_library || missing="$missing lib$("$python" -c 'import sys; print("python%d.%d" % sys.version_info[:2])')"
+        ;;
+    test)
+        need iproute2 ip bridge
+        need util-linux unshare nsenter
+        need iptables iptables iptables-nft iptables-legacy
+        need nftables nft
+        need conntrack conntrack
+        need iputils-ping ping
+        need containernetworking-plugins /usr/lib/cni/bridge
+        need containerd containerd ctr
+        need runc runc
+        need busybox-static busybox
+        ;;
+    esac
+done
 
 if [ -z "$missing" ]; then
     echo "all there"
@@ -36,5 +59,5 @@ elif [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         echo "could not install all of:$missing" >&2
 else
     echo "missing:$missing"
-    echo "install them as root; tests that need them are skipped"
+    echo "install them as root; what needs them is skipped or fails"
 fi

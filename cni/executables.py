@@ -84,6 +84,12 @@ def launcher(compiled: bytes, tree: str, build: str) -> bytes:
     return compiled
 
 
+def launched_tree(program: bytes) -> str:
+    """Give the tree that `launcher` wrote into a program, "" for any other program."""
+    _, mark, after = program.partition(b"@PYCNI-TREE@:")
+    return os.fsdecode(after[: _LAUNCHER_ROOM[mark]].split(b"\0")[0]) if mark else ""
+
+
 def _own_interpreter() -> str:
     return os.path.realpath(sys.executable)
 

@@ -118,8 +118,8 @@ def _files(*, exact: bool) -> list[str]:
 
 
 def _file(path: Path, *, exact: bool) -> str:
-    # What iptables and container runtimes keep there is theirs.
-    if str(path).startswith(("/run/netns", "/run/xtables.lock", "/run/containerd")):
+    # What iptables and container runtimes keep there is theirs; a warm server is no trace of a call.
+    if str(path).startswith(("/run/netns", "/run/xtables.lock", "/run/containerd", "/run/pycni/warm")):
         return ""
     mode = f"{path.lstat().st_mode:o}"
     if path.is_symlink():

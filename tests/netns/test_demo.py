@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 
 from cni.testing import why_no_namespaces
 from plugin_table import ROOT
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 
 @pytest.mark.skipif(bool(why_no_namespaces()), reason=why_no_namespaces() or "they can be made")
-def test_the_demonstration_holds() -> None:
+def test_the_demonstration_holds(bundle: Path) -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "build/demo.py"], capture_output=True, text=True, timeout=300, check=False
     )

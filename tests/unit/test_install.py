@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
+import shutil
 import subprocess
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-import install_tree
 from plugin_table import ROOT, declared, packages
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
 
 class Places(NamedTuple):
-    """Where a test installs to."""
+    """Where a test installs to, and what."""
 
     root: Path
+    bundle: Path
 
     @property
     def bindir(self) -> Path:
@@ -36,20 +35,32 @@ class Places(NamedTuple):
         return self.root / "net.d"
 
     def install(self, *options: str) -> subprocess.CompletedProcess[str]:
+        return self._do("--install", *options)
+
+    def uninstall(self, *options: str) -> subprocess.CompletedProcess[str]:
+        return self._do("--uninstall", *options)
+
+    def _do(self, what: str, *options: str) -> subprocess.CompletedProcess[str]:
         places = [f"--{name}={getattr(self, name)}" for name in ("bindir", "prefix", "confdir")]
-        command = [sys.executable, str(ROOT / "build/install.py"), *places, *options]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
+        return _run([self.bundle / "pycni", what, *places, *options])
+
+    def trees(self) -> list[str]:
+        return sorted(path.parent.name for path in self.prefix.glob("*/build"))
 
 
-def _call(executable: Path, verb: str = "VERSION", cwd: str = "/") -> dict[str, object]:
-    """Call a plugin with no environment at all but the verb."""
+def _run(argv: Sequence[str | Path]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(argv, capture_output=True, text=True, check=False, env={"PATH": "/usr/bin:/bin"})
+
+
+def _call(executable: Path) -> dict[str, object]:
+    """Ask a plugin for its versions with no environment at all beyond what that takes."""
     done = subprocess.run(
         [executable],
         input="{}",
         capture_output=True,
         text=True,
-        env={"CNI_COMMAND": verb},
-        cwd=cwd,
+        env={"CNI_COMMAND": "VERSION", "PYCNI_WARM": "off"},
+        cwd="/",
         check=False,
     )
     answer: dict[str, object] = json.loads(done.stdout)
@@ -57,16 +68,24 @@ def _call(executable: Path, verb: str = "VERSION", cwd: str = "/") -> dict[str, 
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
+def places(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Iterator[Places]:
     """Install once; tests that change what is installed put it back."""
-    places = Places(tmp_path_factory.mktemp("install"))
+    places = Places(tmp_path_factory.mktemp("install"), bundle)
     done = places.install("--conf", "10-bridge")
     assert done.returncode == 0, done.stderr
     yield places
-    removed = places.install("--uninstall")
+    removed = places.uninstall()
     assert removed.returncode == 0, removed.stderr
     assert not places.prefix.exists()
     assert list(places.bindir.iterdir()) == []
+
+
+def _other_build(bundle: Path, folder: Path, name: str = "0.2.0-other") -> Path:
+    """Make a bundle that is another build by its name."""
+    other = folder / "other"
+    shutil.copytree(bundle, other, copy_function=shutil.copy2)
+    (other / "build").write_text(name)
+    return other
 
 
 def test_every_plugin_answers_with_an_empty_environment(places: Places) -> None:
@@ -79,49 +98,54 @@ def test_all_names_are_one_file(places: Places) -> None:
     assert len(files) == 1
 
 
-def test_nothing_is_imported_from_the_sources_or_a_virtual_environment(places: Places) -> None:
-    script = (places.bindir / "loopback").read_text()
-    assert str(ROOT) not in script
-    interpreter = Path(script.splitlines()[0].removeprefix("#!").split()[0])
-    assert interpreter.is_absolute()
-    assert not interpreter.is_symlink()
+def test_nothing_installed_names_the_sources(places: Places) -> None:
+    files = [path for path in places.root.rglob("*") if path.is_file()]
+    assert len(files) > 100
+    assert [path for path in files if str(ROOT).encode() in path.read_bytes()] == []
 
 
-def test_a_tree_is_compiled_when_it_is_made(places: Places) -> None:
-    [tree] = install_tree.list_trees(places.prefix)
-    sources = {path.with_suffix("").name for path in (tree / "cni").glob("*.py")}
-    assert {path.name.split(".")[0] for path in (tree / "cni/__pycache__").iterdir()} == sources
-
-
-def test_a_second_installation_of_the_same_sources_makes_no_second_tree(places: Places) -> None:
+def test_a_second_installation_of_the_same_build_makes_no_second_tree(places: Places) -> None:
     assert places.install().returncode == 0
-    assert len(install_tree.list_trees(places.prefix)) == 1
+    assert places.trees() == [(places.bundle / "build").read_text()]
 
 
-def test_a_call_in_flight_survives_an_installation(places: Places) -> None:
+def test_a_call_in_flight_survives_an_upgrade(places: Places, tmp_path: Path) -> None:
+    other = places._replace(bundle=_other_build(places.bundle, tmp_path))
     with subprocess.Popen(
         [places.bindir / "loopback"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={"CNI_COMMAND": "STATUS", "CNI_PATH": "/"},
+        env={"CNI_COMMAND": "STATUS", "CNI_PATH": "/", "PYCNI_WARM": "off"},
     ) as call:
-        assert places.install().returncode == 0
+        # The second one would remove the first build, did the call not run from it.
+        assert other.install().returncode == other.install().returncode == 0
+        assert len(places.trees()) == 2
         answer, _ = call.communicate('{"cniVersion": "1.1.0", "name": "", "type": "loopback"}')
     assert json.loads(answer)["msg"] == "missing network name"
+    assert "nothing runs from it any more, removed" in other.install().stdout
+    assert places.trees() == ["0.2.0-other"]
+    assert places.install().returncode == places.install().returncode == 0
+    assert len(places.trees()) == 1
 
 
-def test_a_replaced_tree_stays_until_it_is_old(tmp_path: Path) -> None:
-    for name in ("1.0-old", "1.0-replaced", "1.0-new"):
-        (tmp_path / name / "cni").mkdir(parents=True)
-        (tmp_path / name / "cni/plugins.json").touch()
-    (tmp_path / ".new-halfway").mkdir()
-    install_tree.prune(tmp_path, "1.0-new")
-    assert len(install_tree.list_trees(tmp_path)) == 3
-    os.utime(tmp_path / "1.0-old/.replaced", (0, 0))
-    install_tree.prune(tmp_path, "1.0-new")
-    assert [tree.name for tree in install_tree.list_trees(tmp_path)] == ["1.0-new", "1.0-replaced"]
-    assert not (tmp_path / ".new-halfway").exists()
+def test_a_build_stays_while_another_bindir_has_its_plugins(places: Places, tmp_path: Path) -> None:
+    second = tmp_path / "bin"
+    assert places.install(f"--bindir={second}").returncode == 0
+    other = places._replace(bundle=_other_build(places.bundle, tmp_path))
+    assert other.install().returncode == other.install().returncode == 0
+    assert "1.1.0" in str(_call(second / "loopback"))
+    assert places.uninstall().returncode == 0
+    assert list(second.iterdir()) == []
+    assert places.install().returncode == 0
+
+
+def test_a_plugin_that_a_build_no_longer_has_goes(places: Places, tmp_path: Path) -> None:
+    other = _other_build(places.bundle, tmp_path)
+    (other / "_internal/plugins.json").write_text('{"loopback": "cni_loopback"}')
+    assert places._replace(bundle=other).install().returncode == 0
+    assert [path.name for path in places.bindir.iterdir()] == ["loopback"]
+    assert places.install().returncode == places.install().returncode == 0
 
 
 def test_a_network_is_copied_when_asked_for(places: Places) -> None:
@@ -152,24 +176,33 @@ def test_another_suites_plugin_comes_back_when_ours_goes(places: Places) -> None
     theirs.write_text("#!/bin/sh\necho theirs\n")
     assert places.install().returncode == 0
     assert "1.1.0" in str(_call(theirs))
-    assert places.install("--uninstall").returncode == 0
+    assert places.uninstall().returncode == 0
     assert theirs.read_text() == "#!/bin/sh\necho theirs\n"
     theirs.unlink()
     assert places.install().returncode == 0
 
 
 def test_another_prefix_keeps_its_executables(places: Places, tmp_path: Path) -> None:
-    assert places.install(f"--prefix={tmp_path}", "--uninstall").returncode == 0
+    assert places.install(f"--prefix={tmp_path}", f"--bindir={tmp_path}/bin").returncode == 0
+    assert places.uninstall(f"--prefix={tmp_path}").returncode == 0
     assert "1.1.0" in str(_call(places.bindir / "loopback"))
 
 
+def test_there_is_nothing_to_uninstall_where_nothing_is_installed(places: Places, tmp_path: Path) -> None:
+    done = places.uninstall(f"--prefix={tmp_path}/none")
+    assert done.returncode == 1
+    assert done.stderr == f"nothing is installed in {tmp_path}/none\n"
+
+
 def test_the_command_is_linked_only_where_asked(places: Places) -> None:
-    sbindir = places.root / "sbin"
-    assert places.install(f"--sbindir={sbindir}").returncode == 0
-    done = subprocess.run([sbindir / "pycni", "--help"], capture_output=True, text=True, env={}, check=False)
+    link = places.root / "sbin/pycni"
+    assert places.install(f"--sbindir={link.parent}").returncode == 0
+    assert "Attach network namespaces" in _run([link, "--help"]).stdout
+    # By itself it knows where it is.
+    done = _run([link, "--uninstall"])
     assert done.returncode == 0, done.stderr
-    assert places.install(f"--sbindir={sbindir}", "--uninstall").returncode == 0
-    assert not list(sbindir.iterdir())
+    assert not list(link.parent.iterdir())
+    assert not places.prefix.exists()
     assert places.install().returncode == 0
 
 
@@ -177,4 +210,5 @@ def test_destdir_is_in_no_path_that_is_used_later(places: Places, tmp_path: Path
     options = ["--bindir=/opt/cni/bin", "--prefix=/opt/pycni", "--confdir=/etc/cni/net.d"]
     done = places.install(f"--destdir={tmp_path}", *options)
     assert done.returncode == 0, done.stderr
-    assert str(tmp_path) not in (tmp_path / "opt/cni/bin/loopback").read_text()
+    for path in [tmp_path / "opt/cni/bin/loopback", tmp_path / "opt/pycni/bin/pycni"]:
+        assert str(tmp_path).encode() not in path.read_bytes()

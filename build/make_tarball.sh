@@ -1,0 +1,14 @@
+#!/bin/sh
+# Pack dist/bundle for machines without Python and compiler: ./install in it does what `make install` does.
+set -eu
+cd "$(dirname "$0")/../dist"
+version=$(cut -d- -f1 bundle/build)
+name=pycni-$version-linux-$(uname -m)
+mkdir -p "work/$name"
+cp ../build/bundle/install "work/$name/install"
+ln -sfn "$PWD/bundle" "work/$name/bundle"
+tar --create --gzip --dereference --owner=0 --group=0 --numeric-owner --sort=name \
+    --directory work --file "work/$name.tar.gz" "$name"
+mv "work/$name.tar.gz" "$name.tar.gz"
+rm -r work
+echo "dist/$name.tar.gz"
