@@ -178,7 +178,7 @@ def remove_made(nl: Netlink, name: str, mac: str) -> bool:
 def remove(nl: Netlink, name: str) -> bool:
     """Remove a link and with it the other end of a veth pair; False if there is none."""
     try:
-        nl.batch([_removal(name)])
+        nl.batch([removal(name)])
     except KernelError as error:
         if error.errno == errno.ENODEV:
             return False
@@ -186,8 +186,17 @@ def remove(nl: Netlink, name: str) -> bool:
     return True
 
 
-def _removal(name: str) -> Message:
+def removal(name: str) -> Message:
+    """Remove a link; refused with ENODEV if there is none."""
     return Message(f'could not remove "{name}"', netlink.RTM_DELLINK, body=_body(text(_IFNAME, name)))
+
+
+def is_removal(kind: int, body: bytes, index: int) -> bool:
+    """Tell whether a message that was heard says that a link is gone, and not only from its bridge."""
+    if kind != netlink.RTM_DELLINK:
+        return False
+    family, _, seen, _, _ = _HEAD.unpack_from(body)
+    return family != netlink.AF_BRIDGE and bool(seen == index)
 
 
 def set_flags(name: str, index: int, on: int = 0, off: int = 0) -> Message:

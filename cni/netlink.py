@@ -11,6 +11,7 @@ after one failed. Nothing here knows what a bridge or an address is.
 from __future__ import annotations
 
 import errno
+import select
 import socket
 import struct
 import sys
@@ -42,6 +43,7 @@ NLA_F_NESTED = 0x8000
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
+RTMGRP_LINK = 0x1
 AF_BRIDGE = 7
 
 _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence number, port id
@@ -75,9 +77,12 @@ class _Reply(NamedTuple):
 
 
 class Netlink:
-    """An rtnetlink socket in a namespace, the calling thread's own by default; a context manager."""
+    """An rtnetlink socket in a namespace, the calling thread's own by default; a context manager.
 
-    def __init__(self, ns: Netns | None = None) -> None:
+    One that listens to `groups` (RTMGRP_LINK) is for that only.
+    """
+
+    def __init__(self, ns: Netns | None = None, groups: int = 0) -> None:
         with ExitStack() as stack:
             if ns is not None:
                 stack.enter_context(ns.entered())
@@ -88,7 +93,7 @@ class Netlink:
         limit = struct.pack("@ll", _ANSWER_WITHIN_S, 0)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
         # An unbound socket has port id 0, by which the kernel cannot tell it from itself.
-        self._socket.bind((0, 0))
+        self._socket.bind((0, groups))
         self._number = 0
 
     def __enter__(self) -> Self:
@@ -142,6 +147,20 @@ class Netlink:
             if replies is not None:
                 return replies
         raise CniError(Code.TRY_AGAIN, f"{message.doing}: the kernel's list kept changing while it was read")
+
+    def heard(self, within_s: float) -> list[tuple[int, bytes]]:
+        """Wait for what is told to the groups; gives kind and what follows the header of each message.
+
+        None come when the time is up, or when some were dropped.
+        """
+        poller = select.poll()
+        poller.register(self._socket, select.POLLIN)
+        if not poller.poll(within_s * 1000):
+            return []
+        try:
+            return [(reply.kind, reply.payload) for _, reply in self._receive("listen to the kernel")]
+        except CniError:
+            return []
 
     def _dump_once(self, message: Message) -> list[bytes] | None:
         first = self._send([message], NLM_F_REQUEST | NLM_F_ROOT_AND_MATCH)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cni import invoke, process
@@ -82,12 +83,18 @@ def _ensure_gateway(plan: LinkPlan, addresses: AddressPlan, made: Made, sides: S
 def delete(conf: BridgeConf, request: Request) -> None:
     """Take the attachment away, whatever is left of it; every step is tried."""
     from cni.firewall import select, spoofcheck
+    from cni.link_removal import is_early
     from cni_bridge import links
 
     owner = plan_owner(conf, request)
     errors = ErrorList()
-    errors.attempt(links.remove_container_end, request.netns, request.ifname)
-    errors.attempt(links.remove_host_end, host_name(owner), alias(conf.name, request.attachment))
+    errors.attempt(
+        partial(links.remove_pair, early=is_early(request.env)),
+        request.netns,
+        request.ifname,
+        host_name(owner),
+        alias(conf.name, request.attachment),
+    )
     if conf.ipam.type:
         errors.attempt(invoke.delete, conf.ipam.type, request)
     if conf.macspoofchk:

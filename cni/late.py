@@ -1,0 +1,42 @@
+"""Work that goes on after the answer, in a thread: for calls of the kernel that nobody has to wait for.
+
+A process that is to serve another call, or to fork, waits until that work has ended; one that exits does
+so too, as a thread within the kernel cannot be stopped.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import signal
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_PAUSE_S = 0.001
+
+
+def start(work: Callable[[], None]) -> None:
+    """Run `work`, which raises nothing, in a thread of its own; here and now where none can be had."""
+
+    def run() -> None:
+        # Signals are for the thread that knows what they are about.
+        signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
+        work()
+
+    try:
+        _thread.start_new_thread(run, ())
+    except RuntimeError:
+        work()
+
+
+def wait(within_s: float) -> bool:
+    """Wait until the calling thread is the process's only one; tells whether it is."""
+    deadline = time.monotonic() + within_s
+    while len(os.listdir("/proc/self/task")) > 1:  # noqa: PTH208 - only their number matters
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_PAUSE_S)
+    return True

@@ -1,0 +1,79 @@
+"""A link whose removal nobody waits for to the end is gone all the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cni import late, link, link_removal, netns
+from cni.errors import KernelError
+from cni.netlink import Netlink
+
+if TYPE_CHECKING:
+    from cni.testing import Host
+
+MAC, HOST_MAC = "02:00:00:00:00:05", "02:00:00:00:00:06"
+ROUNDS = 20
+
+
+def count_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_neither_end_of_a_removed_pair_can_be_seen(host: Host, *, early: bool) -> None:
+    path = host.sandbox("c1").path
+
+    def run() -> None:
+        with netns.open_netns(path) as ns, Netlink() as nl, Netlink(ns) as inside:
+            for _ in range(ROUNDS):
+                assert link.create_veth(nl, link.VethSpec("veth0", HOST_MAC, "eth0", MAC, ns))
+                removed = link_removal.remove(ns, "eth0", early=early)
+                assert removed is not None
+                assert (removed.name, removed.kind) == ("eth0", "veth")
+                assert [each.name for each in link.list_links(inside)] == ["lo"]
+                assert [each.name for each in link.list_links(nl)] == ["lo"]
+
+    host.call(run)
+
+
+def test_what_is_not_there_is_no_error(host: Host) -> None:
+    path = host.sandbox("c1").path
+
+    def run() -> None:
+        with netns.open_netns(path) as ns:
+            assert link_removal.remove(ns, "eth0", early=True) is None
+
+    host.call(run)
+
+
+def test_a_refused_removal_is_told(host: Host) -> None:
+    path = host.sandbox("c1").path
+
+    def run() -> None:
+        with netns.open_netns(path) as ns, pytest.raises(KernelError, match='could not remove "lo"'):
+            link_removal.remove(ns, "lo", early=True)
+
+    host.call(run)
+
+
+def test_the_thread_that_waits_for_the_kernel_ends_and_leaves_no_descriptor(host: Host) -> None:
+    path = host.sandbox("c1").path
+
+    def run() -> None:
+        before = count_descriptors()
+        with netns.open_netns(path) as ns, Netlink() as nl:
+            assert link.create_veth(nl, link.VethSpec("veth0", HOST_MAC, "eth0", MAC, ns))
+            assert link_removal.remove(ns, "eth0", early=True)
+        assert late.wait(5)
+        assert count_descriptors() == before
+
+    host.call(run)
+
+
+def test_only_who_asks_for_it_goes_on_early() -> None:
+    assert link_removal.is_early({link_removal.VARIABLE: "gone"})
+    assert not link_removal.is_early({link_removal.VARIABLE: "ack"})
+    assert not link_removal.is_early({})
