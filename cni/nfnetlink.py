@@ -55,6 +55,7 @@ _BUFFER_BYTES = 4 << 20
 _DUMP_TRIES = 50
 # Larger than any datagram of the kernel's (32 KiB).
 _DATAGRAM_BYTES = 1 << 16
+_MOST_DATAGRAMS = 1 << 16
 
 
 class Message(NamedTuple):
@@ -93,6 +94,25 @@ class Nfnetlink:
                 self._socket.setsockopt(socket.SOL_SOCKET, forced, _BUFFER_BYTES)
             except PermissionError:
                 self._socket.setsockopt(socket.SOL_SOCKET, polite, _BUFFER_BYTES)
+
+    def close(self) -> None:
+        """Close the socket; the last one who has it waits for the kernel (see above)."""
+        self._socket.close()
+
+    def renew(self) -> None:
+        """Make it this process's: replies to whoever had it before are dropped, numbers begin elsewhere."""
+        limit = self._socket.gettimeout()
+        self._socket.settimeout(0)
+        for _ in range(_MOST_DATAGRAMS):
+            try:
+                self._socket.recv(_DATAGRAM_BYTES)
+            except BlockingIOError:
+                break
+            except OSError:
+                # ENOBUFS: replies that did not fit, of which nobody wants to know any more.
+                continue
+        self._socket.settimeout(limit)
+        self._sequence = count(int.from_bytes(os.urandom(3), "little") << 7 | 1)
 
     def commit(self, messages: Sequence[Message], generation: int | None = None) -> None:
         """Apply nftables messages in one transaction: all or, when this raises, none of them.
@@ -213,15 +233,25 @@ def _refusal(payload: bytes, doing: str) -> KernelError | None:
 _kept: dict[tuple[int, int], Nfnetlink] = {}
 
 
+def keep(opened: Nfnetlink) -> None:
+    """Let `kept` give this socket, which the parent process has opened in this network namespace."""
+    opened.renew()
+    _kept[_own_key()] = opened
+
+
 def kept() -> Nfnetlink:
     """Give this process's socket in its present network namespace, which it keeps alive.
 
     A forked child gets its own: replies on a shared one would go to either.
     """
-    key = (os.getpid(), Path("/proc/thread-self/ns/net").stat().st_ino)
+    key = _own_key()
     if key not in _kept:
         try:
             _kept[key] = Nfnetlink()
         except OSError as error:
             raise KernelError("open an nfnetlink socket", error.errno or errno.EIO) from error
     return _kept[key]
+
+
+def _own_key() -> tuple[int, int]:
+    return os.getpid(), Path("/proc/thread-self/ns/net").stat().st_ino

@@ -4,24 +4,22 @@
  * a worker of the warm server that belongs to this build and to these namespaces; the worker is the
  * plugin from then on, and its exit status is ours. Where no server may or can live, the bundle is executed in
  * place. A call is never run twice: after the worker has taken it (ACCEPTED) there is no way back to the
- * bundle. protocol.md in this folder has the messages; every failure of our own is one CNI error object.
+ * bundle. protocol.md in this folder has the messages and the key; every failure of our own is one CNI
+ * error object.
  */
 #define _GNU_SOURCE
+#include "launcher.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/un.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -29,29 +27,27 @@
 #define MAGIC "PYCNI-WARM"
 #define ACCEPTED 'A'
 #define STATUS 'S'
-#define REFUSED 'R'
 #define MAX_REQUEST (160 * 1024)
-#define FOLDER "/run/pycni/warm"
 #define OFF_FILE "/etc/cni/pycni/warm-off"
-#define LISTEN_FD 3
+#define FEW_DESCRIPTORS 256
 
 /* `make install` writes the two texts behind the marks, so that nothing must be read to find them. */
 static volatile char tree[272] = "@PYCNI-TREE@:";
 static volatile char build[48] = "@PYCNI-BUILD@:";
-
-extern char **environ;
 
 struct request {
     char bytes[MAX_REQUEST];
     size_t length;
 };
 
-static const char *name;              /* the plugin: what we were called as */
-static char executable[4096];         /* our own file */
-static char socket_path[108];
+static const char *name;      /* the plugin: what we were called as */
+static char executable[4096]; /* our own file */
 static int connection = -1;
+static volatile sig_atomic_t is_stopped;
 
 static const char *installed(volatile char *text) { return strchr((char *)text, ':') + 1; }
+
+const char *build_id(void) { return installed(build); }
 
 static int fail(int code, const char *what, const char *details)
 {
@@ -60,145 +56,50 @@ static int fail(int code, const char *what, const char *details)
     for (char *each = safe; *each; each++)
         if (*each < ' ' || *each == '"' || *each == '\\' || *each > '~')
             *each = '?';
-    printf("{\n    \"code\": %d,\n    \"msg\": \"plugin %s: %s\",\n    \"details\": \"%s\"\n}", code, safe, what, details);
+    printf("{\"cniVersion\":\"1.1.0\",\"code\":%d,\"msg\":\"plugin %s: %s\",\"details\":\"%s\"}\n", code, safe, what,
+           details);
     fflush(stdout);
     return 1;
 }
 
-static int run_cold(char **argv)
+int run_bundle(char **argv)
 {
     char bundle[300];
     snprintf(bundle, sizeof bundle, "%s/pycni", installed(tree));
-    setenv("PYCNI_NAME", name, 1);
-    setenv("PYCNI_EXECUTABLE", executable, 1);
     execv(bundle, argv);
     return fail(5, "could not execute the bundle", strerror(errno));
 }
 
-/* ---- which server: one for each build and each set of namespaces and root folder ---- */
-
-static int is_private_folder(const char *path)
+static int run_cold(char **argv)
 {
-    struct stat found;
-    if (mkdir(path, 0700) < 0 && errno != EEXIST)
-        return 0;
-    return lstat(path, &found) == 0 && S_ISDIR(found.st_mode) && found.st_uid == geteuid() &&
-           (found.st_mode & 077) == 0;
+    setenv("PYCNI_NAME", name, 1);
+    setenv("PYCNI_EXECUTABLE", executable, 1);
+    return run_bundle(argv);
 }
 
-static int find_place(void)
+/* ---- may this call be warm? ---- */
+
+static int is_off(void)
 {
-    static const char *kinds[] = {"net", "mnt", "user", "pid"};
-    struct stat found;
-    int length = snprintf(socket_path, sizeof socket_path, FOLDER "/%s", installed(build));
-    for (int i = 0; i < 4; i++) {
-        char path[32];
-        snprintf(path, sizeof path, "/proc/self/ns/%s", kinds[i]);
-        if (stat(path, &found) < 0)
-            return 0;
-        length += snprintf(socket_path + length, sizeof socket_path - (size_t)length, "-%lx", (unsigned long)found.st_ino);
-    }
-    if (stat("/", &found) < 0)
-        return 0;
-    length += snprintf(socket_path + length, sizeof socket_path - (size_t)length, "-%lx.%lx.sock",
-                       (unsigned long)found.st_dev, (unsigned long)found.st_ino);
-    return (size_t)length < sizeof socket_path && is_private_folder("/run/pycni") && is_private_folder(FOLDER);
+    const char *warm = getenv("PYCNI_WARM");
+    return (warm && (strcmp(warm, "off") == 0 || strcmp(warm, "0") == 0)) || access(OFF_FILE, F_OK) == 0;
 }
 
-static struct sockaddr_un address_of_socket(void)
+/* Limits bind a process; a worker would not be bound by those of its caller. */
+static int is_limited(void)
 {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    memcpy(address.sun_path, socket_path, strlen(socket_path) + 1);
-    return address;
+    static const int kinds[] = {RLIMIT_AS, RLIMIT_CPU, RLIMIT_DATA, RLIMIT_FSIZE};
+    struct rlimit limit;
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (getrlimit(kinds[i], &limit) < 0 || limit.rlim_cur != RLIM_INFINITY)
+            return 1;
+    return getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur < FEW_DESCRIPTORS;
 }
 
-static int connect_to_server(void)
+/* A closed descriptor cannot be sent, and one of ours would take its number. */
+static int has_standard_descriptors(void)
 {
-    struct sockaddr_un address = address_of_socket();
-    struct ucred peer;
-    socklen_t size = sizeof peer;
-    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0)
-        return -1;
-    if (connect(fd, (struct sockaddr *)&address, sizeof address) < 0 ||
-        getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 || peer.uid != geteuid()) {
-        close(fd);
-        return -1;
-    }
-    return fd;
-}
-
-/* ---- starting it ---- */
-
-static int locked_file(void)
-{
-    char path[120];
-    snprintf(path, sizeof path, "%s.lock", socket_path);
-    int fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-    for (int tries = 0; fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0; tries++) {
-        if (errno != EWOULDBLOCK || tries == 200) {
-            close(fd);
-            return -1;
-        }
-        nanosleep(&(struct timespec){.tv_nsec = 20 * 1000 * 1000}, NULL);
-    }
-    return fd;
-}
-
-static void be_server(int listener)
-{
-    char server[300];
-    char *argv[] = {"pycni", "--warm-server", socket_path, (char *)installed(build), NULL};
-    char *env[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", NULL};
-    int null = open("/dev/null", O_RDWR);
-    setsid();
-    if (fork() != 0 || null < 0)
-        _exit(0);
-    dup2(listener, LISTEN_FD);
-    for (int fd = 0; fd < 3; fd++)
-        dup2(null, fd);
-    syscall(SYS_close_range, LISTEN_FD + 1, ~0U, 0);
-    umask(022);
-    for (int number = 1; number < 32; number++)
-        signal(number, SIG_DFL);
-    snprintf(server, sizeof server, "%s/pycni", installed(tree));
-    if (chdir("/") == 0)
-        execve(server, argv, env);
-    _exit(1);
-}
-
-static int bind_and_start(void)
-{
-    struct sockaddr_un address = address_of_socket();
-    int listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-    unlink(socket_path);
-    mode_t before = umask(0177);
-    int bound = bind(listener, (struct sockaddr *)&address, sizeof address);
-    umask(before);
-    if (bound < 0 || listen(listener, 1024) < 0) {
-        close(listener);
-        return -1;
-    }
-    int fd = connect_to_server();
-    pid_t child = fork();
-    if (child == 0)
-        be_server(listener);
-    if (child > 0)
-        waitpid(child, NULL, 0);
-    close(listener);
-    return fd;
-}
-
-static int start_server(void)
-{
-    int lock = locked_file();
-    if (lock < 0)
-        return -1;
-    int fd = connect_to_server(); /* somebody else was first */
-    if (fd < 0)
-        fd = bind_and_start();
-    close(lock);
-    return fd;
+    return fcntl(0, F_GETFD) >= 0 && fcntl(1, F_GETFD) >= 0 && fcntl(2, F_GETFD) >= 0;
 }
 
 /* ---- one call ---- */
@@ -220,7 +121,7 @@ static int send_call(void)
     mode_t mask = umask(0);
     umask(mask);
     snprintf(head, sizeof head, MAGIC " %d %o", PROTOCOL_VERSION, (unsigned)mask);
-    if (!append(&request, head) || !append(&request, installed(build)) || !append(&request, name) ||
+    if (!append(&request, head) || !append(&request, build_id()) || !append(&request, name) ||
         !append(&request, executable))
         return 0;
     for (char **each = environ; *each; each++)
@@ -246,6 +147,7 @@ static void pass_on(int number)
 {
     (void)number;
     int saved = errno;
+    is_stopped = 1;
     shutdown(connection, SHUT_WR);
     errno = saved;
 }
@@ -300,23 +202,26 @@ static int status_of_worker(void)
     return fail(11, "its worker was killed in the middle of the call", "DEL removes what it may have made");
 }
 
-static int is_off(void)
+/* For systemd: where the socket belongs, and the server on a socket that systemd has bound. */
+static int run_option(const char *option)
 {
-    const char *warm = getenv("PYCNI_WARM");
-    return (warm && (strcmp(warm, "off") == 0 || strcmp(warm, "0") == 0)) || access(OFF_FILE, F_OK) == 0;
+    if (!find_place())
+        return fail(5, "there is no private folder", FOLDER);
+    return strcmp(option, "--warm-server") == 0 ? serve() : puts(socket_path) < 0;
 }
 
 int main(int argc, char **argv)
 {
     const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
     name = argc > 0 ? (slash ? slash + 1 : argv[0]) : "";
-    ssize_t length = readlink("/proc/self/exe", executable, sizeof executable - 1);
-    if (length <= 0)
-        snprintf(executable, sizeof executable, "%s", argc > 0 ? argv[0] : "");
-    if (is_off() || !find_place())
+    if (readlink("/proc/self/exe", executable, sizeof executable - 1) <= 0)
+        snprintf(executable, sizeof executable, "%s", name);
+    if (argc == 2 && strncmp(argv[1], "--warm-", 7) == 0)
+        return run_option(argv[1]);
+    if (!has_standard_descriptors() || is_off() || is_limited() || !find_place())
         return run_cold(argv);
     connection = connect_to_server();
-    if (connection < 0)
+    if (connection == NOBODY)
         connection = start_server();
     if (connection < 0 || !send_call())
         return run_cold(argv);
@@ -324,6 +229,8 @@ int main(int argc, char **argv)
     signal(SIGINT, pass_on);
     if (is_accepted())
         return status_of_worker();
+    if (is_stopped)
+        return fail(11, "stopped by a signal", "nothing had been done");
     signal(SIGTERM, SIG_DFL);
     signal(SIGINT, SIG_DFL);
     close(connection);

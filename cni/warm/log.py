@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 from pathlib import Path
 
 FILE = Path("/run/pycni/warm/log")
 _MAX_BYTES = 1 << 20
+_STDERR = 2
+
+_journal = -1
+
+
+def keep_journal() -> None:
+    """Write to what is stderr now, as systemd connects it with the journal; calls change descriptor 2."""
+    global _journal  # noqa: PLW0603 - one log per process, as there is one stderr
+    _journal = fcntl.fcntl(_STDERR, fcntl.F_DUPFD_CLOEXEC, _STDERR + 1)
 
 
 def log(text: str) -> None:
-    """Write one line: to stderr under systemd, which keeps it, else to `FILE`; a failure is no error."""
+    """Write one line; a failure is no error."""
     try:
-        if "JOURNAL_STREAM" in os.environ:
-            os.write(2, f"{text}\n".encode())
+        if _journal >= 0:
+            os.write(_journal, f"{text}\n".encode(errors="replace"))
         else:
-            _to_file(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {os.getpid()} {text}\n".encode())
+            _to_file(
+                f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {os.getpid()} {text}\n".encode(errors="replace")
+            )
     except OSError:
         return
 

@@ -1,0 +1,182 @@
+/* The server of a caller: which it is, how to reach it, and how to start it.
+ *
+ * There is one for each build, set of namespaces, root folder and set of rights (protocol.md, "The key"), so
+ * that nobody is served by a process that may do or see something else than the caller.
+ */
+#define _GNU_SOURCE
+#include "launcher.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define BACKLOG 1024
+#define LOCK_TRIES 200
+#define LOCK_PAUSE_NS (20 * 1000 * 1000)
+
+char socket_path[108];
+
+static int is_private_folder(const char *path)
+{
+    struct stat found;
+    if (mkdir(path, 0700) < 0 && errno != EEXIST)
+        return 0;
+    return lstat(path, &found) == 0 && S_ISDIR(found.st_mode) && found.st_uid == geteuid() &&
+           (found.st_mode & 077) == 0;
+}
+
+/* Effective capabilities, as linux/capability.h says; 0 when they cannot be had. */
+static unsigned long capabilities(void)
+{
+    struct { uint32_t version; int pid; } head = {0x20080522, 0};
+    struct { uint32_t effective, permitted, inheritable; } sets[2] = {{0, 0, 0}, {0, 0, 0}};
+    syscall(SYS_capget, &head, sets);
+    return (unsigned long)sets[1].effective << 32 | sets[0].effective;
+}
+
+static uint64_t fnv1a(const char *text)
+{
+    uint64_t hash = 0xcbf29ce484222325u;
+    for (; *text; text++)
+        hash = (hash ^ (unsigned char)*text) * 0x100000001b3u;
+    return hash;
+}
+
+int find_place(void)
+{
+    static const char *kinds[] = {"net", "mnt", "user", "pid"};
+    char key[200];
+    struct stat found;
+    int length = 0;
+    for (int i = 0; i < 4; i++) {
+        char path[32];
+        snprintf(path, sizeof path, "/proc/self/ns/%s", kinds[i]);
+        if (stat(path, &found) < 0)
+            return 0;
+        length += snprintf(key + length, sizeof key - (size_t)length, "%lx ", (unsigned long)found.st_ino);
+    }
+    if (stat("/", &found) < 0)
+        return 0;
+    snprintf(key + length, sizeof key - (size_t)length, "%lx %lx %lx %x %x", (unsigned long)found.st_dev,
+             (unsigned long)found.st_ino, capabilities(), (unsigned)prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0),
+             (unsigned)prctl(PR_GET_SECCOMP, 0, 0, 0, 0));
+    snprintf(socket_path, sizeof socket_path, FOLDER "/%s-%016llx.sock", build_id(),
+             (unsigned long long)fnv1a(key));
+    return is_private_folder("/run/pycni") && is_private_folder(FOLDER);
+}
+
+static struct sockaddr_un address_of_socket(void)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    memcpy(address.sun_path, socket_path, strlen(socket_path) + 1);
+    return address;
+}
+
+int connect_to_server(void)
+{
+    struct sockaddr_un address = address_of_socket();
+    struct ucred peer;
+    socklen_t size = sizeof peer;
+    errno = 0;
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return UNFIT;
+    if (connect(fd, (struct sockaddr *)&address, sizeof address) == 0 &&
+        getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.uid == geteuid())
+        return fd;
+    int reason = errno;
+    close(fd);
+    return reason == ECONNREFUSED || reason == ENOENT ? NOBODY : UNFIT;
+}
+
+static int locked_file(void)
+{
+    char path[120];
+    snprintf(path, sizeof path, "%s.lock", socket_path);
+    int fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    for (int tries = 0; fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0; tries++) {
+        if (errno != EWOULDBLOCK || tries == LOCK_TRIES) {
+            close(fd);
+            return -1;
+        }
+        nanosleep(&(struct timespec){.tv_nsec = LOCK_PAUSE_NS}, NULL);
+    }
+    return fd;
+}
+
+int serve(void)
+{
+    char *argv[] = {"pycni", "--warm-server", socket_path, (char *)build_id(), NULL};
+    return run_bundle(argv);
+}
+
+/* The server is nobody's child and has nothing of the caller that a process can shed. */
+static void be_server(int listener)
+{
+    char *env[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", NULL};
+    sigset_t none;
+    int null = open("/dev/null", O_RDWR);
+    int adjustment = open("/proc/self/oom_score_adj", O_WRONLY);
+    if (setsid() < 0 || fork() != 0)
+        _exit(0);
+    if (write(adjustment, "0", 1) < 0)
+        errno = 0; /* then the kernel's choice is the caller's */
+    setpriority(PRIO_PROCESS, 0, 0);
+    for (int fd = 0; fd < 3; fd++)
+        dup2(null, fd);
+    dup2(listener, LISTEN_FD);
+    fcntl(LISTEN_FD, F_SETFD, 0);
+    umask(022);
+    for (int number = 1; number < 65; number++)
+        signal(number, SIG_DFL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    environ = env;
+    /* A kernel without close_range (before 5.9) gets no server rather than one with a caller's files. */
+    if (syscall(SYS_close_range, LISTEN_FD + 1, ~0U, 0) == 0 && chdir("/") == 0)
+        serve();
+    _exit(1);
+}
+
+static int bind_and_start(void)
+{
+    struct sockaddr_un address = address_of_socket();
+    int listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    unlink(socket_path);
+    mode_t before = umask(0177);
+    int bound = bind(listener, (struct sockaddr *)&address, sizeof address);
+    umask(before);
+    int fd = bound == 0 && listen(listener, BACKLOG) == 0 ? connect_to_server() : UNFIT;
+    pid_t child = fd < 0 ? -1 : fork();
+    if (child == 0)
+        be_server(listener);
+    if (child > 0)
+        waitpid(child, NULL, 0);
+    close(listener);
+    return fd;
+}
+
+int start_server(void)
+{
+    int lock = locked_file();
+    if (lock < 0)
+        return UNFIT;
+    int fd = connect_to_server(); /* somebody else was first, perhaps */
+    if (fd == NOBODY)
+        fd = bind_and_start();
+    close(lock);
+    return fd;
+}

@@ -1,0 +1,71 @@
+"""What a server tells of itself, and where: a file beside its socket, locked as long as it lives.
+
+The lock, not the socket, is how the server is found: asking the socket would be a call, and under systemd
+would start a server.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import struct
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cni.warm.crew import Crew
+
+FOLDER = Path("/run/pycni/warm")
+SUFFIX = ".status"
+_FLOCK = struct.Struct("@hhqqi4x")  # fcntl(2), struct flock: type, whence, start, length, pid
+
+
+class Report:
+    """The server's side. POSIX locks are not inherited: workers do not keep it."""
+
+    def __init__(self, socket_path: Path) -> None:
+        self._path = socket_path.with_suffix(SUFFIX)
+        self._started = time.monotonic()
+        self._asked = 0
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def write(self, crew: Crew) -> None:
+        """Answer a question; `asked` counts them, so that who asked knows the answer from an older one."""
+        self._asked += 1
+        told = {
+            "uptime_s": round(time.monotonic() - self._started),
+            "requests": crew.requests,
+            "workers": crew.workers,
+            "busy": crew.busy,
+            "workers_made": crew.made,
+            "asked": self._asked,
+        }
+        with suppress(OSError):
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, json.dumps(told).encode(), 0)
+
+    def remove(self) -> None:
+        """Be found no more."""
+        with suppress(OSError):
+            self._path.unlink()
+
+
+def holder(path: Path) -> int:
+    """Give the process ID of the server that a status file belongs to; 0 when it is dead."""
+    with suppress(OSError), path.open("rb") as file:
+        asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(file, fcntl.F_GETLK, asked))
+        return 0 if kind == fcntl.F_UNLCK else pid
+    return 0
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Give the last answer, {} when there is none or only half of it."""
+    with suppress(OSError, ValueError):
+        told: dict[str, Any] = json.loads(path.read_text())
+        return told
+    return {}
