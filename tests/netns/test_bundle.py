@@ -1,0 +1,154 @@
+"""The frozen suite at work: installed where there is no Python, and replaced while it serves."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cni.warm import control
+from plugin_table import ROOT
+
+if TYPE_CHECKING:
+    from cni.testing import Answer, Host, Sandbox
+
+PREFIX, BINDIR = Path("/opt/pycni"), Path("/opt/cni/bin")
+BRIDGE: dict[str, object] = {
+    "cniVersion": "1.1.0",
+    "name": "net",
+    "type": "bridge",
+    "isGateway": True,
+    "ipMasq": True,
+    "ipam": {
+        "type": "host-local",
+        "ranges": [[{"subnet": "10.30.0.0/24"}]],
+        "routes": [{"dst": "0.0.0.0/0"}],
+    },
+}
+# Bound over every interpreter, and tmpfs over the folders with libraries and these sources.
+_WITHOUT_PYTHON = """
+for file in /usr/bin/python3* /usr/local/bin/python3* /usr/lib/*/libpython3*; do
+    [ ! -e "$file" ] || mount --bind /dev/null "$file"
+done
+for folder in "$@" /usr/lib/python3*; do
+    [ ! -d "$folder" ] || mount -t tmpfs tmpfs "$folder"
+done
+"""
+
+
+@pytest.fixture
+def empty_opt(host: Host) -> Host:
+    """Give a host with nothing in /opt."""
+    host.run(["mount", "-t", "tmpfs", "tmpfs", "/opt"])
+    return host
+
+
+@pytest.fixture(scope="module")
+def tarball(bundle: Path) -> Path:
+    done = subprocess.run([ROOT / "build/make_tarball.sh"], capture_output=True, text=True, check=True)
+    return ROOT / done.stdout.strip()
+
+
+def _install(host: Host, bundle: Path) -> str:
+    return host.run([str(bundle / "pycni"), "--install"])
+
+
+def _add_check_del(host: Host, sandbox: Sandbox, *, warm: str) -> None:
+    def call(verb: str, conf: dict[str, object]) -> object:
+        env = {"PYCNI_WARM": warm}
+        return host.plugin("bridge", verb, conf, netns=sandbox, bindir=BINDIR, env=env).must()
+
+    after_add = {**BRIDGE, "prevResult": call("ADD", BRIDGE)}
+    call("CHECK", after_add)
+    call("DEL", after_add)
+
+
+def test_one_command_installs_the_tarball_where_there_is_no_python(
+    empty_opt: Host, tarball: Path, tmp_path: Path
+) -> None:
+    host = empty_opt
+    with tarfile.open(tarball) as archive:
+        archive.extractall(tmp_path, filter="data")
+    [unpacked] = tmp_path.iterdir()
+    host.run(["sh", "-c", _WITHOUT_PYTHON, "sh", str(ROOT), sys.base_prefix, sys.prefix])
+    with pytest.raises(AssertionError):
+        host.run(["python3", "-c", ""])
+    host.run([str(unpacked / "install")], env={"PATH": "/usr/bin:/bin"})
+    host.run(["rm", "-r", str(unpacked)])
+    sandbox = host.sandbox("c1")
+    for warm in ("off", "on"):
+        _add_check_del(host, sandbox, warm=warm)
+    assert "pycni 0" in host.run([str(PREFIX / "bin/pycni"), "version"])
+    assert "warm server of" in host.run([str(PREFIX / "bin/pycni"), "--uninstall"])
+    assert host.run(["find", "/opt", "-type", "f"]) == ""
+
+
+def test_children_of_a_cold_call_do_not_get_the_bundles_libraries(empty_opt: Host, bundle: Path) -> None:
+    _install(empty_opt, bundle)
+    delegate = BINDIR / "shows-environment"
+    empty_opt.run(
+        ["sh", "-c", f"printf '#!/bin/sh\\nenv >&2\\necho {{}}\\n' > {delegate}; chmod +x {delegate}"]
+    )
+    conf = {**BRIDGE, "ipam": {"type": delegate.name}}
+    for given in ("", "/some/where"):
+        environment = {"PYCNI_WARM": "off", "LD_LIBRARY_PATH": given}
+        answer = empty_opt.plugin("bridge", "DEL", conf, bindir=BINDIR, env=environment)
+        lines = answer.stderr.splitlines()
+        assert "CNI_COMMAND=DEL" in lines
+        assert [line for line in lines if line.startswith(("LD_", "_PYI"))] == (
+            [f"LD_LIBRARY_PATH={given}"] if given else []
+        )
+
+
+def test_an_upgrade_loses_no_call_and_mixes_no_builds(empty_opt: Host, bundle: Path, tmp_path: Path) -> None:
+    host = empty_opt
+    host.run(["sh", "-c", "mkdir /etc/cni/pycni; echo '{\"idleSeconds\": 2}' > /etc/cni/pycni/warm.json"])
+    new = tmp_path / "new"
+    shutil.copytree(bundle, new)
+    (new / "build").write_text("9.9.9-new")
+    old_build = (bundle / "build").read_text()
+    _install(host, bundle)
+    is_over = Event()
+
+    def keep_calling(number: int) -> list[Answer]:
+        answers = []
+        sandbox = host.sandbox(f"c{number}")
+        while not is_over.is_set():
+            for verb in ("ADD", "DEL"):
+                answers += [
+                    host.plugin(
+                        "bridge", verb, BRIDGE, netns=sandbox, container_id=f"c{number}", bindir=BINDIR
+                    )
+                ]
+        return answers
+
+    with ThreadPoolExecutor(3) as pool:
+        calls = [pool.submit(keep_calling, number) for number in range(3)]
+        time.sleep(1.5)
+        assert {server.build for server in host.call(control.find)} == {old_build}
+        _install(host, new)
+        time.sleep(1.5)
+        servers = host.call(control.find)
+        is_over.set()
+        answers = [answer for call in calls for answer in call.result()]
+    assert [answer for answer in answers if answer.status] == []
+    assert len(answers) > 10
+    assert "9.9.9-new" in {server.build for server in servers}
+    for server in servers:
+        assert str(Path(f"/proc/{server.pid}/exe").readlink()) == f"{PREFIX}/{server.build}/pycni"
+    # The old one ends by itself, and then the next installation removes what it ran from.
+    [old] = [server.pid for server in servers if server.build == old_build]
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{old}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert f"{old_build}: nothing runs from it any more, removed" in _install(host, new)
+    assert host.run(["ls", str(PREFIX)]).split() == ["9.9.9-new", "bin", "installed.json", "lock"]
