@@ -1,5 +1,7 @@
 """Fixtures for all tests: the plugins' executables, and a host of their own to run them on.
 
+Tests of plugins run in several modes: `cold`, each call a process of its own; `warm`, served by workers
+that serve many calls; `single`, served by workers that serve one. PYCNI_MODE chooses ("warm,single").
 PYCNI_BINDIR runs the same tests against plugins that are installed, instead of the sources.
 """
 
@@ -12,18 +14,61 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cni.testing import Host, make_bindir, why_no_namespaces
+from cni.testing import Host, make_bindir, warm, why_no_namespaces
+from cni.testing.executables import make_warm_bindir
 from plugin_table import ROOT, declared, packages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+COLD, WARM, SINGLE = "cold", "warm", "single"
+SETTINGS: dict[str, dict[str, int]] = {WARM: {}, SINGLE: {"calls": 1}}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test once for each mode of its file."""
+    if "mode" in metafunc.fixturenames:
+        metafunc.parametrize("mode", _modes(metafunc.definition.path), indirect=True, scope="session")
+
+
+def _modes(path: Path) -> list[str]:
+    asked = os.environ.get("PYCNI_MODE")
+    if "PYCNI_BINDIR" in os.environ:
+        return [COLD]
+    if path.name == "test_every_plugin.py":
+        return asked.split(",") if asked else [COLD, WARM, SINGLE]
+    if ROOT / "plugins" in path.parents:
+        return asked.split(",") if asked else [COLD, WARM]
+    return [COLD]
+
+
 @pytest.fixture(scope="session")
-def bindir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def mode(request: pytest.FixtureRequest) -> str:
+    """Give how calls are served: cold, warm or single."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def launcher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the launcher, compiled from the sources as they are now."""
+    program = tmp_path_factory.mktemp("launcher") / "launcher"
+    command = [str(ROOT / "build/launcher/compile.sh"), str(program)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.fail(f"the launcher needs a C compiler that makes static programs: {done.stderr}")
+    return program
+
+
+@pytest.fixture(scope="session")
+def bindir(mode: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
     """Give a folder with an executable for every plugin."""
-    installed = os.environ.get("PYCNI_BINDIR")
-    return Path(installed) if installed else make_bindir(tmp_path_factory.mktemp("cni"), packages(declared()))
+    if "PYCNI_BINDIR" in os.environ:
+        return Path(os.environ["PYCNI_BINDIR"])
+    folder, table = tmp_path_factory.mktemp(mode), packages(declared())
+    if mode == COLD:
+        return make_bindir(folder, table)
+    return make_warm_bindir(folder, table, request.getfixturevalue("launcher"))
 
 
 @pytest.fixture(scope="session")
@@ -37,9 +82,11 @@ def bundle() -> Path:
 
 
 @pytest.fixture
-def host(bindir: Path) -> Iterator[Host]:
+def host(bindir: Path, mode: str) -> Iterator[Host]:
     """Give a host in private namespaces; the test is skipped where none can be made."""
     if why_no_namespaces():
         pytest.skip(why_no_namespaces())
     with Host(bindir) as host:
+        if mode in SETTINGS:
+            warm.set_up(host.place, **SETTINGS[mode])
         yield host

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, Self, TypeVar
 
-from cni.testing import snapshot, traffic
+from cni.testing import snapshot, traffic, warm
 from cni.testing.answer import Answer
 from cni.testing.place import BARE_ENV, Place
 
@@ -139,12 +139,14 @@ class Host(_Inside):
         )
         assert self._holder.stdout is not None
         if self._holder.stdout.readline() != "ready\n":
-            self.close()
+            self._holder.kill()
             raise RuntimeError("could not set up a private namespace; the reason is on stderr")
         self.place = Place(self._holder.pid, own_user=user)
 
     def close(self) -> None:
-        """End the namespaces and all that is in them, except processes that tests have started there."""
+        """End the namespaces, warm servers included, but no other processes that tests have started there."""
+        if self._holder.poll() is None:
+            warm.end(self.place)
         self._holder.kill()
         self._holder.communicate()
 

@@ -60,6 +60,13 @@ def status(server: Running) -> dict[str, Any]:
     return {**known, **told, "pss_kib": sum(map(pss_kib, [server.pid, *told["workers"]]))}
 
 
+def children(pid: int) -> list[int]:
+    """Give a process's children: the workers of a server. proc(5), task/TID/children."""
+    with suppress(OSError):
+        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
+
+
 def pss_kib(pid: int) -> int:
     """Give a process's share of memory, 0 when it has gone: proc(5), smaps_rollup."""
     with suppress(OSError):

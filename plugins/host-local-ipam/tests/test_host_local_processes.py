@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cni.testing import direct
-from cni.testing.executables import make_bindir
 from cni.testing.host import GO, Host
-from cni.testing.place import BARE_ENV, fork, why_no_namespaces
+from cni.testing.place import BARE_ENV, fork
 from cni_host_local_ipam import PLUGIN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from cni.testing.answer import Answer
 
@@ -32,19 +31,6 @@ needs_go = [
 ]
 NETNS = "/run/netns/no-such-namespace"
 FOLDER = "/var/lib/cni/networks/net"
-
-
-@pytest.fixture(scope="module")
-def bindir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_bindir(tmp_path_factory.mktemp("ours"), {"host-local": "cni_host_local_ipam"})
-
-
-@pytest.fixture
-def host(bindir: Path) -> Iterator[Host]:
-    if why_no_namespaces():
-        pytest.skip(why_no_namespaces())
-    with Host(bindir) as made:
-        yield made
 
 
 def conf(subnet: str = "10.1.0.0/24", version: str = "1.0.0", **others: Any) -> dict[str, Any]:
