@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from bench import extras, machine, ours, table
@@ -51,7 +52,7 @@ def main() -> int:
         console.print("[bold red]interrupted")
         return 1
     except EXPECTED as error:
-        console.print(f"[bold red]failed:[/] {error}", markup=True, soft_wrap=True)
+        console.print(f"[bold red]failed:[/] {escape(str(error))}", soft_wrap=True)
         return 1
     return 0
 
@@ -75,11 +76,11 @@ def _run(asked: argparse.Namespace, folder: Path, console: Console) -> Report:
         )
     bindir, about = ours.find(asked.ours, folder)
     suites = Suites(asked.go, bindir, asked.other)
-    names = {"ours": about, "go": f"the Go plugins {version_of(asked.go)}".strip()}
+    names = {"ours": about, "go": f"the Go plugins, {version_of(asked.go)}"}
     if asked.other:
-        names["other"] = f"the plugins in BENCH_BINDIR, {version_of(asked.other) or 'version unknown'}"
+        names["other"] = f"the plugins in BENCH_BINDIR, {version_of(asked.other)}"
     for name, text in names.items():
-        console.print(f"[bold cyan]{name}[/]: {text}")
+        console.print(f"[bold cyan]{name}[/]: {escape(text)}")
     report = _measure(suites, SIZES[asked.size], names, console)
     _show(report, console)
     return report
@@ -87,17 +88,16 @@ def _run(asked: argparse.Namespace, folder: Path, console: Console) -> Report:
 
 def _measure(suites: Suites, size: Size, names: dict[str, str], console: Console) -> Report:
     scenes = plan_scenes(suites, size)
-    [proof] = [each for each in scenes if each.work == CHAIN and each.at_once == 1 and not each.there]
-    counted = [side for side in proof.sides if side.answer != ACK]
-    remembered = [suites.our(start, NFTABLES) for start in (WARM, SINGLE)]
-    total = sum(map(steps_of, scenes)) + len(proof.sides) + len(counted) + len(remembered)
-    with _Steps(console, total) as steps:
-        prove_all(proof, steps)
-        memory, processes = [], {}
-        for side in remembered:
+    [chain] = [each for each in scenes if each.work == CHAIN and each.at_once == 1 and not each.there]
+    usual = [side for side in chain.sides if side.answer != ACK]
+    reused, single = suites.our(WARM, NFTABLES), suites.our(SINGLE, NFTABLES)
+    memory, processes = [], {}
+    with _Steps(console, sum(map(steps_of, scenes)) + 2 * len(usual) + 2) as steps:
+        prove_all(usual, steps)
+        for side in (reused, single):
             steps(f"memory: {side.label}")
             memory.append(extras.measure_memory(side))
-        for side in counted:
+        for side in usual:
             steps(f"processes: {side.label}")
             processes[side.label] = extras.count_processes(side)
         rows = [row for scene in scenes for row in run_scene(scene, steps)]

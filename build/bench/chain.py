@@ -96,8 +96,12 @@ class Chain:
 
     def __init__(self, stage: Stage, at_once: int, there: int) -> None:
         self._stage = stage
-        self._at_once = at_once
         self._next = there
+        self._at_once = 1
+        if there or at_once > 1:
+            # The Go plugins fail where several make the chains that all containers share at the same time.
+            self.round()
+        self._at_once = at_once
         if there:
             names = [name_of(number) for number in range(there)]
             stage.ensure_namespaces(names)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 from bench import chain
 from bench.chain import Chain, name_of, port_of
-from bench.forks import Forks, count
+from bench.forks import Family, Forks
 from bench.stage import Stage
 from cni.warm import control
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from bench.sides import Side
 
 _ROUNDS_BEFORE = 8
+_SETTLE_S, _TRIES = 0.3, 5
 
 
 class ProofError(Exception):
@@ -57,11 +59,11 @@ def count_processes(side: Side) -> dict[str, int] | str:
 def _count(stage: Stage, forks: Forks) -> dict[str, int]:
     host, side, name = stage.host, stage.side, name_of(1000)
     stage.ensure_namespaces([name])
-    warm = _processes(stage)
+    family = Family(os.getpid(), _processes(stage))
 
     def during(step: Callable[[], Any]) -> tuple[Any, int]:
-        forks.heard()
-        return step(), count(forks.heard(), os.getpid(), warm)
+        family.count(forks.heard())
+        return step(), family.count(forks.heard())
 
     (_, results), added = during(lambda: host.call(chain.add, side, [name]))
     _, checked = during(lambda: host.call(chain.check, side, results))
@@ -69,27 +71,34 @@ def _count(stage: Stage, forks: Forks) -> dict[str, int]:
     return {"ADD": added, "CHECK": checked, "DEL": deleted}
 
 
-def _processes(stage: Stage) -> set[int]:
-    found = set()
+def _processes(stage: Stage) -> list[int]:
+    """Give the warm server's process and, behind it, those of its workers."""
     for server in stage.servers():
         told = stage.host.call(control.status, server)
-        found |= {server.pid, *told.get("workers", ())}
-    return found
+        return [server.pid, *told.get("workers", ())]
+    return []
 
 
 def measure_memory(side: Side) -> dict[str, Any]:
-    """Give the PSS in KiB of a warm server that has served some calls, the only one of the machine."""
+    """Give the PSS in KiB of a warm server that has served some calls, the only one of this run.
+
+    All figures are 0 when no server could be started.
+    """
     with Stage(side) as stage:
         case = Chain(stage, 1, 0)
         for _ in range(_ROUNDS_BEFORE):
             case.round()
-        for server in stage.servers():
-            told = stage.host.call(control.status, server)
-            workers = [control.pss_kib(pid) for pid in told.get("workers", ())]
-            return {
-                "side": side.label,
-                "server_kib": control.pss_kib(server.pid),
-                "workers_kib": workers,
-                "together_kib": told.get("pss_kib", 0),
-            }
-    return {"side": side.label, "server_kib": 0, "workers_kib": [], "together_kib": 0}
+        found: list[int] = []
+        for _ in range(_TRIES):
+            # Workers that have just been replaced are about to end.
+            time.sleep(_SETTLE_S)
+            found = [control.pss_kib(pid) for pid in _processes(stage)]
+            if found and all(found):
+                break
+    server, *workers = found or [0]
+    return {
+        "side": side.label,
+        "server_kib": server,
+        "workers_kib": workers,
+        "together_kib": server + sum(workers),
+    }

@@ -80,16 +80,23 @@ def _parse(message: bytes) -> Fork | None:
     return Fork(parent, child) if child == child_group else None
 
 
-def count(forks: list[Fork], me: int, servers: Collection[int]) -> int:
-    """Count what plugins have started that a child of `me` had spawned, or warm servers for them.
+class Family:
+    """The processes that plugins and warm servers have started, by what was heard of forks so far.
 
-    `servers` are the processes of the warm server, workers included.
+    `me` is the process whose children spawn plugins; `servers` are the warm server's, workers included.
     """
-    helpers = {fork.child for fork in forks if fork.parent == me}
-    family = {fork.child for fork in forks if fork.parent in helpers} | set(servers)
-    started = 0
-    for fork in forks:
-        if fork.parent in family:
-            family.add(fork.child)
-            started += 1
-    return started
+
+    def __init__(self, me: int, servers: Collection[int]) -> None:
+        self._me = me
+        self._members = set(servers)
+
+    def count(self, forks: list[Fork]) -> int:
+        """Count what was started besides the plugins themselves."""
+        spawners = {fork.child for fork in forks if fork.parent == self._me}
+        self._members |= {fork.child for fork in forks if fork.parent in spawners}
+        started = 0
+        for fork in forks:
+            if fork.parent in self._members:
+                self._members.add(fork.child)
+                started += 1
+        return started

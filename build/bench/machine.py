@@ -40,4 +40,4 @@ def _version(program: str) -> str:
         said = run([find(program) or program, "--version"]).stdout.decode()
     except CniError:
         return ""
-    return said.strip().removeprefix(program).strip()
+    return said.strip().partition(" ")[2]

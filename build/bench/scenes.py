@@ -13,11 +13,15 @@ CHAIN, IPAM, VERSION = "chain", "ipam", "version"
 
 
 class Scene(NamedTuple):
-    """Sides that take turns. `there` is attachments or, for IPAM, leases that are there before."""
+    """Sides that take turns. `there` is attachments or, for IPAM, leases that are there before.
+
+    `warm_up` rounds of reused workers come first and do not count: each worker has a first time of its own.
+    """
 
     work: str
     sides: tuple[Side, ...]
     rounds: int
+    warm_up: int
     at_once: int = 1
     there: int = 0
 
@@ -33,9 +37,10 @@ class Scene(NamedTuple):
 
 
 class Size(NamedTuple):
-    """How large a run is: rounds by what they cost, and how far each series goes."""
+    """How large a run is: rounds, fewer of those that take long, and how far each series goes."""
 
     name: str
+    warm_up: int
     rounds: int
     burst_rounds: int
     slow_rounds: int
@@ -44,9 +49,9 @@ class Size(NamedTuple):
     leases: tuple[int, ...]
 
 
-FULL = Size("full", 30, 10, 12, (8, 32), (100, 1000), (0, 1_000, 10_000, 50_000))
-QUICK = Size("quick", 7, 3, 5, (8, 32), (100,), (0, 1_000, 10_000))
-TINY = Size("tiny", 2, 2, 2, (3,), (2,), (20,))
+FULL = Size("full", 4, 30, 10, 12, (8, 32), (100, 1000), (0, 1_000, 10_000, 50_000))
+QUICK = Size("quick", 4, 6, 2, 4, (8, 32), (100,), (0, 1_000, 10_000))
+TINY = Size("tiny", 0, 2, 2, 2, (3,), (2,), (20,))
 SIZES = {size.name: size for size in (FULL, QUICK, TINY)}
 
 
@@ -56,11 +61,14 @@ def plan_scenes(suites: Suites, size: Size) -> list[Scene]:
     warm = [suites.our(WARM, backend) for backend in BACKENDS]
     single = [suites.our(SINGLE, backend) for backend in BACKENDS]
     alone = [*suites.base(with_backends=False), *(suites.our(start) for start in (WARM, SINGLE, COLD))]
-    bursts = [Scene(CHAIN, (*go, *warm, *single), size.burst_rounds, at_once=many) for many in size.at_once]
+
+    def scene(work: str, sides: list[Side], rounds: int, at_once: int = 1, there: int = 0) -> Scene:
+        return Scene(work, tuple(sides), rounds, size.warm_up, at_once, there)
+
     return [
-        Scene(VERSION, tuple(alone), size.rounds),
-        Scene(CHAIN, (*go, *suites.all_ours()), size.rounds),
-        *(Scene(IPAM, tuple(alone), size.slow_rounds, there=many) for many in size.leases),
-        *bursts,
-        *(Scene(CHAIN, (*go, *warm), size.slow_rounds, there=many) for many in size.there),
+        scene(VERSION, alone, size.rounds),
+        scene(CHAIN, [*go, *suites.all_ours()], size.rounds),
+        *(scene(IPAM, alone, size.slow_rounds, there=many) for many in size.leases),
+        *(scene(CHAIN, [*go, *warm, *single], size.burst_rounds, at_once=many) for many in size.at_once),
+        *(scene(CHAIN, [*go, *warm], size.slow_rounds, there=many) for many in size.there),
     ]

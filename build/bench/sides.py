@@ -75,10 +75,12 @@ class Suites:
 
 
 def version_of(bindir: Path) -> str:
-    """Give the version that the bridge plugin of a bin directory tells of itself, "v1.1.1"; "" for none.
-
-    Raises CniError.
-    """
-    said = process.run([str(bindir / "bridge")], env=BARE_ENV)
+    """Give the version of a bin directory, as Debian or else its bridge plugin tells it. Raises CniError."""
+    query, bridge = process.find("dpkg-query"), str(bindir / "bridge")
+    owner = process.run([query, "--search", bridge]).stdout.decode().partition(":")[0] if query else ""
+    if query and owner:
+        asked = ["--show", "--showformat", "${Package} ${Version}", owner]
+        return process.run([query, *asked]).stdout.decode()
+    said = process.run([bridge], env=BARE_ENV)
     found = re.search(r"plugin (v[0-9][\w.+-]*)", said.stderr + said.stdout.decode())
-    return found[1] if found else ""
+    return found[1] if found else "version unknown"
