@@ -15,6 +15,7 @@ from cni.errors import CniError, ErrorList
 from cni.firewall import iptables_remove as removal
 from cni.firewall import iptables_rules as rules
 from cni.firewall import iptables_steps as steps
+from cni.firewall import iptables_variants as variants
 from cni.firewall.intents import Owner
 from cni.firewall.iptables_exec import XTABLES_WAIT_S, RefusedError, Tool
 from cni.lock import locked
@@ -58,7 +59,8 @@ class Iptables:
             taken_back = _TakenBack()
             what = f"remove published ports of {intent.owner.container_id} ({tool.name})"
             undo.add(what, self._under_lock, taken_back.run)
-            self._under_lock(removal.retried, _publish, tool, intent, taken_back)
+            if not _publish_as_usual(tool, intent, taken_back):
+                self._under_lock(removal.retried, _publish, tool, intent, taken_back)
 
     def differences_forward(self, intent: PortForward) -> list[str]:
         """Compare with what is in place; the order of rules of other containers does not matter."""
@@ -154,6 +156,7 @@ def _versions(interfaces: Sequence[IpInterface]) -> list[int]:
 
 
 def _publish(tool: Tool, intent: PortForward, taken_back: _TakenBack) -> None:
+    """Publish ports where anything may be there already: the container's chain, part of what is shared."""
     shared = rules.shared_chains(intent)
     chain = rules.forward_chain(intent.owner)
     seen = _read_for_forward(tool, shared, chain)
@@ -169,8 +172,26 @@ def _publish(tool: Tool, intent: PortForward, taken_back: _TakenBack) -> None:
         taken_back.steps = [(tool.apply, (f"restore chain {chain}", back))]
     else:
         taken_back.steps = [(removal.remove_chain, (tool, chain)), (removal.remove_unused, (tool, made))]
-    doing = f"publish ports of container {intent.owner.container_id} on network {intent.owner.network}"
-    _apply(tool, doing, commands, taken_back)
+    _apply(tool, _publishing(intent), commands, taken_back)
+
+
+def _publish_as_usual(tool: Tool, intent: PortForward, taken_back: _TakenBack) -> bool:
+    """Publish ports where all that is shared is there and nothing of the container's; False if not so.
+
+    One child process instead of two.
+    """
+    if not variants.has_once(tool.version, rules.shared_chains(intent)):
+        return False
+    taken_back.steps = [(removal.remove_chain, (tool, rules.forward_chain(intent.owner)))]
+    try:
+        _apply(tool, _publishing(intent), steps.publish_as_usual(intent, tool.version), taken_back)
+    except RefusedError:
+        return False
+    return True
+
+
+def _publishing(intent: PortForward) -> str:
+    return f"publish ports of container {intent.owner.container_id} on network {intent.owner.network}"
 
 
 def _read_for_forward(tool: Tool, shared: Sequence[rules.Shared], chain: str) -> dict[str, list[str]]:

@@ -43,7 +43,10 @@ def remove_chain(tool: Tool, chain: str) -> None:
         seen = having.list_while_there([chain, parent])
         having.apply(f"remove chain {chain}", steps.remove_chain(seen, chain, [parent]))
 
-    for having in variants.list_with_chain(tool, chain):
+    is_in_nftables, others = variants.find_chain(tool, chain)
+    if is_in_nftables:
+        variants.remove_by_netlink(tool, chain, parent)
+    for having in others:
         retried(attempt, having)
 
 

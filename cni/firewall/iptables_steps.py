@@ -41,6 +41,21 @@ def _ensure_once(seen: Seen, rule: Rule, has: Has, *, first: bool) -> list[str]:
     return [rule.as_command("-D")] * count + [rule.as_command("-I" if first else "-A")]
 
 
+def publish_as_usual(intent: PortForward, version: int) -> list[str]:
+    """Make the container's chain and what leads to it; refused unless all that is shared is there."""
+    needed = [
+        rule
+        for shared in rules.shared_chains(intent)
+        for rule in (*shared.rules, *(jump.rule for jump in shared.jumps))
+    ]
+    made = [*rules.forward_rules(intent, version), *rules.forward_entries(intent, version)]
+    return [
+        *(each.as_command("-C") for each in needed),
+        f"-N {rules.forward_chain(intent.owner)}",
+        *(each.line for each in made),
+    ]
+
+
 def missing_chains(seen: Seen, wanted: Sequence[Shared]) -> list[Shared]:
     """Give those that `ensure_shared` will make."""
     return [shared for shared in wanted if shared.chain not in seen]
