@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from typing import TYPE_CHECKING, NamedTuple
 
 from cni.errors import CniError, Code
@@ -25,6 +24,8 @@ class Completed(NamedTuple):
 
 def find(name: str) -> str | None:
     """Give the path of a program from PATH or, failing that, from the usual system folders."""
+    import shutil
+
     return shutil.which(name) or shutil.which(name, path=_FALLBACK_PATH)
 
 
