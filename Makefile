@@ -9,6 +9,10 @@ SBINDIR ?=
 CONF ?=
 # Arguments for pytest: make test ARGS="plugins/portmap -x"
 ARGS ?=
+# QUICK=1 measures less of all; BENCH_BINDIR is one more suite to compare, BENCH_OURS is ours as installed.
+QUICK ?=
+BENCH_BINDIR ?=
+BENCH_OURS ?=
 
 PLUGINS := $(wildcard plugins/*)
 empty :=
@@ -21,7 +25,7 @@ say = @if [ -t 1 ]; then printf '\033[1;36m==> %s\033[0m\n' "$(1)"; else echo "=
 places = --prefix "$(PREFIX)" --confdir "$(CONFDIR)" --destdir "$(DESTDIR)"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint packages bundle install uninstall dist clean
+.PHONY: help demo test lint bench packages bundle install uninstall dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +43,9 @@ lint: .venv/stamp ## rules, formatting and types
 	@$(python) -m ruff format --check .
 	$(call say,mypy: types)
 	@$(python) -m mypy
+
+bench: .venv/stamp bundle ## measure against the Go plugins, minutes; writes docs/benchmarks.md, QUICK=1 dist/bench
+	@$(python) -m bench --size $(if $(QUICK),quick,full) $(BENCH_BINDIR:%=--other %) $(BENCH_OURS:%=--ours %)
 
 packages: ## install the Debian packages that tests need, or say which are missing
 	$(call say,system packages)

@@ -59,7 +59,7 @@ def count_processes(side: Side) -> dict[str, int] | str:
 def _count(stage: Stage, forks: Forks) -> dict[str, int]:
     host, side, name = stage.host, stage.side, name_of(1000)
     stage.ensure_namespaces([name])
-    family = Family(os.getpid(), _processes(stage))
+    family = Family(os.getpid(), stage.processes())
 
     def during(step: Callable[[], Any]) -> tuple[Any, int]:
         family.count(forks.heard())
@@ -69,14 +69,6 @@ def _count(stage: Stage, forks: Forks) -> dict[str, int]:
     _, checked = during(lambda: host.call(chain.check, side, results))
     _, deleted = during(lambda: host.call(chain.delete, side, results))
     return {"ADD": added, "CHECK": checked, "DEL": deleted}
-
-
-def _processes(stage: Stage) -> list[int]:
-    """Give the warm server's process and, behind it, those of its workers."""
-    for server in stage.servers():
-        told = stage.host.call(control.status, server)
-        return [server.pid, *told.get("workers", ())]
-    return []
 
 
 def measure_memory(side: Side) -> dict[str, Any]:
@@ -92,7 +84,7 @@ def measure_memory(side: Side) -> dict[str, Any]:
         for _ in range(_TRIES):
             # Workers that have just been replaced are about to end.
             time.sleep(_SETTLE_S)
-            found = [control.pss_kib(pid) for pid in _processes(stage)]
+            found = [control.pss_kib(pid) for pid in stage.processes()]
             if found and all(found):
                 break
     server, *workers = found or [0]

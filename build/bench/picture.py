@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from bench.rows import Row
 
 _WIDTH, _LEFT, _RIGHT = 860, 270, 70
-_TOP, _BOTTOM = 92, 54
+_TOP, _BOTTOM = 100, 54
 _BAR, _GAP, _GROUP_GAP = 13, 3, 13
 _STYLE = """
-  text { font: 13px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; fill: #24292f; }
+  text { font-family: system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; font-size: 13px; }
+  text { fill: #24292f; }
   .page { fill: #ffffff; } .title { font-size: 18px; font-weight: 600; }
   .quiet { fill: #656d76; font-size: 12px; } .value { font-size: 12px; font-weight: 600; }
   .nftables { fill: #1f7a8c; } .iptables { fill: #e09f3e; } .both { fill: #6c5b9e; }
@@ -128,8 +129,8 @@ def _frame(subtitle: str, height: int) -> Iterator[str]:
     legend = ((NFTABLES, NFTABLES), ("iptables", "iptables"), ("both", "no backend involved"))
     for index, (kind, text) in enumerate(legend):
         x = _LEFT + index * 100
-        yield f'<rect class="{kind}" x="{x}" y="64" width="11" height="11" rx="2"/>'
-        yield _text(x + 17, 74, text, "quiet")
+        yield f'<rect class="{kind}" x="{x}" y="70" width="11" height="11" rx="2"/>'
+        yield _text(x + 17, 80, text, "quiet")
 
 
 def _bars(groups: list[Group], scale: _Scale) -> Iterator[str]:

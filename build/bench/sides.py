@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field
 from itertools import product
@@ -23,6 +22,11 @@ GONE, ACK = "gone", "ack"
 
 # Longer than any pause of a run; a server that a killed run has left behind ends then.
 _IDLE_S = 300
+_SETTINGS: Mapping[str, Mapping[str, int]] = {
+    WARM: {"idle_seconds": _IDLE_S},
+    SINGLE: {"idle_seconds": _IDLE_S, "calls": 1},
+    COLD: {},
+}
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,8 @@ class Side:
     """One of those that take turns; `suite` is GO, OTHER or how ours is started.
 
     `backend` is "" for the suite's default. `answer` is when our DEL answers: when the kernel has said that
-    the link is gone, or waiting for the acknowledgement. `settings` is the text of the host's warm.json.
+    the link is gone, or waiting for the acknowledgement. `settings` are those of its warm server; none for
+    sides without one.
     """
 
     suite: str
@@ -38,7 +43,7 @@ class Side:
     backend: str = ""
     answer: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
-    settings: str = ""
+    settings: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -64,8 +69,10 @@ class Suites:
     def our(self, start: str, backend: str = "", answer: str = GONE) -> Side:
         """Give one side of ours."""
         env = {"PYCNI_DEL": answer} | ({"PYCNI_WARM": "off"} if start == COLD else {})
-        settings = {"idle_seconds": _IDLE_S} | ({"calls": 1} if start == SINGLE else {})
-        return Side(start, self.ours, backend, answer, env, json.dumps(settings))
+        settings = (
+            {} if start == COLD else {"idle_seconds": _IDLE_S, **({"calls": 1} if start == SINGLE else {})}
+        )
+        return Side(start, self.ours, backend, answer, env, settings)
 
     def all_ours(self) -> list[Side]:
         """Give every way to start ours with both backends, and DEL that waits where it is warm."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import signal
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from bench.calls import Call
-from cni.testing import Host, Sandbox
+from cni.testing import Host, Sandbox, warm
 from cni.testing.place import BARE_ENV
 from cni.warm import control
 
@@ -20,28 +19,25 @@ if TYPE_CHECKING:
 
 
 class Stage:
-    """A host with one side's plugins on it; a context that ends its warm server, if any, and the host."""
+    """A host with one side's plugins on it; a context that ends the host with all that runs there."""
 
     def __init__(self, side: Side) -> None:
         self.side = side
         with _deaf_to_interrupts():
             self.host = Host(side.bindir)
         if side.settings:
-            self.host.call(_write, "/etc/cni/pycni/warm.json", side.settings)
+            warm.set_up(self.host.place, **side.settings)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        try:
-            for server in self.servers():
-                self.host.call(control.stop, server)
-        finally:
-            self.host.close()
+        self.host.close()
 
-    def servers(self) -> list[control.Running]:
-        """Give the warm servers of this host: one, or none."""
-        return self.host.call(control.find)
+    def processes(self) -> list[int]:
+        """Give the process of this host's warm server and, behind it, its workers; none without a server."""
+        found = self.host.call(control.find)
+        return [found[0].pid, *control.children(found[0].pid)] if found else []
 
     def ensure_namespaces(self, names: Sequence[str]) -> None:
         """Make the containers' network namespaces, all by one process."""
@@ -72,8 +68,3 @@ def make_call(side: Side, plugin: str, verb: str, conf: Mapping[str, Any], name:
     if name:
         env |= {"CNI_CONTAINERID": name, "CNI_NETNS": f"/run/netns/{name}", "CNI_IFNAME": "eth0"}
     return Call(str(side.bindir / plugin), env, json.dumps(conf).encode())
-
-
-def _write(path: str, text: str) -> None:
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(text)
