@@ -69,10 +69,7 @@ class Suites:
     def our(self, start: str, backend: str = "", answer: str = GONE) -> Side:
         """Give one side of ours."""
         env = {"PYCNI_DEL": answer} | ({"PYCNI_WARM": "off"} if start == COLD else {})
-        settings = (
-            {} if start == COLD else {"idle_seconds": _IDLE_S, **({"calls": 1} if start == SINGLE else {})}
-        )
-        return Side(start, self.ours, backend, answer, env, settings)
+        return Side(start, self.ours, backend, answer, env, _SETTINGS[start])
 
     def all_ours(self) -> list[Side]:
         """Give every way to start ours with both backends, and DEL that waits where it is warm."""
