@@ -2,7 +2,7 @@
 
 Tests of plugins run in several modes: `cold`, each call a process of its own; `warm`, served by workers
 that serve many calls; `single`, served by workers that serve one. PYCNI_MODE chooses ("warm,single").
-PYCNI_BINDIR runs the same tests against plugins that are installed, instead of the sources.
+PYCNI_BINDIR runs the same tests in the same modes against plugins that are installed.
 """
 
 from __future__ import annotations
@@ -34,8 +34,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def _modes(path: Path) -> list[str]:
     asked = os.environ.get("PYCNI_MODE")
-    if "PYCNI_BINDIR" in os.environ:
-        return [COLD]
     if path.name == "test_every_plugin.py":
         return asked.split(",") if asked else [COLD, WARM, SINGLE]
     if ROOT / "plugins" in path.parents:
@@ -89,4 +87,6 @@ def host(bindir: Path, mode: str) -> Iterator[Host]:
     with Host(bindir) as host:
         if mode in SETTINGS:
             warm.set_up(host.place, **SETTINGS[mode])
+        else:
+            warm.switch_off(host.place)
         yield host

@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cni.testing import Host, why_no_namespaces
 from cni.warm import control
 from plugin_table import ROOT
 
 if TYPE_CHECKING:
-    from cni.testing import Answer, Host, Sandbox
+    from collections.abc import Iterator
+
+    from cni.testing import Answer, Sandbox
 
 PREFIX, BINDIR = Path("/opt/pycni"), Path("/opt/cni/bin")
 BRIDGE: dict[str, object] = {
@@ -45,10 +48,13 @@ done
 
 
 @pytest.fixture
-def empty_opt(host: Host) -> Host:
+def empty_opt() -> Iterator[Host]:
     """Give a host with nothing in /opt."""
-    host.run(["mount", "-t", "tmpfs", "tmpfs", "/opt"])
-    return host
+    if why_no_namespaces():
+        pytest.skip(why_no_namespaces())
+    with Host(BINDIR) as host:
+        host.run(["mount", "-t", "tmpfs", "tmpfs", "/opt"])
+        yield host
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +70,7 @@ def _install(host: Host, bundle: Path) -> str:
 def _add_check_del(host: Host, sandbox: Sandbox, *, warm: str) -> None:
     def call(verb: str, conf: dict[str, object]) -> object:
         env = {"PYCNI_WARM": warm}
-        return host.plugin("bridge", verb, conf, netns=sandbox, bindir=BINDIR, env=env).must()
+        return host.plugin("bridge", verb, conf, netns=sandbox, env=env).must()
 
     after_add = {**BRIDGE, "prevResult": call("ADD", BRIDGE)}
     call("CHECK", after_add)
@@ -100,7 +106,7 @@ def test_children_of_a_cold_call_do_not_get_the_bundles_libraries(empty_opt: Hos
     conf = {**BRIDGE, "ipam": {"type": delegate.name}}
     for given in ("", "/some/where"):
         environment = {"PYCNI_WARM": "off", "LD_LIBRARY_PATH": given}
-        answer = empty_opt.plugin("bridge", "DEL", conf, bindir=BINDIR, env=environment)
+        answer = empty_opt.plugin("bridge", "DEL", conf, env=environment)
         lines = answer.stderr.splitlines()
         assert "CNI_COMMAND=DEL" in lines
         assert [line for line in lines if line.startswith(("LD_", "_PYI"))] == (
@@ -123,11 +129,7 @@ def test_an_upgrade_loses_no_call_and_mixes_no_builds(empty_opt: Host, bundle: P
         sandbox = host.sandbox(f"c{number}")
         while not is_over.is_set():
             for verb in ("ADD", "DEL"):
-                answers += [
-                    host.plugin(
-                        "bridge", verb, BRIDGE, netns=sandbox, container_id=f"c{number}", bindir=BINDIR
-                    )
-                ]
+                answers += [host.plugin("bridge", verb, BRIDGE, netns=sandbox, container_id=f"c{number}")]
         return answers
 
     with ThreadPoolExecutor(3) as pool:
