@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _PAUSE_S = 0.001
+_SETTLED_WITHIN_S = 5
+
+
+def open_door() -> None:
+    """Have a thread for a moment: the C library sets up handlers of signals at the first one."""
+    start(lambda: None)
+    wait(_SETTLED_WITHIN_S)
 
 
 def start(work: Callable[[], None]) -> None:

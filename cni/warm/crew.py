@@ -14,7 +14,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from cni import nfnetlink
+from cni import link_removal, nfnetlink
 from cni.nfnetlink import Nfnetlink
 from cni.warm.log import log
 from cni.warm.worker import BUSY, CALLED, IDLE, Worker
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 MOST_WORKERS = 64
 PROCESS_NAME = "pycni-worker"
+FAILED = 70  # a worker's exit status after a fault of its own: <sysexits.h>, EX_SOFTWARE
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 _RECORD = 5  # bytes that a worker writes on a change: its state, its pid
 
@@ -53,6 +54,7 @@ class Crew:
         self._members: dict[int, _Member] = {}
         self._sockets: list[Nfnetlink] = []
         self._last_call = time.monotonic()
+        self._is_failing = False
         self.requests = 0
         self.made = 0
 
@@ -71,7 +73,10 @@ class Crew:
         return 0 if self.busy else time.monotonic() - self._last_call
 
     def fill(self) -> bool:
-        """Fork the workers that are missing; False when the kernel would not have it."""
+        """Fork the workers that are missing; False when that should rest for a while, as it fails."""
+        if self._is_failing:
+            self._is_failing = False
+            return False
         idle = len(self._members) - self.busy
         wanted = 1 if self.busy else self._settings.workers
         for _ in range(min(wanted - idle, MOST_WORKERS - len(self._members))):
@@ -107,6 +112,7 @@ class Crew:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
                 return
+            self._is_failing |= os.waitstatus_to_exitcode(status) == FAILED
             gone = self._members.pop(pid, None)
             if gone and gone.socket:
                 self._sockets.append(gone.socket)
@@ -129,7 +135,7 @@ class Crew:
         self.made += 1
 
     def _be_worker(self, server: int, opened: Nfnetlink | None) -> NoReturn:
-        status = 1
+        status = FAILED
         try:
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGCHLD):
@@ -139,7 +145,9 @@ class Crew:
             self._have_only(opened)
             # Else the server has died before it could be heard.
             if os.getppid() == server:
-                Worker(self._listener, self._build, self._table, self._report).serve(self._settings.calls)
+                defaults = {link_removal.VARIABLE: self._settings.answer_del}
+                worker = Worker(self._listener, self._build, self._table, self._report, defaults)
+                worker.serve(self._settings.calls)
             status = 0
         except BaseException as error:  # noqa: BLE001 - it must not go on as if it were the server
             log(f"a worker ends: unexpected {type(error).__name__}: {error}")

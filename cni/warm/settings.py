@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -22,6 +23,10 @@ class Settings(Model):
 
     idle_seconds: Int = Field(default=600, ge=1)
     """Time without a call after which the server ends."""
+
+    answer_del: Literal["gone", "ack"] = "gone"
+    """When DEL goes on: as soon as the kernel has told that the link is gone, or when it has acknowledged
+    the removal, 17 to 20 ms later. A caller's own PYCNI_DEL comes before this."""
 
 
 def load() -> Settings:

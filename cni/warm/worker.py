@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from cni import multicall, skel
+from cni import late, multicall, skel
 from cni.warm import protocol, traces
 from cni.warm.log import log
 
@@ -34,18 +34,28 @@ BUSY, CALLED, IDLE = b"b", b"c", b"i"
 # Handled during a call. A worker that waits dies of any of them; the server's end sends it SIGUSR1.
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGIO, signal.SIGUSR1)
 _CALL_WITHIN_S = 5
+_LATE_WITHIN_S = 60
 
 
 class Worker:
-    """Serves calls from a listening socket; `tell` is given BUSY, CALLED and IDLE."""
+    """Serves calls from a listening socket; `tell` is given BUSY, CALLED and IDLE.
+
+    Plugins see the variables of `defaults` where the caller has not set them.
+    """
 
     def __init__(
-        self, listener: socket.socket, build: str, table: Mapping[str, str], tell: Callable[[bytes], None]
+        self,
+        listener: socket.socket,
+        build: str,
+        table: Mapping[str, str],
+        tell: Callable[[bytes], None],
+        defaults: Mapping[str, str],
     ) -> None:
         self._listener = listener
         self._build = build
         self._table = table
         self._tell = tell
+        self._defaults = defaults
         self._connection: socket.socket | None = None
         self._is_stopping = False
         self._is_orphan = False
@@ -62,6 +72,7 @@ class Worker:
             with connection:
                 self._tell(BUSY)
                 status = self._serve_one(connection)
+            late.wait(_LATE_WITHIN_S)
             left = traces.differences(start, traces.take())
             if left:
                 log(f"a worker ends as a call has left: {', '.join(left)}")
@@ -74,11 +85,13 @@ class Worker:
         call = self._receive(connection)
         if call is None:
             return 0
-        if not protocol.accept(connection):
-            call.close()
+        try:
+            fds = protocol.begin(connection)
+        except (protocol.ProtocolError, OSError) as error:
+            log(f"a launcher gave up a call: {error}")
             return 0
         self._tell(CALLED)
-        _become(call)
+        _become(call, fds)
         try:
             status = self._run(call, connection)
         finally:
@@ -101,7 +114,6 @@ class Worker:
             return None
         if call is not None and call.build != self._build:
             log(f"refused a call for build {call.build}")
-            call.close()
             return None
         return call
 
@@ -114,7 +126,7 @@ class Worker:
         delegates = partial(multicall.run_delegate, Path(call.executable), self._table)
         try:
             with _standard_streams() as (stdin, stdout):
-                return skel.run(load, call.env, stdin, stdout, delegates)
+                return skel.run(load, {**self._defaults, **call.env}, stdin, stdout, delegates)
         except SystemExit as end:
             return end.code if isinstance(end.code, int) else int(end.code is not None)
         except OSError as error:
@@ -167,12 +179,13 @@ def _standard_streams() -> Iterator[tuple[BinaryIO, BinaryIO]]:
         yield cast("BinaryIO", sys.stdin.buffer), cast("BinaryIO", sys.stdout.buffer)
 
 
-def _become(call: protocol.Call) -> None:
-    stdin, stdout, stderr, folder = call.fds
-    for target, fd in enumerate((stdin, stdout, stderr)):
+def _become(call: protocol.Call, fds: list[int]) -> None:
+    *streams, folder = fds
+    for target, fd in enumerate(streams):
         os.dup2(fd, target)
     os.fchdir(folder)
-    call.close()
+    for fd in fds:
+        os.close(fd)
     os.umask(call.umask)
     os.environ.update(call.env)
 
