@@ -3,7 +3,7 @@
  * A call is name, environment, working directory, umask and descriptors 0, 1, 2. They go in one message to
  * a worker of the warm server that belongs to this build and to these namespaces; the worker is the
  * plugin from then on, and its exit status is ours. Where no server may or can live, the bundle is executed in
- * place. A call is never run twice: after the worker has taken it (ACCEPTED) there is no way back to the
+ * place. A call is never run twice: once the worker has the descriptors (GO) there is no way back to the
  * bundle. protocol.md in this folder has the messages and the key; every failure of our own is one CNI
  * error object.
  */
@@ -26,6 +26,7 @@
 #define PROTOCOL_VERSION 1
 #define MAGIC "PYCNI-WARM"
 #define ACCEPTED 'A'
+#define GO 'G'
 #define STATUS 'S'
 #define MAX_REQUEST (160 * 1024)
 #define OFF_FILE "/etc/cni/pycni/warm-off"
@@ -127,19 +128,25 @@ static int send_call(void)
     for (char **each = environ; *each; each++)
         if (!append(&request, *each))
             return 0;
+    return send(connection, request.bytes, request.length, MSG_NOSIGNAL) == (ssize_t)request.length;
+}
+
+/* Let the worker begin. Not sooner: what is sent to nobody keeps the caller's pipes open. */
+static int send_descriptors(void)
+{
     int folder = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
     int fds[] = {0, 1, 2, folder};
-    char control[CMSG_SPACE(sizeof fds)] = {0};
-    struct iovec text = {request.bytes, request.length};
+    char go = GO, control[CMSG_SPACE(sizeof fds)] = {0};
+    struct iovec text = {&go, 1};
     struct msghdr message = {.msg_iov = &text, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
     struct cmsghdr *rights = CMSG_FIRSTHDR(&message);
     rights->cmsg_level = SOL_SOCKET;
     rights->cmsg_type = SCM_RIGHTS;
     rights->cmsg_len = CMSG_LEN(sizeof fds);
     memcpy(CMSG_DATA(rights), fds, sizeof fds);
-    ssize_t sent = folder < 0 ? -1 : sendmsg(connection, &message, MSG_NOSIGNAL);
+    int is_sent = folder >= 0 && sendmsg(connection, &message, MSG_NOSIGNAL) == 1;
     close(folder);
-    return sent == (ssize_t)request.length;
+    return is_sent;
 }
 
 /* A runtime that wants us to stop gets an undone ADD: the worker sees that we will say no more. */
@@ -178,16 +185,10 @@ static int seconds(const char *variable, int otherwise)
     return value > 0 ? value : otherwise;
 }
 
-/* Wait until a worker has taken the call; 0: it can never be taken any more. */
 static int is_accepted(void)
 {
     unsigned char message[2];
-    int got = next_message(message, sizeof message, seconds("PYCNI_WARM_ACCEPT_S", 10));
-    if (got < 0) {
-        shutdown(connection, SHUT_RD); /* from here on the worker cannot accept: its send fails */
-        got = (int)recv(connection, message, sizeof message, MSG_DONTWAIT);
-    }
-    return got > 0 && message[0] == ACCEPTED;
+    return next_message(message, sizeof message, seconds("PYCNI_WARM_ACCEPT_S", 10)) == 1 && message[0] == ACCEPTED;
 }
 
 static int status_of_worker(void)
@@ -223,16 +224,15 @@ int main(int argc, char **argv)
     connection = connect_to_server();
     if (connection == NOBODY)
         connection = start_server();
-    if (connection < 0 || !send_call())
+    if (connection < 0 || !send_call() || !is_accepted())
         return run_cold(argv);
     signal(SIGTERM, pass_on);
     signal(SIGINT, pass_on);
-    if (is_accepted())
+    if (send_descriptors())
         return status_of_worker();
     if (is_stopped)
         return fail(11, "stopped by a signal", "nothing had been done");
     signal(SIGTERM, SIG_DFL);
     signal(SIGINT, SIG_DFL);
-    close(connection);
     return run_cold(argv);
 }

@@ -35,7 +35,9 @@ def preload(packages: Iterable[str]) -> None:
 
 def _modules(package: str) -> Iterator[str]:
     yield package
-    for each in pkgutil.iter_modules(importlib.import_module(package).__path__, f"{package}."):
+    # A plugin may be one module.
+    folders = getattr(importlib.import_module(package), "__path__", ())
+    for each in pkgutil.iter_modules(folders, f"{package}."):
         # __main__ is the entry of a process, which runs when it is imported.
         if each.name in _NOT_FOR_CALLS or each.name.endswith(".__main__"):
             continue

@@ -1,7 +1,7 @@
 """The messages between launcher and worker; `build/launcher/protocol.md` is the text for both sides.
 
-One connection (SOCK_SEQPACKET) is one call. The launcher sends the call; the worker answers ACCEPTED
-when it has it and STATUS when it is done. A launcher that shuts its side down asks to stop.
+One connection (SOCK_SEQPACKET) is one call. The launcher sends the call, the worker ACCEPTED, the launcher
+GO with its descriptors, the worker STATUS. A launcher that shuts its side down asks to stop.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ import array
 import os
 import socket
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 
 MAGIC = "PYCNI-WARM"
 PROTOCOL_VERSION = 1
 MAX_REQUEST = 160 * 1024
 ACCEPTED = b"A"
+GO = b"G"
 STATUS = b"S"
 FDS = 4  # stdin, stdout, stderr, working directory
 
@@ -28,19 +30,13 @@ class ProtocolError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call as the launcher sends it; the owner of `fds` closes them."""
+    """One call as the launcher sends it."""
 
     build: str
     name: str
     executable: str
     env: dict[str, str]
     umask: int
-    fds: tuple[int, int, int, int]
-
-    def close(self) -> None:
-        """Close the descriptors that came with the call."""
-        for fd in self.fds:
-            os.close(fd)
 
 
 def peer(connection: socket.socket) -> tuple[int, int]:
@@ -51,19 +47,41 @@ def peer(connection: socket.socket) -> tuple[int, int]:
 
 
 def receive(connection: socket.socket) -> Call | None:
-    """Read the call; None when the launcher has gone. Raises ProtocolError, with nothing left open."""
+    """Read the call; None when the launcher has gone. Raises ProtocolError."""
+    data = _receive(connection, MAX_REQUEST, descriptors=0)[0]
+    return _parse(data) if data else None
+
+
+def begin(connection: socket.socket) -> list[int]:
+    """Accept the call and give the descriptors that come with GO, for the caller to close.
+
+    They are stdin, stdout, stderr and the working directory. Raises ProtocolError, or OSError, when the
+    launcher does not want the call run any more.
+    """
+    connection.send(ACCEPTED, socket.MSG_NOSIGNAL)
+    data, fds = _receive(connection, len(GO), descriptors=FDS)
+    if data != GO or len(fds) != FDS:
+        _close(fds)
+        raise ProtocolError("the launcher has not sent its descriptors")
+    return fds
+
+
+def answer(connection: socket.socket, status: int) -> None:
+    """Tell the exit status; a launcher that has gone does not hear it."""
+    with suppress(OSError):
+        connection.send(STATUS + bytes([status & 0xFF]), socket.MSG_NOSIGNAL)
+
+
+def _receive(connection: socket.socket, most: int, *, descriptors: int) -> tuple[bytes, list[int]]:
+    """Read one message whole, with so many descriptors at the most; raises ProtocolError."""
     # The kernel closes descriptors for which there is no space, and says so with MSG_CTRUNC.
-    space = socket.CMSG_SPACE(FDS * array.array("i").itemsize)
-    data, ancillary, flags, _ = connection.recvmsg(MAX_REQUEST + 1, space, socket.MSG_CMSG_CLOEXEC)
+    space = socket.CMSG_SPACE(descriptors * array.array("i").itemsize) if descriptors else 0
+    data, ancillary, flags, _ = connection.recvmsg(most, space, socket.MSG_CMSG_CLOEXEC)
     fds = _descriptors(ancillary)
-    if not data and not fds:
-        return None
-    try:
-        return _checked(data, fds, is_whole=not flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC))
-    except ProtocolError:
-        for fd in fds:
-            os.close(fd)
-        raise
+    if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+        _close(fds)
+        raise ProtocolError("the message is too long or has too many descriptors")
+    return data, fds
 
 
 def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
@@ -74,13 +92,12 @@ def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
     return list(fds)
 
 
-def _checked(data: bytes, fds: list[int], *, is_whole: bool) -> Call:
-    if not is_whole or len(data) > MAX_REQUEST or len(fds) != FDS:
-        raise ProtocolError("the message is too long or has not four descriptors")
-    return _parse(data, (fds[0], fds[1], fds[2], fds[3]))
+def _close(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
-def _parse(data: bytes, fds: tuple[int, int, int, int]) -> Call:
+def _parse(data: bytes) -> Call:
     if not data.endswith(b"\0"):
         raise ProtocolError("the message does not end where a text ends")
     head, *texts = [os.fsdecode(text) for text in data[:-1].split(b"\0")]
@@ -88,7 +105,7 @@ def _parse(data: bytes, fds: tuple[int, int, int, int]) -> Call:
         raise ProtocolError("build, name or executable is missing")
     mask = _umask(head)
     build, name, executable, *variables = texts
-    return Call(build, name, executable, _environment(variables), mask, fds)
+    return Call(build, name, executable, _environment(variables), mask)
 
 
 def _umask(head: str) -> int:
@@ -106,20 +123,3 @@ def _environment(variables: list[str]) -> dict[str, str]:
     """Read "NAME=value" texts as a new process does: the first of a name counts, nameless ones do not."""
     pairs = (variable.partition("=") for variable in reversed(variables))
     return {name: value for name, sign, value in pairs if name and sign}
-
-
-def accept(connection: socket.socket) -> bool:
-    """Tell the launcher that its call is taken; False when it has given up, and the call must not run."""
-    try:
-        connection.send(ACCEPTED, socket.MSG_NOSIGNAL)
-    except OSError:
-        return False
-    return True
-
-
-def answer(connection: socket.socket, status: int) -> None:
-    """Tell the exit status; a launcher that has gone does not hear it."""
-    try:
-        connection.send(STATUS + bytes([status & 0xFF]), socket.MSG_NOSIGNAL)
-    except OSError:
-        return

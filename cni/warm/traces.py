@@ -11,18 +11,8 @@ from pathlib import Path
 _LIMITS = sorted({value for name, value in vars(resource).items() if name.startswith("RLIMIT_")})
 # proc(5): rights, signals and the like, as the kernel sees them.
 _STATUS = (
-    "Umask",
-    "Uid",
-    "Gid",
-    "Groups",
-    "Threads",
-    "SigPnd",
-    "SigBlk",
-    "SigIgn",
-    "SigCgt",
-    "Cap",
-    "NoNewPrivs",
-    "Seccomp",
+    *("Umask", "Uid", "Gid", "Groups", "Threads", "NoNewPrivs", "Seccomp:"),
+    *("SigPnd", "SigBlk", "SigIgn", "SigCgt", "Cap"),
 )
 
 

@@ -1,0 +1,67 @@
+"""A host whose plugins are served warm, and one more plugin that misbehaves."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cni.testing import Host, warm, why_no_namespaces
+from cni.testing.executables import make_warm_bindir
+from cni.warm import control
+from plugin_table import declared, packages
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cni.testing import Answer
+
+ODD = Path(__file__).parent / "odd"
+
+
+class WarmHost(Host):
+    """A host with the state of its server."""
+
+    def status(self) -> dict[str, Any]:
+        """Give what the one server that runs here tells of itself."""
+        [server] = self.call(control.find)
+        return self.call(control.status, server)
+
+    def servers(self) -> list[int]:
+        return [server.pid for server in self.call(control.find)]
+
+    def log(self) -> str:
+        return self.run(["cat", "/run/pycni/warm/log"], check=False)
+
+    def odd(self, do: str = "", **more: Any) -> Answer:
+        """Let the plugin that misbehaves do a thing."""
+        conf = {"cniVersion": "1.0.0", "name": "n", "type": "odd", "do": do}
+        return self.plugin("odd", "ADD", conf, netns="/run/netns/none", **more)
+
+    def facts(self, do: str = "", **more: Any) -> dict[str, str]:
+        """Give what it told of the process that it was in before it did so."""
+        told: dict[str, str] = json.loads(self.odd(do, **more).stderr.splitlines()[0])
+        return told
+
+
+@pytest.fixture(scope="session")
+def odd_bindir(launcher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    sys.path.insert(0, str(ODD))
+    try:
+        table = packages(declared()) | {"odd": "cni_odd"}
+        return make_warm_bindir(tmp_path_factory.mktemp("odd"), table, launcher)
+    finally:
+        sys.path.remove(str(ODD))
+
+
+@pytest.fixture
+def warm_host(odd_bindir: Path) -> Iterator[WarmHost]:
+    """Give a host on which one worker at a time waits, so that two calls meet the same one if they can."""
+    if why_no_namespaces():
+        pytest.skip(why_no_namespaces())
+    with WarmHost(odd_bindir) as host:
+        warm.set_up(host.place, workers=1)
+        yield host

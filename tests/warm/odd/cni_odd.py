@@ -1,0 +1,121 @@
+"""A plugin that does what no plugin should: `do` says what. It tells on stderr what process it is."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cni.conf import NetConf
+from cni.errors import CniError
+from cni.notes import note
+from cni.plugin import Plugin
+from cni.result import Result
+from cni.warm import traces
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cni.request import Request
+    from cni.undo import Undo
+
+DOING, UNDONE = Path("/run/doing"), Path("/run/undone")
+CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWNET = 0x20000, 0x4000000, 0x40000000
+
+
+class Conf(NetConf):
+    """The key of this plugin."""
+
+    do: str = ""
+
+
+def unshare(kind: int) -> None:
+    assert ctypes.CDLL(None).unshare(kind) == 0
+
+
+def leave_dead_child() -> None:
+    if os.fork() == 0:
+        os._exit(0)
+
+
+def leave_open_files() -> None:
+    for _ in range(100):
+        os.open("/etc/hostname", os.O_RDONLY)
+
+
+def start_sleep() -> None:
+    subprocess.Popen(
+        ["/bin/sleep", "2"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+
+def wait() -> None:
+    DOING.write_text(str(os.getpid()))
+    time.sleep(30)
+
+
+def fail() -> None:
+    raise CniError(101, "as asked")
+
+
+def print_much() -> None:
+    sys.stdout.write("left in a buffer")
+
+
+# What ends the worker.
+LEAKS: dict[str, Callable[[], object]] = {
+    "open file": lambda: os.open("/etc/hostname", os.O_RDONLY),
+    "many open files": leave_open_files,
+    "socket": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0).detach(),
+    "closed file": lambda: os.close(3),
+    "other file in its place": lambda: os.dup2(2, 3),
+    "thread": lambda: threading.Thread(target=time.sleep, args=(20,), daemon=True).start(),
+    "child": start_sleep,
+    "dead child": leave_dead_child,
+    "network namespace": lambda: unshare(CLONE_NEWNET),
+    "mount namespace": lambda: unshare(CLONE_NEWNS),
+    "host name namespace": lambda: unshare(CLONE_NEWUTS),
+    "root folder": lambda: os.chroot("/usr"),
+    "blocked signal": lambda: signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP]),
+    "ignored signal": lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    "handled signal": lambda: signal.signal(signal.SIGHUP, lambda *_: None),
+    "limit": lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (200, 300)),
+    "timer": lambda: signal.setitimer(signal.ITIMER_REAL, 60),
+    "niceness": lambda: os.nice(1),
+    "group": lambda: os.setgroups([1, 2]),
+    "import path": lambda: sys.path.append("/opt"),
+    "error": fail,
+    "exit": lambda: sys.exit(3),
+}
+
+# What a worker puts back.
+CHANGES: dict[str, Callable[[], object]] = {
+    "working directory": lambda: os.chdir("/usr"),
+    "umask": lambda: os.umask(0o007),
+    "variable": lambda: os.environ.update(LEFT="over"),
+    "handlers of a call": lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN),
+    "output in a buffer": print_much,
+    "own descriptors": lambda: os.dup2(2, 0),
+}
+
+DEEDS = LEAKS | CHANGES | {"": lambda: None, "wait": wait}
+
+
+def add(conf: Conf, _request: Request, undo: Undo) -> Result:
+    facts = {**traces.take(), "pid": os.getpid(), "modules": len(sys.modules), "parent": os.getppid()}
+    note(json.dumps({name: str(value) for name, value in facts.items()}))
+    undo.add("say that it was undone", UNDONE.write_text, "yes")
+    DEEDS[conf.do]()
+    return Result()
+
+
+PLUGIN = Plugin("odd", "does what it should not", Conf, add, lambda _conf, _request: None)

@@ -1,0 +1,126 @@
+"""Nothing of one call is seen by the next: a worker that was changed ends, whatever it was."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.warm.odd.cni_odd import CHANGES, LEAKS
+
+if TYPE_CHECKING:
+    from tests.warm.conftest import WarmHost
+
+SELF = {"pid", "descriptors"}
+
+
+def is_gone(pid: int, within_s: float) -> bool:
+    deadline = time.monotonic() + within_s
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return not Path(f"/proc/{pid}").exists()
+
+
+def shown(facts: dict[str, str]) -> dict[str, str]:
+    """What two calls of unharmed workers have in common."""
+    files = {"files": str(len(facts["descriptors"].split(",")))}
+    return {name: value for name, value in facts.items() if name not in SELF} | files
+
+
+def test_workers_are_used_again(warm_host: WarmHost) -> None:
+    """A spare one is made while others are busy, or look for traces of their last call."""
+    facts = [warm_host.facts() for _ in range(20)]
+    assert len({each["pid"] for each in facts}) <= 4
+    assert all(shown(each) == shown(facts[0]) for each in facts)
+    assert warm_host.status()["workers_made"] <= 4
+
+
+@pytest.mark.parametrize("what", LEAKS)
+def test_a_worker_that_was_changed_is_not_used_again(warm_host: WarmHost, what: str) -> None:
+    before = warm_host.facts()
+    changed = warm_host.facts(what)
+    later = [warm_host.facts() for _ in range(4)]
+    assert changed["pid"] not in {each["pid"] for each in later}
+    assert all(shown(each) == shown(before) for each in later)
+    # A thread may be one that works on after the answer, so it is waited for.
+    assert what == "thread" or is_gone(int(changed["pid"]), within_s=5)
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_what_a_call_may_change_is_put_back(warm_host: WarmHost, what: str) -> None:
+    changed = warm_host.facts(what)
+    answers = [warm_host.odd() for _ in range(4)]
+    facts = [json.loads(answer.stderr.splitlines()[0]) for answer in answers]
+    assert changed["pid"] in {each["pid"] for each in facts}
+    assert all(shown(each) == shown(changed) for each in facts)
+    assert all(answer.stdout == answers[0].stdout for answer in answers)
+    assert "left in a buffer" not in answers[0].stdout
+
+
+def test_environment_and_folder_and_umask_are_the_callers(warm_host: WarmHost) -> None:
+    place = warm_host.place
+    script = f"cd /usr/lib; umask 0123; exec {warm_host.bindir}/odd"
+    env = {
+        "CNI_COMMAND": "ADD", "CNI_CONTAINERID": "c1", "CNI_NETNS": "/run/none", "CNI_IFNAME": "eth0",
+        "CNI_PATH": "/opt", "PATH": "/usr/bin", "MINE": "here", "ODD": "a=b\n\udcff", "EMPTY": "",
+    }  # fmt: skip
+    stdin = '{"cniVersion": "1.0.0", "name": "n", "type": "odd"}'
+    done = place.run(["sh", "-c", script], stdin, env=env)
+    facts = done.stderr
+    assert "'MINE': 'here'" in facts
+    assert "'EMPTY': ''" in facts
+    assert r"'ODD': 'a=b\\n\\udcff'" in facts
+    assert "/usr/lib" in facts
+    assert "Umask:\\\\t0123" in facts
+    assert "LANG" not in facts
+    again = warm_host.facts()
+    assert "MINE" not in again["environment"]
+    assert "Umask:\\t0022" in again["threads, signals, umask or rights"]
+
+
+def test_workers_are_used_for_two_hundred_mixed_calls(warm_host: WarmHost) -> None:
+    """ADD, CHECK and DEL with both backends, IPAM in the same process, children for iptables."""
+    sandbox = warm_host.sandbox("c1")
+    calls = 0
+    for backend in ("nftables", "iptables"):
+        conf = {
+            "cniVersion": "1.0.0", "name": "n", "type": "bridge", "isGateway": True, "ipMasq": True,
+            "ipMasqBackend": backend, "ipam": {"type": "host-local", "subnet": "10.22.0.0/16"},
+        }  # fmt: skip
+        mapping = {"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}
+        ports = {
+            "cniVersion": "1.0.0", "name": "n", "type": "portmap", "backend": backend,
+            "runtimeConfig": {"portMappings": [mapping]},
+        }  # fmt: skip
+        for _ in range(17):
+            result = warm_host.plugin("bridge", "ADD", conf, netns=sandbox).must()
+            known = {"prevResult": result}
+            warm_host.plugin("portmap", "ADD", ports | known, netns=sandbox).must()
+            for name, own in (("bridge", conf), ("portmap", ports)):
+                warm_host.plugin(name, "CHECK", own | known, netns=sandbox).must()
+            for name, own in (("portmap", ports), ("bridge", conf)):
+                warm_host.plugin(name, "DEL", own | known, netns=sandbox).must()
+            calls += 6
+    status = warm_host.status()
+    assert status["requests"] == calls
+    assert status["workers_made"] <= 8
+    assert "has left" not in warm_host.log()
+
+
+def test_a_worker_is_replaced_after_its_calls(warm_host: WarmHost) -> None:
+    warm_host.run(["sh", "-c", 'echo \'{"workers": 1, "calls": 3}\' > /etc/cni/pycni/warm.json'])
+    pids = [warm_host.facts()["pid"] for _ in range(12)]
+    assert max(map(pids.count, pids)) == 3
+
+
+def test_an_exit_is_the_exit_status(warm_host: WarmHost) -> None:
+    assert warm_host.odd("exit").status == 3
+
+
+def test_what_was_left_is_named_in_the_log(warm_host: WarmHost) -> None:
+    warm_host.odd("open file")
+    warm_host.odd()
+    assert "as a call has left: descriptors" in warm_host.log()
