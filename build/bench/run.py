@@ -57,7 +57,8 @@ def run_scene(scene: Scene, progress: Callable[[str], None]) -> list[Row]:
             progress(f"{scene.title}: {scene.sides[index].label}")
             for verb, seconds in cases[index].round().items():
                 times[index][verb].append(seconds)
-    _settle(scene)
+    # The hosts have ended with all namespaces on them.
+    time.sleep(SETTLE_S + SETTLE_EACH_S * scene.there if scene.work == CHAIN else 0)
     return make_rows(scene, first, times)
 
 

@@ -50,7 +50,7 @@ class Size(NamedTuple):
 
 
 FULL = Size("full", 4, 30, 10, 12, (8, 32), (100, 1000), (0, 1_000, 10_000, 50_000))
-QUICK = Size("quick", 4, 6, 2, 4, (8, 32), (100,), (0, 1_000, 10_000))
+QUICK = Size("quick", 4, 6, 2, 4, (32,), (100,), (0, 10_000))
 TINY = Size("tiny", 0, 2, 2, 2, (3,), (2,), (20,))
 SIZES = {size.name: size for size in (FULL, QUICK, TINY)}
 

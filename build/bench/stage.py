@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from bench.sides import Side
 
 
+_BATCH_WITHIN_S = 300
+
+
 class Stage:
     """A host with one side's plugins on it; a context that ends the host with all that runs there."""
 
@@ -41,7 +44,7 @@ class Stage:
 
     def ensure_namespaces(self, names: Sequence[str]) -> None:
         """Make the containers' network namespaces, all by one process."""
-        self.host.run(["ip", "-batch", "-"], "".join(f"netns add {name}\n" for name in names))
+        self._netns("add", names)
 
     def sandbox(self, name: str) -> Sandbox:
         """Give one that is there as a place to run things in."""
@@ -49,7 +52,11 @@ class Stage:
 
     def remove_namespaces(self, names: Sequence[str]) -> None:
         """Remove them; the kernel goes on with that for a while."""
-        self.host.run(["ip", "-batch", "-"], "".join(f"netns delete {name}\n" for name in names))
+        self._netns("delete", names)
+
+    def _netns(self, verb: str, names: Sequence[str]) -> None:
+        lines = "".join(f"netns {verb} {name}\n" for name in names)
+        self.host.run(["ip", "-batch", "-"], lines, timeout_s=_BATCH_WITHIN_S)
 
 
 @contextmanager
