@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cni import store
 from cni.addresses import parse_ip
 from cni.errors import CniError, Code
+from cni.lease_index import MANY, LeaseIndex
 from cni.lock import locked
 from cni.notes import note
 from cni.request import Attachment
@@ -87,13 +88,21 @@ class Leases:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._made: list[Path] = []
+        self._index = LeaseIndex(folder)
+        self._is_locked = False
 
     @contextmanager
     def locked(self, timeout_s: float = 30) -> Iterator[None]:
         """Keep others out, the Go plugin too; the folder is made when missing. Raises CniError 11 or 106."""
         with ExitStack() as stack:
             self._enter_lock(stack, timeout_s)
-            yield
+            self._is_locked = True
+            self._index.look()
+            try:
+                yield
+                self._index.seal()
+            finally:
+                self._is_locked = self._index.is_current = False
 
     def _enter_lock(self, stack: ExitStack, timeout_s: float) -> None:
         # An ADD that fails removes the folder it made, with a lock on which we may be waiting.
@@ -133,15 +142,21 @@ class Leases:
 
         Files that cannot be read and those with other purposes are left out.
         """
+        return self._list()[0]
+
+    def _list(self) -> tuple[list[Lease], bool]:
+        """Give all files, and whether there are no subfolders."""
         found = []
         folders = [str(self.folder)]
+        is_flat = True
         while folders:
             for entry in _scan(folders.pop()):
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(entry.path)
+                    is_flat = False
                 elif entry.is_file(follow_symlinks=False) and not _has_other_purpose(entry.name):
                     found += _read_lease(entry.path)
-        return found
+        return found, is_flat
 
     def list_top(self) -> list[Lease]:
         """Give what lies in the folder itself: all that the two suites ever put there."""
@@ -150,8 +165,22 @@ class Leases:
 
     def list_held_by(self, owner: Attachment) -> list[Lease]:
         """Give the attachment's leases, or else those of the old format that are the container's."""
-        held = [lease for lease in self.list_all() if lease.is_held_by(owner)]
+        held = self.list_of(owner)
         return [lease for lease in held if lease.ifname] or held
+
+    def list_of(self, owner: Attachment) -> list[Lease]:
+        """Give the attachment's leases and those of the old format that are its container's.
+
+        Needs no lock.
+        """
+        if self._index.is_current if self._is_locked else self._index.look():
+            paths = [f"{self.folder}/{name}" for name in self._index.find(owner)]
+            found = [lease for path in paths for lease in _read_lease(path)]
+        else:
+            found, is_flat = self._list()
+            if self._is_locked and is_flat and len(found) >= MANY:
+                self._index.make(found)
+        return [lease for lease in found if lease.is_held_by(owner)]
 
     def find(self, address: IpAddress) -> Lease | None:
         """Give the lease of an address, None when it is free. Needs no lock.
@@ -178,6 +207,7 @@ class Leases:
         """Take an address that is free, or taken by an empty file. Raises CniError 106."""
         path = self.folder / str(address)
         content = f"{owner.container_id}\r\n{owner.ifname}".encode()
+        self._index.add(owner, str(address))
         if store.create_exclusive(path, content):
             return
         if not self.is_empty(address):
@@ -195,6 +225,7 @@ class Leases:
     def remove(self, lease: Lease) -> None:
         """Remove one file; absent is fine."""
         store.remove(self.folder / lease.path)
+        self._index.remove(lease)
 
     def read_last(self, number: int) -> bytes | None:
         """Give what tells the address that range set `number` gave last, None when nothing does."""

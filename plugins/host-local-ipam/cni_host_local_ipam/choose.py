@@ -87,7 +87,7 @@ class _Chooser:
     def _refuse_second(self, range_set: RangeSet) -> None:
         """Raise CniError 105 when the attachment has an address of the set already."""
         if self._held is None:
-            self._held = [each for each in self._leases.list_all() if each.is_held_by(self._owner)]
+            self._held = self._leases.list_of(self._owner)
         for lease in self._held:
             address = lease.address
             if address is not None and find_range(range_set, address):
