@@ -37,8 +37,10 @@ def write(report: Report, picture: str, settle_ms: int) -> str:
         *_scenes(report.rows),
         *_processes(report),
         *_memory(report),
-        "## The machine\n",
-        _table(["", ""], ([name, value] for name, value in report.machine.items() if value)),
+        "## Plugins and machine\n",
+        _table(
+            ["", ""], ([name, value] for name, value in (report.suites | report.machine).items() if value)
+        ),
         _METHOD.read_text().format(settle_ms=settle_ms),
     ]
     return "\n".join(parts)
