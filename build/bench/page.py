@@ -38,9 +38,7 @@ def write(report: Report, picture: str, settle_ms: int) -> str:
         *_processes(report),
         *_memory(report),
         "## Plugins and machine\n",
-        _table(
-            ["", ""], ([name, value] for name, value in (report.suites | report.machine).items() if value)
-        ),
+        _table(["", ""], (each for each in (report.suites | report.machine).items() if each[1])),
         _METHOD.read_text().format(settle_ms=settle_ms),
     ]
     return "\n".join(parts)
