@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -76,6 +75,9 @@ class LeaseIndex:
         for lease in leases:
             held.setdefault((lease.container_id, lease.ifname), []).append(lease.name)
         try:
+            # Seldom needed, and 2 ms of a start.
+            import shutil
+
             shutil.rmtree(self._links, ignore_errors=True)
             store.ensure_directory(self._links)
             for (container_id, ifname), names in held.items():

@@ -36,8 +36,11 @@ PLUGINS = {
 # A little more than there is: a door that opens too early brings dozens.
 MOST = {"VERSION": 215, "ADD": 265, "DEL": 260}
 _TELL = """\
-import atexit
-atexit.register(lambda: sys.stderr.write("\\n".join(sys.modules)))
+import os
+def exit(status, leave=os._exit):
+    os.write(2, "\\n".join(sys.modules).encode())
+    leave(status)
+os._exit = exit
 from cni.multicall import main
 """
 
