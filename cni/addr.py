@@ -75,10 +75,13 @@ def remove(nl: Netlink, name: str, index: int, address: IpInterface) -> bool:
     return True
 
 
-def list_addrs(nl: Netlink, index: int = 0) -> list[Addr]:
-    """List the addresses of a link, of every link for index 0; [] if there is no such link."""
+def list_addrs(nl: Netlink, index: int = 0, version: int = 0) -> list[Addr]:
+    """List the addresses of a link, of every link for index 0; [] if there is no such link.
+
+    `version` 4 or 6 leaves out those of the other.
+    """
     found = []
-    for family in _FAMILIES.values():
+    for family in [_FAMILIES[version]] if version else _FAMILIES.values():
         body = _HEAD.pack(family, 0, 0, 0, index)
         message = Message("list addresses", netlink.RTM_GETADDR, body=body)
         try:

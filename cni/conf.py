@@ -8,6 +8,7 @@ are kept. A model of one's own derives from `NetConf`, its nested objects from `
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import (
@@ -49,10 +50,15 @@ class Model(BaseModel):
         """Match keys without regard to case and drop nulls; of several spellings the last one wins."""
         if not isinstance(data, dict):
             return data
-        aliases = {
-            alias.lower(): alias for name, field in cls.model_fields.items() if (alias := field.alias or name)
-        }
+        aliases = _folded_aliases(cls)
         return {aliases.get(key.lower(), key): value for key, value in data.items() if value is not None}
+
+
+@cache
+def _folded_aliases(model: type[Model]) -> dict[str, str]:
+    """Give the keys of a model by what they are in small letters."""
+    found = ((field.alias or name) for name, field in model.model_fields.items())
+    return {alias.lower(): alias for alias in found}
 
 
 class DnsConf(Model):

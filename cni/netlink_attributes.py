@@ -52,7 +52,16 @@ def each_attribute(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 def attributes(data: bytes) -> dict[int, bytes]:
     """Give encoded attributes by kind; of several of one kind the last."""
-    return dict(each_attribute(data))
+    # What is told of a link has a hundred of them: not by way of `each_attribute`, which takes twice as long.
+    found = {}
+    at, end, read = 0, len(data) - 3, _HEADER.unpack_from
+    while at < end:
+        length, kind = read(data, at)
+        if length < 4:
+            break
+        found[kind & _KIND] = data[at + 4 : at + length]
+        at += (length + 3) & ~3
+    return found
 
 
 def shown_number(payload: bytes) -> int:

@@ -14,7 +14,6 @@ import os
 import socket
 import struct
 from itertools import count
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from cni.errors import CniError, Code, KernelError
@@ -254,4 +253,4 @@ def kept() -> Nfnetlink:
 
 
 def _own_key() -> tuple[int, int]:
-    return os.getpid(), Path("/proc/thread-self/ns/net").stat().st_ino
+    return os.getpid(), os.stat("/proc/thread-self/ns/net").st_ino  # noqa: PTH116 - for every message

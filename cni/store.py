@@ -75,6 +75,8 @@ def ensure_directory(path: Path, mode: int = 0o700) -> list[Path]:
     `mode` is subject to the umask. When one cannot be made, those made before it are removed.
     """
     made: list[Path] = []
+    if os.path.lexists(path):
+        return made
     missing = [each for each in (path, *path.parents) if not os.path.lexists(each)]
     try:
         for each in reversed(missing):

@@ -120,7 +120,7 @@ def ensure_gateway(nl: Netlink, plan: Gateway, host_name: str, undo: Undo) -> No
 
 def _ensure_address(nl: Netlink, plan: Gateway, address: IpInterface, host_name: str, undo: Undo) -> None:
     holder = link.get(nl, plan.link)
-    found = [each.address for each in addr.list_addrs(nl, holder.index)]
+    found = [each.address for each in addr.list_addrs(nl, holder.index, address.version)]
     if address in found:
         return
     for other in found:
