@@ -23,8 +23,8 @@ GONE, ACK = "gone", "ack"
 # Longer than any pause of a run; a server that a killed run has left behind ends then.
 _IDLE_S = 300
 _SETTINGS: Mapping[str, Mapping[str, int]] = {
-    WARM: {"idle_seconds": _IDLE_S},
-    SINGLE: {"idle_seconds": _IDLE_S, "calls": 1},
+    WARM: {"idleSeconds": _IDLE_S},
+    SINGLE: {"idleSeconds": _IDLE_S, "calls": 1},
     COLD: {},
 }
 

@@ -97,10 +97,13 @@ static int is_limited(void)
     return getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur < FEW_DESCRIPTORS;
 }
 
-/* A closed descriptor cannot be sent, and one of ours would take its number. */
-static int has_standard_descriptors(void)
+/* Else a file of ours takes the number of one that the caller has closed. */
+static int ensure_standard_descriptors(void)
 {
-    return fcntl(0, F_GETFD) >= 0 && fcntl(1, F_GETFD) >= 0 && fcntl(2, F_GETFD) >= 0;
+    for (int fd = 0; fd < 3; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
+            return 0;
+    return 1;
 }
 
 /* ---- one call ---- */
@@ -219,7 +222,7 @@ int main(int argc, char **argv)
         snprintf(executable, sizeof executable, "%s", name);
     if (argc == 2 && strncmp(argv[1], "--warm-", 7) == 0)
         return run_option(argv[1]);
-    if (!has_standard_descriptors() || is_off() || is_limited() || !find_place())
+    if (!ensure_standard_descriptors() || is_off() || is_limited() || !find_place())
         return run_cold(argv);
     connection = connect_to_server();
     if (connection == NOBODY)

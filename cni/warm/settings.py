@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from cni.conf import Int, Model, decode_object, read
 
@@ -13,7 +13,10 @@ FILE = Path("/etc/cni/pycni/warm.json")
 
 
 class Settings(Model):
-    """The keys of `/etc/cni/pycni/warm.json`."""
+    """The keys of `/etc/cni/pycni/warm.json`: `workers`, `calls`, `idleSeconds`, `answerDel`."""
+
+    # Nobody else's keys are in this file: an unknown one is a mistake.
+    model_config = ConfigDict(extra="forbid")
 
     workers: Int = Field(default=4, ge=1, le=32)
     """Workers that wait for a call; more are made while calls come, up to 64."""

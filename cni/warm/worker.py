@@ -166,6 +166,8 @@ class Worker:
 
     def _on_orphaned(self, _number: int, _frame: FrameType | None) -> None:
         self._is_orphan = True
+        # As long as anybody has it, callers find a socket; nobody would accept them.
+        self._listener.close()
 
 
 @contextmanager

@@ -1,0 +1,192 @@
+"""What happens when a launcher, a worker or the server ends in the middle of a call."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cni.testing.place import BARE_ENV
+from cni.warm import control
+
+if TYPE_CHECKING:
+    import subprocess
+
+    from cni.testing import Sandbox
+    from tests.warm.conftest import WarmHost
+
+CONF = {
+    "cniVersion": "1.0.0", "name": "n", "type": "bridge", "isGateway": True, "ipMasq": True,
+    "ipMasqBackend": "nftables", "ipam": {"type": "host-local", "subnet": "10.22.0.0/16"},
+}  # fmt: skip
+ODD_WAITS = {"cniVersion": "1.0.0", "name": "n", "type": "odd", "do": "wait"}
+
+
+def start(host: WarmHost, name: str, conf: dict[str, Any], netns: str) -> subprocess.Popen[str]:
+    """Start an ADD that the test goes on beside."""
+    env = {
+        "CNI_COMMAND": "ADD", "CNI_CONTAINERID": "c1", "CNI_NETNS": netns, "CNI_IFNAME": "eth0",
+        "CNI_PATH": str(host.bindir),
+    }  # fmt: skip
+    return host.place.popen([str(host.bindir / name)], json.dumps(conf), env=BARE_ENV | env)
+
+
+def waiting(host: WarmHost) -> tuple[subprocess.Popen[str], int]:
+    """Give a call that a worker is in the middle of, and the worker's process ID."""
+    launcher = start(host, "odd", ODD_WAITS, "/run/netns/none")
+    doing = Path(f"/proc/{host.pid}/root/run/doing")
+    deadline = time.monotonic() + 10
+    while not (doing.exists() and doing.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    worker = int(doing.read_text())
+    doing.unlink()
+    return launcher, worker
+
+
+def is_undone(host: WarmHost) -> bool:
+    return Path(f"/proc/{host.pid}/root/run/undone").exists()
+
+
+def wait_for_end(pid: int, within_s: float) -> float:
+    """Give the seconds that it took until a process was gone."""
+    start = time.monotonic()
+    while Path(f"/proc/{pid}/root").exists():
+        assert time.monotonic() - start < within_s
+        time.sleep(0.001)
+    return time.monotonic() - start
+
+
+def test_a_worker_goes_with_its_launcher(warm_host: WarmHost) -> None:
+    launcher, worker = waiting(warm_host)
+    launcher.kill()
+    wait_for_end(worker, 0.1)
+    launcher.communicate()
+    assert not is_undone(warm_host)
+    assert warm_host.odd().ok
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_launcher_has_its_call_undone(warm_host: WarmHost, number: int) -> None:
+    launcher, worker = waiting(warm_host)
+    launcher.send_signal(number)
+    out, _ = launcher.communicate(timeout=5)
+    answer = json.loads(out)
+    assert (launcher.returncode, answer["code"], answer["msg"]) == (1, 11, "stopped by SIGTERM")
+    assert is_undone(warm_host)
+    wait_for_end(worker, 5)
+    assert warm_host.odd().ok
+
+
+def test_a_launcher_that_is_stopped_and_then_killed_takes_its_worker_along(warm_host: WarmHost) -> None:
+    launcher, worker = waiting(warm_host)
+    os.kill(worker, signal.SIGSTOP)
+    launcher.terminate()
+    launcher.kill()
+    time.sleep(0.05)
+    os.kill(worker, signal.SIGCONT)
+    wait_for_end(worker, 1)
+    launcher.communicate()
+
+
+def test_a_killed_worker_is_an_error_object(warm_host: WarmHost) -> None:
+    launcher, worker = waiting(warm_host)
+    os.kill(worker, signal.SIGKILL)
+    out, _ = launcher.communicate(timeout=5)
+    answer = json.loads(out)
+    assert (launcher.returncode, answer["code"]) == (1, 11)
+    assert answer["msg"] == "plugin odd: its worker was killed in the middle of the call"
+    assert answer["cniVersion"] == "1.1.0"
+    assert warm_host.odd().ok
+    assert f"worker {worker} was ended by signal 9" in warm_host.log()
+
+
+def test_a_stopped_worker_is_an_error_object_in_time(warm_host: WarmHost) -> None:
+    warm_host.odd()
+    launcher = warm_host.place.popen(
+        ["env", "PYCNI_WARM_ANSWER_S=1", str(warm_host.bindir / "odd")],
+        json.dumps(ODD_WAITS),
+        env={
+            **BARE_ENV,
+            "CNI_COMMAND": "ADD",
+            "CNI_CONTAINERID": "c",
+            "CNI_NETNS": "/n",
+            "CNI_IFNAME": "e",
+            "CNI_PATH": str(warm_host.bindir),
+        },
+    )
+    time.sleep(0.3)
+    worker = int(Path(f"/proc/{warm_host.pid}/root/run/doing").read_text())
+    os.kill(worker, signal.SIGSTOP)
+    launcher.wait(timeout=5)
+    os.kill(worker, signal.SIGCONT)
+    out, _ = launcher.communicate(timeout=5)
+    assert json.loads(out)["msg"] == "plugin odd: its worker did not answer in time and was ended"
+    wait_for_end(worker, 1)
+
+
+def test_a_killed_server_leaves_calls_in_hand_alone(warm_host: WarmHost) -> None:
+    launcher, worker = waiting(warm_host)
+    [server] = warm_host.call(control.find)
+    idle = [pid for pid in control.children(server.pid) if pid != worker]
+    os.kill(server.pid, signal.SIGKILL)
+    for pid in (server.pid, *idle):
+        wait_for_end(pid, 2)
+    assert Path(f"/proc/{worker}/root").exists()
+    assert warm_host.odd().ok
+    [new] = warm_host.call(control.find)
+    assert new.pid != server.pid
+    launcher.terminate()
+    out, _ = launcher.communicate(timeout=5)
+    assert json.loads(out)["msg"] == "stopped by SIGTERM"
+    wait_for_end(worker, 2)
+    assert warm_host.servers() == [new.pid]
+
+
+def test_a_server_that_is_told_to_end_waits_for_no_call(warm_host: WarmHost) -> None:
+    launcher, worker = waiting(warm_host)
+    [server] = warm_host.call(control.find)
+    assert warm_host.call(control.stop, server)
+    assert Path(f"/proc/{worker}/root").exists()
+    assert warm_host.odd().ok
+    launcher.terminate()
+    assert json.loads(launcher.communicate(timeout=5)[0])["code"] == 11
+
+
+def test_calls_while_servers_are_killed_all_succeed_or_say_what_happened(warm_host: WarmHost) -> None:
+    for _ in range(6):
+        calls = [start(warm_host, "odd", {**ODD_WAITS, "do": ""}, "/run/n") for _ in range(6)]
+        time.sleep(random.uniform(0, 0.05))  # noqa: S311 - any moment will do
+        for server in warm_host.call(control.find):
+            os.kill(server.pid, signal.SIGKILL)
+        for call in calls:
+            out, _ = call.communicate(timeout=20)
+            assert (call.returncode, json.loads(out).get("code")) in {(0, None), (1, 11)}
+
+
+def _add_and_kill(host: WarmHost, sandbox: Sandbox, after_s: float) -> None:
+    launcher = start(host, "bridge", CONF, sandbox.path)
+    time.sleep(after_s)
+    launcher.kill()
+    launcher.communicate()
+    host.plugin("bridge", "DEL", CONF, netns=sandbox).must()
+
+
+def test_del_cleans_up_after_an_add_that_was_killed_anywhere(warm_host: WarmHost) -> None:
+    """The DEL comes at once, as a runtime's does."""
+    sandbox = warm_host.sandbox("c1")
+    warm_host.plugin("bridge", "ADD", CONF, netns=sandbox, container_id="c0").must()
+    warm_host.plugin("bridge", "DEL", CONF, netns=sandbox, container_id="c0").must()
+    before = warm_host.snapshot()
+    for step in range(60):
+        _add_and_kill(warm_host, sandbox, 0.004 + step * 0.0004)
+        if step % 10 == 9:
+            assert before.differences(warm_host.snapshot()) == []
+    assert before.differences(warm_host.snapshot()) == []
+    assert len(warm_host.servers()) == 1
