@@ -12,6 +12,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from cni.cli import warm
 from cni.cli.output import FAILED, INTERRUPTED, WRONG_USAGE, FailedError, answering, printable
 from cni.notes import note
 
@@ -23,6 +24,8 @@ app = typer.Typer(
     help="Attach network namespaces to CNI networks by hand, and see what is attached.",
     epilog="Environment: CNI_PATH, NETCONFPATH, CAP_ARGS, CNI_ARGS, CNI_IFNAME, as for cnitool.",
 )
+
+app.add_typer(warm.app, name="warm")
 
 Name = Annotated[str, typer.Argument(metavar="NETWORK", help="Name of a network, as its file says.")]
 NamePerhaps = Annotated[str, typer.Argument(metavar="NETWORK", help="Name of a network; without: our own.")]

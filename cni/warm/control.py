@@ -10,10 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cni.errors import CniError, Code
+from cni.executables import launched_tree
+from cni.process import run
 from cni.warm import report
+from cni.warm.log import FILE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 _WITHIN_S = 5
 
@@ -35,6 +39,46 @@ def find() -> list[Running]:
     """Give the servers that run, those of other namespaces under the same /run included."""
     found = [Running(path, report.holder(path)) for path in sorted(report.FOLDER.glob(f"*{report.SUFFIX}"))]
     return [each for each in found if each.pid]
+
+
+def find_launcher(path: Sequence[str]) -> Path:
+    """Give a plugin in the folders of `path` that is served warm, the first by name. Raises CniError 5."""
+    for folder in filter(Path.is_dir, map(Path, path)):
+        for each in sorted(folder.iterdir()):
+            if each.is_file() and launched_tree(each.read_bytes()):
+                return each
+    raise CniError(
+        Code.IO_FAILURE,
+        f"no plugin of pycni's in {':'.join(path)} can be served warm",
+        "`make install` puts such plugins into a folder; CNI_PATH names it",
+    )
+
+
+def place_of(launcher: Path) -> Path:
+    """Give the socket at which the launcher, called by us, looks for its server."""
+    return Path(run([str(launcher), "--warm-socket"]).stdout.decode().strip())
+
+
+def start(launcher: Path) -> Running:
+    """Let a server start, or find it running. Raises CniError 11 when none can be had."""
+    run([str(launcher)], env={"CNI_COMMAND": "VERSION"})
+    wanted = place_of(launcher).stem
+    if _wait(lambda: wanted in {server.path.stem for server in find()}):
+        return next(server for server in find() if server.path.stem == wanted)
+    raise CniError(
+        Code.TRY_AGAIN,
+        "no warm server has started",
+        f"switched off by /etc/cni/pycni/warm-off, or {FILE} tells why",
+    )
+
+
+def stop_all() -> list[Running]:
+    """End all servers. Raises CniError 11 naming one that did not end."""
+    found = find()
+    for server in found:
+        if not stop(server):
+            raise CniError(Code.TRY_AGAIN, f"process {server.pid} has not ended", "it may have been stopped")
+    return found
 
 
 def stop(server: Running) -> bool:

@@ -114,9 +114,9 @@ class Worker:
 
     def _receive(self, connection: socket.socket) -> protocol.Call | None:
         """Read a call that we may run; what is none is logged."""
-        _, uid = protocol.peer(connection)
-        if uid != os.geteuid():
-            log(f"refused a call of user {uid}")
+        pid, uid = protocol.peer(connection)
+        if uid != os.geteuid() or not _is_in_our_user_namespace(pid):
+            log(f"refused a call of user {uid}, process {pid}")
             return None
         connection.settimeout(_CALL_WITHIN_S)
         try:
@@ -180,6 +180,14 @@ class Worker:
         self._is_orphan = True
         # As long as anybody has it, callers find a socket; nobody would accept them.
         self._listener.close()
+
+
+def _is_in_our_user_namespace(pid: int) -> bool:
+    """Tell whether a process, whose user ID may be ours by chance, may do what that user may do here."""
+    try:
+        return Path(f"/proc/{pid}/ns/user").samefile("/proc/self/ns/user")
+    except OSError:
+        return False
 
 
 @contextmanager

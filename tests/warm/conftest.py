@@ -30,6 +30,11 @@ class WarmHost(Host):
         [server] = self.call(control.find)
         return self.call(control.status, server)
 
+    def status_of(self, pid: int) -> dict[str, Any]:
+        """Give what one of several servers tells of itself."""
+        [server] = [each for each in self.call(control.find) if each.pid == pid]
+        return self.call(control.status, server)
+
     def servers(self) -> list[int]:
         return [server.pid for server in self.call(control.find)]
 

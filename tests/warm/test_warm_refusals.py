@@ -1,0 +1,199 @@
+"""Who may not be served is refused, and what is no call harms nobody."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cni.testing.place import BARE_ENV
+from cni.warm import control, protocol
+from tests.warm.odd.cni_odd import unshare
+
+if TYPE_CHECKING:
+    from tests.warm.conftest import WarmHost
+
+CLONE_NEWUSER = 0x10000000
+CONF = '{"cniVersion": "1.0.0", "name": "n", "type": "odd"}'
+
+
+def socket_of(host: WarmHost) -> str:
+    return host.run([str(host.bindir / "odd"), "--warm-socket"]).strip()
+
+
+def connected(path: str) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    connection.settimeout(8)
+    connection.connect(path)
+    return connection
+
+
+def call_of(build: str = "test", name: str = "loopback") -> bytes:
+    return f"PYCNI-WARM 1 22\0{build}\0{name}\0/x/{name}\0CNI_COMMAND=VERSION\0".encode()
+
+
+def _send(path: str, data: bytes, number_of_files: int) -> bytes:
+    with connected(path) as connection, Path("/dev/null").open("rb") as null:
+        socket.send_fds(connection, [data], [null.fileno()] * number_of_files)
+        try:
+            return connection.recv(10)
+        except ConnectionResetError:
+            return b""
+
+
+def _begin(path: str, go: bytes, number_of_files: int) -> bytes:
+    with connected(path) as connection, Path("/dev/null").open("rb") as null:
+        connection.send(call_of())
+        assert connection.recv(10) == protocol.ACCEPTED
+        socket.send_fds(connection, [go], [null.fileno()] * number_of_files)
+        try:
+            return connection.recv(10)
+        except ConnectionResetError:
+            return b""
+
+
+def files_of(pids: list[int]) -> int:
+    return sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids)
+
+
+def test_garbage_is_refused_and_the_server_unharmed(warm_host: WarmHost) -> None:
+    warm_host.odd()
+    [server] = warm_host.call(control.find)
+    path, whole = socket_of(warm_host), call_of()
+    pids = [server.pid, *control.children(server.pid)]
+    before = files_of(pids)
+    garbage = [random.randbytes(random.randrange(1, 3000)) for _ in range(60)]  # noqa: S311 - any bytes will do
+    cut = [whole[: random.randrange(1, len(whole) - 1)].rstrip(b"\0") for _ in range(30)]  # noqa: S311 - at any place
+    for data in [*garbage, *cut, b"x" * 200_000, whole + b"A=" + b"x" * 170_000 + b"\0"]:
+        assert warm_host.call(_send, path, data, random.choice([0, 4, 100])) == b""  # noqa: S311
+    for go, number in [(b"x", 4), (protocol.GO, 3), (protocol.GO, 5), (protocol.GO, 200), (b"GG", 4)]:
+        assert warm_host.call(_begin, path, go, number) == b""
+    time.sleep(0.1)
+    assert control.children(server.pid) == pids[1:]
+    assert files_of(pids) == before
+    assert warm_host.odd().ok
+    assert warm_host.servers() == [server.pid]
+    assert warm_host.status()["requests"] == 2
+
+
+def _hold(path: str, number: int, seconds: float) -> None:
+    held = [connected(path) for _ in range(number)]
+    time.sleep(seconds)
+    for each in held:
+        each.close()
+
+
+def test_those_who_connect_and_say_nothing_keep_nobody_waiting(warm_host: WarmHost) -> None:
+    warm_host.odd()
+    path = socket_of(warm_host)
+    child = os.fork()
+    if child == 0:
+        warm_host.call(_hold, path, 20, 2)
+        os._exit(0)
+    time.sleep(0.3)
+    start = time.monotonic()
+    assert warm_host.facts()["parent"] == str(warm_host.servers()[0])
+    assert time.monotonic() - start < 1.5
+    os.waitpid(child, 0)
+
+
+def _as_user(path: str, uid: int) -> bytes:
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+    return _send(path, call_of(), 0)
+
+
+def _in_user_namespace(path: str) -> bytes:
+    unshare(CLONE_NEWUSER)
+    return _send(path, call_of(), 0)
+
+
+def test_the_socket_refuses_another_user(warm_host: WarmHost) -> None:
+    warm_host.odd()
+    path = socket_of(warm_host)
+    with pytest.raises(PermissionError):
+        warm_host.call(_as_user, path, 65534)
+    warm_host.run(["chmod", "0777", "/run/pycni", "/run/pycni/warm", path])
+    assert warm_host.call(_as_user, path, 65534) == b""
+    assert "refused a call of user 65534" in warm_host.log()
+    assert warm_host.call(_send, path, call_of(), 0) == protocol.ACCEPTED
+
+
+def test_the_socket_refuses_another_user_namespace(warm_host: WarmHost) -> None:
+    warm_host.odd()
+    assert warm_host.call(_in_user_namespace, socket_of(warm_host)) == b""
+    assert "refused a call" in warm_host.log()
+
+
+def test_another_user_is_served_cold(warm_host: WarmHost) -> None:
+    warm_host.odd()
+    # The right to read, as the plugins may lie in a folder of root's; not that to use root's server.
+    rights = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+    user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *rights]
+    env = BARE_ENV | {"CNI_COMMAND": "VERSION"}
+    assert "1.1.0" in warm_host.run([*user, str(warm_host.bindir / "loopback")], env=env)
+    assert warm_host.status()["requests"] == 1
+
+
+CHROOT = """
+mkdir /run/r && mount -t tmpfs tmpfs /run/r
+for each in /*; do
+    [ -d $each ] && mkdir /run/r$each && mount --rbind $each /run/r$each 2>/dev/null || true
+    [ -L $each ] && rm -df /run/r$each && cp -P $each /run/r$each
+done
+exec chroot /run/r "$@"
+"""
+
+ELSEWHERE = {
+    "network namespace": ["unshare", "--net"],
+    "mount namespace": ["unshare", "--mount"],
+    "user namespace": ["unshare", "--user", "--map-root-user"],
+    "process ID namespace": ["unshare", "--pid", "--fork", "--mount-proc"],
+    "root folder": ["sh", "-c", CHROOT, "sh"],
+    "fewer rights": ["setpriv", "--bounding-set=-net_raw", "--inh-caps=-net_raw"],
+    "no new rights": ["setpriv", "--no-new-privs"],
+}
+
+
+@pytest.mark.parametrize("what", ELSEWHERE)
+def test_a_caller_elsewhere_never_gets_the_server(warm_host: WarmHost, what: str) -> None:
+    """The folder of sockets is the same one for both."""
+    facts = warm_host.facts()
+    env = BARE_ENV | {
+        "CNI_COMMAND": "ADD", "CNI_CONTAINERID": "c", "CNI_NETNS": "/n", "CNI_IFNAME": "e", "CNI_PATH": "/o",
+    }  # fmt: skip
+    command = [*ELSEWHERE[what], str(warm_host.bindir / "odd")]
+    for _ in range(2):
+        place = warm_host.place.run(command, CONF, env=env, check=False)
+        assert place.returncode == 0, place.stderr
+        assert f'"parent": "{facts["parent"]}"' not in place.stderr
+        command = command if what != "root folder" else ["chroot", "/run/r", command[-1]]
+    assert warm_host.status_of(int(facts["parent"]))["requests"] == 1
+
+
+def test_what_a_server_may_do_is_what_its_callers_may_do(warm_host: WarmHost) -> None:
+    """A server that was started by somebody with fewer rights serves nobody else."""
+    env = BARE_ENV | {"CNI_COMMAND": "VERSION"}
+    command = ["setpriv", "--bounding-set=-net_admin", str(warm_host.bindir / "loopback")]
+    warm_host.run(command, env=env)
+    sandbox = warm_host.sandbox("c1")
+    conf = {"cniVersion": "1.0.0", "name": "lo", "type": "loopback"}
+    assert warm_host.plugin("loopback", "ADD", conf, netns=sandbox).ok
+    assert len(warm_host.servers()) == 2
+
+
+def test_children_of_a_call_get_no_descriptor_of_the_worker(warm_host: WarmHost) -> None:
+    assert warm_host.odd("child").ok
+    deadline = time.monotonic() + 5
+    sleeping: list[str] = []
+    while not sleeping:
+        assert time.monotonic() < deadline
+        sleeping = warm_host.run(["pgrep", "-f", "^/bin/sleep 2"], check=False).split()
+    names = [path.readlink() for pid in sleeping for path in Path(f"/proc/{pid}/fd").iterdir()]
+    assert {str(name) for name in names} == {"/dev/null"}
