@@ -1,8 +1,16 @@
-"""The one door to child processes: fixed argument lists, no shell, a time limit, stderr kept."""
+"""The one door to child processes: fixed argument lists, no shell, a time limit, stderr kept.
+
+By posix_spawn(3) and poll(2): subprocess takes 1.3 ms more for a child, as much as iptables itself does.
+"""
 
 from __future__ import annotations
 
 import os
+import select
+import signal
+import time
+from contextlib import ExitStack
+from io import FileIO
 from typing import TYPE_CHECKING, NamedTuple
 
 from cni.errors import CniError, Code
@@ -12,6 +20,8 @@ if TYPE_CHECKING:
 
 # A runtime may pass no PATH at all, or one without the folders for administration.
 _FALLBACK_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_CHUNK_BYTES = 1 << 16
+_FIRST_FREE = 3  # the first descriptor that is not a standard one
 
 
 class Completed(NamedTuple):
@@ -37,29 +47,121 @@ def run(
     env: Mapping[str, str] | None = None,
     pass_stderr: bool = False,
 ) -> Completed:
-    """Run a program to its end; `env` None means ours. `pass_stderr` lets it write to our stderr.
+    """Run a program, argv[0] being its path, to its end; `env` None means ours.
 
-    Raises CniError 5 when it cannot be started, 11 when it takes longer than `timeout_s` seconds.
+    `pass_stderr` lets it write to our stderr. Raises CniError 5 when it cannot be started, 11 when it takes
+    longer than `timeout_s` seconds.
     """
-    # It costs 20 ms to import, and most calls start no process.
-    import subprocess
-
-    try:
-        done = subprocess.run(
-            list(argv),
-            input=stdin,
-            stdout=subprocess.PIPE,
-            stderr=None if pass_stderr else subprocess.PIPE,
-            env=dict(os.environ if env is None else env),
-            timeout=timeout_s,
-            check=False,
-        )
-    except OSError as error:
-        raise CniError(Code.IO_FAILURE, f"could not run {argv[0]}: {error.strerror}") from error
-    except subprocess.TimeoutExpired as error:
+    with ExitStack() as stack:
+        try:
+            child = _Child(stack, argv, os.environ if env is None else env, pass_stderr=pass_stderr)
+        except OSError as error:
+            raise CniError(Code.IO_FAILURE, f"could not run {argv[0]}: {error.strerror}") from error
+        is_over = child.serve(stdin, time.monotonic() + timeout_s)
+    if not is_over:
         raise CniError(
             Code.TRY_AGAIN,
             f"{argv[0]} did not end within {timeout_s:g} s and was killed",
             "something may hold a lock that it waits for",
-        ) from error
-    return Completed(done.returncode, done.stdout, (done.stderr or b"").decode(errors="replace").strip())
+        )
+    return Completed(child.status, child.stdout, child.stderr.decode(errors="replace").strip())
+
+
+class _Child:
+    """A running program; whatever ends the `stack` kills it if it still runs, and waits for it."""
+
+    def __init__(
+        self, stack: ExitStack, argv: Sequence[str], env: Mapping[str, str], *, pass_stderr: bool
+    ) -> None:
+        theirs = ExitStack()
+        with theirs:
+            stdin, self._in = _pipe(theirs, stack)
+            self._out, stdout = _pipe(stack, theirs)
+            self._err, stderr = _pipe(stack, theirs)
+            ends = {0: stdin, 1: stdout} if pass_stderr else {0: stdin, 1: stdout, 2: stderr}
+            self._pid = os.posix_spawn(
+                argv[0],
+                tuple(argv),
+                env,
+                file_actions=[(os.POSIX_SPAWN_DUP2, end.fileno(), number) for number, end in ends.items()],
+                setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
+            )
+        self.status = 0
+        self._has_ended = False
+        stack.callback(self._end)
+        self._pidfd = os.pidfd_open(self._pid)
+        stack.callback(os.close, self._pidfd)
+        self._told: dict[FileIO, bytes] = {self._out: b"", self._err: b""}
+
+    @property
+    def stdout(self) -> bytes:
+        return self._told[self._out]
+
+    @property
+    def stderr(self) -> bytes:
+        return self._told[self._err]
+
+    def serve(self, stdin: bytes, deadline: float) -> bool:
+        """Write and read until the program has ended; False when the time is up."""
+        rest = memoryview(stdin)
+        poller = select.poll()
+        ends = {each.fileno(): each for each in (self._out, self._err, self._in)}
+        for fd, end in ends.items():
+            os.set_blocking(fd, False)
+            poller.register(fd, select.POLLOUT if end is self._in else select.POLLIN)
+        poller.register(self._pidfd, select.POLLIN)
+        while True:
+            ready = dict(poller.poll(max(0.0, deadline - time.monotonic()) * 1000))
+            if not ready:
+                return False
+            for fd in ready.keys() & ends.keys():
+                rest, is_open = self._exchange(ends[fd], rest)
+                if not is_open:
+                    poller.unregister(fd)
+                    ends.pop(fd).close()
+            if self._pidfd in ready:
+                self._read_left()
+                self._end()
+                return True
+
+    def _exchange(self, end: FileIO, rest: memoryview) -> tuple[memoryview, bool]:
+        """Read from an end, or write to stdin what is left of it; tells whether it is needed any longer."""
+        if end is self._in:
+            try:
+                rest = rest[end.write(rest) or 0 :]
+            except BrokenPipeError:
+                # It does not want to know more.
+                return rest, False
+            return rest, bool(rest)
+        chunk = end.read(_CHUNK_BYTES)
+        self._told[end] += chunk or b""
+        return rest, chunk != b""
+
+    def _read_left(self) -> None:
+        for end in self._told:
+            while not end.closed and (chunk := end.read(_CHUNK_BYTES)):
+                self._told[end] += chunk
+
+    def _end(self) -> None:
+        if self._has_ended:
+            return
+        self._has_ended = True
+        # Of one that has ended by itself there is nothing left to kill.
+        os.kill(self._pid, signal.SIGKILL)
+        self.status = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+
+
+def _pipe(reader: ExitStack, writer: ExitStack) -> tuple[FileIO, FileIO]:
+    """Give a pipe's ends, closed with their stacks; none is a standard descriptor, which may be free."""
+    fds = [_above_standard(fd) for fd in os.pipe()]
+    return reader.enter_context(FileIO(fds[0], "rb")), writer.enter_context(FileIO(fds[1], "wb"))
+
+
+def _above_standard(fd: int) -> int:
+    if fd >= _FIRST_FREE:
+        return fd
+    import fcntl
+
+    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE)
+    os.close(fd)
+    return moved

@@ -1,0 +1,75 @@
+"""A child process is fed, heard, timed and ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from cni import process
+from cni.errors import CniError, Code
+
+SH = "/bin/sh"
+LARGE = 1 << 20
+
+
+def test_what_goes_in_comes_out() -> None:
+    done = process.run([SH, "-c", "cat; echo said >&2; exit 3"], b"x" * LARGE)
+    assert done == (3, b"x" * LARGE, "said")
+
+
+def test_a_program_that_does_not_read_is_no_error() -> None:
+    assert process.run(["/bin/true"], b"x" * LARGE) == (0, b"", "")
+
+
+def test_it_has_the_environment_it_is_given() -> None:
+    assert process.run([SH, "-c", 'echo "$A"'], env={"A": "b"}).stdout == b"b\n"
+
+
+def test_a_program_that_takes_too_long_is_killed() -> None:
+    started = time.monotonic()
+    with pytest.raises(CniError, match="did not end within") as refusal:
+        process.run(["/bin/sleep", "30"], timeout_s=0.1)
+    assert refusal.value.code == Code.TRY_AGAIN
+    assert time.monotonic() - started < 5
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_a_program_that_does_not_exist_is_told() -> None:
+    with pytest.raises(CniError, match="could not run /no/such"):
+        process.run(["/no/such"])
+
+
+def test_a_signal_is_a_negative_status() -> None:
+    assert process.run([SH, "-c", "kill -TERM $$"]).status == -signal.SIGTERM
+
+
+def test_one_who_holds_its_output_open_is_not_waited_for() -> None:
+    started = time.monotonic()
+    assert process.run([SH, "-c", "sleep 20 & echo here"]).stdout == b"here\n"
+    assert time.monotonic() - started < 10
+
+
+def test_an_exception_ends_the_child() -> None:
+    def stop(_number: int, _frame: object) -> None:
+        raise CniError(Code.TRY_AGAIN, "stopped")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with pytest.raises(CniError, match="stopped"):
+            process.run(["/bin/sleep", "30"])
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_no_descriptor_is_left() -> None:
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - their number
+    for _ in range(5):
+        process.run(["/bin/true"])
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208 - as above
