@@ -136,7 +136,7 @@ def test_a_stopped_add_leaves_nothing(host: Host) -> None:
         [str(host.bindir / "host-local")], json.dumps(conf()), env={**BARE_ENV, **names, "CNI_COMMAND": "ADD"}
     )
     with holder, stopped:
-        _wait_until_it_waits(stopped.pid)
+        _wait_until_a_plugin_waits(host)
         stopped.terminate()
         assert stopped.stdout is not None
         assert json.loads(stopped.stdout.read())["code"] == 11
@@ -145,21 +145,24 @@ def test_a_stopped_add_leaves_nothing(host: Host) -> None:
     assert set(files(host)) == {"lock"}
 
 
-def _wait_until_it_waits(pid: int) -> None:
-    """Return when the process has the lock file open."""
+def _wait_until_a_plugin_waits(host: Host) -> None:
+    """Return when a process of this host, a warm worker or the plugin's own, has the lock file open."""
+    own = Path(f"/proc/{host.pid}/ns/mnt").stat().st_ino
     deadline = time.monotonic() + 10
-    while "lock" not in _open_files(pid):
+    while not any(_has_lock(process, own) for process in Path("/proc").glob("[0-9]*")):
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
-def _open_files(pid: int) -> list[str]:
-    names = []
-    for each in Path(f"/proc/{pid}/fd").iterdir():
-        # It may have been closed since it was listed.
-        with suppress(FileNotFoundError):
-            names.append(each.readlink().name)
-    return names
+def _has_lock(process: Path, mount_namespace: int) -> bool:
+    # It may have ended, or have closed a file, since these were listed.
+    with suppress(OSError):
+        if (process / "ns/mnt").stat().st_ino != mount_namespace:
+            return False
+        if (process / "comm").read_text() in {"flock\n", "sleep\n"}:
+            return False
+        return any(str(each.readlink()) == f"{FOLDER}/lock" for each in (process / "fd").iterdir())
+    return False
 
 
 def _add_and_be_killed(count: int) -> None:
