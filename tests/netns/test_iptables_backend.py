@@ -346,13 +346,11 @@ def test_rules_of_the_other_variant_are_removed(host: Host, before: str, after: 
 
 def test_del_needs_no_program_where_the_kernel_has_the_rules(host: Host) -> None:
     machine = Machine(host, "nft")
-    machine.call(lambda backend: add_all(backend, 9))
-    before = host.snapshot()
     machine.call(add_all)
     hide_programs(host)
     machine.call(remove_all, "/nowhere")
     host.run(["/bin/umount", "/usr/sbin"])
-    assert before.differences(host.snapshot()) == []
+    assert not [rule for rule in machine.rules() if owner().container_id in rule]
 
 
 def test_del_tells_when_legacy_rules_are_there_and_no_iptables_is(host: Host) -> None:
