@@ -242,6 +242,12 @@ def _message_class(kind: int) -> Any:
     return rtmsg
 
 
+def open_door() -> None:
+    """Import now what of pyroute2 is used, for a process that serves many calls."""
+    for kind in (RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE):
+        _message_class(kind)
+
+
 def _prepare_pyroute2() -> None:
     """Let the message classes be imported without the rest of their package.
 

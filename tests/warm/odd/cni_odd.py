@@ -111,7 +111,8 @@ DEEDS = LEAKS | CHANGES | {"": lambda: None, "wait": wait}
 
 
 def add(conf: Conf, _request: Request, undo: Undo) -> Result:
-    facts = {**traces.take(), "pid": os.getpid(), "modules": len(sys.modules), "parent": os.getppid()}
+    modules = " ".join(sorted(sys.modules))
+    facts = {**traces.take(), "pid": os.getpid(), "modules": modules, "parent": os.getppid()}
     note(json.dumps({name: str(value) for name, value in facts.items()}))
     undo.add("say that it was undone", UNDONE.write_text, "yes")
     DEEDS[conf.do]()
