@@ -25,7 +25,7 @@ say = @if [ -t 1 ]; then printf '\033[1;36m==> %s\033[0m\n' "$(1)"; else echo "=
 places = --prefix "$(PREFIX)" --confdir "$(CONFDIR)" --destdir "$(DESTDIR)"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-bundle lint bench packages bundle install uninstall dist clean
+.PHONY: help demo test test-bundle test-single soak lint bench packages bundle install uninstall dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,14 @@ test-bundle: .venv/stamp bundle ## the plugins' tests against the frozen suite, 
 	$(call say,tests of the bundle)
 	@PYCNI_BINDIR="$(CURDIR)/dist/installed/plugins" $(python) -m pytest -q -n auto --dist loadfile \
 		plugins tests/netns/test_every_plugin.py tests/netns/test_conf_files.py $(ARGS)
+
+test-single: .venv/stamp ## the plugins' tests, each call in a warm worker of its own
+	$(call say,tests with single-use workers)
+	@PYCNI_MODE=single $(python) -m pytest -q -n auto --dist loadfile plugins tests/netns/test_every_plugin.py $(ARGS)
+
+soak: .venv/stamp ## ten thousand calls of one server: memory and descriptors stay
+	$(call say,endurance)
+	@PYCNI_SOAK=10000 $(python) -m pytest -q tests/warm/test_warm_endurance.py $(ARGS)
 
 lint: .venv/stamp ## rules, formatting and types
 	$(call say,ruff: rules and formatting)
