@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # Between two tries, in seconds: short at first, as most holders are gone within a millisecond.
 _FIRST_PAUSE_S = 0.0005
-_LONGEST_PAUSE_S = 0.02
+_LONGEST_PAUSE_S = 0.004
 
 
 @contextmanager
