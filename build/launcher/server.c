@@ -32,10 +32,10 @@ char socket_path[108];
 static int is_private_folder(const char *path)
 {
     struct stat found;
-    if (mkdir(path, 0700) < 0 && errno != EEXIST)
+    if (lstat(path, &found) < 0 &&
+        ((mkdir(path, 0700) < 0 && errno != EEXIST) || lstat(path, &found) < 0))
         return 0;
-    return lstat(path, &found) == 0 && S_ISDIR(found.st_mode) && found.st_uid == geteuid() &&
-           (found.st_mode & 077) == 0;
+    return S_ISDIR(found.st_mode) && found.st_uid == geteuid() && (found.st_mode & 077) == 0;
 }
 
 /* Effective capabilities, as linux/capability.h says; 0 when they cannot be had. */

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cni import link_removal, nfnetlink
 from cni.nfnetlink import Nfnetlink
 from cni.warm.log import log
-from cni.warm.worker import BUSY, CALLED, IDLE, Worker
+from cni.warm.worker import BUSY, CALLED, IDLE, LET_GO, Worker
 
 if TYPE_CHECKING:
     import socket
@@ -100,7 +100,7 @@ class Crew:
 
     def _dismiss(self, pid: int) -> None:
         with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGUSR1)
+            os.kill(pid, LET_GO)
 
     def look(self) -> None:
         """Hear what workers tell, and bury the dead."""
@@ -116,7 +116,7 @@ class Crew:
             gone = self._members.pop(pid, None)
             if gone and gone.socket:
                 self._sockets.append(gone.socket)
-            if os.WIFSIGNALED(status) and os.WTERMSIG(status) != signal.SIGUSR1:
+            if os.WIFSIGNALED(status) and os.WTERMSIG(status) != LET_GO:
                 log(f"worker {pid} was ended by signal {os.WTERMSIG(status)}")
 
     def _hear(self, state: bytes, pid: int) -> None:
@@ -141,7 +141,7 @@ class Crew:
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
             ctypes.CDLL(None).prctl(_PR_SET_NAME, PROCESS_NAME.encode(), 0, 0, 0)
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGUSR1, 0, 0, 0)
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, LET_GO, 0, 0, 0)
             self._have_only(opened)
             # Else the server has died before it could be heard.
             if os.getppid() == server:

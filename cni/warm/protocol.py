@@ -46,6 +46,11 @@ def peer(connection: socket.socket) -> tuple[int, int]:
     return pid, uid
 
 
+def limit(connection: socket.socket, seconds: int) -> None:
+    """Let reading from a connection end with an OSError after this time."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", seconds, 0))
+
+
 def receive(connection: socket.socket) -> Call | None:
     """Read the call; None when the launcher has gone. Raises ProtocolError."""
     data = _receive(connection, MAX_REQUEST, descriptors=0)[0]

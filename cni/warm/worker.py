@@ -1,38 +1,37 @@
 """A process that is the plugin for one launcher after another.
 
-During a call it has the caller's environment, working directory, umask and descriptors 0, 1, 2. It
-ends as a plugin would when its launcher dies (SIGKILL to itself), and undoes its work when the launcher
-passes on a request to stop. It takes another call only after it has proved to be as it was at its start.
+During a call it has the caller's environment, working directory, umask and descriptors 0, 1, 2, and ends
+as a plugin would when its launcher is killed. It takes another call only after one that succeeded, and
+after it has proved to be as it was at its start.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import select
 import signal
-import sys
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from cni import late, multicall, skel
 from cni.warm import protocol, traces
+from cni.warm.disguise import Disguise
 from cni.warm.log import log
+from cni.warm.watch import LauncherWatch
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from types import FrameType
-    from typing import BinaryIO
 
     from cni.plugin import Plugin
 
 # What a worker tells the server: it has a connection; that was a call; it waits for the next.
 BUSY, CALLED, IDLE = b"b", b"c", b"i"
-# Handled during a call. A worker that waits dies of any of them; the server's end sends it SIGUSR1.
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGIO, signal.SIGUSR1)
+# How the server lets a worker go: at once when it waits, else after the call in hand.
+LET_GO = signal.SIGUSR1
 _CALL_WITHIN_S = 5
 _LATE_WITHIN_S = 60
 
@@ -56,27 +55,26 @@ class Worker:
         self._table = table
         self._tell = tell
         self._defaults = defaults
-        self._connection: socket.socket | None = None
-        self._is_stopping = False
+        self._user = os.geteuid(), _user_namespace(os.getpid())
         self._is_orphan = False
         # So the first idle worker gets the call, whose memory and caches are warm, and not, as with
         # those that wait in accept(2), the one that has been idle for longest: 0.3 ms of each call.
         listener.settimeout(0)
         self._calls = select.epoll()
         self._calls.register(listener, select.EPOLLIN | select.EPOLLEXCLUSIVE)
-        self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        _be_nobody(self._null)
+        self._watch = LauncherWatch()
+        self._disguise = Disguise()
 
     def serve(self, calls: int) -> None:
-        """Work; returns when this process should end: all calls are done, one has failed or left
-        traces, or the server has gone.
-        """  # noqa: D205 - one sentence
+        """Work until all calls are done, one has failed or left traces, or the server has gone."""
         start = traces.take()
         for _ in range(calls):
-            connection = self._accept()
-            with connection:
+            with self._accept() as connection:
+                # Before the launcher is told anything: until then it can do without us.
+                signal.signal(LET_GO, self._on_let_go)
                 self._tell(BUSY)
                 status = self._serve_one(connection)
+            signal.signal(LET_GO, signal.SIG_DFL)
             late.wait(_LATE_WITHIN_S)
             left = traces.differences(start, traces.take())
             if left:
@@ -92,130 +90,66 @@ class Worker:
             with suppress(BlockingIOError):
                 return self._listener.accept()[0]
 
-    def _serve_one(self, connection: socket.socket) -> int:
-        """Run the call of one connection; gives its exit status, 0 for what was no call."""
-        call = self._receive(connection)
-        if call is None:
-            return 0
-        try:
-            fds = protocol.begin(connection)
-        except (protocol.ProtocolError, OSError) as error:
-            log(f"a launcher gave up a call: {error}")
-            return 0
-        self._tell(CALLED)
-        _become(call, fds)
-        try:
-            status = self._run(call, connection)
-        finally:
-            self._unwatch(connection)
-            _be_nobody(self._null)
-        protocol.answer(connection, status)
-        return status
-
-    def _receive(self, connection: socket.socket) -> protocol.Call | None:
-        """Read a call that we may run; what is none is logged."""
-        pid, uid = protocol.peer(connection)
-        if uid != os.geteuid() or not _is_in_our_user_namespace(pid):
-            log(f"refused a call of user {uid}, process {pid}")
-            return None
-        connection.settimeout(_CALL_WITHIN_S)
-        try:
-            call = protocol.receive(connection)
-        except (protocol.ProtocolError, OSError) as error:
-            log(f"refused a call: {error}")
-            return None
-        if call is not None and call.build != self._build:
-            log(f"refused a call for build {call.build}")
-            return None
-        return call
-
-    def _run(self, call: protocol.Call, connection: socket.socket) -> int:
-        def load() -> Plugin[Any]:
-            # Only from here on an interruption is answered with an error object.
-            self._watch(connection)
-            return multicall.load(call.name, self._table)
-
-        delegates = partial(multicall.run_delegate, Path(call.executable), self._table)
-        try:
-            with _standard_streams() as (stdin, stdout):
-                return skel.run(load, {**self._defaults, **call.env}, stdin, stdout, delegates)
-        except SystemExit as end:
-            return end.code if isinstance(end.code, int) else int(end.code is not None)
-        except OSError as error:
-            log(f"the last output of {call.name} could not be written: {error}")
-            return 1
-
-    def _watch(self, connection: socket.socket) -> None:
-        """From now on a launcher that dies or wants to stop interrupts us, as a signal to us does."""
-        self._is_stopping = False
-        self._connection = connection
-        for number, handler in zip(
-            _SIGNALS, (skel.stop, skel.stop, self._on_launcher, self._on_orphaned), strict=True
-        ):
-            signal.signal(number, handler)
-        fcntl.fcntl(connection, fcntl.F_SETOWN, os.getpid())
-        fcntl.fcntl(connection, fcntl.F_SETFL, fcntl.fcntl(connection, fcntl.F_GETFL) | os.O_ASYNC)
-        # It may have gone before that.
-        self._on_launcher(signal.SIGIO, None)
-
-    def _unwatch(self, connection: socket.socket) -> None:
-        fcntl.fcntl(connection, fcntl.F_SETFL, fcntl.fcntl(connection, fcntl.F_GETFL) & ~os.O_ASYNC)
-        for number in _SIGNALS:
-            signal.signal(number, signal.SIG_DFL)
-        self._connection = None
-
-    def _on_launcher(self, _number: int, _frame: FrameType | None) -> None:
-        if self._connection is None:
-            return
-        poller = select.poll()
-        poller.register(self._connection, select.POLLRDHUP)
-        events = dict(poller.poll(0)).get(self._connection.fileno(), 0)
-        if events & (select.POLLHUP | select.POLLERR):
-            os.kill(os.getpid(), signal.SIGKILL)
-        if events & select.POLLRDHUP and not self._is_stopping:
-            self._is_stopping = True
-            skel.stop(signal.SIGTERM, None)
-
-    def _on_orphaned(self, _number: int, _frame: FrameType | None) -> None:
+    def _on_let_go(self, _number: int, _frame: FrameType | None) -> None:
         self._is_orphan = True
         # As long as anybody has it, callers find a socket; nobody would accept them.
         self._listener.close()
 
+    def _serve_one(self, connection: socket.socket) -> int:
+        """Run the call of one connection; gives its exit status, 0 for what was no call."""
+        if not self._is_allowed(connection):
+            return 0
+        protocol.limit(connection, _CALL_WITHIN_S)
+        try:
+            call = protocol.receive(connection)
+            if call is None or not self._is_for_us(call):
+                return 0
+            fds = protocol.begin(connection)
+        except (protocol.ProtocolError, OSError) as error:
+            log(f"refused a call: {error}")
+            return 0
+        status = self._run(call, fds, connection)
+        protocol.answer(connection, status)
+        self._tell(CALLED)
+        return status
 
-def _is_in_our_user_namespace(pid: int) -> bool:
-    """Tell whether a process, whose user ID may be ours by chance, may do what that user may do here."""
-    try:
-        return Path(f"/proc/{pid}/ns/user").samefile("/proc/self/ns/user")
-    except OSError:
+    def _is_allowed(self, connection: socket.socket) -> bool:
+        """Tell whether the peer is our user, in our user namespace; a number alone may be one by chance."""
+        pid, uid = protocol.peer(connection)
+        with suppress(OSError):
+            if (uid, _user_namespace(pid)) == self._user:
+                return True
+        log(f"refused a call of user {uid}, process {pid}")
         return False
 
+    def _is_for_us(self, call: protocol.Call) -> bool:
+        if call.build != self._build:
+            log(f"refused a call for build {call.build}")
+        return call.build == self._build
 
-@contextmanager
-def _standard_streams() -> Iterator[tuple[BinaryIO, BinaryIO]]:
-    """Have standard streams with empty buffers, as a new process has; gives stdin and stdout as bytes."""
-    with (
-        open(0, encoding="utf-8", closefd=False) as sys.stdin,
-        open(1, "w", encoding="utf-8", closefd=False) as sys.stdout,
-        open(2, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False) as sys.stderr,
-    ):
-        yield cast("BinaryIO", sys.stdin.buffer), cast("BinaryIO", sys.stdout.buffer)
+    def _run(self, call: protocol.Call, fds: list[int], connection: socket.socket) -> int:
+        """Be the plugin's process, from its start to its end; gives the exit status."""
+
+        def load() -> Plugin[Any]:
+            # Only from here on an interruption is answered with an error object.
+            self._watch.begin(connection)
+            return multicall.load(call.name, self._table)
+
+        delegates = partial(multicall.run_delegate, Path(call.executable), self._table)
+        stdin, stdout = self._disguise.put_on(call, fds)
+        try:
+            status = skel.run(load, {**self._defaults, **call.env}, stdin, stdout, delegates)
+            self._disguise.flush()
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        except OSError as error:
+            log(f"the last output of {call.name} could not be written: {error}")
+            status = 1
+        finally:
+            self._watch.end(connection)
+            self._disguise.take_off()
+        return status
 
 
-def _become(call: protocol.Call, fds: list[int]) -> None:
-    *streams, folder = fds
-    for target, fd in enumerate(streams):
-        os.dup2(fd, target)
-    os.fchdir(folder)
-    for fd in fds:
-        os.close(fd)
-    os.umask(call.umask)
-    os.environ.update(call.env)
-
-
-def _be_nobody(null: int) -> None:
-    """Let go of all that was the caller's; its pipes reach their end when this returns."""
-    for target in range(3):
-        os.dup2(null, target)
-    os.chdir("/")
-    os.umask(0o022)
-    os.environ.clear()
+def _user_namespace(pid: int) -> int:
+    return os.stat(f"/proc/{pid}/ns/user").st_ino  # noqa: PTH116 - before each call: 13 us less

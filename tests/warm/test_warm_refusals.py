@@ -39,10 +39,10 @@ def call_of(build: str = "test", name: str = "loopback") -> bytes:
 
 def _send(path: str, data: bytes, number_of_files: int) -> bytes:
     with connected(path) as connection, Path("/dev/null").open("rb") as null:
-        socket.send_fds(connection, [data], [null.fileno()] * number_of_files)
         try:
+            socket.send_fds(connection, [data], [null.fileno()] * number_of_files)
             return connection.recv(10)
-        except ConnectionResetError:
+        except (BrokenPipeError, ConnectionResetError):
             return b""
 
 
@@ -75,7 +75,7 @@ def test_garbage_is_refused_and_the_server_unharmed(warm_host: WarmHost) -> None
         assert warm_host.call(_begin, path, go, number) == b""
     time.sleep(0.1)
     assert control.children(server.pid) == pids[1:]
-    assert files_of(pids) == before
+    assert files_of(pids) <= before
     assert warm_host.odd().ok
     assert warm_host.servers() == [server.pid]
     assert warm_host.status()["requests"] == 2
