@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cni import link_removal, nfnetlink
 from cni.nfnetlink import Nfnetlink
 from cni.warm.log import log
-from cni.warm.worker import BUSY, CALLED, IDLE, LET_GO, Worker
+from cni.warm.worker import BUSY, LET_GO, SERVED, Worker
 
 if TYPE_CHECKING:
     import socket
@@ -121,9 +121,9 @@ class Crew:
 
     def _hear(self, state: bytes, pid: int) -> None:
         self._last_call = time.monotonic()
-        self.requests += state == CALLED
-        if pid in self._members and state in {BUSY, IDLE}:
-            self._members[pid] = self._members[pid]._replace(is_idle=state == IDLE)
+        self.requests += state == SERVED
+        if pid in self._members:
+            self._members[pid] = self._members[pid]._replace(is_idle=state != BUSY)
 
     def _fork(self) -> None:
         opened = self._sockets.pop() if self._sockets else _open_socket()

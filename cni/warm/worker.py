@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
     from cni.plugin import Plugin
 
-# What a worker tells the server: it has a connection; that was a call; it waits for the next.
-BUSY, CALLED, IDLE = b"b", b"c", b"i"
+# What a worker tells the server: it has a connection; it has served that call; it was none. After the
+# last two it waits again, or ends.
+BUSY, SERVED, IDLE = b"b", b"s", b"i"
 # How the server lets a worker go: at once when it waits, else after the call in hand.
 LET_GO = signal.SIGUSR1
 _CALL_WITHIN_S = 5
@@ -37,7 +38,7 @@ _LATE_WITHIN_S = 60
 
 
 class Worker:
-    """Serves calls from a listening socket; `tell` is given BUSY, CALLED and IDLE.
+    """Serves calls from a listening socket; `tell` is given BUSY, SERVED and IDLE.
 
     Plugins see the variables of `defaults` where the caller has not set them.
     """
@@ -79,9 +80,9 @@ class Worker:
             left = traces.differences(start, traces.take())
             if left:
                 log(f"a worker ends as a call has left: {', '.join(left)}")
+            self._tell(IDLE if status is None else SERVED)
             if status or left or self._is_orphan:
                 return
-            self._tell(IDLE)
 
     def _accept(self) -> socket.socket:
         while True:
@@ -95,22 +96,21 @@ class Worker:
         # As long as anybody has it, callers find a socket; nobody would accept them.
         self._listener.close()
 
-    def _serve_one(self, connection: socket.socket) -> int:
-        """Run the call of one connection; gives its exit status, 0 for what was no call."""
+    def _serve_one(self, connection: socket.socket) -> int | None:
+        """Run the call of one connection; gives its exit status, None for what was no call."""
         if not self._is_allowed(connection):
-            return 0
+            return None
         protocol.limit(connection, _CALL_WITHIN_S)
         try:
             call = protocol.receive(connection)
             if call is None or not self._is_for_us(call):
-                return 0
+                return None
             fds = protocol.begin(connection)
         except (protocol.ProtocolError, OSError) as error:
             log(f"refused a call: {error}")
-            return 0
+            return None
         status = self._run(call, fds, connection)
         protocol.answer(connection, status)
-        self._tell(CALLED)
         return status
 
     def _is_allowed(self, connection: socket.socket) -> bool:
