@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cni import link_removal, nfnetlink
 from cni.nfnetlink import Nfnetlink
+from cni.warm.board import Board, Post
 from cni.warm.log import log
-from cni.warm.worker import BUSY, LET_GO, SERVED, Worker
+from cni.warm.worker import LET_GO, Worker
 
 if TYPE_CHECKING:
     import socket
@@ -30,18 +31,17 @@ MOST_WORKERS = 64
 PROCESS_NAME = "pycni-worker"
 FAILED = 70  # a worker's exit status after a fault of its own: <sysexits.h>, EX_SOFTWARE
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
-_RECORD = 5  # bytes that a worker writes on a change: its state, its pid
 
 
 class _Member(NamedTuple):
-    """A worker as the server knows it."""
+    """A worker as the server knows it: its place on the board, its socket."""
 
-    is_idle: bool
+    place: int
     socket: Nfnetlink | None
 
 
 class Crew:
-    """Workers at a listening socket; `told` is readable when there is something to look at."""
+    """Workers at a listening socket; `alarm` is readable when no worker waits any more."""
 
     def __init__(
         self, listener: socket.socket, build: str, table: Mapping[str, str], settings: Settings
@@ -50,9 +50,10 @@ class Crew:
         self._build = build
         self._table = table
         self._settings = settings
-        self.told, self._tell = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self.alarm, self._alarm = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._members: dict[int, _Member] = {}
         self._sockets: list[Nfnetlink] = []
+        self._board = Board(MOST_WORKERS)
         self._last_call = time.monotonic()
         self._is_failing = False
         self.requests = 0
@@ -66,7 +67,7 @@ class Crew:
     @property
     def busy(self) -> int:
         """How many have a connection."""
-        return sum(not member.is_idle for member in self._members.values())
+        return self._board.busy
 
     def idle_for(self) -> float:
         """Give the time in seconds for which nobody has called, 0 while a call is in hand."""
@@ -77,9 +78,8 @@ class Crew:
         if self._is_failing:
             self._is_failing = False
             return False
-        idle = len(self._members) - self.busy
         wanted = 1 if self.busy else self._settings.workers
-        for _ in range(min(wanted - idle, MOST_WORKERS - len(self._members))):
+        for _ in range(min(wanted - self._board.idle, MOST_WORKERS - len(self._members))):
             try:
                 self._fork()
             except OSError as error:
@@ -103,38 +103,42 @@ class Crew:
             os.kill(pid, LET_GO)
 
     def look(self) -> None:
-        """Hear what workers tell, and bury the dead."""
+        """See what workers have done, and bury the dead."""
         with suppress(BlockingIOError):
-            data = os.read(self.told, _RECORD * 4096)
-            for at in range(0, len(data), _RECORD):
-                self._hear(data[at : at + 1], int.from_bytes(data[at + 1 : at + _RECORD], "little"))
+            os.read(self.alarm, 4096)
+        if self._board.calls != self.requests:
+            self.requests = self._board.calls
+            self._last_call = time.monotonic()
         while self._members:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
                 return
             self._is_failing |= os.waitstatus_to_exitcode(status) == FAILED
             gone = self._members.pop(pid, None)
-            if gone and gone.socket:
-                self._sockets.append(gone.socket)
+            if gone:
+                self._board.set_vacant(gone.place)
+                self._sockets += [gone.socket] if gone.socket else []
             if os.WIFSIGNALED(status) and os.WTERMSIG(status) != LET_GO:
                 log(f"worker {pid} was ended by signal {os.WTERMSIG(status)}")
 
-    def _hear(self, state: bytes, pid: int) -> None:
-        self._last_call = time.monotonic()
-        self.requests += state == SERVED
-        if pid in self._members:
-            self._members[pid] = self._members[pid]._replace(is_idle=state != BUSY)
-
     def _fork(self) -> None:
         opened = self._sockets.pop() if self._sockets else _open_socket()
+        member = _Member(self._board.vacant(), opened)
         server = os.getpid()
-        pid = os.fork()
+        # Before it can be busy.
+        self._board.set_idle(member.place)
+        try:
+            pid = os.fork()
+        except OSError:
+            self._board.set_vacant(member.place)
+            self._sockets += [opened] if opened else []
+            raise
         if pid == 0:
-            self._be_worker(server, opened)
-        self._members[pid] = _Member(is_idle=True, socket=opened)
+            self._be_worker(server, member)
+        self._members[pid] = member
         self.made += 1
 
-    def _be_worker(self, server: int, opened: Nfnetlink | None) -> NoReturn:
+    def _be_worker(self, server: int, member: _Member) -> NoReturn:
         status = FAILED
         try:
             signal.set_wakeup_fd(-1)
@@ -142,11 +146,12 @@ class Crew:
                 signal.signal(number, signal.SIG_DFL)
             ctypes.CDLL(None).prctl(_PR_SET_NAME, PROCESS_NAME.encode(), 0, 0, 0)
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, LET_GO, 0, 0, 0)
-            self._have_only(opened)
+            self._have_only(member.socket)
             # Else the server has died before it could be heard.
             if os.getppid() == server:
                 defaults = {link_removal.VARIABLE: self._settings.answer_del}
-                worker = Worker(self._listener, self._build, self._table, self._report, defaults)
+                post = Post(self._board, member.place, self._alarm)
+                worker = Worker(self._listener, self._build, self._table, post, defaults)
                 worker.serve(self._settings.calls)
             status = 0
         except BaseException as error:  # noqa: BLE001 - it must not go on as if it were the server
@@ -155,17 +160,12 @@ class Crew:
             os._exit(status)
 
     def _have_only(self, opened: Nfnetlink | None) -> None:
-        os.close(self.told)
+        os.close(self.alarm)
         for other in (*self._sockets, *(member.socket for member in self._members.values())):
             if other:
                 other.close()
         if opened:
             nfnetlink.keep(opened)
-
-    def _report(self, state: bytes) -> None:
-        """Tell the server, as a worker, what it is doing; if nobody listens it counts as before."""
-        with suppress(OSError):
-            os.write(self._tell, state + os.getpid().to_bytes(4, "little"))
 
 
 def _open_socket() -> Nfnetlink | None:

@@ -93,7 +93,7 @@ class Server:
         log(f"server of build {self._build} waits at {self._path}")
         while not self._is_over():
             wait_s = min(self._idle_s, _LOOK_AROUND_S) if self._crew.fill() else _RETRY_S
-            ready, _, _ = select.select([woken, self._crew.told], [], [], wait_s)
+            ready, _, _ = select.select([woken, self._crew.alarm], [], [], wait_s)
             if woken in ready:
                 os.read(woken, 4096)
             self._crew.look()
@@ -120,7 +120,7 @@ class Server:
         """Remove the socket, under the lock that who starts a server takes; False if somebody calls."""
         with Path(f"{self._path}.lock").open("a") as lock, suppress(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if select.select([LISTEN_FD, self._crew.told], [], [], 0)[0]:
+            if select.select([LISTEN_FD, self._crew.alarm], [], [], 0)[0]:
                 return False
             if self._is_found():
                 self._path.unlink()

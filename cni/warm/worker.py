@@ -23,14 +23,12 @@ from cni.warm.watch import LauncherWatch
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from types import FrameType
 
     from cni.plugin import Plugin
+    from cni.warm.board import Post
 
-# What a worker tells the server: it has a connection; it has served that call; it was none. After the
-# last two it waits again, or ends.
-BUSY, SERVED, IDLE = b"b", b"s", b"i"
 # How the server lets a worker go: at once when it waits, else after the call in hand.
 LET_GO = signal.SIGUSR1
 _CALL_WITHIN_S = 5
@@ -38,9 +36,9 @@ _LATE_WITHIN_S = 60
 
 
 class Worker:
-    """Serves calls from a listening socket; `tell` is given BUSY, SERVED and IDLE.
+    """Serves calls from a listening socket.
 
-    Plugins see the variables of `defaults` where the caller has not set them.
+    `post` is told what it does. Plugins see the variables of `defaults` where the caller has not set them.
     """
 
     def __init__(
@@ -48,13 +46,13 @@ class Worker:
         listener: socket.socket,
         build: str,
         table: Mapping[str, str],
-        tell: Callable[[bytes], None],
+        post: Post,
         defaults: Mapping[str, str],
     ) -> None:
         self._listener = listener
         self._build = build
         self._table = table
-        self._tell = tell
+        self._post = post
         self._defaults = defaults
         self._user = os.geteuid(), _user_namespace(os.getpid())
         self._is_orphan = False
@@ -73,16 +71,18 @@ class Worker:
             with self._accept() as connection:
                 # Before the launcher is told anything: until then it can do without us.
                 signal.signal(LET_GO, self._on_let_go)
-                self._tell(BUSY)
+                self._post.is_busy()
                 status = self._serve_one(connection)
             signal.signal(LET_GO, signal.SIG_DFL)
             late.wait(_LATE_WITHIN_S)
             left = traces.differences(start, traces.take())
             if left:
                 log(f"a worker ends as a call has left: {', '.join(left)}")
-            self._tell(IDLE if status is None else SERVED)
+            if status is not None:
+                self._post.has_served()
             if status or left or self._is_orphan:
                 return
+            self._post.is_idle()
 
     def _accept(self) -> socket.socket:
         while True:
