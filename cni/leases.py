@@ -36,6 +36,9 @@ _LARGEST_LEASE_BYTES = 4096
 # To make the folder and lock it, while others that fail keep removing it.
 _MOST_TRIES = 100
 
+# What is written with the lock held is written under this name first.
+_UNFINISHED = f"{store.UNFINISHED_PREFIX}lease"
+
 
 class Lease(NamedTuple):
     """A file of the folder; `container_id` is "" in an empty one, `ifname` "" in one of the old format."""
@@ -208,13 +211,13 @@ class Leases:
         path = self.folder / str(address)
         content = f"{owner.container_id}\r\n{owner.ifname}".encode()
         self._index.add(owner, str(address))
-        if store.create_exclusive(path, content):
+        if store.create_exclusive(path, content, beside=_UNFINISHED):
             return
         if not self.is_empty(address):
             raise CniError(
                 Code.TRY_AGAIN, f"could not reserve {address}: {path} appeared in spite of the lock"
             )
-        store.write_atomic(path, content)
+        store.write_atomic(path, content, beside=_UNFINISHED)
 
     def release(self, address: IpAddress, owner: Attachment) -> None:
         """Give an address back if the very attachment holds it. Needs no lock: nobody else may change it."""
@@ -237,7 +240,14 @@ class Leases:
 
     def write_last(self, number: int, address: IpAddress) -> None:
         """Remember the address that range set `number` gave last."""
-        store.write_atomic(self._last(number), str(address).encode())
+        store.write_atomic(self._last(number), str(address).encode(), beside=_UNFINISHED)
+
+    def remove_unfinished(self) -> None:
+        """Remove what a killed ADD may have left half written; with the lock held, nobody is writing it."""
+        path = self.folder / _UNFINISHED
+        # Looked for first: on a read-only file system even the removal of nothing is refused.
+        if os.path.lexists(path):
+            store.remove(path)
 
     def restore_last(self, number: int, before: bytes | None, written: IpAddress) -> None:
         """Put back what was there before `written` was, unless another one has been written since."""

@@ -25,17 +25,24 @@ UNFINISHED_PREFIX = ".unfinished-"
 _LARGEST_BYTES = 16 << 20
 
 
-def write_atomic(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Give `path` this content, whether it exists or not; its folder must exist."""
-    with _told("write", path), _unfinished(path, content, mode) as unfinished:
+def write_atomic(path: Path, content: bytes, mode: int = 0o600, *, beside: str = "") -> None:
+    """Give `path` this content, whether it exists or not; its folder must exist.
+
+    `beside` is the name of the unfinished file, for a folder that one process at a time writes to: what a
+    crash leaves has a known name then, and the next one takes its place.
+    """
+    with _told("write", path), _unfinished(path, content, mode, beside) as unfinished:
         unfinished.replace(path)
 
 
-def create_exclusive(path: Path, content: bytes, mode: int = 0o600) -> bool:
-    """Make `path` with this content; give False, changing nothing, when anything has the name."""
+def create_exclusive(path: Path, content: bytes, mode: int = 0o600, *, beside: str = "") -> bool:
+    """Make `path` with this content; give False, changing nothing, when anything has the name.
+
+    `beside` is as in `write_atomic`.
+    """
     if os.path.lexists(path):
         return False
-    with _told("create", path), _unfinished(path, content, mode) as unfinished:
+    with _told("create", path), _unfinished(path, content, mode, beside) as unfinished:
         try:
             os.link(unfinished, path)
         except FileExistsError:
@@ -104,9 +111,11 @@ def remove_directories(paths: list[Path]) -> None:
 
 
 @contextmanager
-def _unfinished(path: Path, content: bytes, mode: int) -> Iterator[Path]:
+def _unfinished(path: Path, content: bytes, mode: int, beside: str = "") -> Iterator[Path]:
     """Give a synced file beside `path`; it is gone afterwards, unless it was given another name."""
-    unfinished = path.with_name(f"{UNFINISHED_PREFIX}{os.urandom(6).hex()}")
+    unfinished = path.with_name(beside or f"{UNFINISHED_PREFIX}{os.urandom(6).hex()}")
+    if beside:
+        unfinished.unlink(missing_ok=True)
     fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     try:
         try:

@@ -85,6 +85,7 @@ def release(leases: Leases, owner: Attachment) -> None:
         errors = ErrorList()
         for lease in leases.list_held_by(owner):
             errors.attempt(leases.remove, lease)
+        errors.attempt(leases.remove_unfinished)
     errors.raise_any()
 
 
