@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cni_bridge.links import Sides
     from cni_bridge.plan import AddressPlan, Gateway
 
-_SETTLED_WITHIN_S = 5.0
+_SETTLED_WITHIN_S = 10.0
 _FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
 
 
