@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import importlib
-import pkgutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -38,14 +38,16 @@ def preload(packages: Iterable[str]) -> None:
 
 
 def _modules(package: str) -> Iterator[str]:
+    """Give a package and all modules in it, by their files: pkgutil sees none in a frozen program."""
     yield package
-    # A plugin may be one module.
-    folders = getattr(importlib.import_module(package), "__path__", ())
-    for each in pkgutil.iter_modules(folders, f"{package}."):
-        # __main__ is the entry of a process, which runs when it is imported.
-        if each.name in _NOT_FOR_CALLS or each.name.endswith(".__main__"):
-            continue
-        if each.ispkg:
-            yield from _modules(each.name)
-        else:
-            yield each.name
+    # A plugin may be one module, which has no path.
+    for folder in getattr(importlib.import_module(package), "__path__", ()):
+        for path in sorted(Path(folder).iterdir()):
+            name = f"{package}.{path.stem}"
+            # __main__ is the entry of a process, which runs when it is imported.
+            if name in _NOT_FOR_CALLS or path.stem in {"__init__", "__main__"}:
+                continue
+            if path.suffix in {".py", ".pyc"}:
+                yield name
+            elif any(path.glob("__init__.py*")):
+                yield from _modules(name)

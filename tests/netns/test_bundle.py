@@ -154,3 +154,14 @@ def test_an_upgrade_loses_no_call_and_mixes_no_builds(empty_opt: Host, bundle: P
         time.sleep(0.1)
     assert f"{old_build}: nothing runs from it any more, removed" in _install(host, new)
     assert host.run(["ls", str(PREFIX)]).split() == ["9.9.9-new", "bin", "installed.json", "lock"]
+
+
+def test_workers_of_the_bundle_serve_many_calls(empty_opt: Host, bundle: Path) -> None:
+    """Whatever a call imports late would leave traces in a worker, and end it; the server has it all."""
+    _install(empty_opt, bundle)
+    sandbox = empty_opt.sandbox("c1")
+    for _ in range(6):
+        _add_check_del(empty_opt, sandbox, warm="on")
+    log = empty_opt.run(["cat", "/run/pycni/warm/log"])
+    assert "server of build" in log
+    assert "a worker ends" not in log
