@@ -235,7 +235,7 @@ def check_plugin_folder(folder: Path) -> Iterator[str]:
 def check_text(path: PurePosixPath, text: str) -> Iterator[str]:
     """Find folders of one machine or person in what is written for everybody."""
     for number, line in enumerate(text.splitlines(), 1):
-        if found := re.search(r"(?<![\w}/.>])/(?:home|root|work|Users)/\w+", line):
+        if found := re.search(r"(?<![\w}/.>])/(?:home|root|srv|work|Users)/\w+", line):
             yield f"{path}:{number} names {found.group()}"
 
 

@@ -107,7 +107,7 @@ def test_an_incomplete_plugin_folder_is_found(tmp_path: Path) -> None:
     assert len(found) == 6
 
 
-@pytest.mark.parametrize("text", ["see /home/jo/notes", "cp x `/root/bin`", "in /work/shared"])
+@pytest.mark.parametrize("text", ["see /home/jo/notes", "cp x `/root/bin`", "in /srv/build"])
 def test_a_path_of_one_machine_is_found(text: str) -> None:
     assert list(layout.check_text(PurePosixPath("README.md"), text))
 
