@@ -24,7 +24,7 @@ GO = Path("/usr/lib/cni")
 
 # The machine's own state is hidden behind empty folders. Where it has none of CNI's, none is made on it:
 # the folder above is covered, /etc with links to what is in it. The pipe ends the holder with the test
-# process, however that ends.
+# process, however that ends. A new namespace starts with the machine's forwarding, which may be on.
 _HOLDER = """
 set -e
 [ -d /var/lib/cni ] || { mount -t tmpfs -o mode=755 tmpfs /var/lib; mkdir /var/lib/cni; }
@@ -39,6 +39,9 @@ for dir in /var/lib/cni /etc/cni /run; do
 done
 mkdir /run/netns
 ip link set lo up
+for key in ipv4/ip_forward ipv6/conf/all/forwarding; do
+    echo 0 > /proc/sys/net/$key || true
+done
 echo ready
 exec cat
 """
