@@ -13,7 +13,9 @@ from cni.request import Request, Verb
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from cni.repair import Repaired
     from cni.result import Result
+    from cni.stale import Stale
 
 
 def find(type_: str, path: Sequence[str]) -> Path:
@@ -78,6 +80,34 @@ def gc(type_: str, request: Request) -> None:
 def status(type_: str, request: Request) -> None:
     """Let the plugin answer STATUS."""
     _call(Verb.STATUS, type_, request)
+
+
+def plan_gc(type_: str, request: Request) -> list[Stale]:
+    """Let the plugin tell what its GC would remove; nothing is known of one that is not of this suite."""
+    from cni import stale
+
+    told = _ask(Verb.GC_PLAN, type_, request)
+    return [stale.parse(each) for each in told.get("stale") or [] if isinstance(each, dict)]
+
+
+def repair(type_: str, request: Request) -> Repaired:
+    """Let the plugin make again what it misses; one that is not of this suite does nothing."""
+    from cni import repair as repairs
+
+    return repairs.parse(_ask(Verb.REPAIR, type_, request))
+
+
+def _ask(verb: Verb, type_: str, request: Request) -> dict[str, Any]:
+    """Call a verb of ours and give the answer, {} when the plugin does not know the verb."""
+    from cni.conf import decode_object
+    from cni.stale import is_refusal
+
+    try:
+        return decode_object(_call(verb, type_, request), f"the answer of plugin {type_}")
+    except CniError as error:
+        if is_refusal(error):
+            return {}
+        raise
 
 
 def _call(verb: Verb, type_: str, request: Request) -> bytes:

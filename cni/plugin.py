@@ -10,8 +10,10 @@ from cni.versions import SUPPORTED
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cni.repair import Repaired
     from cni.request import Request
     from cni.result import Result
+    from cni.stale import Stale
     from cni.undo import Undo
 
 C = TypeVar("C", bound=NetConf)
@@ -22,6 +24,9 @@ class Plugin(NamedTuple, Generic[C]):
 
     `add` registers the inverse of each change with the Undo it is given and returns the result; the
     skeleton undoes when it raises. The other verbs return nothing. All raise CniError.
+
+    The last two are for the command `pycni` and no verbs of the spec. `plan_gc` tells what `gc` would remove
+    and changes nothing. `repair` gets what CHECK gets, makes again what is missing and tells what it did.
     """
 
     name: str
@@ -33,3 +38,5 @@ class Plugin(NamedTuple, Generic[C]):
     gc: Callable[[C, Request], None] | None = None
     status: Callable[[C, Request], None] | None = None
     versions: tuple[str, ...] = SUPPORTED
+    plan_gc: Callable[[C, Request], list[Stale]] | None = None
+    repair: Callable[[C, Request], Repaired] | None = None

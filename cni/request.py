@@ -31,15 +31,19 @@ class Verb(StrEnum):
     GC = "GC"
     STATUS = "STATUS"
     VERSION = "VERSION"
+    # Two of this suite's own, which any other plugin refuses without having done anything.
+    GC_PLAN = "PYCNI_GC_PLAN"
+    REPAIR = "PYCNI_REPAIR"
 
 
-ATTACHMENT_VERBS = frozenset({Verb.ADD, Verb.CHECK, Verb.DEL})
+OWN_VERBS = frozenset({Verb.GC_PLAN, Verb.REPAIR})
+ATTACHMENT_VERBS = frozenset({Verb.ADD, Verb.CHECK, Verb.DEL, Verb.REPAIR})
 
 # Which variable which verb needs, in the order in which missing ones are listed.
 REQUIRED_BY = {
     "CNI_COMMAND": frozenset(Verb),
     "CNI_CONTAINERID": ATTACHMENT_VERBS,
-    "CNI_NETNS": frozenset({Verb.ADD, Verb.CHECK}),
+    "CNI_NETNS": frozenset({Verb.ADD, Verb.CHECK, Verb.REPAIR}),
     "CNI_IFNAME": ATTACHMENT_VERBS,
     "CNI_PATH": frozenset(Verb) - {Verb.VERSION},
 }
@@ -126,9 +130,13 @@ def _verb(env: Mapping[str, str]) -> Verb:
     try:
         return Verb(command)
     except ValueError:
-        raise CniError(
-            Code.INVALID_ENVIRONMENT, f"unknown CNI_COMMAND: {command}", f"it is one of: {', '.join(Verb)}"
-        ) from None
+        raise unknown_verb(command) from None
+
+
+def unknown_verb(command: str) -> CniError:
+    """Give the error for a CNI_COMMAND that a plugin does not know."""
+    known = ", ".join(verb for verb in Verb if verb not in OWN_VERBS)
+    return CniError(Code.INVALID_ENVIRONMENT, f"unknown CNI_COMMAND: {command}", f"it is one of: {known}")
 
 
 def _split_path(env: Mapping[str, str]) -> tuple[str, ...]:

@@ -17,8 +17,18 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from cni import __version__, versions
 from cni.errors import CniError, Code
+from cni.faults import point
 from cni.notes import note
-from cni.request import ATTACHMENT_VERBS, Attachment, Request, Verb, check_name, from_env
+from cni.request import (
+    ATTACHMENT_VERBS,
+    OWN_VERBS,
+    Attachment,
+    Request,
+    Verb,
+    check_name,
+    from_env,
+    unknown_verb,
+)
 from cni.undo import Undo
 
 if TYPE_CHECKING:
@@ -33,6 +43,11 @@ if TYPE_CHECKING:
 
 # The release of the Go plugins that this suite stands in for; programs parse it out of the about text.
 REFERENCE_LEVEL = "v1.9.1"
+
+_UNDONE = "an ADD was undone; what else was called may be called again"
+
+# What `stop` has raised in this call: a step may have taken it for a failure of its own.
+_stops: list[CniError] = []
 
 
 def main(load: Load, run_delegate: DelegateRunner | None = None) -> NoReturn:
@@ -58,9 +73,13 @@ def stop(number: int, _frame: FrameType | None) -> NoReturn:
     """Turn a signal into an error, so that an ADD undoes itself; a second signal does not cut that short."""
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, signal.SIG_IGN)
-    raise CniError(
-        Code.TRY_AGAIN, f"stopped by {signal.Signals(number).name}", "what had been done was undone"
-    )
+    _stops.append(CniError(Code.TRY_AGAIN, f"stopped by {signal.Signals(number).name}", _UNDONE))
+    raise _stops[-1]
+
+
+def forget_stops() -> None:
+    """Begin another call in this process."""
+    _stops.clear()
 
 
 def run(
@@ -111,6 +130,7 @@ class _Call:
         self._stdout = stdout
         self._version = versions.CURRENT
         self._has_answered = False
+        self._is_done = False
 
     def answer(self, plugin: Plugin[Any], request: Request, stdin: BinaryIO) -> None:
         if request.verb is Verb.VERSION:
@@ -136,7 +156,16 @@ class _Call:
             # The answer is written before the undo steps are dropped: an ADD nobody hears of must not stay.
             with Undo() as undo:
                 result = plugin.add(conf, request, undo)
-                self._write(dumps(show_result(result, self._version)))
+                text = dumps(show_result(result, self._version))
+                if _stops:
+                    raise _stops[0]
+                self._write(text)
+                undo.cancel()
+                self._is_done = True
+                point("answer.written")
+            return
+        if request.verb in OWN_VERBS:
+            self._dispatch_own(plugin, conf, request)
             return
         verbs = {
             Verb.DEL: plugin.delete,
@@ -148,7 +177,22 @@ class _Call:
         if run_verb is not None:
             run_verb(conf, request)
 
+    def _dispatch_own(self, plugin: Plugin[Any], conf: Any, request: Request) -> None:
+        """Answer a verb that is not the spec's; one that the plugin has not is refused as by any other."""
+        from cni.convert import dumps
+
+        if request.verb is Verb.REPAIR and plugin.repair:
+            shown = plugin.repair(conf, request).to_dict()
+        elif request.verb is Verb.GC_PLAN and plugin.plan_gc:
+            shown = {"stale": [each.to_dict() for each in plugin.plan_gc(conf, request)]}
+        else:
+            raise unknown_verb(request.verb)
+        self._write(dumps(shown))
+
     def fail(self, error: CniError) -> int:
+        if self._is_done:
+            # Asked to stop when all was done, and told.
+            return 0
         if not self._has_answered:
             from cni.convert import dumps
 
@@ -215,7 +259,7 @@ def _with_document(request: Request, document: dict[str, Any], version: str, tex
         from cni.convert import parse_result
 
         request = replace(request, prev_result=parse_result(previous, version, "prevResult"))
-    if request.verb is Verb.GC:
+    if request.verb in {Verb.GC, Verb.GC_PLAN}:
         request = replace(request, valid_attachments=_valid_attachments(folded))
     return replace(request, stdin=text)
 

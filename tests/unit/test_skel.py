@@ -13,8 +13,10 @@ from cni import skel
 from cni.conf import NetConf
 from cni.errors import CniError, Code
 from cni.plugin import Plugin
+from cni.repair import Repaired
 from cni.request import Attachment, Request
 from cni.result import Interface, Result
+from cni.stale import Stale
 from cni.versions import SUPPORTED
 
 if TYPE_CHECKING:
@@ -235,3 +237,39 @@ def test_gc_with_a_broken_list_removes_nothing(listed: object) -> None:
     )
     assert (status, error["code"]) == (1, 7)
     assert recorder.calls == []
+
+
+def own_verb(verb: str, plugin: Plugin[NetConf]) -> Any:
+    stdout = BytesIO()
+    document = {"cniVersion": "0.3.1", "name": "net", "cni.dev/valid-attachments": None}
+    env = {"CNI_COMMAND": verb, **ATTACHMENT}
+    skel.run(lambda: plugin, env, BytesIO(json.dumps(document).encode()), stdout)
+    return json.loads(stdout.getvalue())
+
+
+def test_a_verb_of_ours_is_unknown_where_a_plugin_has_it_not() -> None:
+    recorder = Recorder()
+    for verb in ("PYCNI_GC_PLAN", "PYCNI_REPAIR"):
+        told = own_verb(verb, recorder.plugin())
+        assert (told["code"], told["msg"]) == (4, f"unknown CNI_COMMAND: {verb}")
+        assert "PYCNI" not in told["details"]
+    assert recorder.calls == []
+
+
+def test_verbs_of_ours_print_what_they_tell() -> None:
+    def plan(conf: NetConf, request: Request) -> list[Stale]:
+        assert request.valid_attachments == frozenset()
+        return [Stale("link", "veth1", conf.name, "c1", "eth0"), Stale("file", "/x", reason="it is old")]
+
+    def repair(conf: NetConf, request: Request) -> Repaired:
+        return Repaired([f"made {request.ifname} again"], [CniError(Code.POOL, "no address", "none is left")])
+
+    plugin = Recorder().plugin()._replace(plan_gc=plan, repair=repair)
+    assert own_verb("PYCNI_GC_PLAN", plugin)["stale"] == [
+        {"kind": "link", "name": "veth1", "network": "net", "containerID": "c1", "ifname": "eth0"},
+        {"kind": "file", "name": "/x", "reason": "it is old"},
+    ]
+    assert own_verb("PYCNI_REPAIR", plugin) == {
+        "repaired": ["made eth0 again"],
+        "failed": [{"code": 102, "msg": "no address", "details": "none is left"}],
+    }
