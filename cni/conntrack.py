@@ -13,6 +13,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from cni.errors import KernelError
+from cni.faults import point
 from cni.netlink_attributes import attribute, attributes, nest
 from cni.nfnetlink import SUBSYS_CTNETLINK, Message, kept
 
@@ -112,4 +113,5 @@ def _delete(entry: dict[int, bytes], what: str, family: int) -> bool:
         if error.errno != errno.ENOENT:
             raise
         return False
+    point("conntrack.forgotten")
     return True

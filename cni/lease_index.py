@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from cni import store
 from cni.errors import CniError
+from cni.faults import point
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -82,6 +83,7 @@ class LeaseIndex:
             store.ensure_directory(self._links)
             for (container_id, ifname), names in held.items():
                 self._link(container_id, ifname).symlink_to("/".join(names))
+            point("index.changed")
         except (OSError, CniError):
             return
         self.is_current = True
@@ -96,6 +98,7 @@ class LeaseIndex:
         with suppress(OSError):
             stamp.unlink(missing_ok=True)
             os.utime(self._leases, ns=(past, past))
+            point("index.changed")
             stamp.symlink_to(_identity(self._leases))
 
     def _read(self, container_id: str, ifname: str) -> list[str]:
@@ -110,6 +113,7 @@ class LeaseIndex:
             link.unlink(missing_ok=True)
             if names:
                 link.symlink_to("/".join(names))
+            point("index.changed")
         except OSError:
             self.is_current = False
 

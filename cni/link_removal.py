@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from cni import late, link
 from cni.errors import CniError, KernelError
+from cni.faults import point
 from cni.netlink import RTMGRP_LINK, Netlink
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def _remove_early(ns: Netns, name: str) -> Link | None:
         late.start(removal.run)
         while not removal.is_over:
             if any(link.is_removal(kind, body, found.index) for kind, body in listener.heard(_LOOK_AGAIN_S)):
+                point("netlink.gone")
                 return found
     # Acknowledged, or refused, and nothing was heard: no message, or one that was dropped.
     if removal.error is None:

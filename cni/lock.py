@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cni.errors import CniError, Code
+from cni.faults import point
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +34,7 @@ def locked(path: Path, timeout_s: float = 30, mode: int = 0o600) -> Iterator[Non
     """
     fd = _acquire(path, time.monotonic() + timeout_s, timeout_s, mode)
     try:
+        point("lock.taken")
         yield
     finally:
         os.close(fd)

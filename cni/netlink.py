@@ -21,6 +21,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from cni.errors import CniError, Code, KernelError
+from cni.faults import point
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -123,6 +124,7 @@ class Netlink:
                 if place in waiting and reply.kind == _NLMSG_ERROR:
                     waiting.discard(place)
                     refusals[place] = _refusal(messages[place].doing, reply)
+        point("netlink.changed")
         return refusals
 
     def request(self, message: Message) -> bytes:

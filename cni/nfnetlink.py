@@ -17,6 +17,7 @@ from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
 from cni.errors import CniError, Code, KernelError
+from cni.faults import point
 from cni.netlink_attributes import attributes, shown_text, u32
 
 if TYPE_CHECKING:
@@ -135,6 +136,7 @@ class Nfnetlink:
         data = b"".join(_encoded(message, sequence) for sequence, message in numbered.items())
         self._send(data, doing[last])
         self._await_commit(doing, first, last)
+        point("nftables.committed")
 
     def _await_commit(self, doing: dict[int, str], first: int, last: int) -> None:
         failure: KernelError | None = None

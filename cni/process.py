@@ -14,6 +14,7 @@ from io import FileIO
 from typing import TYPE_CHECKING, NamedTuple
 
 from cni.errors import CniError, Code
+from cni.faults import point
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -58,6 +59,7 @@ def run(
         except OSError as error:
             raise CniError(Code.IO_FAILURE, f"could not run {argv[0]}: {error.strerror}") from error
         is_over = child.serve(stdin, time.monotonic() + timeout_s)
+    point("process.ended")
     if not is_over:
         raise CniError(
             Code.TRY_AGAIN,
@@ -118,7 +120,10 @@ class _Child:
                 rest, is_open = self._exchange(ends[fd], rest)
                 if not is_open:
                     poller.unregister(fd)
-                    ends.pop(fd).close()
+                    end = ends.pop(fd)
+                    end.close()
+                    if end is self._in:
+                        point("process.started")
             if self._pidfd in ready:
                 self._read_left()
                 self._end()

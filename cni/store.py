@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from cni.errors import CniError, Code
+from cni.faults import point
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +34,7 @@ def write_atomic(path: Path, content: bytes, mode: int = 0o600, *, beside: str =
     """
     with _told("write", path), _unfinished(path, content, mode, beside) as unfinished:
         unfinished.replace(path)
+        point("store.written")
 
 
 def create_exclusive(path: Path, content: bytes, mode: int = 0o600, *, beside: str = "") -> bool:
@@ -47,6 +49,7 @@ def create_exclusive(path: Path, content: bytes, mode: int = 0o600, *, beside: s
             os.link(unfinished, path)
         except FileExistsError:
             return False
+        point("store.written")
         return True
 
 
@@ -73,6 +76,7 @@ def remove(path: Path) -> bool:
             path.unlink()
         except FileNotFoundError:
             return False
+        point("store.removed")
         return True
 
 
@@ -90,6 +94,7 @@ def ensure_directory(path: Path, mode: int = 0o700) -> list[Path]:
             with _told("create", each), suppress(FileExistsError):
                 each.mkdir(mode)
                 made.append(each)
+                point("store.folder-made")
     except CniError:
         remove_directories(made)
         raise
@@ -122,6 +127,7 @@ def _unfinished(path: Path, content: bytes, mode: int, beside: str = "") -> Iter
             _fill(fd, content, mode)
         finally:
             os.close(fd)
+        point("store.unfinished")
         yield unfinished
     finally:
         with suppress(FileNotFoundError):

@@ -13,6 +13,7 @@ import os
 from contextlib import suppress
 
 from cni.errors import CniError, Code
+from cni.faults import point
 
 _ROOT = "/proc/sys/"
 _LARGEST_BYTES = 4096
@@ -65,3 +66,4 @@ def _write(key: str, value: str) -> None:
         os.write(fd, value.encode())
     finally:
         os.close(fd)
+    point("sysctl.written")

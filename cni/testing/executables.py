@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cni import executables
+from cni.testing import faults
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,13 +27,26 @@ def make_bindir(folder: Path, packages: Mapping[str, str]) -> Path:
     return bindir
 
 
-def make_warm_bindir(folder: Path, packages: Mapping[str, str], launcher: Path, build: str = "test") -> Path:
-    """Make a folder of executables that are the compiled launcher: plugins served by a warm server."""
+def make_warm_bindir(
+    folder: Path,
+    packages: Mapping[str, str],
+    launcher: Path,
+    build: str = "test",
+    *,
+    with_faults: bool = False,
+) -> Path:
+    """Make a folder of executables that are the compiled launcher: plugins served by a warm server.
+
+    Those `with_faults` heed what `cni.testing.faults` says.
+    """
     bindir = folder / "bin"
     bindir.mkdir()
     table = folder / "plugins.json"
     table.write_text(json.dumps(dict(packages)))
-    executables.put(folder, ["pycni"], executables.entry_script(_paths(), str(table), str(bindir)))
+    entry = executables.entry_script(_paths(), str(table), str(bindir))
+    if with_faults:
+        entry = entry.replace("from cni.entry", f"{faults.ARMING}from cni.entry")
+    executables.put(folder, ["pycni"], entry)
     executables.put(bindir, packages, executables.launcher(launcher.read_bytes(), str(folder), build))
     return bindir
 

@@ -30,6 +30,7 @@ class LauncherWatch:
         Raises CniError 11, now or at any moment later, in the second case.
         """
         self._is_stopping = False
+        skel.forget_stops()
         self._poller.register(connection, select.POLLRDHUP)
         for number, handler in zip(_SIGNALS, (skel.stop, skel.stop, self._look), strict=True):
             signal.signal(number, handler)
