@@ -67,7 +67,12 @@ class Tool:
 
     def find(self) -> str | None:
         """Give the path of the program that runs transactions, None when it is not installed."""
-        return process.find(f"{self.name}-restore")
+        found = process.find(f"{self.name}-restore")
+        if found or self.variant:
+            return found
+        from cni.firewall.iptables_programs import find_with_suffix
+
+        return find_with_suffix(self.version, self.name)
 
     def apply(self, doing: str, lines: Sequence[str]) -> None:
         """Run commands ("-A CHAIN ...") as one transaction: all of them take effect, or none.

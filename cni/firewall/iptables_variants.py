@@ -12,7 +12,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cni.errors import CniError, Code
+from cni.firewall import iptables_legacy as legacy
 from cni.firewall import nft
+from cni.firewall.iptables_rules import is_containers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,55 +22,86 @@ if TYPE_CHECKING:
     from cni.firewall.iptables_exec import Tool
     from cni.firewall.iptables_rules import Shared
 
-# Tables that legacy iptables has loaded in this namespace, by IP version.
-_LEGACY_TABLES = {4: "/proc/net/ip_tables_names", 6: "/proc/net/ip6_tables_names"}
 _FAMILIES = {4: nft.IPV4, 6: nft.IPV6}
 _TABLE = "nat"
 _TRIES = 50
 
 
 def list_with_table(tool: Tool) -> list[Tool]:
-    """Give the variants that have a table nat.
+    """Give the variants that have a table nat, each as a program that can list it.
 
-    One whose own program is missing is replaced by `tool`, so that its user hears of it.
+    Raises LeftError when a variant has chains of containers and there is no program for it.
     """
-    variants = []
+    family = _FAMILIES[tool.version]
+    found = []
     try:
-        if nft.has_table(_FAMILIES[tool.version], _TABLE):
-            variants.append("-nft")
-        if _is_legacy_in_use(tool.version):
-            variants.append("-legacy")
+        if nft.has_table(family, _TABLE):
+            found.append(("-nft", nft.list_chains(family, _TABLE)))
+        if legacy.is_loaded(tool.version):
+            found.append(("-legacy", list(legacy.read(tool.version).chains)))
     except (CniError, OSError):
         return [tool] if tool.find() else []
-    return list(dict.fromkeys(_of_variant(tool, variant) for variant in variants))
+    variants = []
+    for variant, chains in found:
+        ours = [chain for chain in chains if is_containers(chain)]
+        if ours:
+            variants.append(_of_variant(tool, variant, ours))
+    return list(dict.fromkeys(variants))
 
 
 def find_chain(tool: Tool, chain: str) -> tuple[bool, list[Tool]]:
     """Tell whether the nf_tables variant has a chain; gives the others that may have it.
 
-    Where the kernel does not tell, that is whatever PATH has.
+    Where the kernel does not tell, that is whatever PATH has. Raises LeftError when legacy iptables has the
+    chain and there is no program for it.
     """
     try:
         is_in_nftables = nft.find_chain(_FAMILIES[tool.version], _TABLE, chain) is not None
-        return is_in_nftables, [_of_variant(tool, "-legacy")] if _is_legacy_in_use(tool.version) else []
+        is_in_legacy = legacy.is_loaded(tool.version) and legacy.may_have_chain(tool.version, chain)
     except (CniError, OSError):
         return False, [tool] if tool.find() else []
+    return is_in_nftables, [_of_variant(tool, "-legacy", [chain])] if is_in_legacy else []
 
 
-def _of_variant(tool: Tool, variant: str) -> Tool:
+def _of_variant(tool: Tool, variant: str, chains: Sequence[str]) -> Tool:
+    """Give the program for a variant that has `chains` of containers."""
     found = replace(tool, variant=variant)
-    return found if found.find() else tool
+    if found.find():
+        return found
+    from cni.firewall import iptables_programs as programs
+    from cni.firewall.left import LeftError
+
+    program = tool.find()
+    if program and programs.variant_of(program) == programs.VARIANTS[variant]:
+        return tool
+    what = f"chain {chains[0]}" if len(chains) == 1 else f"{len(chains)} chains, {chains[0]} among them,"
+    raise LeftError(
+        Code.FIREWALL,
+        f"{what} of {found.name} cannot be removed: {found.name} is not installed",
+        f"there is no {found.name}-restore on PATH; install it and call again",
+    )
 
 
 def has_once(version: int, shared: Sequence[Shared]) -> bool:
-    """Tell whether the nf_tables variant has shared chains with as many rules and jumps as they should have.
+    """Tell whether a variant has shared chains with as many rules and jumps as they should have.
 
-    False also where there is another variant only. What the rules say is not looked at.
+    What the rules say is not looked at.
     """
     try:
-        return all(_has_once(_FAMILIES[version], each) for each in shared)
-    except CniError:
+        if all(_has_once(_FAMILIES[version], each) for each in shared):
+            return True
+        if not legacy.is_loaded(version):
+            return False
+        table = legacy.read(version)
+    except (CniError, OSError):
         return False
+    return all(_has_legacy_once(table, each) for each in shared)
+
+
+def _has_legacy_once(table: legacy.Table, shared: Shared) -> bool:
+    jumps = (table.count_jumps(jump.rule.chain, shared.chain) == 1 for jump in shared.jumps)
+    has_rules = not shared.rules or table.count_rules(shared.chain) == len(shared.rules)
+    return shared.chain in table.chains and has_rules and all(jumps)
 
 
 def _has_once(family: int, shared: Shared) -> bool:
@@ -99,12 +132,3 @@ def remove_by_netlink(tool: Tool, chain: str, parent: str) -> None:
     raise CniError(
         Code.TRY_AGAIN, f"could not remove chain {chain} of table nat: others use it or kept changing it"
     )
-
-
-def _is_legacy_in_use(version: int) -> bool:
-    try:
-        with open(_LEGACY_TABLES[version], encoding="ascii") as names:  # noqa: PTH123 - on the hot path
-            return "nat\n" in names
-    except FileNotFoundError:
-        # This kernel has no legacy iptables, or has not loaded it.
-        return False

@@ -357,7 +357,7 @@ def test_del_tells_when_legacy_rules_are_there_and_no_iptables_is(host: Host) ->
     machine = Machine(host, "legacy")
     machine.call(add_all)
     hide_programs(host)
-    with pytest.raises(CniError, match="iptables is not installed"):
+    with pytest.raises(CniError, match="iptables-legacy is not installed"):
         machine.call(remove_all, "/nowhere")
 
 
