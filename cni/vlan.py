@@ -41,6 +41,11 @@ def remove(name: str, index: int, vlans: tuple[PortVlan, ...] = (PortVlan(*_ALL_
 
 def list_vlans(nl: Netlink, index: int) -> set[PortVlan]:
     """Give the VLANs of a port one by one; empty where the kernel filters none."""
+    return list_all(nl).get(index, set())
+
+
+def list_all(nl: Netlink) -> dict[int, set[PortVlan]]:
+    """Give the VLANs of all ports, and of bridges themselves, by index of the link."""
     message = Message(
         "list bridge VLANs",
         netlink.RTM_GETLINK,
@@ -48,14 +53,17 @@ def list_vlans(nl: Netlink, index: int) -> set[PortVlan]:
         attrs=[("IFLA_EXT_MASK", _RTEXT_FILTER_BRVLAN)],
     )
     try:
-        found = [netlink.decode(message.kind, each) for each in nl.dump(message)]
+        shown = [netlink.decode(message.kind, each) for each in nl.dump(message)]
     except KernelError as error:
         if error.errno == errno.EOPNOTSUPP:
-            return set()
+            return {}
         raise
-    shown = [each.get_attr("IFLA_AF_SPEC") for each in found if each["index"] == index]
-    attrs = [attr for each in shown if each for attr in each["attrs"]]
-    return {_parse(value) for name, value, *_ in attrs if name == "IFLA_BRIDGE_VLAN_INFO"}
+    found: dict[int, set[PortVlan]] = {}
+    for each in shown:
+        attrs = (each.get_attr("IFLA_AF_SPEC") or {"attrs": []})["attrs"]
+        vlans = {_parse(value) for name, value, *_ in attrs if name == "IFLA_BRIDGE_VLAN_INFO"}
+        found.setdefault(each["index"], set()).update(vlans)
+    return found
 
 
 def _message(doing: str, kind: int, index: int, vlans: tuple[PortVlan, ...]) -> Message:

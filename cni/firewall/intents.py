@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from cni.request import Attachment
     from cni.result import IpAddress, IpInterface
+    from cni.stale import Stale
     from cni.undo import Undo
 
 
@@ -60,7 +61,19 @@ class Masquerade:
     addresses: tuple[IpInterface, ...]
 
 
-class Backend(Protocol):
+class Adding(Protocol):
+    """The part of `Backend` that an ADD needs."""
+
+    name: str
+
+    def add_forward(self, intent: PortForward, undo: Undo) -> None:
+        """Publish ports, all or nothing."""
+
+    def add_masquerade(self, intent: Masquerade, undo: Undo) -> None:
+        """Masquerade, all or nothing."""
+
+
+class Backend(Adding, Protocol):
     """One way to render intents. Every method may be called twice; raises CniError `FIREWALL`.
 
     Methods `differences_*` tell in words what is missing or wrong, [] when all is in place. Methods
@@ -68,13 +81,8 @@ class Backend(Protocol):
     that are not in `valid` and gives the owners (as text) it removed.
     """
 
-    name: str
-
     def unusable_because(self) -> str:
         """Tell why this backend cannot work here, "" when it can."""
-
-    def add_forward(self, intent: PortForward, undo: Undo) -> None:
-        """Publish ports, all or nothing."""
 
     def differences_forward(self, intent: PortForward) -> list[str]:
         """Compare with what is in place."""
@@ -82,14 +90,14 @@ class Backend(Protocol):
     def remove_forward(self, owner: Owner) -> None:
         """Take away whatever was published for the owner, by this suite or by the Go plugins."""
 
-    def add_masquerade(self, intent: Masquerade, undo: Undo) -> None:
-        """Masquerade, all or nothing."""
-
     def differences_masquerade(self, intent: Masquerade) -> list[str]:
         """Compare with what is in place."""
 
     def remove_masquerade(self, owner: Owner) -> None:
         """Take away the owner's masquerading, made by this suite or by the Go plugins."""
+
+    def stale(self, network: str, valid: Collection[Attachment]) -> list[Stale]:
+        """Tell what `collect` would remove."""
 
     def collect(self, network: str, valid: Collection[Attachment]) -> list[str]:
         """Remove what was made for attachments of the network that are no longer valid."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cni.firewall.intents import Masquerade, PortForward
     from cni.request import Attachment
     from cni.result import IpInterface
+    from cni.stale import Stale
     from cni.undo import Undo
 
 _VERSIONS = (4, 6)
@@ -39,6 +40,10 @@ class Iptables:
 
     def __init__(self) -> None:
         self.wait_s = XTABLES_WAIT_S
+
+    def is_installed(self) -> bool:
+        """Tell whether there is a program for either family."""
+        return any(self._tool(version).find() for version in _VERSIONS)
 
     def unusable_because(self) -> str:
         """Tell why neither family works, "" when one does."""
@@ -100,9 +105,16 @@ class Iptables:
         """Take away the masquerading of the container on this network."""
         self._remove([rules.masquerade_chain(owner)])
 
+    def stale(self, network: str, valid: Collection[Attachment]) -> list[Stale]:
+        """Tell what `collect` would remove."""
+        from cni.firewall.iptables_stale import find
+
+        kept = _kept_chains(network, valid)
+        return find(map(self._tool, _VERSIONS), network, lambda chain: chain in kept)
+
     def collect(self, network: str, valid: Collection[Attachment]) -> list[str]:
         """Remove what was made for containers of the network that are no longer valid."""
-        kept = removal.owner_chains([Owner(network, each.container_id, each.ifname) for each in valid])
+        kept = _kept_chains(network, valid)
         removed: set[str] = set()
         errors = ErrorList()
 
@@ -128,6 +140,10 @@ class Iptables:
     def _under_lock(self, step: Callable[..., None], *args: object) -> None:
         with _locked(self.wait_s):
             step(*args)
+
+
+def _kept_chains(network: str, valid: Collection[Attachment]) -> frozenset[str]:
+    return removal.owner_chains([Owner(network, each.container_id, each.ifname) for each in valid])
 
 
 class _TakenBack:

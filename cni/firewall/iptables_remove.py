@@ -67,7 +67,7 @@ def collect(tool: Tool, network: str, is_valid: Callable[[str], bool]) -> set[st
     """
     stale: dict[str, str] = {}
     for having in variants.list_with_table(tool):
-        stale |= _stale_chains(having.list_all(), network, is_valid)
+        stale |= stale_chains(having.list_all(), network, is_valid)
     errors = ErrorList()
     for chain in stale:
         errors.attempt(remove_chain, tool, chain)
@@ -75,7 +75,8 @@ def collect(tool: Tool, network: str, is_valid: Callable[[str], bool]) -> set[st
     return set(stale.values())
 
 
-def _stale_chains(lines: Iterable[str], network: str, is_valid: Callable[[str], bool]) -> dict[str, str]:
+def stale_chains(lines: Iterable[str], network: str, is_valid: Callable[[str], bool]) -> dict[str, str]:
+    """Give the network's chains for which `is_valid(chain)` is false, with the container IDs they are of."""
     stale = {}
     for rule in filter(None, map(rules.parse_rule, lines)):
         owner = rules.find_owner(rule)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cni.firewall.nftables_layout import Shared
     from cni.request import Attachment
     from cni.result import IpInterface
+    from cni.stale import Stale
     from cni.undo import Undo
 
 _FORWARD = "forward"
@@ -99,27 +100,37 @@ class Nftables:
         errors.attempt(foreign.remove_masquerade, owner)
         errors.raise_any()
 
+    def stale(self, network: str, valid: Collection[Attachment]) -> list[Stale]:
+        """Tell what `collect` would remove."""
+        from cni.firewall import nftables_stale
+
+        return nftables_stale.find(network, owners.tags(network, valid))
+
     def collect(self, network: str, valid: Collection[Attachment]) -> list[str]:
         """Remove what attachments of the network that are not valid have, and what nobody uses any more."""
         kept = owners.tags(network, valid)
-        prefix = owners.network_tag(network)
-        removed = set(chains.remove_invalid(network, kept) + foreign.remove_invalid(network, kept))
-
-        def invalid() -> list[Element]:
-            found = [
-                each
-                for family in FAMILIES
-                for name in elements.list_sets(family)
-                for each in elements.search(family, name, prefix)
-            ]
-            stale = [(each, told) for each, told in found if owners.tag_of(told) not in kept]
-            removed.update(told for _, told in stale)
-            return [each for each, _ in stale]
-
-        elements.remove(invalid)
-        records.remove_invalid(network, kept)
-        base.remove_unused(base.list_shared())
+        removed: set[str] = set()
+        errors = ErrorList()
+        for step in (chains.remove_invalid, foreign.remove_invalid, _remove_invalid_elements):
+            errors.attempt(lambda step=step: removed.update(step(network, kept)))
+        errors.attempt(records.remove_invalid, network, kept)
+        errors.attempt(lambda: base.remove_unused(base.list_shared()))
+        errors.raise_any()
         return sorted(map(owners.shown, removed))
+
+
+def _remove_invalid_elements(network: str, valid: frozenset[str]) -> list[str]:
+    from cni.firewall.nftables_stale import list_elements
+
+    removed: list[str] = []
+
+    def invalid() -> list[Element]:
+        stale = list_elements(network, valid)
+        removed[:] = [told for _, told in stale]
+        return [each for each, _ in stale]
+
+    elements.remove(invalid)
+    return removed
 
 
 def _split(intent: PortForward) -> tuple[list[Element], list[Element]]:

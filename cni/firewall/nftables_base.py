@@ -112,11 +112,12 @@ def list_shared() -> list[Shared]:
         shared
         for family in FAMILIES
         if nft.has_table(family, TABLE)
-        for shared in (*map(Shared, [family]), *_subnets(family))
+        for shared in (*map(Shared, [family]), *list_subnets(family))
     ]
 
 
-def _subnets(family: int) -> list[Shared]:
+def list_subnets(family: int) -> list[Shared]:
+    """List the subnets that are set up in the table of a family."""
     prefix = "leaving-"
     names = (name.removeprefix(prefix) for name in elements.list_sets(family) if name.startswith(prefix))
     separator = ":" if family == nft.IPV6 else "."

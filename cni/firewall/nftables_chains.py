@@ -11,7 +11,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from cni.errors import CniError, Code
+from cni.errors import CniError, Code, ErrorList
 from cni.firewall import nft, owners
 from cni.firewall.nftables_layout import CONDITIONAL, FAMILIES, SECOND, TABLE
 from cni.firewall.nftables_plan import shown_forward
@@ -106,13 +106,29 @@ def _remove(family: int, kind: str, tag: str) -> None:
 
 def remove_invalid(network: str, valid: frozenset[str]) -> list[str]:
     """Take away chains of a network's owners whose tags are not in `valid`; gives the comments."""
-    prefix = owners.network_tag(network)
     removed = []
-    for family in FAMILIES:
-        for kind in KINDS:
-            for rule in nft.list_rules(family, TABLE, kind):
-                tag = owners.tag_of(rule.comment)
-                if rule.comment.startswith(prefix) and tag not in valid:
-                    _remove(family, kind, tag)
-                    removed.append(rule.comment)
+    errors = ErrorList()
+    for family, kind, told in _list_invalid(network, valid):
+        errors.attempt(_remove, family, kind, owners.tag_of(told))
+        removed.append(told)
+    errors.raise_any()
     return removed
+
+
+def list_invalid(network: str, valid: frozenset[str]) -> list[tuple[str, str]]:
+    """List chains of a network's owners whose tags are not in `valid`, each with its comment."""
+    return [
+        (f"{nft.FAMILY_NAMES[family]} {TABLE} {_chain(kind, owners.tag_of(told))}", told)
+        for family, kind, told in _list_invalid(network, valid)
+    ]
+
+
+def _list_invalid(network: str, valid: frozenset[str]) -> list[tuple[int, str, str]]:
+    prefix = owners.network_tag(network)
+    return [
+        (family, kind, rule.comment)
+        for family in FAMILIES
+        for kind in KINDS
+        for rule in nft.list_rules(family, TABLE, kind)
+        if rule.comment.startswith(prefix) and owners.tag_of(rule.comment) not in valid
+    ]

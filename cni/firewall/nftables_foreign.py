@@ -48,6 +48,15 @@ def remove_masquerade(owner: Owner) -> None:
         _remove(nft.INET, MASQUERADE_TABLE, MASQUERADE_CHAIN, lambda comment: comment.startswith(tag))
 
 
+def list_invalid(network: str, valid: frozenset[str]) -> list[str]:
+    """List the comments of masquerading rules of a network's attachments whose tags are not in `valid`."""
+    if not nft.has_table(nft.INET, MASQUERADE_TABLE):
+        return []
+    prefix = owners.network_tag(network)
+    comments = (rule.comment for rule in nft.list_rules(nft.INET, MASQUERADE_TABLE, MASQUERADE_CHAIN))
+    return [told for told in comments if told.startswith(prefix) and owners.tag_of(told) not in valid]
+
+
 def remove_invalid(network: str, valid: frozenset[str]) -> list[str]:
     """Take away masquerading of a network's attachments whose tags are not in `valid`; gives the comments.
 

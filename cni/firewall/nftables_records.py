@@ -78,8 +78,13 @@ def remove(kind: str, owner: Owner) -> None:
     store.remove(_path(kind, owner))
 
 
+def list_invalid(network: str, valid: frozenset[str]) -> list[Path]:
+    """List the records of a network's owners whose tags are not in `valid`."""
+    found = sorted(FOLDER.glob(f"{owners.network_tag(network)}*"))
+    return [path for path in found if path.name.partition(".")[0] not in valid]
+
+
 def remove_invalid(network: str, valid: frozenset[str]) -> None:
     """Forget what a network's owners had whose tags are not in `valid`."""
-    for path in FOLDER.glob(f"{owners.network_tag(network)}*"):
-        if path.name.partition(".")[0] not in valid:
-            store.remove(path)
+    for path in list_invalid(network, valid):
+        store.remove(path)

@@ -69,5 +69,11 @@ def shown(found: str) -> str:
     return f'container "{match["id"]}" (interface "{match["ifname"]}" on network "{match["net"]}")'
 
 
+def parse(found: str) -> Owner | None:
+    """Read whose a comment is; a container ID cut short keeps what is left of it."""
+    match = _COMMENT.fullmatch(found)
+    return Owner(match["net"], match["id"], match["ifname"]) if match else None
+
+
 def _digits(text: str) -> str:
     return hashlib.sha512(text.encode()).hexdigest()[:16]

@@ -12,11 +12,24 @@ from cni.errors import CniError, Code, ErrorList
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from cni.firewall.intents import Backend, Owner
+    from cni.firewall.intents import Adding, Backend, Owner
     from cni.request import Attachment
+    from cni.stale import Stale
 
 # In the order of preference where the configuration leaves it open, which is the Go plugins'.
 NAMES = ("iptables", "nftables")
+
+
+def choose_for_add(asked: str | None, what: str) -> Adding:
+    """Give the backend that an ADD is to use; one that is not asked for by name shows by that if it works.
+
+    Raises CniError 7 for an unknown name.
+    """
+    if asked:
+        return _named(asked, what)
+    from cni.firewall.preferred import Preferred
+
+    return Preferred(what)
 
 
 def choose(asked: str | None, what: str) -> Backend:
@@ -26,11 +39,7 @@ def choose(asked: str | None, what: str) -> Backend:
     where neither works. One that is asked for by name is not tried out first.
     """
     if asked:
-        if asked not in NAMES:
-            raise CniError(
-                Code.INVALID_CONFIG, f'unknown {what} backend "{asked}"', f"it is one of: {', '.join(NAMES)}"
-            )
-        return _load(asked)
+        return _named(asked, what)
     reasons = []
     for name in NAMES:
         backend = _load(name)
@@ -42,6 +51,14 @@ def choose(asked: str | None, what: str) -> Backend:
         Code.NOT_AVAILABLE,
         f"no {what} backend is usable here: neither iptables nor nftables",
         "; ".join(reasons),
+    )
+
+
+def _named(asked: str, what: str) -> Backend:
+    if asked in NAMES:
+        return _load(asked)
+    raise CniError(
+        Code.INVALID_CONFIG, f'unknown {what} backend "{asked}"', f"it is one of: {', '.join(NAMES)}"
     )
 
 
@@ -61,6 +78,13 @@ def remove_forward(owner: Owner) -> None:
 def remove_masquerade(owner: Owner) -> None:
     """Take away the owner's masquerading, whichever backend made it."""
     _in_all(lambda backend: backend.remove_masquerade(owner))
+
+
+def stale(network: str, valid: Collection[Attachment]) -> list[Stale]:
+    """Tell what `collect` would remove."""
+    found: list[Stale] = []
+    _in_all(lambda backend: found.extend(backend.stale(network, valid)))
+    return found
 
 
 def collect(network: str, valid: Collection[Attachment]) -> list[str]:
@@ -83,7 +107,10 @@ def _where_usable(backend: Backend, step: Callable[[Backend], None]) -> None:
     try:
         step(backend)
     except CniError as error:
-        if error.code == Code.TRY_AGAIN or not backend.unusable_because():
+        from cni.firewall.left import LeftError
+
+        is_left = isinstance(error, LeftError) or isinstance(error.__cause__, LeftError)
+        if is_left or error.code == Code.TRY_AGAIN or not backend.unusable_because():
             raise
 
 

@@ -15,8 +15,9 @@ from cni.firewall.intents import Owner
 from cni.nfnetlink import ChangedMeanwhileError, kept
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Collection
 
+    from cni.link import Link
     from cni.request import Attachment
     from cni.undo import Undo
 
@@ -24,12 +25,18 @@ TABLE = "nat"
 HOOK_CHAIN = "PREROUTING"
 _TRIES = 10
 _PREFIX = "macspoofchk-"
+_CHAIN_PREFIX = "cni-br-iface-"
 _HOST_IFNAME = re.compile(rb"(veth[0-9a-f]{8})\0")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 
+def chain_name(owner: Owner) -> str:
+    """Name the chain that an owner's frames go through first."""
+    return _chains(owner)[0]
+
+
 def _chains(owner: Owner) -> tuple[str, str]:
-    name = f"cni-br-iface-{owner.container_id}-{owner.ifname}"
+    name = f"{_CHAIN_PREFIX}{owner.container_id}-{owner.ifname}"
     return name, f"{name}-mac"
 
 
@@ -104,23 +111,30 @@ def _take_back(owner: Owner, missing: list[str]) -> None:
             return
 
 
-def collect(valid: Collection[Attachment], is_there: Callable[[str], bool]) -> list[str]:
-    """Remove checks of attachments that are not in `valid` and whose host end is gone; name those removed.
+def list_stale(valid: Collection[Attachment], hosts: Collection[Link]) -> list[Owner]:
+    """List whose checks are of attachments not in `valid` whose host end is not among the host's links.
 
-    The rules do not tell their network, so that a check whose link `is_there` may be another network's.
+    The rules do not tell their network, so that a check whose link is there may be another network's. The
+    owners that are given have none either, and which dash parts container ID and ifname is not known.
     """
-    kept_comments = {_comment(Owner("", each.container_id, each.ifname)) for each in valid}
-    removed = []
-    for rule in nft.list_rules(nft.BRIDGE, TABLE, HOOK_CHAIN):
+    names = {each.name for each in hosts}
+    kept = {f"{each.container_id}-{each.ifname}" for each in valid}
+    jumps = [
+        rule for rule in nft.list_rules(nft.BRIDGE, TABLE, HOOK_CHAIN) if rule.comment.startswith(_PREFIX)
+    ]
+    stale = []
+    for rule in jumps:
         link = _HOST_IFNAME.search(rule.raw)
-        if not rule.comment.startswith(_PREFIX) or rule.comment in kept_comments or link is None:
-            continue
-        if not is_there(link[1].decode()):
-            # Which of the dashes parts container ID and ifname is not known, and makes no difference.
-            container_id, _, ifname = rule.comment.removeprefix(_PREFIX).rpartition("-")
-            remove(Owner("", container_id, ifname))
-            removed.append(f"{container_id} {ifname}")
-    return removed
+        if link is not None and link[1].decode() not in names:
+            stale.append(rule.comment.removeprefix(_PREFIX))
+    # Chains to which nothing leads any more: where a flush has taken the jump, or half of them.
+    led_to = {rule.comment.removeprefix(_PREFIX) for rule in jumps}
+    living = {"-".join(each.alias.rsplit(":", 2)[1:]) for each in hosts if each.alias}
+    chains = [name for name in nft.list_chains(nft.BRIDGE, TABLE) if name.startswith(_CHAIN_PREFIX)]
+    texts = [name.removeprefix(_CHAIN_PREFIX).removesuffix("-mac") for name in chains]
+    stale += [text for text in texts if text not in led_to | living]
+    parts = (text.rpartition("-") for text in dict.fromkeys(stale) if text not in kept)
+    return [Owner("", container_id, ifname) for container_id, _, ifname in parts]
 
 
 def differences(owner: Owner, host_ifname: str, mac: str) -> list[str]:

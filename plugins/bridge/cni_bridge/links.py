@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from cni import link, link_removal, netns, sysctl, vlan
 from cni.errors import CniError, Code, ErrorList
 from cni.netlink import Netlink
-from cni.notes import note
 from cni.vlan import PortVlan
 from cni_bridge import bridges
 from cni_bridge.plan import Ends
@@ -174,18 +173,3 @@ def _remove_host_end(name: str, alias: str) -> None:
         found = link.find(nl, name)
         if found and found.alias == alias:
             link.remove(nl, name)
-
-
-def remove_stale(prefix: str, valid: frozenset[str]) -> None:
-    """Remove host ends whose alias starts with `prefix` and is not among the `valid` ones."""
-    with Netlink() as nl:
-        for each in link.list_links(nl):
-            if each.kind == "veth" and each.alias.startswith(prefix) and each.alias not in valid:
-                note(f"pycni: removing {each.name}, which belongs to no valid attachment: {each.alias}")
-                link.remove(nl, each.name)
-
-
-def is_there(name: str) -> bool:
-    """Tell whether the host has a link of this name."""
-    with Netlink() as nl:
-        return link.find(nl, name) is not None

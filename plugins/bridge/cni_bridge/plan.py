@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from cni.errors import CniError, Code
 from cni.firewall.intents import Masquerade, Owner
+from cni.request import Attachment
 from cni.result import Interface, Ip, IpAddress, IpInterface, Result, Route
 
 if TYPE_CHECKING:
-    from cni.request import Attachment, Request
+    from cni.request import Request
     from cni_bridge.conf import BridgeConf
 
 # Where the container's link stands in the result, after the bridge and the host end.
@@ -150,6 +151,13 @@ def alias(network: str, attachment: Attachment) -> str:
     return f"{alias_prefix(network)}{_alias_part(attachment.container_id)}:{attachment.ifname}"
 
 
+def attachment_of(alias: str, network: str) -> Attachment | None:
+    """Read whose host end it is by its alias; a long container ID is its hash. None for another network's."""
+    prefix = alias_prefix(network)
+    container_id, separator, ifname = alias.removeprefix(prefix).rpartition(":")
+    return Attachment(container_id, ifname) if alias.startswith(prefix) and separator else None
+
+
 def _alias_part(text: str) -> str:
     return text if len(text) <= _ALIAS_PART else hashlib.sha256(text.encode()).hexdigest()
 
@@ -211,7 +219,7 @@ def plan_gateway(conf: BridgeConf, ips: tuple[Ip, ...]) -> Gateway | None:
         return None
     found = [ip_interface(f"{ip.gateway}/{ip.address.network.prefixlen}") for ip in ips if ip.gateway]
     addresses = sorted(dict.fromkeys(found), key=lambda each: each.version)
-    link = f"{conf.bridge}.{conf.vlan}" if conf.vlan else conf.bridge
+    link = gateway_link(conf.bridge, conf.vlan)
     if len(link.encode()) > _IFNAME_BYTES:
         raise CniError(
             Code.INVALID_CONFIG,
@@ -224,6 +232,16 @@ def plan_gateway(conf: BridgeConf, ips: tuple[Ip, ...]) -> Gateway | None:
 def plan_masquerade(conf: BridgeConf, owner: Owner, ips: tuple[Ip, ...]) -> Masquerade | None:
     """Plan the masquerade of all of the container's addresses."""
     return Masquerade(owner, tuple(ip.address for ip in ips)) if conf.has_masquerade else None
+
+
+def gateway_link(bridge: str, vlan: int) -> str:
+    """Name the link on the host that has the gateway's addresses."""
+    return f"{bridge}.{vlan}" if vlan else bridge
+
+
+def gateway_port_alias(vlan: int) -> str:
+    """Give the alias of the port of the bridge that leads to a VLAN's gateway."""
+    return f"pycni gateway of VLAN {vlan}"
 
 
 def plan_result(plan: LinkPlan, ends: Ends, addresses: AddressPlan | None, vlan_gateway_mac: str) -> Result:

@@ -11,7 +11,6 @@ from cni.plugin import Plugin
 from cni_bridge.conf import BridgeConf
 from cni_bridge.plan import (
     alias,
-    alias_prefix,
     host_name,
     plan_addresses,
     plan_bridge,
@@ -21,8 +20,9 @@ from cni_bridge.plan import (
 )
 
 if TYPE_CHECKING:
-    from cni.request import Attachment, Request
+    from cni.request import Request
     from cni.result import Result
+    from cni.stale import Stale
     from cni.undo import Undo
     from cni_bridge.links import Made, Sides
     from cni_bridge.plan import AddressPlan, LinkPlan
@@ -37,7 +37,7 @@ def add(conf: BridgeConf, request: Request, undo: Undo) -> Result:
 
     plan = plan_links(conf, request)
     # Chosen before anything is made, as a wrong name is an error of the configuration.
-    backend = select.choose(conf.ip_masq_backend, "ipmasq") if conf.has_masquerade else None
+    backend = select.choose_for_add(conf.ip_masq_backend, "ipmasq") if conf.has_masquerade else None
     with links.open_sides(plan.netns) as sides:
         made = links.ensure(plan, sides, undo)
         if plan.spoof_check:
@@ -118,24 +118,23 @@ def gc(conf: BridgeConf, request: Request) -> None:
 
     Without a list of valid ones only IPAM is asked, as everything here may be in use.
     """
+    from cni import stale
+    from cni_bridge import collect
+
     errors = ErrorList()
-    if request.valid_attachments is not None:
-        _collect(conf, request.valid_attachments, errors)
+    errors.attempt(stale.collect, "bridge", collect.finders(conf, request.valid_attachments))
     if conf.ipam.type:
         errors.attempt(invoke.gc, conf.ipam.type, request)
     errors.raise_any()
 
 
-def _collect(conf: BridgeConf, valid: frozenset[Attachment], errors: ErrorList) -> None:
-    from cni.firewall import select, spoofcheck
-    from cni_bridge import links
+def plan_gc(conf: BridgeConf, request: Request) -> list[Stale]:
+    """Tell what `gc` would remove, IPAM's part too."""
+    from cni import stale
+    from cni_bridge import collect
 
-    aliases = frozenset(alias(conf.name, each) for each in valid)
-    errors.attempt(links.remove_stale, alias_prefix(conf.name), aliases)
-    if conf.ip_masq:
-        errors.attempt(select.collect, conf.name, valid)
-    if conf.macspoofchk:
-        errors.attempt(spoofcheck.collect, valid, links.is_there)
+    found = stale.plan(collect.finders(conf, request.valid_attachments))
+    return found + (invoke.plan_gc(conf.ipam.type, request) if conf.ipam.type else [])
 
 
 def status(conf: BridgeConf, request: Request) -> None:
@@ -158,5 +157,13 @@ def status(conf: BridgeConf, request: Request) -> None:
 
 
 PLUGIN = Plugin(
-    "bridge", "a veth pair between the container and a bridge", BridgeConf, add, delete, check, gc, status
+    "bridge",
+    "a veth pair between the container and a bridge",
+    BridgeConf,
+    add,
+    delete,
+    check,
+    gc,
+    status,
+    plan_gc=plan_gc,
 )

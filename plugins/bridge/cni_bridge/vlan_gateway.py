@@ -1,6 +1,6 @@
 """The gateway of a VLAN: a veth pair between the host and a port of the bridge in that VLAN.
 
-It is shared by the VLAN's containers and stays, as the bridge does.
+It is shared by the VLAN's containers and stays until a GC finds none of them left.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from cni.errors import CniError, Code
 from cni.netlink import Netlink
 from cni_bridge.bridges import bridge_locked
 from cni_bridge.links import remove_veth, set_up_port
-from cni_bridge.plan import VlanPlan
+from cni_bridge.plan import VlanPlan, gateway_port_alias
 
 if TYPE_CHECKING:
     from cni.link import Link
@@ -44,7 +44,7 @@ def _create(nl: Netlink, plan: Gateway, bridge: Link, vlans: VlanPlan, undo: Und
             )
     port = link.get(nl, spec.host_name)
     own_vlan = VlanPlan(plan.vlan, (), vlans.keeps_default)
-    set_up_port(nl, port, own_vlan, f"pycni gateway of VLAN {plan.vlan}", link.Port())
+    set_up_port(nl, port, own_vlan, gateway_port_alias(plan.vlan), link.Port())
     holder = link.get(nl, plan.link)
     nl.batch([link.set_flags(holder.name, holder.index, on=link.IFF_UP)])
     return holder

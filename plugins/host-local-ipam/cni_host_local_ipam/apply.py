@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 
 from cni import store
 from cni.errors import CniError, Code, ErrorList
-from cni.leases import is_unfinished
-from cni.notes import note
 from cni.result import Dns
 from cni_host_local_ipam.choose import choose
 from cni_host_local_ipam.plan import is_full, parse_resolv_conf
@@ -17,7 +15,7 @@ from cni_host_local_ipam.ranges import show_range_set
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from cni.leases import Lease, Leases
+    from cni.leases import Leases
     from cni.request import Attachment
     from cni.result import IpAddress
     from cni.undo import Undo
@@ -87,30 +85,6 @@ def release(leases: Leases, owner: Attachment) -> None:
             errors.attempt(leases.remove, lease)
         errors.attempt(leases.remove_unfinished)
     errors.raise_any()
-
-
-def collect(leases: Leases, valid: frozenset[Attachment]) -> None:
-    """Remove the leases of attachments that are not valid, those of nobody, and what crashes left."""
-    if not leases.exists():
-        return
-    ids = {each.container_id for each in valid}
-    errors = ErrorList()
-    with leases.locked():
-        for lease in leases.list_top():
-            if _is_stale(lease, valid, ids):
-                note(f"host-local: gc removes {lease.path} of {lease.holder()}")
-                errors.attempt(leases.remove, lease)
-    errors.raise_any()
-
-
-def _is_stale(lease: Lease, valid: frozenset[Attachment], ids: set[str]) -> bool:
-    if is_unfinished(lease):
-        return True
-    if lease.address is None:
-        return False
-    if not lease.ifname:
-        return lease.container_id not in ids
-    return lease.attachment not in valid
 
 
 def check_store(leases: Leases) -> None:

@@ -16,6 +16,7 @@ from cni_host_local_ipam.plan import list_requested, make_result
 if TYPE_CHECKING:
     from cni.request import Request
     from cni.result import IpAddress, Result
+    from cni.stale import Stale
     from cni.undo import Undo
 
 
@@ -47,8 +48,18 @@ def check(conf: HostLocalConf, request: Request) -> None:
 
 def gc(conf: HostLocalConf, request: Request) -> None:
     """Remove the leases of attachments that are gone; without a list of valid ones nothing is removed."""
-    if request.valid_attachments is not None:
-        apply.collect(_leases(conf), request.valid_attachments)
+    from cni import stale
+    from cni_host_local_ipam import collect
+
+    stale.collect("host-local", collect.finders(_leases(conf), conf.name, request.valid_attachments))
+
+
+def plan_gc(conf: HostLocalConf, request: Request) -> list[Stale]:
+    """Tell what `gc` would remove."""
+    from cni import stale
+    from cni_host_local_ipam import collect
+
+    return stale.plan(collect.finders(_leases(conf), conf.name, request.valid_attachments))
 
 
 def status(conf: HostLocalConf, _request: Request) -> None:
@@ -82,5 +93,13 @@ def _requested_by_args(request: Request) -> tuple[IpAddress, ...]:
 
 
 PLUGIN = Plugin(
-    "host-local", "addresses out of ranges, noted on disk", HostLocalConf, add, delete, check, gc, status
+    "host-local",
+    "addresses out of ranges, noted on disk",
+    HostLocalConf,
+    add,
+    delete,
+    check,
+    gc,
+    status,
+    plan_gc=plan_gc,
 )

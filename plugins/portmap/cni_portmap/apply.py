@@ -11,10 +11,9 @@ from cni.firewall import select
 from cni.notes import note
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
 
     from cni.firewall.intents import Owner, PortForward, PortMapping
-    from cni.request import Attachment
     from cni.result import IpInterface
     from cni.undo import Undo
 
@@ -26,7 +25,7 @@ def ensure_published(intent: PortForward, asked: str, netns: str, undo: Undo) ->
 
     Raises CniError 103 when a host port is another container's.
     """
-    backend = select.choose(asked, WHAT)
+    backend = select.choose_for_add(asked, WHAT)
     for dead in claims.claim(intent.owner, intent.mappings, netns, undo):
         select.remove_forward(dead)
     backend.add_forward(intent, undo)
@@ -46,16 +45,6 @@ def remove_published(owner: Owner, mappings: Sequence[PortMapping]) -> None:
     errors = ErrorList()
     errors.attempt(flush_connections, known)
     errors.attempt(claims.release, owner)
-    errors.raise_any()
-
-
-def collect(network: str, valid: Collection[Attachment]) -> None:
-    """Take back the ports of the network's attachments that are not in `valid`; all are tried."""
-    errors = ErrorList()
-    for owner in claims.list_invalid(network, valid):
-        errors.attempt(remove_published, owner, ())
-    # What the ledger does not know: rules of the Go plugin, or of before a crash.
-    errors.attempt(select.collect, network, valid)
     errors.raise_any()
 
 

@@ -22,6 +22,7 @@ from cni_portmap.plan import (
 if TYPE_CHECKING:
     from cni.request import Request
     from cni.result import Result
+    from cni.stale import Stale
     from cni.undo import Undo
 
 
@@ -65,9 +66,18 @@ def check(conf: PortmapConf, request: Request) -> None:
 
 def gc(conf: PortmapConf, request: Request) -> None:
     """Take back the ports of attachments that are no longer valid; without a list of valid ones, none."""
-    if request.valid_attachments is None:
-        return
-    apply.collect(conf.name, request.valid_attachments)
+    from cni import stale
+    from cni_portmap import collect
+
+    stale.collect("portmap", collect.finders(conf.name, request.valid_attachments))
+
+
+def plan_gc(conf: PortmapConf, request: Request) -> list[Stale]:
+    """Tell what `gc` would remove."""
+    from cni import stale
+    from cni_portmap import collect
+
+    return stale.plan(collect.finders(conf.name, request.valid_attachments))
 
 
 def status(conf: PortmapConf, _request: Request) -> None:
@@ -84,4 +94,5 @@ PLUGIN = Plugin(
     check=check,
     gc=gc,
     status=status,
+    plan_gc=plan_gc,
 )

@@ -1,0 +1,128 @@
+"""What GC finds of attachments that are no longer valid, and takes away."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from cni import link, vlan
+from cni.firewall import select, spoofcheck
+from cni.netlink import Netlink
+from cni.stale import Removal, Stale
+from cni_bridge.bridges import bridge_locked
+from cni_bridge.plan import alias, alias_prefix, attachment_of, gateway_link, gateway_port_alias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cni.link import Link
+    from cni.request import Attachment
+    from cni.stale import Finder
+    from cni_bridge.conf import BridgeConf
+
+
+def finders(conf: BridgeConf, valid: frozenset[Attachment] | None) -> list[Finder]:
+    """Give the finders, in this order: links first, as what is said of them is looked at by the others.
+
+    Rules are looked for whatever the configuration says now: it may have been another one at ADD.
+    """
+    if valid is None:
+        return []
+    return [
+        partial(_host_ends, conf, valid),
+        partial(_gateways, conf, valid),
+        partial(_spoof_checks, conf, valid),
+        partial(_rules, conf.name, valid),
+    ]
+
+
+def _stale_host_ends(conf: BridgeConf, valid: frozenset[Attachment], links: list[Link]) -> list[Link]:
+    prefix = alias_prefix(conf.name)
+    kept = {alias(conf.name, each) for each in valid}
+    return [
+        each
+        for each in links
+        if each.kind == "veth" and each.alias.startswith(prefix) and each.alias not in kept
+    ]
+
+
+def _list_links() -> list[Link]:
+    with Netlink() as nl:
+        return link.list_links(nl)
+
+
+def _host_ends(conf: BridgeConf, valid: frozenset[Attachment]) -> Iterator[Removal]:
+    for each in _stale_host_ends(conf, valid, _list_links()):
+        owner = attachment_of(each.alias, conf.name)
+        thing = Stale("link", each.name, conf.name)
+        if owner:
+            thing = thing._replace(container_id=owner.container_id, ifname=owner.ifname)
+        yield Removal((thing,), partial(_remove_host_end, each.name, each.alias))
+
+
+def _remove_host_end(name: str, told: str) -> None:
+    with Netlink() as nl:
+        found = link.find(nl, name)
+        if found and found.alias == told:
+            link.remove(nl, name)
+
+
+def _gateways(conf: BridgeConf, valid: frozenset[Attachment]) -> Iterator[Removal]:
+    """Find gateway links of VLANs in which the bridge has no port any more."""
+    for each, vid in _unused_gateways(conf, valid):
+        reason = f"bridge {conf.bridge} has no other port in VLAN {vid}"
+        yield Removal(
+            (Stale("VLAN gateway", each.name, conf.name, reason=reason),),
+            partial(_remove_unused_gateway, conf, valid, each.name),
+        )
+
+
+def _unused_gateways(conf: BridgeConf, valid: frozenset[Attachment]) -> list[tuple[Link, int]]:
+    with Netlink() as nl:
+        bridge = link.find(nl, conf.bridge)
+        if bridge is None or not bridge.vlan_filtering:
+            return []
+        links = link.list_links(nl)
+        vlans = vlan.list_all(nl)
+    going = {each.index for each in _stale_host_ends(conf, valid, links)}
+    ports = {each.index: each for each in links if each.master == bridge.index and each.index not in going}
+    found = []
+    for each in links:
+        port = ports.get(each.peer)
+        vid = _vlan_of(conf, each, port) if port else 0
+        others = [index for index in ports if port and index != port.index]
+        if vid and not any(entry.vid == vid for index in others for entry in vlans.get(index, ())):
+            found.append((each, vid))
+    return found
+
+
+def _vlan_of(conf: BridgeConf, holder: Link, port: Link) -> int:
+    """Give the VLAN whose gateway the link is, 0 for another link: Go's have no alias, but our name."""
+    digits = holder.name.removeprefix(f"{conf.bridge}.")
+    if holder.kind != "veth" or digits == holder.name or not (digits.isascii() and digits.isdigit()):
+        return 0
+    vid = int(digits)
+    is_ours = vid == conf.vlan or port.alias == gateway_port_alias(vid)
+    return vid if is_ours and holder.name == gateway_link(conf.bridge, vid) else 0
+
+
+def _remove_unused_gateway(conf: BridgeConf, valid: frozenset[Attachment], name: str) -> None:
+    # Looked at again: a container's ADD makes its port first and then, under this lock, the gateway.
+    with bridge_locked(conf.bridge):
+        if any(each.name == name for each, _ in _unused_gateways(conf, valid)):
+            with Netlink() as nl:
+                link.remove(nl, name)
+
+
+def _spoof_checks(conf: BridgeConf, valid: frozenset[Attachment]) -> Iterator[Removal]:
+    links = _list_links()
+    going = {each.name for each in _stale_host_ends(conf, valid, links)}
+    for owner in spoofcheck.list_stale(valid, [each for each in links if each.name not in going]):
+        name = f"bridge {spoofcheck.TABLE} {spoofcheck.chain_name(owner)}"
+        thing = Stale("nftables chain", name, "", owner.container_id, owner.ifname)
+        yield Removal((thing,), partial(spoofcheck.remove, owner))
+
+
+def _rules(network: str, valid: frozenset[Attachment]) -> Iterator[Removal]:
+    if found := select.stale(network, valid):
+        yield Removal(tuple(found), partial(select.collect, network, valid))

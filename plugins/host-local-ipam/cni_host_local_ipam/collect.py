@@ -1,0 +1,58 @@
+"""What GC finds of attachments that are no longer valid, and takes away."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from cni.errors import ErrorList
+from cni.leases import is_unfinished
+from cni.stale import Removal, Stale
+
+if TYPE_CHECKING:
+    from cni.leases import Lease, Leases
+    from cni.request import Attachment
+    from cni.stale import Finder
+
+
+def finders(leases: Leases, network: str, valid: frozenset[Attachment] | None) -> list[Finder]:
+    """Give what finds the leases to remove; without a list of valid attachments there are none."""
+    return [] if valid is None else [partial(_find, leases, network, valid)]
+
+
+def _find(leases: Leases, network: str, valid: frozenset[Attachment]) -> list[Removal]:
+    """Find the leases of attachments that are not valid, those of nobody, and what crashes left."""
+    stale = _list_stale(leases, valid) if leases.exists() else []
+    things = tuple(
+        Stale("lease", each.path, network, each.container_id, each.ifname, _reason(each)) for each in stale
+    )
+    return [Removal(things, partial(_remove_stale, leases, valid))] if things else []
+
+
+def _reason(lease: Lease) -> str:
+    if is_unfinished(lease):
+        return "a crash left it unfinished"
+    return "it is empty: nobody holds it" if lease.is_empty() else ""
+
+
+def _remove_stale(leases: Leases, valid: frozenset[Attachment]) -> None:
+    errors = ErrorList()
+    with leases.locked():
+        for lease in _list_stale(leases, valid):
+            errors.attempt(leases.remove, lease)
+    errors.raise_any()
+
+
+def _list_stale(leases: Leases, valid: frozenset[Attachment]) -> list[Lease]:
+    ids = {each.container_id for each in valid}
+    return [lease for lease in leases.list_top() if _is_stale(lease, valid, ids)]
+
+
+def _is_stale(lease: Lease, valid: frozenset[Attachment], ids: set[str]) -> bool:
+    if is_unfinished(lease):
+        return True
+    if lease.address is None:
+        return False
+    if not lease.ifname:
+        return lease.container_id not in ids
+    return lease.attachment not in valid
