@@ -1,6 +1,8 @@
 # pycni: everything is one of these targets; a bare `make` lists them.
 
 PYTHON ?= python3
+# The interpreter of the bundle: a distribution's is linked in one piece, which is faster than with a libpython.
+FROZEN_PYTHON ?= $(or $(shell /usr/bin/python3 -c 'import sys; print(sys.executable * (sys.version_info >= (3, 11)))'),$(PYTHON))
 BINDIR ?= /opt/cni/bin
 CONFDIR ?= /etc/cni/net.d
 PREFIX ?= /opt/pycni
@@ -76,22 +78,25 @@ packages: ## install the Debian packages that tests need, or say which are missi
 		> "$$($(python) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/pycni-dev.pth"
 	@touch $@
 
-bundle: dist/venv/stamp dist/launcher ## freeze the suite with its interpreter into dist/bundle
+bundle: dist/venv/stamp dist/launcher dist/program ## freeze the suite with its interpreter into dist/bundle
 	@PYTHONPATH=. $(freezer) build/make_bundle.py
 
 # An environment of its own: whatever else were in it could slip into the bundle.
 dist/venv/stamp: build/lock/bundle.txt
 	$(call say,system packages for building)
-	@PYTHON="$(PYTHON)" build/system-packages.sh build
+	@PYTHON="$(FROZEN_PYTHON)" build/system-packages.sh build
 	$(call say,virtual environment from build/lock/bundle.txt)
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed")'
-	@[ -x $(freezer) ] || $(PYTHON) -m venv dist/venv
+	@$(FROZEN_PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed")'
+	@$(FROZEN_PYTHON) -m venv --clear dist/venv
 	@$(freezer) -m pip install --quiet --disable-pip-version-check --require-hashes -r build/lock/bundle.txt
 	@touch $@
 
 dist/launcher: $(wildcard build/launcher/*) | dist/venv/stamp
 	$(call say,launcher)
-	@build/launcher/compile.sh $@
+	@build/launcher/compile.sh $@ build/launcher/*.c
+
+dist/program: build/bundle/program.c build/launcher/compile.sh | dist/venv/stamp
+	@build/launcher/compile.sh $@ build/bundle/program.c
 
 install: bundle ## put the plugins into BINDIR, all that they import into PREFIX
 	@dist/bundle/pycni --install --bindir "$(BINDIR)" $(places) $(if $(SBINDIR),--sbindir "$(SBINDIR)") \

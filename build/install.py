@@ -21,7 +21,8 @@ from cni.warm import control
 from install_bindir import ensure_plugins, remove_plugins
 from install_tree import InstallError, Prefix
 
-PROGRAM = Path(sys.executable)
+# The interpreter that runs this is bin/python3 in it.
+BUNDLE = Path(sys.executable).parents[1]
 
 # CNI_PATH's default is the folder that this installation has put its plugins into.
 _COMMAND = """\
@@ -48,7 +49,7 @@ def main() -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    own = PROGRAM.parents[1]
+    own = BUNDLE.parent
     prefix = own if (own / "bin/pycni").is_file() else Path("/opt/pycni")
     parser = argparse.ArgumentParser(prog="install", description="Install pycni, or remove it.")
     what = parser.add_mutually_exclusive_group(required=True)
@@ -66,11 +67,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def install(options: argparse.Namespace) -> None:
     """Make the tree, the executables and what else is asked for. Raises InstallError and OSError."""
-    prefix, bundle = Prefix(options.prefix, options.destdir), PROGRAM.parent
+    prefix, bundle = Prefix(options.prefix, options.destdir), BUNDLE
     bindir = _at(options, options.bindir)
     for folder in (prefix.path, bindir):
         folder.mkdir(parents=True, exist_ok=True)
-    names = sorted(json.loads((bundle / "_internal/plugins.json").read_text()))
+    names = sorted(json.loads((bundle / "plugins.json").read_text()))
     with prefix.locked():
         tree = prefix.ensure_tree(bundle)
         program = executables.launcher((tree / "launcher").read_bytes(), str(prefix.shown(tree)), tree.name)

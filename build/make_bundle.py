@@ -1,7 +1,8 @@
 """`make bundle`: freeze the suite into dist/bundle, if what is there is not of these sources.
 
     dist/bundle/pycni            the program: plugins, warm server, command, installer
-    dist/bundle/_internal/       all that it imports, the interpreter included
+    dist/bundle/bin, lib         its interpreter, and all that it imports
+    dist/bundle/plugins.json     plugin name to package name
     dist/bundle/launcher         what is installed under each plugin's name
     dist/bundle/conf/            networks to choose from
     dist/bundle/build            <version>-<hash of the sources>: the name of this build
@@ -13,6 +14,8 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
+import py_compile
 import shutil
 import subprocess
 import sys
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 DIST = ROOT / "dist"
 BUNDLE = DIST / "bundle"
 LAUNCHER = DIST / "launcher"
+PROGRAM = DIST / "program"
 
 
 def main() -> int:
@@ -53,7 +57,7 @@ def name_of_build() -> str:
     files = [*ROOT.glob("build/install*.py"), ROOT / "build/plugin_table.py", ROOT / "build/lock/bundle.txt"]
     for path in sorted([*files, *(path for folder in folders for path in _sources(folder))]):
         digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes() + b"\0")
-    digest.update(LAUNCHER.read_bytes())
+    digest.update(LAUNCHER.read_bytes() + PROGRAM.read_bytes())
     return f"{__version__}-{digest.hexdigest()[:12]}"
 
 
@@ -68,15 +72,19 @@ def _is_made(build: str) -> bool:
 
 def _make(build: str) -> int:
     work = DIST / "work"
-    places = ["--workpath", str(work), "--distpath", str(work / "new")]
+    places = ["--workpath", str(work), "--distpath", str(work / "collected")]
     command = [sys.executable, "-m", "PyInstaller", "--noconfirm", "--clean", "--log-level", "ERROR", *places]
     command.append(str(ROOT / "build/bundle/pycni.spec"))
     sys.stdout.write(f"==> bundle {build}\n")
-    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    # Without the columns of each instruction, which only tracebacks show, code takes less memory.
+    env = {**os.environ, "PYTHONNODEBUGRANGES": "1"}
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, env=env)
     if done.returncode:
         sys.stderr.write(done.stderr)
         return 1
-    new = work / "new/pycni"
+    new = work / "new"
+    _arrange(work / "collected/pycni/_internal", new)
+    shutil.copy2(PROGRAM, new / "pycni")
     shutil.copy2(LAUNCHER, new / "launcher")
     (new / "conf").mkdir()
     for path in (ROOT / "conf").glob("*.conflist"):
@@ -86,6 +94,30 @@ def _make(build: str) -> int:
     new.rename(BUNDLE)
     shutil.rmtree(work)
     return 0
+
+
+def _arrange(collected: Path, new: Path) -> None:
+    """Put what PyInstaller has collected where an interpreter looks for it, seen from its own place."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    library = new / "lib" / version
+    library.mkdir(parents=True)
+    (new / "bin").mkdir()
+    [interpreter] = (collected / "bin").iterdir()
+    interpreter.rename(new / "bin/python3")
+    (collected / "bin").rmdir()
+    (collected / version / "lib-dynload").rename(library / "lib-dynload")
+    (collected / version).rmdir()
+    (collected / "plugins.json").rename(new / "plugins.json")
+    for path in collected.iterdir():
+        is_shared = ".so" in path.suffixes and path.is_file()
+        path.rename((new / "lib" if is_shared else library) / path.name)
+    py_compile.compile(
+        str(ROOT / "build/bundle/pycni.py"),
+        str(new / "lib/pycni.pyc"),
+        "pycni.py",
+        doraise=True,
+        invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The frozen program: all of the suite, its installer included; PyInstaller starts here."""
+"""What the program of a bundle runs: all of the suite, its installer included."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ def main() -> NoReturn:
         sys.exit(install.main())
     from cni import entry
 
-    entry.main(str(Path(__file__).with_name("plugins.json")))
+    # bin/python3 in the bundle is what runs this.
+    entry.main(str(Path(sys.executable).parents[1] / "plugins.json"))
 
 
 def _restore_environment() -> None:
-    """Take back what PyInstaller's loader did to the environment, or child processes load our libraries."""
-    for name in [each for each in os.environ if each.startswith("_PYI_")]:
-        del os.environ[name]
-    before = os.environ.pop("LD_LIBRARY_PATH_ORIG", None)
+    """Take back what program.c did to the environment, or child processes load our libraries."""
+    before = os.environ.pop("PYCNI_LD_LIBRARY_PATH", None)
     os.environ.pop("LD_LIBRARY_PATH", None)
     if before is not None:
         os.environ["LD_LIBRARY_PATH"] = before

@@ -145,7 +145,7 @@ def test_an_upgrade_loses_no_call_and_mixes_no_builds(empty_opt: Host, bundle: P
     assert len(answers) > 10
     assert "9.9.9-new" in {server.build for server in servers}
     for server in servers:
-        assert str(Path(f"/proc/{server.pid}/exe").readlink()) == f"{PREFIX}/{server.build}/pycni"
+        assert str(Path(f"/proc/{server.pid}/exe").readlink()) == f"{PREFIX}/{server.build}/bin/python3"
     # The old one ends by itself, and then the next installation removes what it ran from.
     [old] = [server.pid for server in servers if server.build == old_build]
     deadline = time.monotonic() + 20

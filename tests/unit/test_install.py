@@ -142,7 +142,7 @@ def test_a_build_stays_while_another_bindir_has_its_plugins(places: Places, tmp_
 
 def test_a_plugin_that_a_build_no_longer_has_goes(places: Places, tmp_path: Path) -> None:
     other = _other_build(places.bundle, tmp_path)
-    (other / "_internal/plugins.json").write_text('{"loopback": "cni_loopback"}')
+    (other / "plugins.json").write_text('{"loopback": "cni_loopback"}')
     assert places._replace(bundle=other).install().returncode == 0
     assert [path.name for path in places.bindir.iterdir()] == ["loopback"]
     assert places.install().returncode == places.install().returncode == 0

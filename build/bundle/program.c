@@ -1,0 +1,52 @@
+/* The program `pycni` of a bundle: starts the interpreter beside it, which imports from nowhere else.
+ *
+ *     pycni              this
+ *     bin/python3        the interpreter, as the distribution has linked it
+ *     lib/               shared libraries that another machine may not have
+ *     lib/python3.N/     all modules, compiled; the interpreter finds them by its own place
+ *     lib/pycni.pyc      where they start
+ */
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define LIBRARIES "LD_LIBRARY_PATH"
+#define MOST_ARGUMENTS 1024
+
+static char tree[PATH_MAX];
+
+static char *within(const char *path)
+{
+    size_t size = strlen(tree) + strlen(path) + 1;
+    char *whole = malloc(size);
+    if (whole)
+        snprintf(whole, size, "%s%s", tree, path);
+    return whole;
+}
+
+int main(int argc, char **argv)
+{
+    char *command[MOST_ARGUMENTS + 4] = {0};
+    const char *before = getenv(LIBRARIES);
+    ssize_t length = readlink("/proc/self/exe", tree, sizeof tree - 1);
+    if (length <= 0 || argc > MOST_ARGUMENTS) {
+        fprintf(stderr, "pycni: too many arguments, or no /proc\n");
+        return 1;
+    }
+    *strrchr(tree, '/') = '\0';
+    /* pycni.pyc takes both back before anything else is started. */
+    if (before)
+        setenv("PYCNI_" LIBRARIES, before, 1);
+    setenv(LIBRARIES, within("/lib"), 1);
+    command[0] = within("/bin/python3");
+    command[1] = "-ISB"; /* no variable, no folder and no packages of the machine's; nothing is written */
+    command[2] = within("/lib/pycni.pyc");
+    for (int at = 1; at < argc; at++)
+        command[at + 2] = argv[at];
+    execv(command[0], command);
+    fprintf(stderr, "pycni: could not execute %s: %s\n", command[0], strerror(errno));
+    return 1;
+}
