@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 FOLDER = Path("/run/pycni/hostports")
 _OWNERS = FOLDER / "by-owner"
 _LOCK = FOLDER.with_suffix(".lock")
+# What is written with the lock held is written under this name first.
+_UNFINISHED = f"{store.UNFINISHED_PREFIX}claim"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ def claim(owner: Owner, mappings: Sequence[PortMapping], netns: str, undo: Undo)
 
 def release(owner: Owner) -> None:
     """Give up all ports of `owner`; that it holds none is no error."""
-    if _record_path(_key(owner)).exists():
+    if _record_path(_key(owner)).exists() or os.path.lexists(_OWNERS / _UNFINISHED):
         with locked(_LOCK):
             _drop(owner)
 
@@ -149,6 +152,10 @@ def _drop(owner: Owner) -> None:
     for mapping in record.mappings if record else ():
         _write_holders(_port_path(mapping), key, ())
     store.remove(_record_path(key))
+    # With the lock held nobody is writing them: a crash has left them.
+    for folder in (FOLDER, _OWNERS):
+        if os.path.lexists(folder / _UNFINISHED):
+            store.remove(folder / _UNFINISHED)
 
 
 def _identity(netns: str) -> tuple[int, ...]:
@@ -195,7 +202,7 @@ def _write_record(key: str, record: _Record, mappings: Sequence[PortMapping]) ->
         "identity": record.identity,
         "ports": [(each.protocol, each.host_port, _show(each.host_ip)) for each in dict.fromkeys(mappings)],
     }
-    store.write_atomic(_record_path(key), json.dumps(kept).encode())
+    store.write_atomic(_record_path(key), json.dumps(kept).encode(), beside=_UNFINISHED)
 
 
 def _read_holders(path: Path) -> list[tuple[str, IpAddress | None]]:
@@ -211,7 +218,7 @@ def _write_holders(path: Path, key: str, host_ips: Sequence[IpAddress | None]) -
     others = [each for each in _read_holders(path) if each[0] != key]
     kept = [(name, _show(host_ip)) for name, host_ip in [*others, *((key, each) for each in host_ips)]]
     if kept:
-        store.write_atomic(path, json.dumps(kept).encode())
+        store.write_atomic(path, json.dumps(kept).encode(), beside=_UNFINISHED)
     else:
         store.remove(path)
 
