@@ -29,6 +29,11 @@ def _path(kind: str, owner: Owner) -> Path:
     return FOLDER / f"{owners.tag(owner)}.{kind}"
 
 
+def _unfinished(kind: str, owner: Owner) -> str:
+    # Begins as the record does, so that GC finds it.
+    return f"{owners.tag(owner)}.{kind}.unfinished"
+
+
 def write(kind: str, owner: Owner, elements: Sequence[Element], made: list[Path]) -> None:
     """Write what is about to be made; `made` learns of the folders that had to be made for it."""
     content = json.dumps(
@@ -37,7 +42,7 @@ def write(kind: str, owner: Owner, elements: Sequence[Element], made: list[Path]
     for attempt in range(_TRIES):
         made += store.ensure_directory(FOLDER)
         try:
-            store.write_atomic(_path(kind, owner), content.encode())
+            store.write_atomic(_path(kind, owner), content.encode(), beside=_unfinished(kind, owner))
         except CniError:
             # A failing call may just have taken away the folder, as it was the one that had made it.
             if FOLDER.is_dir() or attempt == _TRIES - 1:
@@ -75,7 +80,9 @@ def identity() -> str:
 
 def remove(kind: str, owner: Owner) -> None:
     """Forget an owner's elements of a kind."""
-    store.remove(_path(kind, owner))
+    if not store.remove(_path(kind, owner)):
+        # What a crash has left of a first ADD.
+        store.remove(FOLDER / _unfinished(kind, owner))
 
 
 def list_invalid(network: str, valid: frozenset[str]) -> list[Path]:
