@@ -45,6 +45,8 @@ for purpose in "$@"; do
         need containernetworking-plugins /usr/lib/cni/bridge
         need containerd containerd ctr
         need runc runc
+        need podman podman
+        need crun crun
         need busybox-static busybox
         ;;
     esac

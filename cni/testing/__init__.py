@@ -15,6 +15,7 @@ from cni.testing.containerd import Containerd, Published, why_no_containerd
 from cni.testing.executables import make_bindir, make_command
 from cni.testing.host import GO, OURS, Host, Outside, Sandbox
 from cni.testing.place import why_no_namespaces
+from cni.testing.podman import Podman, why_no_podman
 from cni.testing.snapshot import Snapshot
 from cni.testing.traffic import Seen
 
@@ -25,6 +26,7 @@ __all__ = [
     "Containerd",
     "Host",
     "Outside",
+    "Podman",
     "Published",
     "Sandbox",
     "Seen",
@@ -33,4 +35,5 @@ __all__ = [
     "make_command",
     "why_no_containerd",
     "why_no_namespaces",
+    "why_no_podman",
 ]

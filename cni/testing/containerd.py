@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 IMAGE = "localhost/web:1"
 PAGE = "answered from inside the container"
-_BUSYBOX = Path("/bin/busybox")
+BUSYBOX = Path("/bin/busybox")
+SERVE = [str(BUSYBOX), "httpd", "-f", "-p", "[::]:80", "-h", "/"]
 _CGROUPS = Path("/sys/fs/cgroup")
 _SERVICE = "/runtime.v1.RuntimeService"
 _CONFIG = """
@@ -159,11 +160,11 @@ class Containerd:
 
 def _write_image(path: Path) -> None:
     """Write an OCI image layout (OCI image specification 1.0) with one layer and one platform."""
-    layer = _tar({"bin/busybox": _BUSYBOX.read_bytes(), "index.html": PAGE.encode()}, mode=0o755)
+    layer = _tar({"bin/busybox": BUSYBOX.read_bytes(), "index.html": PAGE.encode()}, mode=0o755)
     config = {
         "architecture": _architecture(),
         "os": "linux",
-        "config": {"Entrypoint": ["/bin/busybox", "httpd", "-f", "-p", "[::]:80", "-h", "/"]},
+        "config": {"Entrypoint": SERVE},
         "rootfs": {"type": "layers", "diff_ids": [_digest(layer)]},
     }
     blobs = {"config": json.dumps(config).encode(), "layer": layer}

@@ -25,6 +25,11 @@ _VOLATILE_ADDRESS = {"valid_life_time", "preferred_life_time", "tentative"}
 _VOLATILE_ROUTE = {"expires", "cache", "flags"}
 _VOLATILE_RULE = {"handle", "index", "counter", "packets", "bytes", "expires"}
 _IPTABLES_TABLES = {"filter", "nat", "mangle", "raw", "security"}
+# What iptables and container runtimes keep there is theirs; a warm server is no trace of a call.
+_NOT_CNIS = (
+    "/run/netns", "/run/xtables.lock", "/run/containerd", "/run/containers", "/run/libpod", "/run/crun",
+    "/run/pycni/warm",
+)  # fmt: skip
 _SAVES = ("iptables-nft-save", "ip6tables-nft-save", "iptables-legacy-save", "ip6tables-legacy-save")
 
 
@@ -118,8 +123,7 @@ def _files(*, exact: bool) -> list[str]:
 
 
 def _file(path: Path, *, exact: bool) -> str:
-    # What iptables and container runtimes keep there is theirs; a warm server is no trace of a call.
-    if str(path).startswith(("/run/netns", "/run/xtables.lock", "/run/containerd", "/run/pycni/warm")):
+    if str(path).startswith(_NOT_CNIS):
         return ""
     mode = f"{path.lstat().st_mode:o}"
     if path.is_symlink():

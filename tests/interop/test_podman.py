@@ -1,0 +1,217 @@
+"""Debian's podman, with its CNI backend, runs containers with the installed suite as its plugins."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from http.client import HTTPConnection
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cni.testing import GO, Host, Podman, warm, why_no_podman
+from cni.testing.containerd import PAGE
+from cni.testing.place import CommandError
+from cni.warm import control
+from plugin_table import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from cni.testing import Snapshot
+
+pytestmark = [
+    pytest.mark.interop,
+    pytest.mark.skipif(bool(why_no_podman()), reason=why_no_podman() or "it is there"),
+]
+
+CONF = json.loads((ROOT / "conf/87-podman.conflist").read_text())
+PUBLISHED = ["--network", "podman", "-p", "8080:80"]
+
+
+@pytest.fixture(scope="module")
+def installed(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a folder of plugins that the installer has made."""
+    folder = tmp_path_factory.mktemp("installed")
+    places = ["--prefix", str(folder / "pycni"), "--bindir", str(folder / "plugins")]
+    subprocess.run([bundle / "pycni", "--install", *places], check=True, capture_output=True)
+    return folder / "plugins"
+
+
+@pytest.fixture
+def host(installed: Path) -> Iterator[Host]:
+    """Give a host; whatever the test did must have been served by the installed suite's warm server."""
+    with Host(installed) as host:
+        warm.set_up(host.place)
+        assert host.outside
+        yield host
+        assert _served(host) > 0
+
+
+def _served(host: Host) -> int:
+    """Count the calls that the warm server of the installed suite has served."""
+    servers = host.call(control.find)
+    assert {server.build for server in servers} <= {(ROOT / "dist/bundle/build").read_text()}
+    return sum(int(host.call(control.status, server)["requests"]) for server in servers)
+
+
+@pytest.fixture(params=["iptables", "nftables"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """Give each firewall backend."""
+    return str(request.param)
+
+
+def _network(backend: str) -> dict[str, str]:
+    """Give the network that conf/ ships for podman, with a backend, as a file."""
+    network: dict[str, Any] = json.loads(json.dumps(CONF))
+    keys = {"bridge": "ipMasqBackend", "portmap": "backend"}
+    for plugin in network["plugins"]:
+        plugin[keys[plugin["type"]]] = backend
+    return {"87-podman.conflist": json.dumps(network)}
+
+
+@pytest.fixture
+def podman(host: Host, installed: Path, backend: str, tmp_path: Path) -> Iterator[Podman]:
+    """Run podman with our plugins and no others."""
+    with Podman(host, tmp_path, _network(backend), [installed]) as podman:
+        yield podman
+
+
+@pytest.fixture
+def mixed(host: Host, installed: Path, tmp_path: Path) -> Iterator[Podman]:
+    """Run podman with our plugins before the Go plugins."""
+    with Podman(host, tmp_path, {}, [installed, GO]) as podman:
+        yield podman
+
+
+def _fetch(
+    host: Host, address: str, port: int = 8080, *, from_outside: bool = False, timeout_s: float = 10
+) -> str:
+    return (host.outside.sandbox if from_outside else host).call(_read, address, port, timeout_s)
+
+
+def _read(address: str, port: int, timeout_s: float) -> str:
+    connection = HTTPConnection(address, port, timeout=timeout_s)
+    connection.request("GET", "/")
+    return connection.getresponse().read().decode()
+
+
+def _left(before: Snapshot, host: Host) -> list[str]:
+    return before.differences(host.snapshot())
+
+
+def _address(container: dict[str, Any], network: str = "podman") -> str:
+    return str(container["NetworkSettings"]["Networks"][network]["IPAddress"])
+
+
+def test_a_published_port_answers_and_nothing_is_left(host: Host, podman: Podman) -> None:
+    # The first container brings what stays for all: the bridge, base rules, shared chains.
+    podman.web("first", *PUBLISHED)
+    podman.remove("first")
+    before, served = host.snapshot(), _served(host)
+    web = podman.web("web", *PUBLISHED)
+    assert _fetch(host, host.outside.host_address, from_outside=True) == PAGE
+    assert _fetch(host, host.outside.host_address) == PAGE
+    assert _fetch(host, "127.0.0.1") == PAGE
+    assert _fetch(host, _address(web), 80) == PAGE
+    assert _served(host) >= served + 2
+    podman.remove("web")
+    assert _left(before, host) == []
+
+
+def test_a_container_that_ends_leaves_nothing(host: Host, podman: Podman) -> None:
+    shown = podman.run(*PUBLISHED, command=["ip", "addr"])
+    assert "10.88.0.2/16" in shown
+    before = host.snapshot()
+    podman.run(*PUBLISHED, command=["true"])
+    with pytest.raises(CommandError):
+        podman.run(*PUBLISHED, command=["false"])
+    assert _left(before, host) == []
+
+
+def test_containers_reach_each_other(host: Host, podman: Podman) -> None:
+    one, two = podman.web("one", *PUBLISHED), podman.web("two", "--network", "podman", "-p", "8081:80")
+    assert podman.fetch("one", _address(two)) == PAGE
+    assert podman.fetch("two", _address(one)) == PAGE
+    assert podman.fetch("two", host.outside.host_address, 8080) == PAGE
+    assert podman.fetch("one", host.outside.host_address, 8080) == PAGE
+    assert _fetch(host, host.outside.host_address, 8081, from_outside=True) == PAGE
+
+
+@pytest.mark.parametrize("backend", ["nftables"], indirect=True)
+def test_addresses_of_choice(podman: Podman) -> None:
+    chosen = ["--network", "podman", "--ip", "10.88.3.3", "--mac-address", "02:00:00:00:00:33"]
+    web = podman.web("web", *chosen)
+    assert _address(web) == "10.88.3.3"
+    assert web["NetworkSettings"]["Networks"]["podman"]["MacAddress"] == "02:00:00:00:00:33"
+    with pytest.raises(CommandError, match=r"10\.88\.3\.3"):
+        podman.web("other", *chosen)
+    podman.remove("web")
+    assert _address(podman.web("again", *chosen)) == "10.88.3.3"
+
+
+def test_stopped_and_started_again(host: Host, podman: Podman) -> None:
+    podman.web("web", *PUBLISHED)
+    podman.podman("stop", "-t", "0", "web")
+    assert [name for name in host.links() if name.startswith("veth")] == []
+    podman.podman("start", "web")
+    assert _fetch(host, host.outside.host_address, from_outside=True) == PAGE
+
+
+def test_reload_brings_back_rules_that_were_flushed(host: Host, podman: Podman) -> None:
+    address = _address(podman.web("web", *PUBLISHED))
+    host.run(["nft", "flush", "ruleset"])
+    # podman itself listens on the port, and does not answer.
+    with pytest.raises(OSError, match="timed out"):
+        _fetch(host, host.outside.host_address, from_outside=True, timeout_s=1)
+    podman.podman("network", "reload", "web")
+    assert _fetch(host, host.outside.host_address, from_outside=True) == PAGE
+    assert _address(podman.inspect("web")) == address
+
+
+def test_networks_that_podman_makes_have_plugins_of_both_suites(host: Host, mixed: Podman) -> None:
+    subnets = ["--subnet", "10.89.7.0/24", "--subnet", "fd00:89::/64"]
+    mixed.podman("network", "create", "--ipv6", *subnets, "net2")
+    written = json.loads((mixed.confdir / "net2.conflist").read_text())
+    assert [each["type"] for each in written["plugins"]] == ["bridge", "portmap", "firewall", "tuning"]
+    [told] = json.loads(mixed.podman("network", "inspect", "net2"))
+    assert [each["subnet"] for each in told["subnets"]] == ["10.89.7.0/24", "fd00:89::/64"]
+    assert "net2" in mixed.podman("network", "ls", "--format", "{{.Name}}").split()
+    before = host.snapshot()
+    web = mixed.web("web", "--network", "net2", "-p", "8080:80")
+    address6 = web["NetworkSettings"]["Networks"]["net2"]["GlobalIPv6Address"]
+    mixed.web("other", "--network", "net2")
+    assert f"-d {_address(web, 'net2')}" in host.run(["iptables-save", "-t", "filter"])
+    assert _fetch(host, host.outside.host_address, from_outside=True) == PAGE
+    assert _fetch(host, host.outside.host_address6, from_outside=True) == PAGE
+    assert mixed.fetch("other", _address(web, "net2")) == PAGE
+    assert mixed.fetch("other", address6) == PAGE
+    mixed.remove("web")
+    mixed.remove("other")
+    mixed.podman("network", "rm", "net2")
+    assert list(mixed.confdir.glob("*.conflist")) == []
+    # Their firewall leaves its shared chains, as ours do.
+    assert [line for line in _left(before, host) if not line.startswith("+ rules: host: ip")] == []
+
+
+def test_two_networks_at_once(host: Host, mixed: Podman) -> None:
+    for name in ("net2", "net3"):
+        mixed.podman("network", "create", name)
+    web = mixed.web("web", "--network", "net2", "-p", "8080:80")
+    mixed.web("other", "--network", "net3")
+    mixed.podman("network", "connect", "net3", "web")
+    assert mixed.fetch("other", _address(mixed.inspect("web"), "net3")) == PAGE
+    mixed.podman("network", "disconnect", "net2", "web")
+    assert list(mixed.inspect("web")["NetworkSettings"]["Networks"]) == ["net3"]
+    with pytest.raises(OSError, match=r"timed out|No route|refused"):
+        _fetch(host, _address(web, "net2"), 80, timeout_s=1)
+
+
+@pytest.mark.parametrize("backend", ["nftables"], indirect=True)
+def test_without_the_go_plugins_podman_names_what_is_missing(host: Host, podman: Podman) -> None:
+    podman.podman("network", "create", "net2")
+    shown = host.place.run(["podman", "network", "ls"], env=podman.env)
+    for plugin in ("firewall", "tuning"):
+        assert f'failed to find plugin "{plugin}"' in shown.stderr.replace("\\", "")
+    assert "net2" not in shown.stdout
