@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -51,7 +52,8 @@ def mode(request: pytest.FixtureRequest) -> str:
 def launcher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give the launcher, compiled from the sources as they are now."""
     program = tmp_path_factory.mktemp("launcher") / "launcher"
-    command = [str(ROOT / "build/launcher/compile.sh"), str(program)]
+    sources = map(str, (ROOT / "build/launcher").glob("*.c"))
+    command = [str(ROOT / "build/launcher/compile.sh"), str(program), *sources]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.fail(f"the launcher needs a C compiler that makes static programs: {done.stderr}")
@@ -90,3 +92,14 @@ def host(bindir: Path, mode: str) -> Iterator[Host]:
         elif "PYCNI_BINDIR" in os.environ:
             warm.switch_off(host.place)
         yield host
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Tell how much was tried where that is what a test is about: fuzzing, churn."""
+    sums: dict[str, Counter[str]] = {}
+    for report in terminalreporter.getreports("passed"):
+        for kind, area, figures in (value for name, value in report.user_properties if name == "figures"):
+            sums.setdefault(f"{kind}, {area}", Counter()).update(figures)
+    for what, figures in sorted(sums.items()):
+        told = ", ".join(f"{number:g} {name}" for name, number in figures.items())
+        terminalreporter.write_line(f"{what}: {told}")
