@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 Bool = StrictBool
 Int = StrictInt
 Str = StrictStr
-Unsigned = Annotated[StrictInt, Field(ge=0)]
+# As much as netlink has room for.
+Unsigned = Annotated[StrictInt, Field(ge=0, le=0xFFFFFFFF)]
 
 M = TypeVar("M", bound="Model")
 
@@ -104,10 +105,12 @@ class NetConf(Model):
 def decode_object(text: bytes, what: str) -> dict[str, Any]:
     """Read one JSON object; `what` names it in errors. Raises CniError 6, never anything else.
 
-    Invalid UTF-8 is replaced, NaN and Infinity are refused, as in Go.
+    Invalid UTF-8 and halves of surrogate pairs are replaced, NaN and Infinity are refused, as in Go.
     """
     try:
         value = json.loads(text.decode(errors="replace"), parse_constant=_refuse_constant)
+        if b"\\u" in text:
+            value = _without_halves(value)
     except (ValueError, RecursionError) as error:
         raise CniError(
             Code.DECODING_FAILURE, f"could not decode {what}: {error}", "it must be one JSON object"
@@ -115,6 +118,17 @@ def decode_object(text: bytes, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         kind = type(value).__name__
         raise CniError(Code.DECODING_FAILURE, f"could not decode {what}: it is a {kind}, not a JSON object")
+    return value
+
+
+def _without_halves(value: Any) -> Any:
+    """Replace what an escape of half a surrogate pair makes of a text, which no encoding has."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_without_halves(each) for each in value]
+    if isinstance(value, dict):
+        return {_without_halves(key): _without_halves(each) for key, each in value.items()}
     return value
 
 

@@ -51,7 +51,7 @@ class RouteJson(Model):
     advmss: Unsigned = 0
     priority: Unsigned = 0
     table: Unsigned | None = None
-    scope: Unsigned | None = None
+    scope: Annotated[Int, Field(ge=0, le=0xFF)] | None = None
 
     def to_route(self) -> Route:
         """Give the route as a member of a Result."""
@@ -148,7 +148,7 @@ def _version_of(document: Json, default: str, what: str) -> str:
 def show_result(result: Result, version: str) -> Json:
     """Give a result as the JSON object of a spec version ("" counts as 0.1.0).
 
-    Raises CniError 999 when the version has no place for it (0.2.0 and older need an address).
+    Raises CniError 7 when the version has no place for it (0.2.0 and older need an address).
     """
     version = version or OLDEST
     if version in OLDEST_SHAPE:
@@ -180,7 +180,11 @@ def _show_oldest(result: Result) -> Json:
             {"ip": str(first.address), "gateway": _address(first.gateway), "routes": routes}
         )
     if not shown:
-        raise CniError(Code.INTERNAL, "cannot convert: no valid IP addresses")
+        raise CniError(
+            Code.INVALID_CONFIG,
+            "cannot convert: no valid IP addresses",
+            'results of "cniVersion" 0.2.0 and older must have one; 0.3.0 and newer need none',
+        )
     return shown | {"dns": _show_dns(result)}
 
 

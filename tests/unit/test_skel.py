@@ -165,7 +165,7 @@ def test_an_add_whose_answer_nobody_reads_is_undone() -> None:
 def test_an_add_whose_result_cannot_be_shown_is_undone_and_answers_once() -> None:
     recorder = Recorder()
     status, error = call(recorder, "ADD", {"cniVersion": "0.2.0", "name": "n"})
-    assert (status, error["code"], error["msg"]) == (1, 999, "cannot convert: no valid IP addresses")
+    assert (status, error["code"], error["msg"]) == (1, 7, "cannot convert: no valid IP addresses")
     assert recorder.undone == ["second", "first"]
 
 

@@ -12,6 +12,8 @@ from cni.errors import CniError, Code
 
 VLAN_MAX = 4094
 _IFNAME_BYTES = 15
+# No separators, nothing unprintable; of "%" the kernel would make another name.
+_LINK_NAME = re.compile(r"(?!\.\.?$)[^\s/:%\x00-\x1f\x7f]+")
 _MAC_FORMS = tuple(
     re.compile(form, re.ASCII | re.IGNORECASE)
     for form in (
@@ -108,7 +110,7 @@ class BridgeConf(NetConf):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if not self.bridge or len(self.bridge.encode()) > _IFNAME_BYTES or set(self.bridge) & set("/: \t\n"):
+        if not _LINK_NAME.fullmatch(self.bridge) or len(self.bridge.encode()) > _IFNAME_BYTES:
             raise ValueError(f'could not add "{self.bridge}": "bridge" must be a link name of 1 to 15 bytes')
         if not 0 <= self.vlan <= VLAN_MAX:
             raise ValueError(f"invalid VLAN ID {self.vlan} (must be between 0 and {VLAN_MAX})")
@@ -116,6 +118,9 @@ class BridgeConf(NetConf):
             raise ValueError("cannot set hairpin mode and promiscuous mode at the same time")
         if self.disable_container_interface and self.ipam.type:
             raise ValueError("cannot use IPAM when DisableContainerInterface flag is set")
+        # It would ask itself without end.
+        if self.ipam.type == "bridge":
+            raise ValueError('"ipam.type" is "bridge", which gives no addresses')
         return self
 
     @property
