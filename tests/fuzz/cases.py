@@ -1,0 +1,116 @@
+"""Properties tried with many inputs: how many, in which order, and what every answer must be like.
+
+`make test` tries some of them, the same each time. PYCNI_FUZZ sets how many cases each area (a file of tests
+here) has, PYCNI_FUZZ_SEED which ones; `make fuzz` sets both.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hypothesis import HealthCheck, given, seed, settings
+
+from cni.convert import parse_result
+from cni.errors import Code
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hypothesis.strategies import SearchStrategy
+
+    from cni.testing import Answer
+
+CASES = int(os.environ.get("PYCNI_FUZZ", "0"))
+SEED = os.environ.get("PYCNI_FUZZ_SEED", "")
+_QUICK_CASES = 80
+_LIMIT_S = 60
+_CODES = {int(code) for code in Code}
+
+Property = Callable[..., bool | None]
+
+
+class Tried(NamedTuple):
+    """How many cases there were, and how many of them were right input."""
+
+    cases: int
+    accepted: int
+
+
+class HangError(BaseException):
+    """A case takes too long; no error that a plugin could answer."""
+
+
+def cases(share: float, **strategies: SearchStrategy[Any]) -> Callable[[Property], Callable[..., Tried]]:
+    """Make of a property a function that tries it with `share` of an area's cases and counts them.
+
+    The function's arguments are passed on before those that `strategies` make. The property gives whether the
+    input was accepted.
+    """
+
+    def decorate(check: Property) -> Callable[..., Tried]:
+        def run(*context: object) -> Tried:
+            tried = accepted = 0
+
+            def one(**drawn: object) -> None:
+                nonlocal tried, accepted
+                tried += 1
+                with _limited():
+                    accepted += bool(check(*context, **drawn))
+
+            one.__name__ = one.__qualname__ = check.__name__
+            _with_profile(given(**strategies)(one), share)()
+            return Tried(tried, accepted)
+
+        return run
+
+    return decorate
+
+
+def _with_profile(test: Callable[..., None], share: float) -> Callable[..., None]:
+    """Let the environment say how many cases there are; the database would be in a read-only place."""
+    profile = settings(
+        max_examples=max(1, round((CASES or _QUICK_CASES) * share)),
+        derandomize=not CASES,
+        database=None,
+        deadline=None,
+        print_blob=True,
+        suppress_health_check=list(HealthCheck),
+    )
+    return profile(seed(int(SEED))(test) if CASES and SEED else test)
+
+
+@contextmanager
+def _limited() -> Iterator[None]:
+    def stop(_number: int, _frame: object) -> None:
+        raise HangError(f"it took longer than {_LIMIT_S} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(_LIMIT_S)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def judge(answer: Answer, verb: str) -> Answer:
+    """Fail the test unless this is an answer that a runtime can do something with."""
+    assert "Traceback" not in answer.stderr, answer
+    if answer.ok:
+        if verb == "ADD":
+            parse_result(answer.json, "", "answer")
+        elif verb != "VERSION":
+            assert answer.stdout == "", answer
+        return answer
+    assert answer.status == 1, answer
+    told = answer.json
+    assert type(told["code"]) is int, answer
+    # 999 is for faults of the plugin: no input may lead there.
+    assert told["code"] in _CODES - {Code.INTERNAL}, answer
+    assert told["msg"], answer
+    assert set(told) <= {"cniVersion", "code", "msg", "details"}, answer
+    return answer

@@ -1,0 +1,149 @@
+"""Where plugins are tried: a host whose other files cannot be written, and calls in this very process.
+
+All is for a child process that has entered the host (`Host.call`).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import subprocess
+from contextlib import contextmanager, redirect_stderr
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cni import late, multicall, skel
+from cni.firewall import nft
+from cni.testing import Answer
+from cni.testing.namespaces import entered
+from plugin_table import declared, packages
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+FOLDER = Path("/run/fuzz")
+BIN = FOLDER / "bin"
+NETNS = "/run/netns/fuzz"
+# A bridge that is there before; what one case does to it the next one finds.
+OLD_BRIDGE = "br2"
+# Files that resolvConf may name.
+RESOLV_CONF, FIFO = FOLDER / "resolv.conf", FOLDER / "fifo"
+TABLE = packages(declared())
+
+_STATE = (Path("/run/pycni"), Path("/var/lib/cni"), FOLDER)
+_OWN = re.compile(
+    r"[0-9a-f]{16}-[0-9a-f]{16}, net|CNI-(?:DN-|SN-)?[0-9a-f]{21,24}|"
+    r"cni-br-iface-[^\s{]+|macspoofchk-[^\s\"]+"
+)
+# What the programs of iptables make and leave.
+_PASSING = re.compile(r"(table .*|chain [A-Z]+ \{|\}|type .*|)$")
+
+
+class Footprint(NamedTuple):
+    """What calls leave: `own` of attachments, `shared` all of rules and links on the host."""
+
+    own: frozenset[str]
+    shared: frozenset[str]
+
+
+def prepare() -> None:
+    """Make folders, namespace and files; whatever input says, nothing of the machine can be written."""
+    _run("mount", "-o", "remount,bind,ro", "/", check=False)
+    BIN.mkdir(parents=True)
+    program = FOLDER / "program"
+    program.write_text("#!/bin/false\n")
+    program.chmod(0o755)
+    for name in TABLE:
+        (BIN / name).symlink_to(program)
+    RESOLV_CONF.write_text("nameserver 192.0.2.53\nsearch a.example b.example\noptions ndots:2\n")
+    os.mkfifo(FIFO)
+    _run("ip", "netns", "add", "fuzz")
+    _run("ip", "link", "add", OLD_BRIDGE, "type", "bridge")
+    (FOLDER / "cwd").mkdir()
+
+
+def _run(*argv: str, check: bool = True) -> str:
+    return subprocess.run(argv, capture_output=True, text=True, check=check).stdout
+
+
+def enter() -> None:
+    """Be where relative paths lead nowhere else."""
+    os.chdir(FOLDER / "cwd")
+
+
+def environment(verb: str, **changes: str) -> dict[str, str]:
+    """Give the variables of a call of container c1's eth0."""
+    return {
+        "CNI_COMMAND": verb, "CNI_CONTAINERID": "c1", "CNI_NETNS": NETNS, "CNI_IFNAME": "eth0",
+        "CNI_PATH": str(BIN), "PATH": os.environ.get("PATH", ""), "PYCNI_DEL": "gone",
+    } | changes  # fmt: skip
+
+
+def call(name: str, env: Mapping[str, str], stdin: bytes | Mapping[str, Any]) -> Answer:
+    """Call a plugin in this process; plugins that it asks run in it as well."""
+    text = stdin if isinstance(stdin, bytes) else json.dumps(stdin).encode()
+    stdout, stderr = io.BytesIO(), io.StringIO()
+    with redirect_stderr(stderr):
+        status = skel.run(
+            partial(multicall.load, name, TABLE),
+            env,
+            io.BytesIO(text),
+            stdout,
+            partial(multicall.run_delegate, BIN / name, TABLE),
+        )
+    assert late.wait(30)
+    return Answer(status, stdout.getvalue().decode(), stderr.getvalue())
+
+
+@contextmanager
+def restored() -> Iterator[Footprint]:
+    """Give what there is, and take away in the end which links there are more: bridges stay after DEL."""
+    before = footprint()
+    try:
+        yield before
+    finally:
+        for name in set(_links()) - {each.removeprefix("host: ") for each in before.shared}:
+            _run("ip", "link", "del", name, check=False)
+
+
+def footprint() -> Footprint:
+    """Take down what there is, not by the code that is tried."""
+    with entered(NETNS):
+        inside = [f"container: {name}" for name in _links()]
+    rules = _rules()
+    own = {match for line in rules for match in _OWN.findall(line)}
+    host = {f"host: {name}" for name in _links()}
+    return Footprint(frozenset({*inside, *_files(), *own}), frozenset({*rules, *host}))
+
+
+def _links() -> list[str]:
+    lines = Path("/proc/thread-self/net/dev").read_text().splitlines()[2:]
+    return [line.partition(":")[0].strip() for line in lines]
+
+
+_known: tuple[int, list[str]] = (-1, [])
+
+
+def _rules() -> list[str]:
+    global _known  # noqa: PLW0603 - of one process
+    number = nft.generation()
+    if number != _known[0]:
+        lines = (line.strip() for line in _run("nft", "-s", "list", "ruleset").splitlines())
+        _known = number, [line for line in lines if not _PASSING.match(line)]
+    return _known[1]
+
+
+def _files() -> list[str]:
+    return [
+        f"{path} {path.read_bytes()!r}"
+        for folder in _STATE
+        for path in folder.rglob("*")
+        if path.is_file() and not _is_passing(path)
+    ]
+
+
+def _is_passing(path: Path) -> bool:
+    return path.name == "lock" or path.suffix == ".lock" or path.name.startswith("last_reserved_ip.")
