@@ -30,20 +30,30 @@ if TYPE_CHECKING:
 FOLDER = Path("/run/pycni/hostports")
 _OWNERS = FOLDER / "by-owner"
 _LOCK = FOLDER.with_suffix(".lock")
+# A folder that says that ports of the Go plugins have been looked for since the boot.
+_ADOPTED = FOLDER / "adopted"
 # What is written with the lock held is written under this name first.
 _UNFINISHED = f"{store.UNFINISHED_PREFIX}claim"
 
 
 @dataclass(frozen=True, slots=True)
 class _Record:
-    """What an attachment holds; `identity` is device and inode of its namespace, [] if it had none."""
+    """What an attachment holds; `identity` is device and inode of its namespace, [] if it had none.
+
+    `chain` is set for what the Go plugins have published: it is held as long as that chain is there.
+    """
 
     owner: Owner
     netns: str
     identity: tuple[int, ...]
     mappings: tuple[PortMapping, ...]
+    chain: str = ""
 
     def is_live(self) -> bool:
+        if self.chain:
+            from cni import adoption
+
+            return adoption.is_there(self.chain)
         return bool(self.identity) and _identity(self.netns) == self.identity
 
 
@@ -56,6 +66,8 @@ def claim(owner: Owner, mappings: Sequence[PortMapping], netns: str, undo: Undo)
     """
     store.ensure_directory(_OWNERS)
     with locked(_LOCK):
+        if not os.path.lexists(_ADOPTED):
+            _adopt()
         dead = _find_dead(owner, mappings)
         before = _read_record(_key(owner))
         undo.add(f"restore the host ports of {owner.container_id}", _restore, owner, before)
@@ -84,7 +96,8 @@ def list_invalid(network: str, valid: Collection[Attachment]) -> list[Owner]:
         return []
     kept = {Owner(network, each.container_id, each.ifname) for each in valid}
     records = [_read_record(path.name) for path in sorted(_OWNERS.iterdir())]
-    owners = [record.owner for record in records if record]
+    # What the Go plugins made is found by its rules.
+    owners = [record.owner for record in records if record and not record.chain]
     return [owner for owner in owners if owner.network == network and owner not in kept]
 
 
@@ -93,6 +106,17 @@ def overlap(one: IpAddress | None, other: IpAddress | None) -> bool:
     if one is None or other is None or one == other:
         return True
     return one.version == other.version and (one.is_unspecified or other.is_unspecified)
+
+
+def _adopt() -> None:
+    """Take into the ledger what the Go plugins have published before there was one."""
+    from cni import adoption
+
+    for each in adoption.find_published():
+        # Their rules do not tell the interface; this is its name unless somebody wants another.
+        owner = Owner(each.network, each.container_id, "eth0")
+        _put(_Record(owner, "", (), each.mappings, each.chain), None)
+    store.ensure_directory(_ADOPTED)
 
 
 def _find_dead(owner: Owner, mappings: Sequence[PortMapping]) -> list[Owner]:
@@ -188,7 +212,7 @@ def _read_record(key: str) -> _Record | None:
         ports = tuple(
             PortMapping(protocol, port, 0, _parse(host_ip)) for protocol, port, host_ip in kept["ports"]
         )
-        return _Record(owner, kept["netns"], tuple(kept["identity"]), ports)
+        return _Record(owner, kept["netns"], tuple(kept["identity"]), ports, kept.get("chain", ""))
     except (ValueError, TypeError, KeyError):
         return None
 
@@ -200,6 +224,7 @@ def _write_record(key: str, record: _Record, mappings: Sequence[PortMapping]) ->
         "ifname": record.owner.ifname,
         "netns": record.netns,
         "identity": record.identity,
+        **({"chain": record.chain} if record.chain else {}),
         "ports": [(each.protocol, each.host_port, _show(each.host_ip)) for each in dict.fromkeys(mappings)],
     }
     store.write_atomic(_record_path(key), json.dumps(kept).encode(), beside=_UNFINISHED)

@@ -43,12 +43,12 @@ def _find(tool: Tool, network: str, is_valid: Callable[[str], bool]) -> list[Sta
         raise
     stale = removal.stale_chains(lines, network, is_valid)
     return [
-        Stale(f"{tool.name} chain", chain, network, container_id, mappings=_mappings(lines, chain))
+        Stale(f"{tool.name} chain", chain, network, container_id, mappings=read_mappings(lines, chain))
         for chain, container_id in stale.items()
     ]
 
 
-def _mappings(lines: Iterable[str], chain: str) -> tuple[PortMapping, ...]:
+def read_mappings(lines: Iterable[str], chain: str) -> tuple[PortMapping, ...]:
     """Read which host ports a chain publishes."""
     rules = [rule for rule in map(parse_rule, lines) if rule and rule.chain == chain]
     found = [match for rule in rules if (match := _PUBLISHED.search(rule.spec))]
