@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cni.errors import CniError, Code
+from cni.notes import note
 from cni.request import Request, Verb
 
 if TYPE_CHECKING:
@@ -105,9 +106,11 @@ def _ask(verb: Verb, type_: str, request: Request) -> dict[str, Any]:
     try:
         return decode_object(_call(verb, type_, request), f"the answer of plugin {type_}")
     except CniError as error:
-        if is_refusal(error):
-            return {}
-        raise
+        if not is_refusal(error):
+            raise
+        if verb is Verb.GC_PLAN:
+            note(f"pycni: plugin {type_} cannot tell what its GC would remove")
+        return {}
 
 
 def _call(verb: Verb, type_: str, request: Request) -> bytes:

@@ -86,6 +86,9 @@ def gc(
     dead_only: Annotated[
         bool, typer.Option("--dead-only", help="Keep attachments whose namespace is there.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Remove nothing, only list what would go and why.")
+    ] = False,
     json: Json = False,
     timeout: Timeout = 240,
 ) -> None:
@@ -93,7 +96,11 @@ def gc(
     with answering(as_json=json):
         from cni.cli import settings, verbs
 
-        verbs.gc(settings.from_env(os.environ), network, timeout, dead_only=dead_only)
+        given = settings.from_env(os.environ)
+        if dry_run:
+            verbs.plan_gc(given, network, timeout, dead_only=dead_only, as_json=json)
+        else:
+            verbs.gc(given, network, timeout, dead_only=dead_only)
 
 
 @app.command()

@@ -67,6 +67,20 @@ def gc(settings: Settings, name: str, timeout_s: float, *, dead_only: bool) -> N
     runtime.gc(network, _list_alive(runtime.cache, name) if dead_only else set())
 
 
+def plan_gc(settings: Settings, name: str, timeout_s: float, *, dead_only: bool, as_json: bool) -> None:
+    """Print what `gc` would remove and why."""
+    from cni.cli import gc_plan
+    from cni.runtime.gc_plan import plan
+
+    network = conflists.find(settings.conf_folder, name)
+    runtime = _runtime(settings, timeout_s)
+    gc_plan.show(
+        plan(runtime, network, _list_alive(runtime.cache, name) if dead_only else set()),
+        name,
+        as_json=as_json,
+    )
+
+
 def _list_alive(cache: Cache, name: str) -> set[Attachment]:
     from cni.netns import is_gone
 

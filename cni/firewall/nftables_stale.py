@@ -38,11 +38,16 @@ _UNUSED = "nothing is left in it"
 def find(network: str, valid: frozenset[str]) -> list[Stale]:
     """Find what is of a network's attachments whose tags are not in `valid`, and what then nobody uses."""
     found = list_elements(network, valid)
+    kept_apart = chains.list_invalid(network, valid)
+    known = {owners.tag_of(told): told for _, told in [*found, *kept_apart]}
     return [
-        *(_of("nftables chain", name, told) for name, told in chains.list_invalid(network, valid)),
+        *(_of("nftables chain", name, told) for name, told in kept_apart),
         *(_of("nftables rule", told, told) for told in foreign.list_invalid(network, valid)),
         *(_of_element(*each) for each in found),
-        *(Stale("file", str(path), network) for path in records.list_invalid(network, valid)),
+        *(
+            _of("file", str(path), known.get(path.name.partition(".")[0], ""))
+            for path in records.list_invalid(network, valid)
+        ),
         *_unused([element for element, _ in found], network, valid),
     ]
 

@@ -70,7 +70,7 @@ class Runtime:
         for plugin in network.plugins:
             with _telling(plugin, Verb.ADD):
                 stdin = plugin_stdin(network, plugin, result, told.capability_args)
-                result = _read_result(self._run(Verb.ADD, plugin, stdin, told), network, plugin)
+                result = _read_result(self.run(Verb.ADD, plugin, stdin, told), network, plugin)
         with _prefixing(f'failed to set network "{network.name}" cached result'):
             self.cache.write(_entry(network, told, result or {}))
         return result or {}
@@ -107,7 +107,7 @@ class Runtime:
         for plugin in network.plugins:
             with _telling(plugin, Verb.CHECK):
                 stdin = plugin_stdin(network, plugin, result, told.capability_args)
-                self._run(Verb.CHECK, plugin, stdin, told)
+                self.run(Verb.CHECK, plugin, stdin, told)
 
     def delete(self, network: Network, told: RuntimeArgs) -> None:
         """Detach; an attachment that never was is fine. The cached result goes after full success only."""
@@ -118,7 +118,7 @@ class Runtime:
         for plugin in reversed(network.plugins):
             with _telling(plugin, Verb.DEL):
                 stdin = plugin_stdin(network, plugin, result, told.capability_args)
-                self._run(Verb.DEL, plugin, stdin, told)
+                self.run(Verb.DEL, plugin, stdin, told)
         self.cache.remove(network.name, attachment)
 
     def _entry_or_none(self, network: Network, attachment: Attachment) -> Entry | None:
@@ -166,7 +166,7 @@ class Runtime:
 
     def _gc_plugin(self, network: Network, plugin: PluginConf, valid: Collection[Attachment] | None) -> None:
         with _prefixing(f"failed to GC plugin {plugin.type}"):
-            self._run(Verb.GC, plugin, plugin_stdin(network, plugin, valid=valid), RuntimeArgs())
+            self.run(Verb.GC, plugin, plugin_stdin(network, plugin, valid=valid), RuntimeArgs())
 
     def status(self, network: Network) -> None:
         """Ask every plugin whether it could ADD now; networks older than 1.1.0 are not asked."""
@@ -174,7 +174,7 @@ class Runtime:
             return
         for plugin in network.plugins:
             with _telling(plugin, Verb.STATUS):
-                self._run(Verb.STATUS, plugin, plugin_stdin(network, plugin), RuntimeArgs())
+                self.run(Verb.STATUS, plugin, plugin_stdin(network, plugin), RuntimeArgs())
 
     def versions(self, type_: str) -> tuple[str, ...]:
         """Give the spec versions that a plugin supports."""
@@ -194,7 +194,8 @@ class Runtime:
             raise CniError(Code.DECODING_FAILURE, f"plugin {type_} named no supportedVersions")
         return tuple(listed)
 
-    def _run(self, verb: Verb, plugin: PluginConf, stdin: bytes, told: RuntimeArgs) -> bytes:
+    def run(self, verb: Verb, plugin: PluginConf, stdin: bytes, told: RuntimeArgs) -> bytes:
+        """Run one verb of one plugin and give what it printed."""
         executable = invoke.find(plugin.type, self.path)
         return run_plugin(executable, plugin_env(self._env, verb, self.path, told), stdin, self._timeout_s)
 

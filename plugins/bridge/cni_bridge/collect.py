@@ -13,11 +13,12 @@ from cni_bridge.bridges import bridge_locked
 from cni_bridge.plan import alias, alias_prefix, attachment_of, gateway_link, gateway_port_alias
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
     from cni.link import Link
     from cni.request import Attachment
     from cni.stale import Finder
+    from cni.vlan import PortVlan
     from cni_bridge.conf import BridgeConf
 
 
@@ -82,15 +83,21 @@ def _unused_gateways(conf: BridgeConf, valid: frozenset[Attachment]) -> list[tup
         bridge = link.find(nl, conf.bridge)
         if bridge is None or not bridge.vlan_filtering:
             return []
-        links = link.list_links(nl)
-        vlans = vlan.list_all(nl)
+        links, vlans = link.list_links(nl), vlan.list_all(nl)
     going = {each.index for each in _stale_host_ends(conf, valid, links)}
-    ports = {each.index: each for each in links if each.master == bridge.index and each.index not in going}
+    ports = [each for each in links if each.master == bridge.index and each.index not in going]
+    return list_unused_gateways(conf, links, ports, vlans)
+
+
+def list_unused_gateways(
+    conf: BridgeConf, links: Sequence[Link], ports: Sequence[Link], vlans: Mapping[int, set[PortVlan]]
+) -> list[tuple[Link, int]]:
+    """List gateway links, each with its VLAN, whose VLAN no port of the bridge is in but their own. Pure."""
     found = []
     for each in links:
-        port = ports.get(each.peer)
-        vid = _vlan_of(conf, each, port) if port else 0
-        others = [index for index in ports if port and index != port.index]
+        own = next((port for port in ports if port.index == each.peer), None)
+        vid = _vlan_of(conf, each, own) if own else 0
+        others = [port.index for port in ports if port is not own]
         if vid and not any(entry.vid == vid for index in others for entry in vlans.get(index, ())):
             found.append((each, vid))
     return found

@@ -1,0 +1,36 @@
+"""How `pycni gc --dry-run` shows what would go."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cni.cli.output import console, print_json, printable
+from cni.notes import note
+
+if TYPE_CHECKING:
+    from cni.runtime.gc_plan import GcPlan
+
+
+def show(plan: GcPlan, network: str, *, as_json: bool) -> None:
+    """Print a table, or JSON; plugins that cannot tell are named."""
+    if as_json:
+        shown = [each.to_dict() for each in plan.things]
+        print_json({"network": network, "stale": shown, "cannotTell": list(plan.silent)})
+        return
+    if plan.things:
+        _print_table(plan)
+    else:
+        console().print(f"Nothing of network {network} is to go.")
+    for each in plan.silent:
+        note(f"pycni: plugin {printable(each)} cannot tell what its GC would remove")
+
+
+def _print_table(plan: GcPlan) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("WHAT", "NAME", "CONTAINER", "IFNAME", "WHY", box=None, pad_edge=False)
+    for each in plan.things:
+        cells = (each.kind, each.name, each.container_id, each.ifname, each.reason)
+        table.add_row(*(Text(printable(cell), overflow="fold") for cell in cells))
+    console().print(table)

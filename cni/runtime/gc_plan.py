@@ -1,0 +1,96 @@
+"""What a GC of a network would remove, asked of the result cache and of every plugin; nothing is changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cni import stale
+from cni.conf import decode_object
+from cni.errors import CniError, Code
+from cni.netns import is_gone
+from cni.request import Verb, check_name
+from cni.runtime.derive import RuntimeArgs, plugin_stdin
+from cni.stale import Stale
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from cni.request import Attachment
+    from cni.runtime.cache import Entry
+    from cni.runtime.chain import Runtime
+    from cni.runtime.network import Network, PluginConf
+
+
+@dataclass(frozen=True, slots=True)
+class GcPlan:
+    """What would go, each thing with a reason, and the types of plugins that cannot tell."""
+
+    things: tuple[Stale, ...]
+    silent: tuple[str, ...]
+
+
+def plan(runtime: Runtime, network: Network, valid: Collection[Attachment]) -> GcPlan:
+    """Tell what `Runtime.gc` with the same arguments would remove. Raises CniError."""
+    if network.disable_gc:
+        return GcPlan((), ())
+    check_name(network.name, Code.INVALID_CONFIG, "invalid characters found in network name")
+    cached = [each for each in runtime.cache.list_entries() if each.network == network.name]
+    going = [each for each in cached if each.attachment not in valid]
+    found = [
+        Stale(
+            "cached result",
+            str(runtime.cache.path(network.name, each.attachment)),
+            network.name,
+            each.container_id,
+            each.ifname,
+        )
+        for each in going
+    ]
+    silent = []
+    for plugin in network.plugins:
+        told = _ask(runtime, network, plugin, valid)
+        silent += [plugin.type] if told is None else []
+        found += told or []
+    if not network.has(Verb.GC):
+        # Then there is only a DEL of each of these.
+        found = [each for each in found if any(_is_owner(entry, each) for entry in going)]
+    unique = {(each.kind, each.name): each for each in reversed(found)}
+    return GcPlan(
+        tuple(_with_reason(each, cached) for each in reversed(unique.values())), tuple(dict.fromkeys(silent))
+    )
+
+
+def _ask(
+    runtime: Runtime, network: Network, plugin: PluginConf, valid: Collection[Attachment]
+) -> list[Stale] | None:
+    """Give what a plugin tells, None for one that does not know the question."""
+    stdin = plugin_stdin(network, plugin, valid=valid)
+    try:
+        answer = runtime.run(Verb.GC_PLAN, plugin, stdin, RuntimeArgs())
+    except CniError as error:
+        if stale.is_refusal(error):
+            return None
+        raise CniError(
+            error.code, f"failed to ask plugin {plugin.type} what is to go: {error.msg}", error.details
+        ) from error
+    told = decode_object(answer, f"the answer of plugin {plugin.type}").get("stale") or []
+    return [stale.parse(each) for each in told if isinstance(each, dict)]
+
+
+def _is_owner(entry: Entry, thing: Stale) -> bool:
+    """Tell whether a thing is an attachment's; chains of iptables do not tell the ifname."""
+    return entry.container_id == thing.container_id and thing.ifname in {"", entry.ifname}
+
+
+def _with_reason(thing: Stale, cached: Sequence[Entry]) -> Stale:
+    return thing if thing.reason else thing._replace(reason=_reason(thing, cached))
+
+
+def _reason(thing: Stale, cached: Sequence[Entry]) -> str:
+    if not thing.container_id:
+        return "its attachment is not valid"
+    owner = next((each for each in cached if _is_owner(each, thing)), None)
+    if owner is None:
+        return "no such attachment in the cache"
+    return "its network namespace is gone" if is_gone(owner.sandbox) else "every attachment is to go"
