@@ -32,6 +32,7 @@ _OWNERS = FOLDER / "by-owner"
 _LOCK = FOLDER.with_suffix(".lock")
 # A folder that says that ports of the Go plugins have been looked for since the boot.
 _ADOPTED = FOLDER / "adopted"
+_PROTOCOLS = {"tcp", "udp", "sctp"}
 # What is written with the lock held is written under this name first.
 _UNFINISHED = f"{store.UNFINISHED_PREFIX}claim"
 
@@ -64,7 +65,8 @@ def claim(owner: Owner, mappings: Sequence[PortMapping], netns: str, undo: Undo)
     former holders whose namespace is gone: what is left of their rules is in the way. Raises CniError 103
     naming the holder when a port is taken, and changes nothing then.
     """
-    store.ensure_directory(_OWNERS)
+    for folder in (FOLDER.parent, FOLDER, _OWNERS):
+        store.ensure_directory(folder)
     with locked(_LOCK):
         if not os.path.lexists(_ADOPTED):
             _adopt()
@@ -88,6 +90,44 @@ def list_held(owner: Owner) -> tuple[PortMapping, ...]:
     """Give what `owner` has claimed; container ports are not kept and are 0."""
     record = _read_record(_key(owner))
     return record.mappings if record else ()
+
+
+def differences(owner: Owner, mappings: Sequence[PortMapping], netns: str) -> list[str]:
+    """Compare what `owner` holds with what it should; [] also where the ledger does not know it at all.
+
+    Nor does it know more of what the Go plugins have published than the ports.
+    """
+    record = _read_record(_key(owner))
+    if record is None or record.chain:
+        return []
+    held = {_show_port(each) for each in record.mappings}
+    wanted = {_show_port(each): each for each in mappings}
+    found = [f"host port {shown} is not claimed in {FOLDER}" for shown in wanted if shown not in held]
+    for shown, mapping in wanted.items():
+        holders = _read_holders(_port_path(mapping))
+        if shown in held and (_key(owner), mapping.host_ip) not in holders:
+            found.append(
+                f"{_port_path(mapping)} does not name the container as a holder of host port {shown}"
+            )
+    if record.identity != _identity(netns):
+        found.append(f"the claims of host ports are of another namespace, {record.netns}")
+    return found
+
+
+def _show_port(mapping: PortMapping) -> str:
+    port = f"{mapping.host_port}/{mapping.protocol}"
+    return f"{port} on {mapping.host_ip}" if mapping.host_ip else port
+
+
+def list_live(network: str) -> list[Owner]:
+    """List the network's holders whose namespace is there."""
+    records = [_read_record(path.name) for path in sorted(_OWNERS.iterdir())] if _OWNERS.is_dir() else []
+    return [each.owner for each in records if each and each.owner.network == network and each.is_live()]
+
+
+def check_writable() -> None:
+    """Raise CniError 106 when no claim could be written."""
+    store.check_writable(_OWNERS)
 
 
 def list_invalid(network: str, valid: Collection[Attachment]) -> list[Owner]:
@@ -209,12 +249,17 @@ def _read_record(key: str) -> _Record | None:
     try:
         kept = json.loads(content or b"null")
         owner = Owner(kept["network"], kept["containerID"], kept["ifname"])
-        ports = tuple(
-            PortMapping(protocol, port, 0, _parse(host_ip)) for protocol, port, host_ip in kept["ports"]
-        )
+        ports = tuple(_parse_port(*each) for each in kept["ports"])
         return _Record(owner, kept["netns"], tuple(kept["identity"]), ports, kept.get("chain", ""))
     except (ValueError, TypeError, KeyError):
         return None
+
+
+def _parse_port(protocol: str, port: int, host_ip: str) -> PortMapping:
+    """Read a port of a record. Raises ValueError: a file is named after it, and may be removed."""
+    if protocol not in _PROTOCOLS or not isinstance(port, int):
+        raise ValueError(f"{protocol}-{port} is no port")
+    return PortMapping(protocol, port, 0, _parse(host_ip))
 
 
 def _write_record(key: str, record: _Record, mappings: Sequence[PortMapping]) -> None:

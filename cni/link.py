@@ -32,6 +32,7 @@ _OPERSTATE, _LINKINFO, _IFALIAS, _NET_NS_FD, _EXT_MASK = 16, 18, 20, 28, 29
 _INFO_KIND, _INFO_DATA, _INFO_PORT_KIND, _INFO_PORT_DATA = 1, 2, 4, 5
 _BRIDGE_VLAN_FILTERING = 7
 _PORT_MODE, _PORT_ISOLATED = 4, 33
+_PORT_FLAGS = {"learning": 8, "flooding": 9}
 _VETH_PEER = 1
 _AF_SPEC, _INET_SETTINGS, _ARP_NOTIFY = 26, 1, 22
 _WITHOUT_STATISTICS = number(_EXT_MASK, 0x8)
@@ -116,6 +117,18 @@ def list_links(nl: Netlink, master: int = 0) -> list[Link]:
     wanted = number(_MASTER, master) if master else b""
     message = Message("list links", netlink.RTM_GETLINK, body=_body(_WITHOUT_STATISTICS, wanted))
     return [_parse(each) for each in nl.dump(message)]
+
+
+def find_port_flags(nl: Netlink, index: int) -> dict[str, bool]:
+    """Give what the kernel switches on for a new port of a bridge, by name; {} for another link."""
+    message = Message(
+        f"look up link {index}", netlink.RTM_GETLINK, body=_body(_WITHOUT_STATISTICS, index=index)
+    )
+    info = attributes(attributes(nl.request(message)[_HEAD.size :]).get(_LINKINFO, b""))
+    if shown_text(info.get(_INFO_PORT_KIND, b"")) != "bridge":
+        return {}
+    data = attributes(info.get(_INFO_PORT_DATA, b""))
+    return {name: any(data[attr]) for name, attr in _PORT_FLAGS.items() if attr in data}
 
 
 def create_bridge(nl: Netlink, name: str, mac: str, mtu: int = 0, *, vlan_filtering: bool = False) -> bool:

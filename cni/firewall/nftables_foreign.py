@@ -41,6 +41,14 @@ def has_masquerade(intent: Masquerade) -> bool:
     return all(any(address.ip.packed in raw for raw in own) for address in intent.addresses)
 
 
+def has_rules_of(owner: Owner) -> bool:
+    """Tell whether the Go plugins masquerade an attachment, whatever its addresses."""
+    if not nft.has_table(nft.INET, MASQUERADE_TABLE):
+        return False
+    rules = nft.list_rules(nft.INET, MASQUERADE_TABLE, MASQUERADE_CHAIN)
+    return any(rule.comment.startswith(owners.tag(owner)) for rule in rules)
+
+
 def remove_masquerade(owner: Owner) -> None:
     """Take away the masquerading of an attachment."""
     tag = owners.tag(owner)

@@ -55,6 +55,16 @@ def ensure(owner: Owner, host_ifname: str, mac: str, undo: Undo) -> None:
     nft.run_text(_text(owner, host_ifname, mac.lower()), "set up the MAC spoof check")
 
 
+def try_out() -> None:
+    """Raise CniError 101 when nft or the kernel cannot make such rules; they are made elsewhere and go."""
+    from cni.readiness import trial
+
+    with trial():
+        nft.run_text(
+            _text(Owner("", "status", "eth0"), "veth0", "02:00:00:00:00:01"), "set up the MAC spoof check"
+        )
+
+
 def _text(owner: Owner, host_ifname: str, mac: str) -> str:
     iface, mac_chain = _chains(owner)
     comment = f'comment "{_comment(owner)}"'

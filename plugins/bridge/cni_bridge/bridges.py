@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cni import link, netns, store, sysctl
+from cni import link, store, sysctl
 from cni.errors import CniError, Code, KernelError
 from cni.lock import locked
 from cni.netlink import Netlink
@@ -112,17 +112,3 @@ def _restore_flags(name: str, flags: int, ports: set[str]) -> None:
         bridge = link.find(nl, name)
         if bridge and _port_names(nl, bridge) <= ports:
             nl.batch([link.set_flags(name, bridge.index, off=flags)])
-
-
-def probe(plan: BridgePlan) -> None:
-    """Raise a CniError if the bridge could not be used or made; makes it elsewhere and for a moment only."""
-    with Netlink() as nl:
-        if bridge := link.find(nl, plan.name):
-            check_kind(plan, bridge)
-            check_vlan_filtering(plan, bridge)
-            return
-    with netns.fresh(), Netlink() as nl:
-        try:
-            link.create_bridge(nl, plan.name, link.new_mac(), plan.mtu, vlan_filtering=plan.vlan_filtering)
-        except KernelError as error:
-            raise explained(error, plan) from error

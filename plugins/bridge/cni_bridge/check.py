@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cni import addr, link, netns, route, sysctl, vlan
+from cni import addr, invoke, link, netns, route, sysctl, vlan
 from cni.errors import CniError, Code
 from cni.firewall import select, spoofcheck
 from cni_bridge.links import open_sides, port_vlans
-from cni_bridge.plan import plan_gateway, plan_masquerade
+from cni_bridge.plan import FORWARDING, plan_gateway, plan_masquerade
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,43 +26,64 @@ if TYPE_CHECKING:
     from cni_bridge.links import Sides
     from cni_bridge.plan import Gateway, LinkPlan
 
-_FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
 _STATE = {True: "on", False: "off"}
 
 
 def check(conf: BridgeConf, request: Request, plan: LinkPlan) -> None:
-    """Raise CniError 104 whose message is the first difference and whose details are the others."""
+    """Raise CniError 104 whose message is the first difference and whose details are the others.
+
+    What IPAM finds comes last; its own error is raised where there is nothing else.
+    """
     result = request.required_prev_result()
     with open_sides(plan.netns) as sides:
-        first, *others = [*_differences(conf, plan, result, sides), ""]
-    if first:
-        raise CniError(Code.MISMATCH, first, "; ".join(filter(None, others)))
+        found = list(differences(conf, plan, result, sides))
+    try:
+        if conf.ipam.type:
+            invoke.check(conf.ipam.type, request)
+    except CniError as error:
+        if not found:
+            raise
+        found.append(str(error))
+    if found:
+        raise CniError(Code.MISMATCH, found[0], "; ".join(found[1:]))
 
 
-def _differences(conf: BridgeConf, plan: LinkPlan, result: Result, sides: Sides) -> Iterator[str]:
-    recorded = _own_interface(plan, result)
+def differences(conf: BridgeConf, plan: LinkPlan, result: Result, sides: Sides) -> Iterator[str]:
+    """Tell all that is not as ADD made it. Raises CniError 104 where the result is not this attachment's."""
+    recorded = own_interface(plan, result)
     bridge = link.find(sides.host, plan.bridge.name)
     container = link.find(sides.inside, plan.ifname)
-    host = link.find_by_index(sides.host, container.peer) if container and container.peer else None
+    host = find_host_end(sides, container)
     yield from _of_bridge(conf, plan, result, bridge)
     yield from _of_container(plan, recorded, container)
     if container is None or container.kind != "veth":
         return
     yield from _of_host_end(plan, result, bridge, host)
+    is_ours = host is not None and host.name == plan.host_name
     if host is not None:
         yield from _of_port(plan, host, sides.host)
-    ips = _own_ips(result, recorded)
-    yield from _of_addresses(ips, container, sides.inside)
-    yield from _of_routes(result.routes, sides.inside)
+        if bridge and bridge.is_up and host.is_up and container.is_up and host.operstate != "up":
+            yield f"Interface {host.name} carries no traffic, it is in state {host.operstate}"
+        if is_ours:
+            yield from _of_our_host_end(plan, host)
+    ips = own_ips(result, recorded)
+    yield from _of_addresses(ips, container, sides)
+    yield from _of_routes(result.routes, sides.inside, compare_metrics=is_ours)
     if gateway := plan_gateway(conf, ips):
-        yield from _of_gateway(gateway, sides.host)
+        yield from of_gateway(gateway, bridge, sides.host)
     if masquerade := plan_masquerade(conf, plan.owner, ips):
-        yield from _of_masquerade(conf, masquerade)
+        yield from of_masquerade(conf, masquerade)
     if plan.spoof_check and host is not None:
         yield from spoofcheck.differences(plan.owner, host.name, container.mac)
 
 
-def _own_interface(plan: LinkPlan, result: Result) -> Interface:
+def find_host_end(sides: Sides, container: Link | None) -> Link | None:
+    """Find the other end of the container's link on the host; the index alone may be some other link's."""
+    found = link.find_by_index(sides.host, container.peer) if container and container.peer else None
+    return found if found and container and found.peer in {0, container.index} else None
+
+
+def own_interface(plan: LinkPlan, result: Result) -> Interface:
     """Find the container's link in the result; raises CniError 104 where there is none."""
     named = [each for each in result.interfaces if each.name == plan.ifname and each.sandbox]
     if not named:
@@ -88,7 +109,7 @@ def _is_same_netns(one: str, other: str) -> bool:
         return first.inode == second.inode
 
 
-def _own_ips(result: Result, recorded: Interface) -> tuple[Ip, ...]:
+def own_ips(result: Result, recorded: Interface) -> tuple[Ip, ...]:
     """Give the addresses of the container's link; those that name no link are its as well."""
     place = result.interfaces.index(recorded)
     return tuple(ip for ip in result.ips if ip.interface in {None, place})
@@ -157,27 +178,61 @@ def _of_port(plan: LinkPlan, host: Link, nl: Netlink) -> Iterator[str]:
         yield f"Bridge port {host.name} has hairpin mode {_STATE[host.port.hairpin]}"
     if host.port is not None and host.port.isolated != plan.isolated:
         yield f"Bridge port {host.name} has isolation {_STATE[host.port.isolated]}"
+    for name, is_on in link.find_port_flags(nl, host.index).items():
+        if not is_on:
+            yield f"Bridge port {host.name} has {name} off"
     if plan.vlans is None:
         return
-    found = {each.vid for each in vlan.list_vlans(nl, host.index)}
-    wanted = {vid for each in port_vlans(plan.vlans) for vid in range(each.vid, each.last + 1)}
+    present = vlan.list_vlans(nl, host.index)
+    found = {each.vid for each in present}
+    wanted = port_vlans(plan.vlans)
     # More than that is no fault: older releases of the Go plugins leave the default VLAN on.
-    if missing := sorted(wanted - found):
+    if missing := sorted({vid for each in wanted for vid in range(each.vid, each.last + 1)} - found):
         yield f"Bridge port {host.name} is not in VLAN {', '.join(map(str, missing))}"
+    for each in wanted:
+        entry = next((one for one in present if one.vid == each.vid), None)
+        if each.pvid and entry and not (entry.pvid and entry.untagged):
+            yield f"Bridge port {host.name} does not have VLAN {each.vid} untagged"
 
 
-def _of_addresses(ips: tuple[Ip, ...], container: Link, inside: Netlink) -> Iterator[str]:
-    found = {each.address for each in addr.list_addrs(inside, container.index)}
+def _of_our_host_end(plan: LinkPlan, host: Link) -> Iterator[str]:
+    """Compare what the Go plugins, or some of their releases, do not set."""
+    if host.alias != plan.alias:
+        yield f'Interface {host.name} has alias "{host.alias}", by which its owner is not known'
+    key = f"net/ipv6/conf/{host.name}/accept_ra"
+    if sysctl.read(key) not in {"0", None}:
+        yield f"sysctl {key} is not 0: the host may take a container for its router"
+
+
+def _of_addresses(ips: tuple[Ip, ...], container: Link, sides: Sides) -> Iterator[str]:
+    found = {each.address: each for each in addr.list_addrs(sides.inside, container.index)}
     for ip in ips:
         if ip.address not in found:
             yield f"Failed to match addr {ip.address} on interface {container.name}"
+        elif found[ip.address].is_duplicate:
+            yield f"Address {ip.address} of interface {container.name} is in use by another machine"
+    key = f"net/ipv6/conf/{container.name}/disable_ipv6"
+    with sides.ns.entered():
+        is_disabled = any(ip.address.version == 6 for ip in ips) and sysctl.read(key) == "1"
+    if is_disabled:
+        yield f"IPv6 is switched off in {sides.ns.path}: sysctl {key} is 1"
 
 
-def _of_routes(routes: tuple[Route, ...], inside: Netlink) -> Iterator[str]:
+def _of_routes(routes: tuple[Route, ...], inside: Netlink, *, compare_metrics: bool) -> Iterator[str]:
     found = route.list_routes(inside, 0)
     for wanted in routes:
-        if not any(_is_as_wanted(each, wanted) for each in found):
+        alike = [each for each in found if _is_as_wanted(each, wanted)]
+        if not alike:
             yield f"Expected Route {{Dst: {wanted.dst}, GW: {wanted.gw}}} not found in routing table"
+        elif compare_metrics and not any(_has_metrics(each, wanted) for each in alike):
+            yield (
+                f"Route to {wanted.dst} has mtu {alike[0].mtu} and advmss {alike[0].advmss}, "
+                f"not {wanted.mtu} and {wanted.advmss}"
+            )
+
+
+def _has_metrics(found: Route, wanted: Route) -> bool:
+    return wanted.mtu in {0, found.mtu} and wanted.advmss in {0, found.advmss}
 
 
 def _is_as_wanted(found: Route, wanted: Route) -> bool:
@@ -191,21 +246,35 @@ def _is_default(dst: IpNetwork) -> bool:
     return dst.prefixlen == 0
 
 
-def _of_gateway(gateway: Gateway, nl: Netlink) -> Iterator[str]:
+def of_gateway(gateway: Gateway, bridge: Link | None, nl: Netlink) -> Iterator[str]:
+    """Tell what differs of the gateway's link, its addresses and the host's forwarding."""
     holder = link.find(nl, gateway.link)
     if holder is None:
-        yield f"Interface {gateway.link} of the host does not exist"
+        if gateway.vlan:
+            yield f"Interface {gateway.link} of the host does not exist"
         return
+    if gateway.vlan:
+        yield from _of_vlan_gateway(gateway, holder, bridge, nl)
     found = {each.address for each in addr.list_addrs(nl, holder.index)}
     for address in gateway.addresses:
         if address not in found:
             yield f"Failed to match addr {address}, the gateway's, on interface {gateway.link}"
     for version in sorted({address.version for address in gateway.addresses}):
-        if sysctl.read(_FORWARDING[version]) != "1":
-            yield f"this host does not forward IPv{version}: sysctl {_FORWARDING[version]} is not 1"
+        if sysctl.read(FORWARDING[version]) != "1":
+            yield f"this host does not forward IPv{version}: sysctl {FORWARDING[version]} is not 1"
 
 
-def _of_masquerade(conf: BridgeConf, masquerade: Masquerade) -> list[str]:
+def _of_vlan_gateway(gateway: Gateway, holder: Link, bridge: Link | None, nl: Netlink) -> Iterator[str]:
+    if not holder.is_up:
+        yield f"Interface {holder.name} is down"
+    port = link.find_by_index(nl, holder.peer) if holder.peer else None
+    if port is None or bridge is None or port.master != bridge.index:
+        yield f"Interface {holder.name}, the gateway, does not lead to bridge {gateway.bridge}"
+    elif gateway.vlan not in {each.vid for each in vlan.list_vlans(nl, port.index)}:
+        yield f"Bridge port {port.name}, the gateway's, is not in VLAN {gateway.vlan}"
+
+
+def of_masquerade(conf: BridgeConf, masquerade: Masquerade) -> list[str]:
     """Tell what the backend misses, unless the other one has it: ADD may have had another choice."""
     chosen = select.choose(conf.ip_masq_backend, "ipmasq")
     missing = chosen.differences_masquerade(masquerade)

@@ -11,6 +11,7 @@ from cni.errors import CniError, Code
 from cni.netlink import Netlink
 from cni.notes import note
 from cni_bridge.bridges import bridge_locked
+from cni_bridge.plan import FORWARDING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from cni_bridge.plan import AddressPlan, Gateway
 
 _SETTLED_WITHIN_S = 10.0
-_FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
 
 
 def configure(plan: AddressPlan, sides: Sides, container: Link) -> None:
@@ -115,7 +115,7 @@ def ensure_gateway(nl: Netlink, plan: Gateway, host_name: str, undo: Undo) -> No
         for address in plan.addresses:
             _ensure_address(nl, plan, address, host_name, undo)
     for version in sorted({address.version for address in plan.addresses}):
-        sysctl.ensure(_FORWARDING[version], "1")
+        sysctl.ensure(FORWARDING[version], "1")
 
 
 def _ensure_address(nl: Netlink, plan: Gateway, address: IpInterface, host_name: str, undo: Undo) -> None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # Where the container's link stands in the result, after the bridge and the host end.
 CONTAINER_INDEX = 2
+# What lets the host route, by IP version.
+FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
 _ALIAS_PART = 80
 _IFNAME_BYTES = 15
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cni import invoke, process
-from cni.errors import CniError, Code, ErrorList
+from cni import invoke
+from cni.errors import ErrorList
 from cni.plugin import Plugin
 from cni_bridge.conf import BridgeConf
 from cni_bridge.plan import (
     alias,
     host_name,
     plan_addresses,
-    plan_bridge,
     plan_links,
     plan_owner,
     plan_result,
@@ -108,8 +107,6 @@ def check(conf: BridgeConf, request: Request) -> None:
     """Compare the attachment with the result of ADD. Raises CniError 104."""
     from cni_bridge.check import check as compare
 
-    if conf.ipam.type:
-        invoke.check(conf.ipam.type, request)
     compare(conf, request, plan_links(conf, request))
 
 
@@ -138,22 +135,10 @@ def plan_gc(conf: BridgeConf, request: Request) -> list[Stale]:
 
 
 def status(conf: BridgeConf, request: Request) -> None:
-    """Tell whether an ADD could succeed. Raises CniError 50 when not."""
-    from cni.firewall import select
-    from cni_bridge import bridges
+    """Tell whether an ADD could succeed and containers have their traffic. Raises CniError 50 or 51."""
+    from cni_bridge.status import status as look
 
-    if conf.has_masquerade:
-        select.require_usable(conf.ip_masq_backend, "ipmasq")
-    if conf.macspoofchk and process.find("nft") is None:
-        raise CniError(
-            Code.NOT_AVAILABLE, "macspoofchk needs nft, which is not installed", "install nftables"
-        )
-    try:
-        bridges.probe(plan_bridge(conf))
-    except CniError as error:
-        raise CniError(Code.NOT_AVAILABLE, error.msg, error.details) from error
-    if conf.ipam.type:
-        invoke.status(conf.ipam.type, request)
+    look(conf, request)
 
 
 PLUGIN = Plugin(

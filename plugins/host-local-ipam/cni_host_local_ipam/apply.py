@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from cni import store
 from cni.errors import CniError, Code, ErrorList
 from cni.result import Dns
 from cni_host_local_ipam.choose import choose
-from cni_host_local_ipam.plan import is_full, parse_resolv_conf
-from cni_host_local_ipam.ranges import show_range_set
+from cni_host_local_ipam.plan import parse_resolv_conf
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -85,22 +83,3 @@ def release(leases: Leases, owner: Attachment) -> None:
             errors.attempt(leases.remove, lease)
         errors.attempt(leases.remove_unfinished)
     errors.raise_any()
-
-
-def check_store(leases: Leases) -> None:
-    """Raise CniError 50 when no lease could be written."""
-    try:
-        store.check_writable(leases.folder)
-    except CniError as error:
-        raise CniError(
-            Code.NOT_AVAILABLE, f"no address can be given: {error.msg}", "ipam.dataDir names another place"
-        ) from error
-
-
-def list_full(leases: Leases, range_sets: Sequence[RangeSet]) -> list[str]:
-    """Give the range sets that have no address left, as texts."""
-    if not leases.exists():
-        return []
-    taken = [lease.address for lease in leases.list_top() if not lease.is_empty()]
-    addresses = [each for each in taken if each is not None]
-    return [show_range_set(each) for each in range_sets if is_full(each, addresses)]

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from cni.errors import CniError, Code
 from cni.leases import Leases
-from cni.notes import note
 from cni.plugin import Plugin
 from cni_host_local_ipam import apply
 from cni_host_local_ipam.conf import HostLocalConf, parse_requested
@@ -35,15 +34,11 @@ def delete(conf: HostLocalConf, request: Request) -> None:
 
 
 def check(conf: HostLocalConf, request: Request) -> None:
-    """Raise CniError 104 unless the attachment holds an address."""
+    """Raise CniError 104 unless the attachment holds an address, and those that the result says."""
+    from cni_host_local_ipam.check import check as compare
+
     _requested_by_args(request)
-    leases = _leases(conf)
-    if not leases.exists() or not leases.list_held_by(request.attachment):
-        raise CniError(
-            Code.MISMATCH,
-            f"host-local: Failed to find address added by container {request.container_id}",
-            f"no file in {leases.folder} names it and {request.ifname}; attach the container again",
-        )
+    compare(conf, _leases(conf), request)
 
 
 def gc(conf: HostLocalConf, request: Request) -> None:
@@ -63,14 +58,10 @@ def plan_gc(conf: HostLocalConf, request: Request) -> list[Stale]:
 
 
 def status(conf: HostLocalConf, _request: Request) -> None:
-    """Raise CniError 50 when ADD would fail. A pool that is full now need not be when ADD comes."""
-    leases = _leases(conf)
-    apply.check_store(leases)
-    for shown in apply.list_full(leases, conf.range_sets):
-        text = f"no IP addresses available in range set: {shown}"
-        if conf.ipam.status_fails_when_full:
-            raise CniError(Code.NOT_AVAILABLE, text, f"the leases lie in {leases.folder}")
-        note(f"host-local: warning: {text}")
+    """Raise CniError 50 when ADD would fail."""
+    from cni_host_local_ipam.status import status as look
+
+    look(conf, _leases(conf))
 
 
 def _leases(conf: HostLocalConf) -> Leases:

@@ -10,6 +10,8 @@ from cni.netns import open_netns
 from cni_loopback.plan import LINK, check_addresses
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cni.result import IpInterface
     from cni.undo import Undo
 
@@ -32,10 +34,19 @@ def ensure_down(netns: str) -> None:
         nl.batch([link.set_flags(LINK, lo.index, off=link.IFF_UP)])
 
 
-def is_up(netns: str) -> bool:
-    """Tell whether lo is on."""
+def switch_on(nl: Netlink) -> None:
+    """Switch lo on in the namespace that the socket is in."""
+    lo = link.get(nl, LINK)
+    nl.batch([link.set_flags(LINK, lo.index, on=link.IFF_UP)])
+
+
+def list_differences(netns: str, wanted: Sequence[IpInterface]) -> list[str]:
+    """Tell whether lo is down, and which addresses it lacks."""
     with open_netns(netns) as ns, Netlink(ns) as nl:
-        return link.get(nl, LINK).is_up
+        lo = link.get(nl, LINK)
+        present = _addresses(nl, lo.index)
+    down = [] if lo.is_up else ["loopback interface is down"]
+    return down + [f"loopback interface lacks {each}" for each in wanted if each not in present]
 
 
 def _addresses(nl: Netlink, index: int) -> list[IpInterface]:

@@ -27,6 +27,11 @@ def check_addresses(addresses: Sequence[IpInterface]) -> None:
             )
 
 
+def list_addresses(result: Result | None) -> list[IpInterface]:
+    """Give the loopback addresses that a result says."""
+    return [ip.address for ip in result.ips if ip.address.ip.is_loopback] if result else []
+
+
 def plan_result(netns: str, addresses: Sequence[IpInterface]) -> Result:
     """Give lo with its first address of each family, IPv4 before IPv6."""
     first = [next((each for each in addresses if each.version == version), None) for version in (4, 6)]

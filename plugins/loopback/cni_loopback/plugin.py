@@ -9,7 +9,7 @@ from cni.errors import CniError, Code
 from cni.netns import is_gone
 from cni.plugin import Plugin
 from cni_loopback import apply
-from cni_loopback.plan import plan_result
+from cni_loopback.plan import list_addresses, plan_result
 
 if TYPE_CHECKING:
     from cni.request import Request
@@ -30,9 +30,23 @@ def delete(_conf: NetConf, request: Request) -> None:
 
 
 def check(_conf: NetConf, request: Request) -> None:
-    """Raise CniError 104 unless lo is on."""
-    if not apply.is_up(request.netns):
-        raise CniError(Code.MISMATCH, "loopback interface is down", "switch it on with: ip link set lo up")
+    """Raise CniError 104 unless lo is on and has the addresses that the result says."""
+    found = apply.list_differences(request.netns, list_addresses(request.prev_result))
+    if found:
+        details = ["switch it on with: ip link set lo up", *found[1:]]
+        raise CniError(Code.MISMATCH, found[0], "; ".join(details))
 
 
-PLUGIN = Plugin("loopback", "lo up in the container", NetConf, add, delete, check)
+def status(_conf: NetConf, _request: Request) -> None:
+    """Raise CniError 50 unless lo of a namespace can be switched on, which is tried in a new one."""
+    from cni.errors import KernelError
+    from cni.readiness import trial
+
+    with trial() as nl:
+        try:
+            apply.switch_on(nl)
+        except KernelError as error:
+            raise CniError(Code.NOT_AVAILABLE, error.msg, error.details) from error
+
+
+PLUGIN = Plugin("loopback", "lo up in the container", NetConf, add, delete, check, status=status)

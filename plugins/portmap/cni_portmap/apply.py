@@ -31,8 +31,8 @@ def ensure_published(intent: PortForward, asked: str, netns: str, undo: Undo) ->
     backend.add_forward(intent, undo)
     flush_connections(intent.mappings)
     # The last step, as nobody can tell later whether another container has come to need it.
-    for device in _localhost_devices(intent):
-        sysctl.ensure(_route_localnet(device), "1")
+    for device in localhost_devices(intent):
+        sysctl.ensure(route_localnet(device), "1")
 
 
 def remove_published(owner: Owner, mappings: Sequence[PortMapping]) -> None:
@@ -46,30 +46,6 @@ def remove_published(owner: Owner, mappings: Sequence[PortMapping]) -> None:
     errors.attempt(flush_connections, known)
     errors.attempt(claims.release, owner)
     errors.raise_any()
-
-
-def list_differences(intent: PortForward, asked: str) -> list[str]:
-    """Tell what is missing or wrong of what `ensure_published` makes."""
-    found = select.choose(asked, WHAT).differences_forward(intent)
-    for device in _localhost_devices(intent):
-        value = sysctl.read(_route_localnet(device))
-        if value != "1":
-            found.append(f"{_route_localnet(device)} is {value}, not 1: 127.0.0.1 on the host does not work")
-    return found
-
-
-def list_hints(host_ends: Sequence[str]) -> list[str]:
-    """Tell what keeps the container from its own published ports, if it is on a bridge."""
-    from cni import link
-    from cni.netlink import Netlink
-
-    with Netlink() as nl:
-        found = [link.find(nl, name) for name in host_ends]
-    return [
-        f"hairpinMode is off on {each.name}: the container cannot reach its own published ports"
-        for each in found
-        if each and each.port and not each.port.hairpin
-    ]
 
 
 def flush_connections(mappings: Sequence[PortMapping]) -> None:
@@ -87,7 +63,7 @@ def flush_connections(mappings: Sequence[PortMapping]) -> None:
         note(f"portmap: could not forget flows to UDP ports: {error}")
 
 
-def _localhost_devices(intent: PortForward) -> list[str]:
+def localhost_devices(intent: PortForward) -> list[str]:
     """Give the links towards the container's IPv4 address that must let 127.0.0.1 through."""
     if not intent.snat:
         return []
@@ -105,5 +81,6 @@ def _find_device(target: IpInterface) -> str | None:
     return found.name if found else None
 
 
-def _route_localnet(device: str) -> str:
+def route_localnet(device: str) -> str:
+    """Name the sysctl that lets 127.0.0.1 through a link."""
     return f"net/ipv4/conf/{device}/route_localnet"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cni.errors import CniError, Code
-from cni.firewall import select
 from cni.notes import note
 from cni.plugin import Plugin
 from cni_portmap import apply
@@ -54,14 +53,9 @@ def check(conf: PortmapConf, request: Request) -> None:
     intent = plan_forward(conf, request, request.prev_result)
     if intent is None:
         return
-    hints = apply.list_hints(list_host_ends(request.prev_result))
-    differences = apply.list_differences(intent, conf.needed_backend)
-    if differences:
-        raise CniError(
-            Code.MISMATCH, f"could not check {differences[0]}", "; ".join([*differences[1:], *hints])
-        )
-    for hint in hints:
-        note(f"portmap: {hint}")
+    from cni_portmap.check import check as compare
+
+    compare(conf, request.netns, intent, list_host_ends(request.prev_result))
 
 
 def gc(conf: PortmapConf, request: Request) -> None:
@@ -81,8 +75,10 @@ def plan_gc(conf: PortmapConf, request: Request) -> list[Stale]:
 
 
 def status(conf: PortmapConf, _request: Request) -> None:
-    """Tell whether ports can be published here. Raises CniError 50."""
-    select.require_usable(conf.needed_backend, apply.WHAT)
+    """Tell whether ports can be published, and those that are lead somewhere. Raises CniError 50, 51."""
+    from cni_portmap.status import status as look
+
+    look(conf)
 
 
 PLUGIN = Plugin(

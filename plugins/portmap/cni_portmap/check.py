@@ -1,0 +1,66 @@
+"""Compare what is there with what ADD makes; only reads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cni import claims, link, sysctl
+from cni.errors import CniError, Code
+from cni.firewall import select
+from cni.netlink import Netlink
+from cni.notes import note
+from cni_portmap.apply import WHAT, localhost_devices, route_localnet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cni.firewall.intents import PortForward
+    from cni_portmap.conf import PortmapConf
+
+
+def check(conf: PortmapConf, netns: str, intent: PortForward, host_ends: Sequence[str]) -> None:
+    """Raise CniError 104 that tells all that differs; hints come behind, or alone to stderr."""
+    found = [*list_rules(conf, intent), *list_settings(intent), *list_claims(intent, netns)]
+    hints = list(_list_hints(host_ends))
+    if found:
+        raise CniError(Code.MISMATCH, f"could not check {found[0]}", "; ".join([*found[1:], *hints]))
+    if not claims.list_held(intent.owner):
+        hints.append("its host ports are not claimed, as another suite published them: pycni repair does")
+    for hint in hints:
+        note(f"portmap: {hint}")
+
+
+def list_rules(conf: PortmapConf, intent: PortForward) -> list[str]:
+    """Tell what the backend misses, unless the other one has it: ADD may have had another choice."""
+    chosen = select.choose(conf.needed_backend, WHAT)
+    missing = chosen.differences_forward(intent)
+    for name in select.NAMES if missing else ():
+        if name == chosen.name:
+            continue
+        other = select.choose(name, WHAT)
+        if not other.unusable_because() and not other.differences_forward(intent):
+            return []
+    return missing
+
+
+def list_settings(intent: PortForward) -> Iterator[str]:
+    """Tell which settings of the kernel differ."""
+    for device in localhost_devices(intent):
+        key = route_localnet(device)
+        value = sysctl.read(key)
+        if value != "1":
+            yield f"{key} is {value}, not 1: 127.0.0.1 on the host does not work"
+
+
+def list_claims(intent: PortForward, netns: str) -> list[str]:
+    """Tell what differs in the ledger of host ports; that it has nothing at all is the Go plugin's way."""
+    return claims.differences(intent.owner, intent.mappings, netns)
+
+
+def _list_hints(host_ends: Sequence[str]) -> Iterator[str]:
+    """Tell what keeps the container from its own published ports, if it is on a bridge."""
+    with Netlink() as nl:
+        found = [link.find(nl, name) for name in host_ends]
+    for each in found:
+        if each and each.port and not each.port.hairpin:
+            yield f"hairpinMode is off on {each.name}: the container cannot reach its own published ports"
