@@ -6,6 +6,8 @@ So the first ADD after a boot looks, which is when a node has moved from them to
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from cni.errors import CniError, Code
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from cni.firewall.intents import PortMapping
 
 _VERSIONS = {4: nft.IPV4, 6: nft.IPV6}
+# Where libcni keeps results: containerd, CRI-O, podman, cnitool, nerdctl.
+_RESULTS = Path("/var/lib/cni/results")
 
 
 class Published(NamedTuple):
@@ -58,8 +62,25 @@ def _published(version: int) -> Iterator[Published]:
                 yield Published(*owner, chain, read_mappings(lines, chain))
 
 
-def is_there(chain: str) -> bool:
-    """Tell whether a chain is there still, in any variant and family; True where the kernel does not tell."""
+def is_live(network: str, container_id: str, chain: str) -> bool:
+    """Tell whether a container's chain is there still and its namespace not known to be gone.
+
+    The Go plugins keep no note of the namespace; runtimes with libcni do.
+    """
+    noted = [_noted_namespace(path) for path in _RESULTS.glob(f"{network}-{container_id}-*")]
+    is_dead = bool(noted) and not any(path is None or path.exists() for path in noted)
+    return not is_dead and _is_there(chain)
+
+
+def _noted_namespace(cached: Path) -> Path | None:
+    try:
+        path = json.loads(cached.read_bytes())["netns"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return Path(path) if isinstance(path, str) and path.startswith("/") else None
+
+
+def _is_there(chain: str) -> bool:
     try:
         return any(
             nft.find_chain(family, "nat", chain) is not None

@@ -54,7 +54,7 @@ class _Record:
         if self.chain:
             from cni import adoption
 
-            return adoption.is_there(self.chain)
+            return adoption.is_live(self.owner.network, self.owner.container_id, self.chain)
         return bool(self.identity) and _identity(self.netns) == self.identity
 
 
