@@ -7,6 +7,8 @@ The folder `<dataDir>/<network>` is shared with the Go plugin, byte for byte and
     lock                  0750  empty, held with flock(2)
 
 A lease appears whole or not at all. An empty one is what a crash of the Go plugin leaves: nobody holds it.
+Nor is one alive that was written before this boot, as no network namespace lives over a boot; one that names
+a container alone is left to whoever has put it there, perhaps by hand.
 """
 
 from __future__ import annotations
@@ -86,10 +88,14 @@ class Lease(NamedTuple):
 
 
 class Leases:
-    """The folder of one network. What changes something is called inside `locked()`, unless it says not."""
+    """The folder of one network. What changes something is called inside `locked()`, unless it says not.
 
-    def __init__(self, folder: Path) -> None:
+    With `keeps_over_boot` leases of before this boot are alive.
+    """
+
+    def __init__(self, folder: Path, *, keeps_over_boot: bool = False) -> None:
         self.folder = folder
+        self._began_s = 0.0 if keeps_over_boot else None
         self._made: list[Path] = []
         self._index = LeaseIndex(folder)
         self._is_locked = False
@@ -111,14 +117,15 @@ class Leases:
         # An ADD that fails removes the folder it made, with a lock on which we may be waiting.
         for left in reversed(range(_MOST_TRIES)):
             made = store.ensure_directory(self.folder, 0o755)
+            # From here on `remove_unused` knows it, whatever comes.
+            self._made = list(dict.fromkeys([*self._made, *made]))
             try:
                 stack.enter_context(locked(self.folder / "lock", timeout_s, 0o750))
             except CniError as error:
-                store.remove_directories(made)
                 if not left or not isinstance(error.__cause__, FileNotFoundError):
+                    store.remove_directories(made)
                     raise
             else:
-                self._made += made
                 return
 
     def exists(self) -> bool:
@@ -198,22 +205,38 @@ class Leases:
         """Tell whether nothing has the address's name. Needs no lock."""
         return not os.path.lexists(self.folder / str(address))
 
-    def is_empty(self, address: IpAddress) -> bool:
-        """Tell whether the address is taken by a file that names nobody. Needs no lock."""
+    def is_reclaimable(self, address: IpAddress) -> bool:
+        """Tell whether the address is taken by a file that holds it for nobody. Needs no lock."""
         try:
             lease = self.find(address)
         except CniError:
             return False
-        return lease is not None and lease.is_empty()
+        return lease is not None and not self.is_alive(lease)
+
+    def is_alive(self, lease: Lease) -> bool:
+        """Tell whether somebody holds a lease: it names somebody, and is of this boot. Needs no lock."""
+        if lease.is_empty():
+            return False
+        if not lease.ifname:
+            return True
+        if self._began_s is None:
+            from cni import boot
+
+            self._began_s = boot.began_s()
+        try:
+            # Not the time of modification, which whoever restores or copies files may set.
+            return os.lstat(self.folder / lease.path).st_ctime >= self._began_s
+        except OSError:
+            return True
 
     def reserve(self, address: IpAddress, owner: Attachment) -> None:
-        """Take an address that is free, or taken by an empty file. Raises CniError 106."""
+        """Take an address that is free or reclaimable. Raises CniError 106."""
         path = self.folder / str(address)
         content = f"{owner.container_id}\r\n{owner.ifname}".encode()
         self._index.add(owner, str(address))
         if store.create_exclusive(path, content, beside=_UNFINISHED):
             return
-        if not self.is_empty(address):
+        if not self.is_reclaimable(address):
             raise CniError(
                 Code.TRY_AGAIN, f"could not reserve {address}: {path} appeared in spite of the lock"
             )

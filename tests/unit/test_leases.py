@@ -43,7 +43,7 @@ def test_both_formats_are_read(leases: Leases, content: bytes, container_id: str
     path = f"{leases.folder}/{ADDRESS}"
     assert leases.find(ADDRESS) == Lease(path, container_id, ifname)
     assert leases.list_all() == [Lease(path, container_id, ifname)]
-    assert leases.is_empty(ADDRESS) is (not container_id)
+    assert leases.is_reclaimable(ADDRESS) is (not container_id)
 
 
 @pytest.mark.parametrize(

@@ -59,8 +59,7 @@ class _Chooser:
         try:
             if wanted is not None:
                 return self._choose_requested(number, range_set, wanted)
-            self._refuse_second(range_set)
-            return self._choose_next(number, range_set)
+            return self._choose_former(number, range_set) or self._choose_next(number, range_set)
         except CniError as error:
             raise CniError(
                 error.code, f"failed to allocate for range {number}: {error.msg}", error.details
@@ -73,7 +72,7 @@ class _Chooser:
                 Code.POOL, f"requested ip {address} is subnet's gateway", "ask for another address"
             )
         lease = self._leases.find(address)
-        if lease is None or lease.is_empty():
+        if lease is None or not self._leases.is_alive(lease):
             return Choice(number, address, range_)
         if lease.is_held_by(self._owner):
             return Choice(number, address, range_, is_held=True)
@@ -84,24 +83,34 @@ class _Chooser:
             _remedy(lease),
         )
 
-    def _refuse_second(self, range_set: RangeSet) -> None:
-        """Raise CniError 105 when the attachment has an address of the set already."""
+    def _choose_former(self, number: int, range_set: RangeSet) -> Choice | None:
+        """Give the address that the attachment had before this boot, None if it had none.
+
+        Raises CniError 105 when it has an address of the set already.
+        """
+        former = None
         if self._held is None:
             self._held = self._leases.list_of(self._owner)
         for lease in self._held:
             address = lease.address
-            if address is not None and find_range(range_set, address):
+            range_ = find_range(range_set, address) if address is not None else None
+            if address is None or range_ is None:
+                continue
+            if self._leases.is_alive(lease):
                 raise CniError(
                     Code.ALREADY_EXISTS,
                     f"{address} has been allocated to {self._owner.container_id}, "
                     "duplicate allocation is not allowed",
                     _remedy(lease),
                 )
+            if address != range_.gateway:
+                former = Choice(number, address, range_)
+        return former
 
     def _choose_next(self, number: int, range_set: RangeSet) -> Choice:
         last = parse_last(self._last[number])
         found = choose_free(range_set, last, self._leases.is_free)
-        found = found or choose_free(range_set, last, self._leases.is_empty)
+        found = found or choose_free(range_set, last, self._leases.is_reclaimable)
         if found is None:
             raise CniError(
                 Code.POOL,

@@ -80,6 +80,7 @@ class HostLocalIpam(IpamConf, RangeConf):
     data_dir: FilePath = ""
     resolv_conf: FilePath = ""
     status_fails_when_full: Bool = False
+    keep_over_boot: Bool = False
 
 
 class ArgsOfCni(Model):

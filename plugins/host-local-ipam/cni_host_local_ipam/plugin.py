@@ -65,7 +65,7 @@ def status(conf: HostLocalConf, _request: Request) -> None:
 
 
 def _leases(conf: HostLocalConf) -> Leases:
-    return Leases(Path(conf.folder))
+    return Leases(Path(conf.folder), keeps_over_boot=conf.ipam.keep_over_boot)
 
 
 def _requested_by_args(request: Request) -> tuple[IpAddress, ...]:

@@ -58,6 +58,6 @@ def _list_full(leases: Leases, range_sets: Sequence[RangeSet]) -> list[str]:
     """Give the range sets that have no address left, as texts."""
     if not leases.exists():
         return []
-    taken = [lease.address for lease in leases.list_top() if not lease.is_empty()]
+    taken = [lease.address for lease in leases.list_top() if leases.is_alive(lease)]
     addresses = [each for each in taken if each is not None]
     return [show_range_set(each) for each in range_sets if is_full(each, addresses)]
