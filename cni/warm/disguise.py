@@ -21,13 +21,18 @@ class Disguise:
         sys.stderr = TextIOWrapper(_writer(2), "utf-8", "backslashreplace", line_buffering=True)
 
     def put_on(self, call: Call, fds: list[int]) -> tuple[BinaryIO, BinaryIO]:
-        """Become the caller's process and close `fds`; gives its stdin and stdout."""
+        """Become the caller's process and close `fds`; gives its stdin and stdout.
+
+        Raises OSError, and changes nothing, when the last one is no folder.
+        """
         *streams, folder = fds
-        for target, fd in enumerate(streams):
-            os.dup2(fd, target)
-        os.fchdir(folder)
-        for fd in fds:
-            os.close(fd)
+        try:
+            os.fchdir(folder)
+            for target, fd in enumerate(streams):
+                os.dup2(fd, target)
+        finally:
+            for fd in fds:
+                os.close(fd)
         os.umask(call.umask)
         os.environ.update(call.env)
         # A new one: what one caller sent and the plugin did not read must not be there for the next.

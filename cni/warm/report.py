@@ -56,6 +56,9 @@ class Report:
 
 def holder(path: Path) -> int:
     """Give the process ID of the server that a status file belongs to; 0 when it is dead."""
+    # Of a FIFO there would be no end.
+    if not path.is_file():
+        return 0
     with suppress(OSError), path.open("rb") as file:
         asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
         kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(file, fcntl.F_GETLK, asked))
@@ -65,7 +68,7 @@ def holder(path: Path) -> int:
 
 def read(path: Path) -> dict[str, Any]:
     """Give the last answer, {} when there is none or only half of it."""
-    with suppress(OSError, ValueError):
-        told: dict[str, Any] = json.loads(path.read_text())
-        return told
+    with suppress(OSError, ValueError, RecursionError):
+        told: Any = json.loads(path.read_text()) if path.is_file() else {}
+        return told if isinstance(told, dict) else {}
     return {}

@@ -34,6 +34,9 @@ class Settings(Model):
 
 def load() -> Settings:
     """Read the file; the defaults when there is none. Raises CniError 6 or 7 for what is wrong in it."""
+    # Of a FIFO there would be no end.
+    if not FILE.is_file():
+        return Settings()
     try:
         text = FILE.read_bytes()
     except OSError:

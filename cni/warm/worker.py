@@ -13,7 +13,7 @@ import signal
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from cni import late, multicall, skel
 from cni.warm import protocol, traces
@@ -105,11 +105,11 @@ class Worker:
             call = protocol.receive(connection)
             if call is None or not self._is_for_us(call):
                 return None
-            fds = protocol.begin(connection)
+            stdin, stdout = self._disguise.put_on(call, protocol.begin(connection))
         except (protocol.ProtocolError, OSError) as error:
             log(f"refused a call: {error}")
             return None
-        status = self._run(call, fds, connection)
+        status = self._run(call, stdin, stdout, connection)
         protocol.answer(connection, status)
         return status
 
@@ -127,7 +127,7 @@ class Worker:
             log(f"refused a call for build {call.build}")
         return call.build == self._build
 
-    def _run(self, call: protocol.Call, fds: list[int], connection: socket.socket) -> int:
+    def _run(self, call: protocol.Call, stdin: BinaryIO, stdout: BinaryIO, connection: socket.socket) -> int:
         """Be the plugin's process, from its start to its end; gives the exit status."""
 
         def load() -> Plugin[Any]:
@@ -136,7 +136,6 @@ class Worker:
             return multicall.load(call.name, self._table)
 
         delegates = partial(multicall.run_delegate, Path(call.executable), self._table)
-        stdin, stdout = self._disguise.put_on(call, fds)
         try:
             status = skel.run(load, {**self._defaults, **call.env}, stdin, stdout, delegates)
             self._disguise.flush()
