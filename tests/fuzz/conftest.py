@@ -24,14 +24,15 @@ class Fuzz:
 
     def run(self, check: Callable[..., Tried], *args: Any) -> None:
         """Try a property of `cases` in this process."""
-        self._count(check(*args))
+        self.count(check(*args))
 
     def run_inside(self, host: Host, check: Callable[..., Tried], *args: Any) -> None:
         """Try it in a child that is on a host; nothing may be left there in the end."""
         host.call(place.prepare)
-        self._count(host.call(_inside, check, *args))
+        self.count(host.call(_inside, check, *args))
 
-    def _count(self, tried: Tried) -> None:
+    def count(self, tried: Tried) -> None:
+        """Note how many cases there were."""
         area = self._request.path.stem.removeprefix("test_fuzz_").replace("_", " ")
         self._note("figures", ["fuzz", area, tried._asdict()])
 

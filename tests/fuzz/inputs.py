@@ -204,7 +204,7 @@ def results(draw: st.DrawFn, version: str) -> Json:
 
 
 @st.composite
-def broken(draw: st.DrawFn, documents: Documents, most: int = 2) -> Json:
+def broken(draw: st.DrawFn, documents: st.SearchStrategy[Any], most: int = 2) -> Any:
     """Give one of the documents, as it is or with up to `most` members replaced, doubled or misspelt."""
     document = copy.deepcopy(draw(documents))
     for _ in range(draw(st.integers(0, most)) * draw(FLAGS)):
@@ -212,10 +212,11 @@ def broken(draw: st.DrawFn, documents: Documents, most: int = 2) -> Json:
     return document
 
 
-def _break(draw: st.DrawFn, document: Json) -> None:
-    place_: Any = document
+def _break(draw: st.DrawFn, document: Any) -> None:
+    place_ = document
     while True:
-        keys = sorted(place_) if isinstance(place_, dict) else list(range(len(place_)))
+        keys: list[Any] = sorted(place_) if isinstance(place_, dict) else []
+        keys = list(range(len(place_))) if isinstance(place_, list) else keys
         if not keys:
             return
         key = draw(st.sampled_from(keys))

@@ -104,6 +104,13 @@ def restored() -> Iterator[Footprint]:
     before = footprint()
     try:
         yield before
+    except BaseException:
+        # Else every case after this one would fail as well.
+        _run("nft", "flush", "ruleset")
+        _run("ip", "netns", "exec", "fuzz", "ip", "link", "del", "eth0", check=False)
+        for path in (path for folder in _STATE[:2] for path in folder.rglob("*") if _is_state(path)):
+            path.unlink(missing_ok=True)
+        raise
     finally:
         for name in set(_links()) - {each.removeprefix("host: ") for each in before.shared}:
             _run("ip", "link", "del", name, check=False)
@@ -138,12 +145,11 @@ def _rules() -> list[str]:
 
 def _files() -> list[str]:
     return [
-        f"{path} {path.read_bytes()!r}"
-        for folder in _STATE
-        for path in folder.rglob("*")
-        if path.is_file() and not _is_passing(path)
+        f"{path} {path.read_bytes()!r}" for folder in _STATE for path in folder.rglob("*") if _is_state(path)
     ]
 
 
-def _is_passing(path: Path) -> bool:
-    return path.name == "lock" or path.suffix == ".lock" or path.name.startswith("last_reserved_ip.")
+def _is_state(path: Path) -> bool:
+    """Tell whether a file is one that attachments have; locks, notes and a warm server stay."""
+    is_passing = path.name == "lock" or path.suffix == ".lock" or path.name.startswith("last_reserved_ip.")
+    return path.is_file() and not is_passing and "warm" not in path.parts
