@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cni.errors import ErrorList
+from cni.errors import CniError, ErrorList
 from cni.firewall import iptables_rules as rules
 from cni.firewall import iptables_steps as steps
 from cni.firewall import iptables_variants as variants
@@ -47,7 +47,11 @@ def remove_chain(tool: Tool, chain: str) -> None:
     if is_in_nftables:
         variants.remove_by_netlink(tool, chain, parent)
     for having in others:
-        retried(attempt, having)
+        try:
+            retried(attempt, having)
+        except CniError as error:
+            variants.raise_if_left(error, tool.version, chain)
+            raise
 
 
 def remove_unused(tool: Tool, made: Sequence[Shared]) -> None:

@@ -63,6 +63,18 @@ def find_chain(tool: Tool, chain: str) -> tuple[bool, list[Tool]]:
     return is_in_nftables, [_of_variant(tool, "-legacy", [chain])] if is_in_legacy else []
 
 
+def raise_if_left(error: CniError, version: int, chain: str) -> None:
+    """Raise LeftError in the place of `error` when legacy iptables certainly has the chain still."""
+    from cni.firewall.left import LeftError
+
+    try:
+        is_left = legacy.is_loaded(version) and chain in legacy.read(version).chains
+    except (CniError, OSError):
+        return
+    if is_left and error.code != Code.TRY_AGAIN:
+        raise LeftError(error.code, error.msg, error.details) from error
+
+
 def _of_variant(tool: Tool, variant: str, chains: Sequence[str]) -> Tool:
     """Give the program for a variant that has `chains` of containers."""
     found = replace(tool, variant=variant)
