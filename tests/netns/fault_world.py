@@ -1,0 +1,186 @@
+"""A host with a container that must come to no harm, and a second one whose calls are cut short."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from cni.testing import Host, warm, why_no_namespaces
+from cni.testing.executables import make_warm_bindir
+from cni.testing.faults import TELL, Fault, list_met
+from plugin_table import declared, packages
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from cni.testing import Answer, Sandbox
+    from cni.testing.snapshot import Snapshot
+
+PLUGINS = ("loopback", "bridge", "portmap")
+BACKENDS = ("nftables", "iptables")
+CALM, CUT = "calm", "cut"
+COLD = {"PYCNI_WARM": "off"}
+_NETWORK = {"cniVersion": "1.1.0", "name": "net1"}
+_PORTS = {CALM: 8080, CUT: 9090}
+
+
+class Step(NamedTuple):
+    """One plugin's part in an ADD or a DEL of the chain."""
+
+    plugin: str
+    verb: str
+
+
+class World:
+    """A network of loopback, bridge with host-local, and portmap, of both families."""
+
+    def __init__(self, host: Host, backend: str) -> None:
+        self.host = host
+        self.backend = backend
+        self.results: dict[str, dict[str, Any]] = {}
+        warm.set_up(host.place, workers=1)
+        self.sandboxes: dict[str, Sandbox] = {name: host.sandbox(name) for name in (CALM, CUT)}
+
+    def conf(self, plugin: str, name: str = "") -> dict[str, Any]:
+        """Give the configuration of a plugin, for a container if one is named."""
+        own: dict[str, dict[str, Any]] = {
+            "loopback": {},
+            "bridge": {
+                "bridge": "br0",
+                "isDefaultGateway": True,
+                "ipMasq": True,
+                "ipMasqBackend": self.backend,
+                "macspoofchk": True,
+                "hairpinMode": True,
+                "ipam": {
+                    "type": "host-local",
+                    "ranges": [[{"subnet": "10.1.0.0/24"}], [{"subnet": "fd01::/64"}]],
+                },
+            },
+            "portmap": {"backend": self.backend},
+        }
+        conf = {**_NETWORK, "type": plugin, **own[plugin]}
+        if plugin == "portmap" and name:
+            conf["runtimeConfig"] = {"portMappings": [_mapping(name, "tcp"), _mapping(name, "udp")]}
+            conf["prevResult"] = self.results.get(name)
+        return conf
+
+    def call(self, plugin: str, verb: str, name: str, env: dict[str, str] | None = None) -> Answer:
+        """Call one plugin for a container."""
+        conf = self.conf(plugin, name)
+        answer = self.host.plugin(
+            plugin, verb, conf, netns=f"/run/netns/{name}", container_id=name, env=env, timeout_s=120
+        )
+        if (plugin, verb) == ("bridge", "ADD") and answer.ok:
+            self.results[name] = answer.json
+        return answer
+
+    def add(self, name: str, before: str = "") -> None:
+        """Attach a container, by the plugins of the chain that come before one, or by all."""
+        for plugin in _until(PLUGINS, before):
+            self.call(plugin, "ADD", name).must()
+
+    def delete(self, name: str, before: str = "") -> None:
+        """Detach a container, whatever there is of it."""
+        for plugin in _until(PLUGINS[::-1], before):
+            self.call(plugin, "DEL", name).must()
+
+    def collect(self, valid: Sequence[str]) -> None:
+        """Let each plugin GC."""
+        keys = {"cni.dev/valid-attachments": [{"containerID": each, "ifname": "eth0"} for each in valid]}
+        for plugin in PLUGINS[::-1]:
+            self.host.plugin(plugin, "GC", self.conf(plugin) | keys, container_id="", ifname="").must()
+
+    def prepare(self, step: Step) -> None:
+        """Do for the container that is to be cut what comes before a step."""
+        if step.verb == "DEL":
+            self.add(CUT)
+            self.delete(CUT, step.plugin)
+        else:
+            self.add(CUT, step.plugin)
+
+    def positions(self, step: Step, env: dict[str, str] | None = None) -> list[Fault]:
+        """Give all points that a step comes by, in order; the container is not attached before and after."""
+        self.prepare(step)
+        answer = self.call(step.plugin, step.verb, CUT, Fault(TELL, "").env | (env or {}))
+        answer.must()
+        self.delete(CUT)
+        assert answer.stderr, "it comes by no point"
+        return [Fault("", point, int(number)) for point, number in map(str.split, list_met(answer))]
+
+    def delete_one(self, plugin: str, name: str) -> None:
+        """Take back one plugin's part of a container."""
+        self.call(plugin, "DEL", name).must()
+
+    def reaches(self, name: str) -> bool:
+        """Tell whether a server in the container is reached directly and by its published port."""
+        address = str(self.results[name]["ips"][0]["address"]).split("/")[0]
+        with self.sandboxes[name].serve(80):
+            places = [(address, 80), ("10.1.0.1", _PORTS[name])]
+            return all(self.host.reaches(*each, timeout_s=5) for each in places)
+
+    def renew(self, name: str) -> None:
+        """Remove a container's namespace and make an empty one of the name."""
+        self.sandboxes[name].delete()
+        self.sandboxes[name] = self.host.sandbox(name)
+
+    def is_calm(self) -> bool:
+        """Tell whether the other container is as its ADD has left it, and reached."""
+        checks = {"prevResult": self.results[CALM]}
+        for plugin in PLUGINS:
+            conf = self.conf(plugin, CALM) | checks
+            self.host.plugin(plugin, "CHECK", conf, netns=self.sandboxes[CALM], container_id=CALM).must()
+        return self.reaches(CALM)
+
+    def left(self, before: Snapshot) -> list[str]:
+        """List what is there that was not, and what is missing."""
+        return before.differences(self.host.snapshot())
+
+
+def assert_none(found: Mapping[Fault, Sequence[str]]) -> None:
+    """Fail the test, naming all that went wrong and where, unless nothing did."""
+    assert found, "there is no point on the way"
+    wrong = [f"{fault.point} {fault.number}: {each}" for fault, told in found.items() for each in told]
+    assert not wrong, "\n".join(wrong)
+
+
+def _mapping(name: str, protocol: str) -> dict[str, object]:
+    return {"hostPort": _PORTS[name], "containerPort": 80, "protocol": protocol}
+
+
+def _until(plugins: Sequence[str], before: str) -> Sequence[str]:
+    return plugins[: plugins.index(before)] if before else plugins
+
+
+@pytest.fixture(scope="session")
+def faulty_bindir(launcher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give executables that heed what a test says of faults."""
+    folder = tmp_path_factory.mktemp("faults")
+    return make_warm_bindir(folder, packages(declared()), launcher, with_faults=True)
+
+
+@pytest.fixture
+def world(faulty_bindir: Path, backend: str) -> Iterator[World]:
+    """Give a host on which nothing was ever attached."""
+    if why_no_namespaces():
+        pytest.skip(why_no_namespaces())
+    with Host(faulty_bindir) as host:
+        yield World(host, backend)
+
+
+@pytest.fixture
+def another_world(faulty_bindir: Path, backend: str) -> Iterator[World]:
+    """Give one more such host, to try something out."""
+    with Host(faulty_bindir) as host:
+        yield World(host, backend)
+
+
+@pytest.fixture
+def busy_world(world: World) -> World:
+    """Give a host that has one container, and has had the other one."""
+    world.add(CALM)
+    world.add(CUT)
+    world.delete(CUT)
+    return world

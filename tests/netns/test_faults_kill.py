@@ -1,0 +1,87 @@
+"""A plugin that is killed after any of its changes: DEL or GC cleans up, and the next ADD works."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cni.errors import Code
+from cni.testing.faults import KILL
+from tests.netns.fault_world import (
+    BACKENDS,
+    CALM,
+    COLD,
+    CUT,
+    PLUGINS,
+    Step,
+    assert_none,
+    busy_world,
+    faulty_bindir,
+    world,
+)
+
+if TYPE_CHECKING:
+    from cni.testing.faults import Fault
+    from cni.testing.snapshot import Snapshot
+    from tests.netns.fault_world import World
+
+__all__ = ["busy_world", "faulty_bindir", "world"]
+
+
+def kill(world: World, step: Step, fault: Fault, env: dict[str, str]) -> list[str]:
+    """Have a step killed; tell what of that went wrong."""
+    answer = world.call(step.plugin, step.verb, CUT, fault.env | env)
+    if not fault.was_met(answer):
+        return ["was not reached"]
+    return ["the caller takes it for a success"] if answer.ok else []
+
+
+def try_again(world: World, step: Step, before: Snapshot) -> list[str]:
+    """Call the same again at once, then DEL, then ADD and DEL as ever; tell what went wrong."""
+    answer = world.call(step.plugin, step.verb, CUT)
+    wrong = [] if answer.ok or answer.code == Code.ALREADY_EXISTS else [f"at once again: {answer}"]
+    world.delete(CUT)
+    wrong += [f"after DEL: {each}" for each in world.left(before)]
+    world.add(CUT)
+    wrong += [] if world.reaches(CUT) else ["added again it is not reached"]
+    world.delete(CUT)
+    return wrong + [f"after ADD and DEL: {each}" for each in world.left(before)]
+
+
+def collect(world: World, before: Snapshot) -> list[str]:
+    """Let the namespace go and GC come, without any DEL; tell what is left."""
+    world.renew(CUT)
+    world.collect([CALM])
+    # The namespace is a new one.
+    wrong = [f"after GC: {each}" for each in world.left(before) if f": {CUT}: " not in each]
+    world.add(CUT)
+    world.delete(CUT)
+    return wrong
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("plugin", PLUGINS)
+@pytest.mark.parametrize("verb", ["ADD", "DEL"])
+@pytest.mark.parametrize("env", [COLD, {}], ids=["cold", "warm"])
+def test_killed_anywhere(
+    busy_world: World, backend: str, plugin: str, verb: str, env: dict[str, str]
+) -> None:
+    world, step = busy_world, Step(plugin, verb)
+    before = world.host.snapshot()
+    found: dict[Fault, list[str]] = {}
+    for position in world.positions(step, env):
+        fault = position._replace(action=KILL)
+        world.prepare(step)
+        found[fault] = kill(world, step, fault, env)
+        if env:
+            # What is left is as after the death of a worker, which has been tried in all ways.
+            world.delete(CUT)
+            found[fault] += world.left(before)
+            continue
+        found[fault] += try_again(world, step, before)
+        world.prepare(step)
+        found[fault] += kill(world, step, fault, env)
+        found[fault] += collect(world, before)
+    assert_none(found)
+    assert world.is_calm()
