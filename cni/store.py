@@ -1,22 +1,21 @@
 """Small files that are never lost or halved, whatever ends the process or the machine.
 
 Content is written to a file beside the target, synced, and then given the target's name. A symbolic link
-in the place of the file itself is never followed; folders above it may be links. Every failure is
-CniError 106 that names the path; one that is reported leaves nothing behind.
+in the place of the file itself is never followed; folders above it may be links that root or we have
+made. Every failure is CniError 106 that names the path; one that is reported leaves nothing behind.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from cni.errors import CniError, Code
 from cni.faults import point
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 # How names of unfinished files begin: who keeps a folder may remove what a crash left.
@@ -32,9 +31,17 @@ def write_atomic(path: Path, content: bytes, mode: int = 0o600, *, beside: str =
     `beside` is the name of the unfinished file, for a folder that one process at a time writes to: what a
     crash leaves has a known name then, and the next one takes its place.
     """
-    with _told("write", path), _unfinished(path, content, mode, beside) as unfinished:
-        unfinished.replace(path)
-        point("store.written")
+    target = str(path)
+    unfinished = _name_unfinished(target, beside)
+    try:
+        _write_unfinished(unfinished, content, mode, is_known=bool(beside))
+        os.replace(unfinished, target)  # noqa: PTH105 - on the path of every call
+    except BaseException as error:
+        _unlink(unfinished)
+        if isinstance(error, OSError):
+            raise _told("write", path, error) from error
+        raise
+    point("store.written")
 
 
 def create_exclusive(path: Path, content: bytes, mode: int = 0o600, *, beside: str = "") -> bool:
@@ -42,70 +49,140 @@ def create_exclusive(path: Path, content: bytes, mode: int = 0o600, *, beside: s
 
     `beside` is as in `write_atomic`.
     """
-    if os.path.lexists(path):
+    target = str(path)
+    if os.path.lexists(target):
         return False
-    with _told("create", path), _unfinished(path, content, mode, beside) as unfinished:
-        try:
-            os.link(unfinished, path)
-        except FileExistsError:
-            return False
-        point("store.written")
-        return True
+    unfinished = _name_unfinished(target, beside)
+    try:
+        _write_unfinished(unfinished, content, mode, is_known=bool(beside))
+        os.link(unfinished, target)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise _told("create", path, error) from error
+    finally:
+        _unlink(unfinished)
+    point("store.written")
+    return True
 
 
 def read(path: Path) -> bytes | None:
     """Give the content of a regular file, None when there is nothing of this name."""
-    with _told("read", path):
-        try:
-            # O_NONBLOCK: opening a FIFO must not wait for a writer.
-            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-        except FileNotFoundError:
-            return None
-        try:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise CniError(Code.STORE, f"could not read {path}: not a regular file", "remove it")
-            return _read_all(fd, path)
-        finally:
-            os.close(fd)
+    try:
+        # O_NONBLOCK: opening a FIFO must not wait for a writer.
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _told("read", path, error) from error
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise CniError(Code.STORE, f"could not read {path}: not a regular file", "remove it")
+        return _read_all(fd, path)
+    except OSError as error:
+        raise _told("read", path, error) from error
+    finally:
+        os.close(fd)
 
 
 def remove(path: Path) -> bool:
     """Remove a file; give False when there is nothing of this name."""
-    with _told("remove", path):
-        try:
-            path.unlink()
-        except FileNotFoundError:
-            return False
-        point("store.removed")
-        return True
+    try:
+        os.unlink(path)  # noqa: PTH108 - on the path of every call
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise _told("remove", path, error) from error
+    point("store.removed")
+    return True
 
 
 def ensure_directory(path: Path, mode: int = 0o700) -> list[Path]:
     """Make the folder and those above it that are missing; give those made, the deepest one last.
 
-    `mode` is subject to the umask. When one cannot be made, those made before it are removed.
+    `mode` is subject to the umask. When one cannot be made, those made before it are removed. Raises
+    CniError 106 for one that others than root and we can change, or that they have put a link in place of.
     """
     made: list[Path] = []
-    if os.path.lexists(path):
+    if (found := _look(path)) is not None:
+        _check_folder(path, found)
         return made
     missing = [each for each in (path, *path.parents) if not os.path.lexists(each)]
+    for each in missing[-1:]:
+        _check_link(each.parent)
     try:
         for each in reversed(missing):
-            with _told("create", each), suppress(FileExistsError):
+            try:
                 each.mkdir(mode)
-                made.append(each)
-                point("store.folder-made")
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise _told("create", each, error) from error
+            made.append(each)
+            point("store.folder-made")
     except CniError:
         remove_directories(made)
         raise
     return made
 
 
+def check_keepers(path: Path) -> None:
+    """Raise CniError 106 for a folder that others than root and we can change; none there is fine."""
+    if (found := _look(path)) is not None:
+        _check_folder(path, found)
+
+
+def _look(path: Path) -> os.stat_result | None:
+    try:
+        return os.lstat(path)
+    except OSError:
+        # Making it will tell why.
+        return None
+
+
+def _check_folder(path: Path, found: os.stat_result) -> None:
+    """Refuse a folder, or a link to one, that is in others' hands: what we write would go where they like."""
+    if stat.S_ISLNK(found.st_mode):
+        _check_owner(path, found)
+        with suppress(OSError):
+            _check_folder(path, path.stat())
+        return
+    _check_owner(path, found)
+    is_others_group = found.st_gid not in {0, os.getegid()}
+    if found.st_mode & (stat.S_IWOTH | (stat.S_IWGRP if is_others_group else 0)):
+        raise CniError(
+            Code.STORE,
+            f"could not use {path}: users other than its owner may write to it",
+            f"chmod go-w {path}, when you know what is in it",
+        )
+
+
+def _check_link(path: Path) -> None:
+    """Refuse a link that is in others' hands, as one that we would make folders behind."""
+    found = _look(path)
+    if found is not None and stat.S_ISLNK(found.st_mode):
+        _check_owner(path, found)
+
+
+def _check_owner(path: Path, found: os.stat_result) -> None:
+    if found.st_uid not in {0, os.geteuid()}:
+        raise CniError(
+            Code.STORE,
+            f"could not use {path}: it belongs to user {found.st_uid}",
+            "it must be root's or the caller's: remove it, or give it to root when you know what is in it",
+        )
+
+
 def check_writable(path: Path) -> None:
     """Raise CniError 106 when no file can be made in the folder, which need not exist; nothing is left."""
     existing = next(each for each in (path, *path.parents) if os.path.lexists(each))
-    with _told("write to", existing), _unfinished(existing / "probe", b"?", 0o600):
-        pass
+    unfinished = _name_unfinished(str(existing / "probe"), "")
+    try:
+        _write_unfinished(unfinished, b"?", 0o600, is_known=False)
+    except OSError as error:
+        raise _told("write to", existing, error) from error
+    finally:
+        _unlink(unfinished)
 
 
 def remove_directories(paths: list[Path]) -> None:
@@ -115,23 +192,31 @@ def remove_directories(paths: list[Path]) -> None:
             each.rmdir()
 
 
-@contextmanager
-def _unfinished(path: Path, content: bytes, mode: int, beside: str = "") -> Iterator[Path]:
-    """Give a synced file beside `path`; it is gone afterwards, unless it was given another name."""
-    unfinished = path.with_name(beside or f"{UNFINISHED_PREFIX}{os.urandom(6).hex()}")
-    if beside:
-        unfinished.unlink(missing_ok=True)
-    fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+def _name_unfinished(target: str, beside: str) -> str:
+    folder = target.rpartition("/")[0]
+    return f"{folder}/{beside or UNFINISHED_PREFIX + os.urandom(6).hex()}"
+
+
+def _write_unfinished(name: str, content: bytes, mode: int, *, is_known: bool) -> None:
+    """Make a synced file; what a crash has left of a known name goes."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        try:
-            _fill(fd, content, mode)
-        finally:
-            os.close(fd)
-        point("store.unfinished")
-        yield unfinished
+        fd = os.open(name, flags, mode)
+    except FileExistsError:
+        if not is_known:
+            raise
+        _unlink(name)
+        fd = os.open(name, flags, mode)
+    try:
+        _fill(fd, content, mode)
     finally:
-        with suppress(FileNotFoundError):
-            unfinished.unlink()
+        os.close(fd)
+    point("store.unfinished")
+
+
+def _unlink(name: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(name)  # noqa: PTH108 - on the path of every call
 
 
 def _fill(fd: int, content: bytes, mode: int) -> None:
@@ -152,10 +237,5 @@ def _read_all(fd: int, path: Path) -> bytes:
     return content
 
 
-@contextmanager
-def _told(doing: str, path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise CniError(Code.STORE, f"could not {doing} {path}: {reason}") from error
+def _told(doing: str, path: Path, error: OSError) -> CniError:
+    return CniError(Code.STORE, f"could not {doing} {path}: {(error.strerror or str(error)).lower()}")

@@ -78,8 +78,10 @@ class Cache:
         return self.folder / name
 
     def read(self, network: str, attachment: Attachment) -> Entry | None:
-        """Give the entry, None when there is none. Raises CniError 6 or 106 naming a broken file."""
+        """Give the entry, None when there is none. Raises CniError 6 or 106 naming what is wrong."""
         path = self.path(network, attachment)
+        # What it says is run by root.
+        store.check_keepers(self.folder)
         text = store.read(path)
         if text is None:
             return None
@@ -103,8 +105,9 @@ class Cache:
     def list_entries(self) -> list[Entry]:
         """Give all entries by file name, without those in the older format and without broken files.
 
-        Raises CniError 106 when the folder is there but cannot be read.
+        Raises CniError 106 when the folder is there but cannot be read, or is in others' hands.
         """
+        store.check_keepers(self.folder)
         try:
             files = sorted(self.folder.iterdir())
         except FileNotFoundError:
