@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 FOLDER = Path("/run/pycni/hostports")
 _OWNERS = FOLDER / "by-owner"
 _LOCK = FOLDER.with_suffix(".lock")
+_PROTOCOLS = ("tcp", "udp", "sctp")
 # A folder that says that ports of the Go plugins have been looked for since the boot.
 _ADOPTED = FOLDER / "adopted"
-_PROTOCOLS = {"tcp", "udp", "sctp"}
 # What is written with the lock held is written under this name first.
 _UNFINISHED = f"{store.UNFINISHED_PREFIX}claim"
 
@@ -279,7 +279,7 @@ def _read_holders(path: Path) -> list[tuple[str, IpAddress | None]]:
     content = store.read(path)
     try:
         return [(str(key), _parse(host_ip)) for key, host_ip in json.loads(content or b"[]")]
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return []
 
 
