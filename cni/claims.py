@@ -81,7 +81,7 @@ def claim(owner: Owner, mappings: Sequence[PortMapping], netns: str, undo: Undo)
 
 def release(owner: Owner) -> None:
     """Give up all ports of `owner`; that it holds none is no error."""
-    if _record_path(_key(owner)).exists() or os.path.lexists(_OWNERS / _UNFINISHED):
+    if os.path.lexists(_record_path(_key(owner))) or os.path.lexists(_OWNERS / _UNFINISHED):
         with locked(_LOCK):
             _drop(owner)
 
@@ -248,16 +248,17 @@ def _read_record(key: str) -> _Record | None:
     content = store.read(_record_path(key))
     try:
         kept = json.loads(content or b"null")
-        owner = Owner(kept["network"], kept["containerID"], kept["ifname"])
+        owner = Owner(str(kept["network"]), str(kept["containerID"]), str(kept["ifname"]))
         ports = tuple(_parse_port(*each) for each in kept["ports"])
-        return _Record(owner, kept["netns"], tuple(kept["identity"]), ports, kept.get("chain", ""))
-    except (ValueError, TypeError, KeyError):
+        chain = str(kept.get("chain", ""))
+        return _Record(owner, str(kept["netns"]), tuple(kept["identity"]), ports, chain)
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
 
 
 def _parse_port(protocol: str, port: int, host_ip: str) -> PortMapping:
     """Read a port of a record. Raises ValueError: a file is named after it, and may be removed."""
-    if protocol not in _PROTOCOLS or not isinstance(port, int):
+    if protocol not in _PROTOCOLS or not isinstance(port, int) or not 0 < port < 1 << 16:
         raise ValueError(f"{protocol}-{port} is no port")
     return PortMapping(protocol, port, 0, _parse(host_ip))
 

@@ -152,7 +152,7 @@ def check_name(text: str, code: Code, msg: str) -> None:
 
 
 def check_ifname(ifname: str) -> None:
-    """Raise CniError 4 unless the kernel would take the name for a link."""
+    """Raise CniError 4 unless the kernel would take the name for a link, and texts can have it."""
     msg = details = ""
     if len(ifname.encode(errors="surrogateescape")) > IFNAME_BYTES:
         msg, details = "interface name is too long", "interface name should be less than 16 characters"
@@ -160,6 +160,8 @@ def check_ifname(ifname: str) -> None:
         msg = "interface name is . or .."
     elif any(char in "/:" or char.isspace() for char in ifname):
         msg = "interface name contains / or : or whitespace characters"
+    elif any("\ud800" <= char <= "\udfff" for char in ifname):
+        msg = "interface name is not UTF-8"
     if msg:
         raise CniError(Code.INVALID_ENVIRONMENT, msg, details or f'CNI_IFNAME is "{ifname}"')
 

@@ -15,6 +15,7 @@ from cni import store
 from cni.errors import CniError
 from cni.firewall import owners
 from cni.firewall.nftables_elements import Element
+from cni.firewall.nftables_layout import FAMILIES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 FOLDER = Path("/run/pycni/nftables")
 _TRIES = 5
+# Of a key and a value: more than an address, a protocol and a port have.
+_MOST_DIGITS = 256
 
 
 def _path(kind: str, owner: Owner) -> Path:
@@ -56,12 +59,16 @@ def read(kind: str, owner: Owner) -> list[Element] | None:
     content = store.read(_path(kind, owner))
     if content is None:
         return None
-    with suppress(ValueError, TypeError):
-        return [
-            Element(int(family), str(name), bytes.fromhex(key), bytes.fromhex(value), str(what))
-            for family, name, key, value, what in json.loads(content)
-        ]
+    with suppress(ValueError, TypeError, AttributeError, RecursionError):
+        return [_read_element(*each) for each in json.loads(content)]
     return None
+
+
+def _read_element(family: int, name: str, key: str, value: str, what: str) -> Element:
+    # All of it goes into messages.
+    if family not in FAMILIES or not name.isascii() or len(key + value) > _MOST_DIGITS:
+        raise ValueError(f"{name} is no set of ours")
+    return Element(family, name, bytes.fromhex(key), bytes.fromhex(value), str(what))
 
 
 def exists(kind: str, owner: Owner) -> bool:
