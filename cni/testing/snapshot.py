@@ -125,6 +125,9 @@ def _files(*, exact: bool) -> list[str]:
 def _file(path: Path, *, exact: bool) -> str:
     if str(path).startswith(_NOT_CNIS):
         return ""
+    # A namespace that somebody has mounted there.
+    if path.lstat().st_dev != path.parent.stat().st_dev:
+        return ""
     mode = f"{path.lstat().st_mode:o}"
     if path.is_symlink():
         return f"{path} {mode} -> {path.readlink()}"
