@@ -1,0 +1,103 @@
+"""Many runtimes at once, kills at random, and in the end nothing is left but what attachments share.
+
+PYCNI_CHURN_S says for how many seconds each of the tests goes on; `make soak` sets it.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cni.request import Attachment
+from cni.testing import Host, warm, why_no_namespaces
+from cni.testing.executables import make_warm_bindir
+from plugin_table import declared, packages
+from tests.churn import churn, world
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from cni.testing import Snapshot
+    from tests.churn.churn import Churned
+
+SECONDS = float(os.environ.get("PYCNI_CHURN_S", "7"))
+_GROWTH_KIB = 1500
+# A place for each worker that there may be, each with a socket, and what the server has at its start.
+_MOST_FILES = 64 + 24
+
+
+@pytest.fixture
+def churned(launcher: Path, tmp_path: Path) -> Iterator[Host]:
+    """Give a host with sandboxes, on which each network has been used once."""
+    if why_no_namespaces():
+        pytest.skip(why_no_namespaces())
+    with Host(make_warm_bindir(tmp_path, packages(declared()), launcher)) as host:
+        warm.set_up(host.place)
+        host.call(world.prepare, host.bindir, churn.WORKERS)
+        yield host
+
+
+def _differences(before: Snapshot, host: Host) -> list[str]:
+    # The index of large pools is a cache of its folder.
+    found = before.differences(host.snapshot())
+    return [line for line in found if "/run/pycni/leases/" not in line]
+
+
+def _check_server(done: Churned) -> None:
+    assert done.middle is not None
+    assert done.end is not None
+    assert done.end.pid == done.middle.pid
+    assert done.end.memory_kib - done.middle.memory_kib < _GROWTH_KIB
+    assert done.end.files <= _MOST_FILES
+    assert done.end.threads == 1
+
+
+def _churn(host: Host, note: Callable[[str, object], None], what: str, *, abandons: bool) -> Churned:
+    done = host.call(churn.churn, host.bindir, SECONDS, abandons=abandons)
+    note("figures", ["churn", what, done.figures])
+    assert done.unexpected == [], f"{len(done.unexpected)}: {'; '.join(done.unexpected[:5])}"
+    assert done.killed.total()
+    _check_server(done)
+    return done
+
+
+def _check_attached(bindir: Path, attached: list[tuple[int, int, str]]) -> None:
+    for number, place, name in attached:
+        world.runtime(bindir).check(world.NETWORKS[place], world.told(name, number))
+
+
+def _delete(bindir: Path, attached: list[tuple[int, int, str]]) -> None:
+    for number, place, name in attached:
+        world.runtime(bindir).delete(world.NETWORKS[place], world.told(name, number))
+
+
+def _collect(bindir: Path, attached: list[tuple[int, int, str]]) -> None:
+    for place, network in enumerate(world.NETWORKS):
+        valid = [Attachment(name, world.IFNAME) for _, its, name in attached if its == place]
+        world.runtime(bindir).gc(network, valid)
+
+
+def test_del_after_kills_leaves_nothing(
+    churned: Host, record_property: Callable[[str, object], None]
+) -> None:
+    before = churned.snapshot()
+    done = _churn(churned, record_property, "DEL", abandons=False)
+    churned.call(_check_attached, churned.bindir, done.attached)
+    churned.call(_delete, churned.bindir, done.attached)
+    assert _differences(before, churned) == []
+    assert churned.call(world.links_in_sandboxes) == []
+
+
+def test_gc_after_kills_leaves_what_is_valid(
+    churned: Host, record_property: Callable[[str, object], None]
+) -> None:
+    before = churned.snapshot()
+    done = _churn(churned, record_property, "GC", abandons=True)
+    churned.call(_collect, churned.bindir, done.attached)
+    churned.call(_check_attached, churned.bindir, done.attached)
+    churned.call(_delete, churned.bindir, done.attached)
+    assert _differences(before, churned) == []
+    assert churned.call(world.links_in_sandboxes) == []

@@ -1,0 +1,119 @@
+"""What is churned: two networks, one for each firewall backend, and sandboxes that come and go."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cni.runtime.chain import Runtime
+from cni.runtime.derive import RuntimeArgs
+from cni.runtime.network import parse_network
+from cni.testing.namespaces import entered
+from cni.testing.place import BARE_ENV
+
+if TYPE_CHECKING:
+    from cni.runtime.network import Network
+
+SANDBOXES = Path("/run/sandboxes")
+IFNAME = "eth0"
+_FIRST_PORT = 20_000
+
+
+def _conflist(number: int, backend: str) -> Network:
+    bridge = {
+        "type": "bridge", "bridge": f"churn{number}", "isGateway": True, "ipMasq": True, "hairpinMode": True,
+        "ipMasqBackend": backend,
+        "ipam": {"type": "host-local", "ranges": [[{"subnet": f"10.{60 + number}.0.0/22"}]]},
+    }  # fmt: skip
+    portmap = {"type": "portmap", "backend": backend, "capabilities": {"portMappings": True}}
+    conflist = {"cniVersion": "1.1.0", "name": f"churn-{backend}", "plugins": [bridge, portmap]}
+    return parse_network(json.dumps(conflist).encode(), f"{backend}.conflist")
+
+
+NETWORKS = [_conflist(number, backend) for number, backend in enumerate(("nftables", "iptables"))]
+
+
+def runtime(bindir: Path) -> Runtime:
+    """Give what runs plugins as a runtime does."""
+    return Runtime([str(bindir)], BARE_ENV)
+
+
+def told(container_id: str, number: int) -> RuntimeArgs:
+    """Give what a runtime says of a container in sandbox `number`: it publishes a port of its own."""
+    ports = [{"hostPort": _FIRST_PORT + number, "containerPort": 80, "protocol": "tcp"}]
+    capabilities: dict[str, Any] = {"portMappings": ports}
+    return RuntimeArgs(container_id, str(SANDBOXES / str(number)), IFNAME, (), capabilities)
+
+
+def make_sandbox(number: int) -> None:
+    """Make a network namespace at its path."""
+    path = SANDBOXES / str(number)
+    path.touch()
+    subprocess.run(["/usr/bin/unshare", f"--net={path}", "/bin/true"], check=True)
+
+
+def drop_sandbox(number: int) -> None:
+    """Take the namespace away with all that is in it, as a runtime that has crashed does."""
+    path = SANDBOXES / str(number)
+    subprocess.run(["/usr/bin/umount", "--lazy", str(path)], check=True)
+    path.unlink()
+
+
+def links_in_sandboxes() -> list[str]:
+    """Give all links but lo, as "sandbox link"."""
+    found = []
+    for path in SANDBOXES.iterdir():
+        with entered(str(path)):
+            lines = Path("/proc/thread-self/net/dev").read_text().splitlines()[2:]
+            names = [line.partition(":")[0].strip() for line in lines]
+        found += [f"{path.name} {name}" for name in names if name != "lo"]
+    return found
+
+
+def prepare(bindir: Path, sandboxes: int) -> None:
+    """Make the sandboxes, and what the first attachment of each network makes for all."""
+    SANDBOXES.mkdir()
+    for number in range(sandboxes):
+        make_sandbox(number)
+    for network in NETWORKS:
+        first = told("first", 0)
+        runtime(bindir).add(network, first)
+        runtime(bindir).delete(network, first)
+
+
+def children(pid: int) -> list[int]:
+    """Give the children of a process."""
+    try:
+        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def name(pid: int) -> str:
+    """Give a process's name, "" when it has gone."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
+def kill(pid: int, parent: int) -> bool:
+    """Kill a process that is still this one's child; False if it is not."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return False
+    try:
+        # From here on the number cannot be another process's.
+        if pid not in children(parent):
+            return False
+        signal.pidfd_send_signal(fd, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(fd)
+    return True
