@@ -135,6 +135,25 @@ def test_pain_17_an_iptables_that_fails_keeps_nobodys_address(host: Host) -> Non
     assert rules(host, "legacy", '\\"c1\\"') == []
 
 
+@pytest.mark.parametrize("kind", HOSTS)
+def test_pain_27_an_add_that_fails_leaves_the_port_of_another_alone(host: Host, kind: str) -> None:
+    calls, c1, c2 = Calls(host, families=1), host.sandbox("c1"), host.sandbox("c2")
+    outside = host.outside
+    with equipped(host, HOSTS[kind]):
+        calls.add(c1, 8080).must()
+        with c1.serve(8080):
+            # The port is taken; then, in the middle of the work, a condition that no program understands.
+            assert calls.add(c2, 8081, 8080).code == 103
+            assert outside.sandbox.dial(outside.host_address, 8080)
+            assert [answer.status for answer in calls.delete(c2, 8081, 8080)] == [0, 0]
+            assert outside.sandbox.dial(outside.host_address, 8080)
+            calls.portmap_keys["conditionsV4"] = ["--no-such-option"]
+            assert calls.add(c2, 8081).code in {7, 101}
+            calls.portmap_keys.clear()
+            assert [answer.status for answer in calls.delete(c2, 8081)] == [0, 0]
+            assert outside.sandbox.dial(outside.host_address, 8080)
+
+
 def logged(programs: Mapping[str, str]) -> tuple[dict[str, str], str]:
     """Give programs that note each start in /run/started, and the script that makes them."""
     noting = "printf '#!/bin/sh\\necho %s >> /run/started\\nexec /run/all/%s \"$@\"\\n'"
