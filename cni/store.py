@@ -215,7 +215,8 @@ def _write_unfinished(name: str, content: bytes, mode: int, *, is_known: bool) -
 
 
 def _unlink(name: str) -> None:
-    with suppress(FileNotFoundError):
+    # A folder of this name is in the way of the file, which then tells so.
+    with suppress(FileNotFoundError, IsADirectoryError):
         os.unlink(name)  # noqa: PTH108 - on the path of every call
 
 
