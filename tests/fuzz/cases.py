@@ -1,7 +1,7 @@
 """Properties tried with many inputs: how many, in which order, and what every answer must be like.
 
 `make test` tries some of them, the same each time. PYCNI_FUZZ sets how many cases each area (a file of tests
-here) has, PYCNI_FUZZ_SEED which ones; `make fuzz` sets both.
+here) has, PYCNI_FUZZ_SEED which ones; `make fuzz` sets both, and has each property tried in several parts.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from cni.testing import Answer
 
 CASES = int(os.environ.get("PYCNI_FUZZ", "0"))
-SEED = os.environ.get("PYCNI_FUZZ_SEED", "")
+SEED = int(os.environ.get("PYCNI_FUZZ_SEED", "0"))
+PARTS = 4 if CASES else 1
 _QUICK_CASES = 80
 _LIMIT_S = 60
 _CODES = {int(code) for code in Code}
@@ -52,7 +53,7 @@ def cases(share: float, **strategies: SearchStrategy[Any]) -> Callable[[Property
     """
 
     def decorate(check: Property) -> Callable[..., Tried]:
-        def run(*context: object) -> Tried:
+        def run(*context: object, part: int = 0) -> Tried:
             tried = accepted = 0
 
             def one(**drawn: object) -> None:
@@ -62,7 +63,7 @@ def cases(share: float, **strategies: SearchStrategy[Any]) -> Callable[[Property
                     accepted += bool(check(*context, **drawn))
 
             one.__name__ = one.__qualname__ = check.__name__
-            _with_profile(given(**strategies)(one), share)()
+            _with_profile(given(**strategies)(one), share, part)()
             return Tried(tried, accepted)
 
         return run
@@ -70,17 +71,17 @@ def cases(share: float, **strategies: SearchStrategy[Any]) -> Callable[[Property
     return decorate
 
 
-def _with_profile(test: Callable[..., None], share: float) -> Callable[..., None]:
+def _with_profile(test: Callable[..., None], share: float, part: int) -> Callable[..., None]:
     """Let the environment say how many cases there are; the database would be in a read-only place."""
     profile = settings(
-        max_examples=max(1, round((CASES or _QUICK_CASES) * share)),
+        max_examples=max(1, round((CASES or _QUICK_CASES) * share / PARTS)),
         derandomize=not CASES,
         database=None,
         deadline=None,
         print_blob=True,
         suppress_health_check=list(HealthCheck),
     )
-    return profile(seed(int(SEED))(test) if CASES and SEED else test)
+    return profile(seed(SEED * PARTS + part)(test) if CASES else test)
 
 
 @contextmanager

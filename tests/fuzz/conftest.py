@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.fuzz import place
+from tests.fuzz.cases import PARTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,16 +21,17 @@ class Fuzz:
 
     def __init__(self, request: pytest.FixtureRequest, note: Callable[[str, object], None]) -> None:
         self._request = request
+        self.part: int = request.param
         self._note = note
 
     def run(self, check: Callable[..., Tried], *args: Any) -> None:
         """Try a property of `cases` in this process."""
-        self.count(check(*args))
+        self.count(check(*args, part=self.part))
 
     def run_inside(self, host: Host, check: Callable[..., Tried], *args: Any) -> None:
         """Try it in a child that is on a host; nothing may be left there in the end."""
         host.call(place.prepare)
-        self.count(host.call(_inside, check, *args))
+        self.count(host.call(_inside, self.part, check, *args))
 
     def count(self, tried: Tried) -> None:
         """Note how many cases there were."""
@@ -37,9 +39,15 @@ class Fuzz:
         self._note("figures", ["fuzz", area, tried._asdict()])
 
 
-def _inside(check: Callable[..., Tried], *args: Any) -> Tried:
+def _inside(part: int, check: Callable[..., Tried], *args: Any) -> Tried:
     place.enter()
-    return check(*args)
+    return check(*args, part=part)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Try each property in several parts where that takes long."""
+    if "fuzz" in metafunc.fixturenames:
+        metafunc.parametrize("fuzz", range(PARTS), indirect=True, ids=str)
 
 
 @pytest.fixture

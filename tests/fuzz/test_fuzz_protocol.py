@@ -138,9 +138,9 @@ class _Server:
         self.check()
 
 
-def _talk_to_server(bindir: Path) -> Tried:
+def _talk_to_server(bindir: Path, part: int) -> Tried:
     server = _Server(bindir)
-    tried = cases(1, messages=CONVERSATIONS)(server.talk)()
+    tried = cases(1, messages=CONVERSATIONS)(server.talk)(part=part)
     server.check_at_rest()
     return tried
 
@@ -164,7 +164,7 @@ def warm_host(launcher: Path, tmp_path: Path) -> Iterator[Host]:
 
 
 def test_a_server_outlives_all_that_is_sent(fuzz: Fuzz, warm_host: Host) -> None:
-    fuzz.count(warm_host.call(_talk_to_server, warm_host.bindir))
+    fuzz.count(warm_host.call(_talk_to_server, warm_host.bindir, fuzz.part))
 
 
 def test_silent_callers_keep_nobody_waiting(warm_host: Host) -> None:
