@@ -11,6 +11,10 @@ SBINDIR ?=
 CONF ?=
 # Arguments for pytest: make test ARGS="plugins/portmap -x"
 ARGS ?=
+# How long make soak goes on, and what make fuzz tries.
+SECONDS ?= 300
+CASES ?= 10000
+SEED ?= 1
 # QUICK=1 measures less of all; BENCH_BINDIR is one more suite to compare, BENCH_OURS is ours as installed.
 QUICK ?=
 BENCH_BINDIR ?=
@@ -27,7 +31,7 @@ say = @if [ -t 1 ]; then printf '\033[1;36m==> %s\033[0m\n' "$(1)"; else echo "=
 places = --prefix "$(PREFIX)" --confdir "$(CONFDIR)" --destdir "$(DESTDIR)"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-bundle test-single soak lint bench packages bundle install uninstall dist clean
+.PHONY: help demo test test-bundle test-single soak fuzz lint bench packages bundle install uninstall dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,9 +54,13 @@ test-single: .venv/stamp ## the plugins' tests, each call in a warm worker of it
 	$(call say,tests with single-use workers)
 	@PYCNI_MODE=single $(python) -m pytest -q -n auto --dist loadfile plugins tests/netns/test_every_plugin.py $(ARGS)
 
-soak: .venv/stamp ## ten thousand calls of one server: memory and descriptors stay
-	$(call say,endurance)
-	@PYCNI_SOAK=10000 $(python) -m pytest -q tests/warm/test_warm_endurance.py $(ARGS)
+soak: .venv/stamp ## churn with kills, SECONDS=300 of each kind, and ten thousand calls of one server
+	$(call say,churn for $(SECONDS) s and endurance)
+	@PYCNI_CHURN_S=$(SECONDS) PYCNI_SOAK=10000 $(python) -m pytest -q tests/churn tests/warm/test_warm_endurance.py $(ARGS)
+
+fuzz: .venv/stamp ## CASES=10000 of each kind of input, tens of minutes; SEED=1 says which
+	$(call say,fuzzing with $(CASES) cases of each kind and seed $(SEED))
+	@PYCNI_FUZZ=$(CASES) PYCNI_FUZZ_SEED=$(SEED) $(python) -m pytest -q -n auto tests/fuzz $(ARGS)
 
 lint: .venv/stamp ## rules, formatting and types
 	$(call say,ruff: rules and formatting)
