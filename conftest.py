@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 
 COLD, WARM, SINGLE = "cold", "warm", "single"
+# What they call is tested cold elsewhere, and would take minutes here.
+MANY_CALLS = {"test_pycni_gc.py", "test_pycni_repair.py"}
 SETTINGS: dict[str, dict[str, int]] = {WARM: {}, SINGLE: {"calls": 1}}
 
 
@@ -39,7 +41,7 @@ def _modes(path: Path) -> list[str]:
         return asked.split(",") if asked else [COLD, WARM, SINGLE]
     if ROOT / "plugins" in path.parents:
         return asked.split(",") if asked else [COLD, WARM]
-    return [COLD]
+    return [WARM] if path.name in MANY_CALLS else [COLD]
 
 
 @pytest.fixture(scope="session")

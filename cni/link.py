@@ -261,6 +261,14 @@ def set_port(name: str, index: int, port: Port) -> Message:
     )
 
 
+def set_port_flags(name: str, index: int) -> Message:
+    """Switch on what the kernel has on for a new port of a bridge."""
+    settings = nest(_PROTINFO, *(attribute(each, b"\1") for each in _PORT_FLAGS.values()))
+    doing = f'could not switch {" and ".join(_PORT_FLAGS)} of bridge port "{name}" on'
+    body = _body(settings, index=index, family=netlink.AF_BRIDGE)
+    return Message(doing, netlink.RTM_SETLINK, body=body)
+
+
 def _change(doing: str, index: int, attr: bytes) -> Message:
     return Message(doing, netlink.RTM_SETLINK, body=_body(attr, index=index))
 

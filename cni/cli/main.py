@@ -104,6 +104,23 @@ def gc(
 
 
 @app.command()
+def repair(
+    network: Annotated[str, typer.Argument(metavar="NETWORK", help="Only this one.")] = "",
+    *,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Repair nothing, only tell what is missing.")
+    ] = False,
+    json: JsonToo = False,
+    timeout: Timeout = 240,
+) -> None:
+    """Make again what attachments miss on the host: rules, bridges, addresses, ports."""
+    with answering(as_json=json):
+        from cni.cli import repair, settings
+
+        repair.run(settings.from_env(os.environ), network, timeout, dry_run=dry_run, as_json=json)
+
+
+@app.command()
 def status(network: Name, _netns: Unused = "", *, json: Json = False, timeout: Timeout = 240) -> None:
     """Ask the plugins of NETWORK whether they are ready for an ADD."""
     with answering(as_json=json):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from cni.request import Attachment
     from cni.result import IpAddress, IpInterface
@@ -95,6 +95,9 @@ class Backend(Adding, Protocol):
 
     def remove_masquerade(self, owner: Owner) -> None:
         """Take away the owner's masquerading, made by this suite or by the Go plugins."""
+
+    def mend(self, targets: Sequence[IpInterface]) -> None:
+        """Make again what is missing of what all containers of these addresses' families share."""
 
     def stale(self, network: str, valid: Collection[Attachment]) -> list[Stale]:
         """Tell what `collect` would remove."""

@@ -105,6 +105,9 @@ class Iptables:
         """Take away the masquerading of the container on this network."""
         self._remove([rules.masquerade_chain(owner)])
 
+    def mend(self, targets: Sequence[IpInterface]) -> None:
+        """Do nothing: adding makes what is missing of the shared chains."""
+
     def stale(self, network: str, valid: Collection[Attachment]) -> list[Stale]:
         """Tell what `collect` would remove."""
         from cni.firewall.iptables_stale import find

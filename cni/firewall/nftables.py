@@ -100,6 +100,12 @@ class Nftables:
         errors.attempt(foreign.remove_masquerade, owner)
         errors.raise_any()
 
+    def mend(self, targets: Sequence[IpInterface]) -> None:
+        """Make again what is missing of the tables of these addresses' families."""
+        from cni.firewall import nftables_mend
+
+        nftables_mend.mend(dict.fromkeys(map(family_of, targets)))
+
     def stale(self, network: str, valid: Collection[Attachment]) -> list[Stale]:
         """Tell what `collect` would remove."""
         from cni.firewall import nftables_stale

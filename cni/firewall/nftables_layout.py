@@ -27,7 +27,9 @@ MASQUERADE_ALL = "masquerade_all"
 RECORDS = "records"
 CONDITIONAL = "conditional"
 SECOND = "second"
-
+# Chains with a hook, and all whose rules come with the table and subnets, not with owners.
+HOOKED = ("prerouting", "output", "postrouting")
+_OWN_CHAINS = (*HOOKED, "host_ports", "hairpin", "leaving")
 
 _WORDS = {
     IPV4: {"ip": "ip", "addr": "ipv4_addr", "multicast": "224.0.0.0/4"},
@@ -94,6 +96,21 @@ def hairpin_set(subnet: str) -> str:
 def leaving_set(subnet: str) -> str:
     """Name the set of container addresses that are masqueraded when they leave the subnet."""
     return "leaving-" + subnet.replace(":", "-")
+
+
+def mend_text(family: int, subnets: list[str], unhooked: list[str], records: str) -> str:
+    """Give the text that makes a table whole that exists: sets stay, its own rules are made anew.
+
+    `unhooked` are chains that must be made anew to have their hook.
+    """
+    where = f"{_WORDS[family]['ip']} {TABLE}"
+    text = "".join(setup_text(Shared(family, subnet), records) for subnet in ("", *subnets))
+    lines = text.replace("create ", "add ").strip().splitlines()
+    rules = [line for line in lines if line.startswith("add rule")]
+    others = [line for line in lines if not line.startswith("add rule")]
+    anew = [f"{word} chain {where} {name}" for name in unhooked for word in ("add", "flush", "delete")]
+    flushed = [f"flush chain {where} {name}" for name in _OWN_CHAINS]
+    return "\n".join([f"add table {where}", *anew, *others, *flushed, *rules, ""])
 
 
 def setup_text(shared: Shared, records: str) -> str:

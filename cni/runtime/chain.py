@@ -103,7 +103,7 @@ class Runtime:
                 f"there is no {self.cache.path(network.name, attachment)}; ADD writes it",
             )
         told = _as_added(told, entry)
-        result = _in_version(entry.result, network)
+        result = in_version(entry.result, network)
         for plugin in network.plugins:
             with _telling(plugin, Verb.CHECK):
                 stdin = plugin_stdin(network, plugin, result, told.capability_args)
@@ -137,7 +137,7 @@ class Runtime:
         ):
             return None
         try:
-            return _in_version(entry.result, network)
+            return in_version(entry.result, network)
         except CniError:
             return None
 
@@ -238,10 +238,10 @@ def _read_result(stdout: bytes, network: Network, plugin: PluginConf) -> Json:
     if not stdout.strip():
         raise CniError(Code.DECODING_FAILURE, f"no result: {plugin.type} printed nothing", "ADD prints one")
     document = {} if stdout.strip() == b"null" else decode_object(stdout, what)
-    return _in_version(document, network, what)
+    return in_version(document, network, what)
 
 
-def _in_version(document: Json, network: Network, what: str = "cached result") -> Json:
+def in_version(document: Json, network: Network, what: str = "cached result") -> Json:
     """Give a result in the network's version; members that no spec knows stay unless it must be converted."""
     parsed = parse_result(document, network.cni_version, what)
     others = {key: value for key, value in document.items() if key.lower() != "cniversion"}

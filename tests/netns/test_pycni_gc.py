@@ -43,6 +43,7 @@ class State:
         self.chains = world.chains()
         listed = world.host.run(["find", "/run/pycni", "/var/lib/cni", "-type", "f"]).split()
         passing = (".lock", "/lock")
+        listed = [each for each in listed if not each.startswith("/run/pycni/warm")]
         self.files = {each for each in listed if not each.endswith(passing) and "last_reserved" not in each}
         self.rules = world.rules()
 

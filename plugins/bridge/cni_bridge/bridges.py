@@ -35,9 +35,12 @@ def bridge_locked(name: str) -> Iterator[None]:
         yield
 
 
-def ensure(nl: Netlink, plan: BridgePlan, undo: Undo) -> Link:
-    """Give the bridge, made and switched on if need be. Raises CniError 105 if it is something else."""
-    bridge = link.find(nl, plan.name) or _create_bridge(nl, plan, undo)
+def ensure(nl: Netlink, plan: BridgePlan, undo: Undo, mac: str = "") -> Link:
+    """Give the bridge, made and switched on if need be. Raises CniError 105 if it is something else.
+
+    `mac` is the address of one that has to be made, "" for a random one.
+    """
+    bridge = link.find(nl, plan.name) or _create_bridge(nl, plan, undo, mac or link.new_mac())
     check_kind(plan, bridge)
     check_vlan_filtering(plan, bridge)
     wanted = link.IFF_UP | (link.IFF_PROMISC if plan.promisc else 0)
@@ -69,8 +72,7 @@ def check_vlan_filtering(plan: BridgePlan, bridge: Link) -> None:
         )
 
 
-def _create_bridge(nl: Netlink, plan: BridgePlan, undo: Undo) -> Link:
-    mac = link.new_mac()
+def _create_bridge(nl: Netlink, plan: BridgePlan, undo: Undo, mac: str) -> Link:
     undo.add(f"remove bridge {plan.name}", _remove_unused_bridge, plan.name, mac)
     try:
         if link.create_bridge(nl, plan.name, mac, plan.mtu, vlan_filtering=plan.vlan_filtering):

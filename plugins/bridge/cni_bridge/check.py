@@ -231,6 +231,12 @@ def _of_routes(routes: tuple[Route, ...], inside: Netlink, *, compare_metrics: b
             )
 
 
+def missing_routes(routes: tuple[Route, ...], inside: Netlink) -> list[Route]:
+    """List those of a result's routes that are not there."""
+    found = route.list_routes(inside, 0)
+    return [wanted for wanted in routes if not any(_is_as_wanted(each, wanted) for each in found)]
+
+
 def _has_metrics(found: Route, wanted: Route) -> bool:
     return wanted.mtu in {0, found.mtu} and wanted.advmss in {0, found.advmss}
 

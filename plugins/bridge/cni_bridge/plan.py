@@ -215,6 +215,11 @@ def _with_gw(route: Route, ips: tuple[Ip, ...]) -> Route:
     return route if route.gw else replace(route, gw=_first_gateway(ips, route.dst.version))
 
 
+def complete_routes(routes: tuple[Route, ...], ips: tuple[Ip, ...]) -> tuple[Route, ...]:
+    """Give routes of a result with their gateways, as they are to be made."""
+    return tuple(_with_gw(each, ips) for each in routes)
+
+
 def plan_gateway(conf: BridgeConf, ips: tuple[Ip, ...]) -> Gateway | None:
     """Plan the gateway's addresses, each with the prefix of the container's; IPv4 before IPv6."""
     if not conf.has_gateway:

@@ -19,6 +19,7 @@ from cni_bridge.plan import (
 )
 
 if TYPE_CHECKING:
+    from cni.repair import Repaired
     from cni.request import Request
     from cni.result import Result
     from cni.stale import Stale
@@ -141,6 +142,13 @@ def status(conf: BridgeConf, request: Request) -> None:
     look(conf, request)
 
 
+def repair(conf: BridgeConf, request: Request) -> Repaired:
+    """Make again what CHECK would miss, IPAM's part too."""
+    from cni_bridge.repair import repair as mend
+
+    return mend(conf, request)
+
+
 PLUGIN = Plugin(
     "bridge",
     "a veth pair between the container and a bridge",
@@ -151,4 +159,5 @@ PLUGIN = Plugin(
     gc,
     status,
     plan_gc=plan_gc,
+    repair=repair,
 )

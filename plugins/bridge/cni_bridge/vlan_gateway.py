@@ -50,6 +50,19 @@ def _create(nl: Netlink, plan: Gateway, bridge: Link, vlans: VlanPlan, undo: Und
     return holder
 
 
+def reattach(nl: Netlink, plan: Gateway, bridge: Link, vlans: VlanPlan) -> None:
+    """Put a gateway that is there back on its bridge, in its VLAN, and switch it on."""
+    holder = link.get(nl, plan.link)
+    port = link.find_by_index(nl, holder.peer) if holder.peer else None
+    if port is None:
+        raise CniError(Code.MISMATCH, f"{plan.link} leads nowhere", f"remove it: ip link del {plan.link}")
+    if port.master != bridge.index:
+        nl.batch([link.set_master(port.name, port.index, bridge.index)])
+    own_vlan = VlanPlan(plan.vlan, (), vlans.keeps_default)
+    set_up_port(nl, port, own_vlan, gateway_port_alias(plan.vlan), link.Port())
+    nl.batch([link.set_flags(holder.name, holder.index, on=link.IFF_UP)])
+
+
 def _remove_unused(plan: Gateway, port_name: str, port_mac: str) -> None:
     """Take it away again unless another container was attached meanwhile."""
     with bridge_locked(plan.bridge), Netlink() as nl:

@@ -19,6 +19,7 @@ LEASES = "/var/lib/cni/networks/net1"
 INSIDE = {
     "address": ("ip addr del 10.1.0.2/24 dev eth0", "Failed to match addr 10.1.0.2/24 on"),
     "route": ("ip route del default", "Expected Route {Dst: 0.0.0.0/0, GW: 10.1.0.1} not found"),
+    "IPv6 off": ("sysctl -w net.ipv6.conf.eth0.disable_ipv6=1", "IPv6 is switched off in"),
     "container down": ("ip link set eth0 down", "Interface eth0 is down"),
     "container MAC": (f"ip link set eth0 address {MAC}", f"Interface eth0 Mac {MAC} doesn't match"),
     "container MTU": ("ip link set eth0 mtu 1300", "Interface eth0 has MTU 1300, not 1400"),
@@ -28,6 +29,10 @@ OUTSIDE = {
     "host MTU": ("ip link set HOST_END mtu 1300", "has MTU 1300, not 1400"),
     "host end off the bridge": ("ip link set HOST_END nomaster", "is not a port of bridge br0"),
     "hairpin": ("bridge link set dev HOST_END hairpin on", "has hairpin mode on"),
+    "learning": ("bridge link set dev HOST_END learning off", "has learning off"),
+    "flooding": ("bridge link set dev HOST_END flood off", "has flooding off"),
+    "alias": ("ip link set HOST_END alias x", 'has alias "x"'),
+    "router advertisements": ("sysctl -w net/ipv6/conf/HOST_END/accept_ra=1", "accept_ra is not 0"),
     "isolation": ("bridge link set dev HOST_END isolated on", "has isolation on"),
     "promiscuous mode": ("ip link set br0 promisc on", "configured Promisc Mode false doesn't match"),
     "bridge address": ("ip addr del 10.1.0.1/24 dev br0", "Failed to match addr 10.1.0.1/24, the gateway's"),
@@ -37,6 +42,7 @@ OUTSIDE = {
     "forwarding": ("sysctl -w net.ipv4.ip_forward=0", "this host does not forward IPv4"),
     "spoof check": ("nft flush table bridge nat", "the MAC spoof check"),
     "masquerade": ("iptables -t nat -F", "CNI-"),
+    "lease of one family": (f"rm {LEASES}/fd01::2", "address fd01::2 has no lease"),
     "lease": (f"rm {LEASES}/10.1.0.2 {LEASES}/fd01::2", "host-local"),
 }
 

@@ -13,6 +13,7 @@ from cni_host_local_ipam.conf import HostLocalConf, parse_requested
 from cni_host_local_ipam.plan import list_requested, make_result
 
 if TYPE_CHECKING:
+    from cni.repair import Repaired
     from cni.request import Request
     from cni.result import IpAddress, Result
     from cni.stale import Stale
@@ -64,6 +65,13 @@ def status(conf: HostLocalConf, _request: Request) -> None:
     look(conf, _leases(conf))
 
 
+def repair(conf: HostLocalConf, request: Request) -> Repaired:
+    """Take addresses again whose leases are gone."""
+    from cni_host_local_ipam.repair import repair as mend
+
+    return mend(conf, _leases(conf), request)
+
+
 def _leases(conf: HostLocalConf) -> Leases:
     return Leases(Path(conf.folder), keeps_over_boot=conf.ipam.keep_over_boot)
 
@@ -93,4 +101,5 @@ PLUGIN = Plugin(
     gc,
     status,
     plan_gc=plan_gc,
+    repair=repair,
 )

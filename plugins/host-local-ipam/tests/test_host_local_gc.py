@@ -116,3 +116,63 @@ def test_status_fails_where_no_folder_can_be(tmp_path: Path) -> None:
     answer = run("STATUS", tmp_path / "file")
     assert answer.code == Code.NOT_AVAILABLE
     assert str(tmp_path / "file") in answer.msg
+
+
+def test_status_tells_every_reason(tmp_path: Path) -> None:
+    folder = fill(tmp_path, {"10.1.0.2": b"c1\r\neth0"})
+    (folder / "lock").mkdir()
+    located = {"type": "host-local", "subnet": "10.1.0.0/29", "dataDir": str(tmp_path)}
+    located["resolvConf"] = str(tmp_path / "nowhere")
+    answer = run("STATUS", tmp_path, ipam=located)
+    assert answer.code == Code.NOT_AVAILABLE
+    assert answer.msg.startswith(f"no address can be given: could not open lock {folder}/lock")
+    assert f"open {tmp_path}/nowhere: no such file or directory" in answer.json["details"]
+
+
+PREVIOUS = {"cniVersion": "1.1.0", "ips": [{"address": "10.1.0.2/29"}, {"address": "192.0.2.1/24"}]}
+
+
+def check(top: Path) -> Answer:
+    return run("CHECK", top, prevResult=PREVIOUS)
+
+
+def test_check_compares_the_leases_with_the_result(tmp_path: Path) -> None:
+    # An address of another plugin, 192.0.2.1, is none of ours.
+    folder = fill(tmp_path, {"10.1.0.2": b"c1\r\neth0"})
+    check(tmp_path).must()
+    (folder / "10.1.0.2").rename(folder / "10.1.0.3")
+    answer = check(tmp_path)
+    assert (answer.code, answer.msg) == (104, f"host-local: address 10.1.0.2 has no lease in {folder}")
+    (folder / "10.1.0.2").write_bytes(b"other\r\neth0")
+    answer = check(tmp_path)
+    assert answer.msg.startswith("host-local: address 10.1.0.2 is held by container other, interface eth0")
+    (folder / "10.1.0.3").unlink()
+    answer = check(tmp_path)
+    assert answer.msg == "host-local: Failed to find address added by container c1"
+    assert "held by container other" in answer.json["details"]
+
+
+def test_repair_takes_an_address_again_unless_somebody_has_it(tmp_path: Path) -> None:
+    folder = fill(tmp_path, {"10.1.0.3": b"c2\r\neth0"})
+    told = run("PYCNI_REPAIR", tmp_path, prevResult=PREVIOUS).must()
+    assert told == {"failed": [], "repaired": ["took 10.1.0.2 again"]}
+    assert (folder / "10.1.0.2").read_bytes() == b"c1\r\neth0"
+    assert run("PYCNI_REPAIR", tmp_path, prevResult=PREVIOUS).must() == {"failed": [], "repaired": []}
+    (folder / "10.1.0.2").write_bytes(b"other\r\neth0")
+    told = run("PYCNI_REPAIR", tmp_path, prevResult=PREVIOUS).must()
+    assert told["repaired"] == []
+    assert "is held by container other" in told["failed"][0]["msg"]
+    assert (folder / "10.1.0.2").read_bytes() == b"other\r\neth0"
+
+
+def test_a_plan_of_gc_tells_what_gc_removes(tmp_path: Path) -> None:
+    folder = fill(tmp_path, FOLDER)
+    keys: dict[str, Any] = {"cni.dev/valid-attachments": [{"containerID": "c1", "ifname": "eth0"}]}
+    told = run("PYCNI_GC_PLAN", tmp_path, **keys).must()["stale"]
+    assert {each.name for each in folder.iterdir()} == set(FOLDER)
+    run("GC", tmp_path, **keys).must()
+    gone = set(FOLDER) - {each.name for each in folder.iterdir()}
+    assert {each["name"] for each in told} == {str(folder / name) for name in gone}
+    assert {"kind": "lease", "name": str(folder / "10.1.0.6"), "network": "net"} | {
+        "reason": "it is empty: nobody holds it"
+    } in told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cni.conf import NetConf
@@ -12,6 +13,7 @@ from cni_loopback import apply
 from cni_loopback.plan import list_addresses, plan_result
 
 if TYPE_CHECKING:
+    from cni.repair import Repaired
     from cni.request import Request
     from cni.result import Result
     from cni.undo import Undo
@@ -49,4 +51,21 @@ def status(_conf: NetConf, _request: Request) -> None:
             raise CniError(Code.NOT_AVAILABLE, error.msg, error.details) from error
 
 
-PLUGIN = Plugin("loopback", "lo up in the container", NetConf, add, delete, check, status=status)
+def repair(_conf: NetConf, request: Request) -> Repaired:
+    """Switch lo on again."""
+    from cni.repair import Repaired
+
+    done = Repaired()
+    if apply.list_differences(request.netns, ()):
+        done.attempt(partial(_switch_on, request.netns))
+    return done
+
+
+def _switch_on(netns: str, undo: Undo) -> str:
+    apply.ensure_up(netns, undo)
+    return "switched lo on"
+
+
+PLUGIN = Plugin(
+    "loopback", "lo up in the container", NetConf, add, delete, check, status=status, repair=repair
+)

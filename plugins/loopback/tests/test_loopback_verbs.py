@@ -60,6 +60,21 @@ def test_check_follows_lo(host: Host) -> None:
     host.plugin("loopback", "CHECK", CONF, netns=box).must()
 
 
+def test_check_tells_all_and_repair_mends_it(host: Host) -> None:
+    box = host.sandbox("c1")
+    result = host.plugin("loopback", "ADD", CONF, netns=box).must()
+    box.run(["ip", "addr", "flush", "dev", "lo"])
+    box.run(["ip", "link", "set", "lo", "down"])
+    answer = host.plugin("loopback", "CHECK", CONF | {"prevResult": result}, netns=box)
+    assert answer.msg == "loopback interface is down"
+    assert "loopback interface lacks 127.0.0.1/8" in answer.json["details"]
+    told = host.plugin("loopback", "PYCNI_REPAIR", CONF | {"prevResult": result}, netns=box).must()
+    assert told == {"failed": [], "repaired": ["switched lo on"]}
+    host.plugin("loopback", "CHECK", CONF | {"prevResult": result}, netns=box).must()
+    told = host.plugin("loopback", "PYCNI_REPAIR", CONF | {"prevResult": result}, netns=box).must()
+    assert told == {"failed": [], "repaired": []}
+
+
 def test_del_switches_lo_off_and_may_come_twice(host: Host) -> None:
     box = host.sandbox("c1")
     host.plugin("loopback", "ADD", CONF, netns=box).must()

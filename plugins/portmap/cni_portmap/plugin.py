@@ -19,6 +19,7 @@ from cni_portmap.plan import (
 )
 
 if TYPE_CHECKING:
+    from cni.repair import Repaired
     from cni.request import Request
     from cni.result import Result
     from cni.stale import Stale
@@ -81,6 +82,15 @@ def status(conf: PortmapConf, _request: Request) -> None:
     look(conf)
 
 
+def repair(conf: PortmapConf, request: Request) -> Repaired:
+    """Publish again what CHECK would miss."""
+    from cni.repair import Repaired
+    from cni_portmap.repair import repair as mend
+
+    intent = plan_forward(conf, request, request.required_prev_result())
+    return mend(conf, request.netns, intent) if intent else Repaired()
+
+
 PLUGIN = Plugin(
     name="portmap",
     about="publishes ports of containers on the host",
@@ -91,4 +101,5 @@ PLUGIN = Plugin(
     gc=gc,
     status=status,
     plan_gc=plan_gc,
+    repair=repair,
 )

@@ -239,6 +239,74 @@ def test_gc_removes_what_is_not_valid(net: Wired, backend: str) -> None:
         assert not net.host.reaches("127.0.0.1", 8080)
 
 
+FLUSHES = {
+    "iptables": ("iptables", "iptables -t nat -F; ip6tables -t nat -F"),
+    "nftables": ("nftables", "nft flush ruleset"),
+    "nftables, rules alone": ("nftables", "nft flush table ip pycni; nft flush table ip6 pycni"),
+}
+
+
+@pytest.mark.parametrize(("backend", "flush"), FLUSHES.values(), ids=FLUSHES)
+def test_status_is_51_where_published_ports_lead_nowhere(net: Wired, backend: str, flush: str) -> None:
+    c1 = net.container()
+    conf = {"cniVersion": "1.1.0", "name": "net1", "type": "portmap", "backend": backend}
+    portmap(net, "ADD", c1, WEB, backend=backend).must()
+    net.host.plugin("portmap", "STATUS", conf).must()
+    net.host.run(["sh", "-c", flush])
+    answer = net.host.plugin("portmap", "STATUS", conf)
+    assert (answer.code, answer.msg) == (51, "published ports lead nowhere of: c1 eth0")
+    # The dead need no ports.
+    c1.sandbox.delete()
+    net.host.plugin("portmap", "STATUS", conf).must()
+
+
+CLAIMS = {
+    "a port": "rm /run/pycni/hostports/tcp-8080",
+    "a holder": "echo [] > /run/pycni/hostports/tcp-8080",
+    "the namespace": 'sed -i \'s/"identity": .[0-9]*/"identity": [1/\' /run/pycni/hostports/by-owner/*',
+    "a port of the record": "sed -i 's/8080/8090/' /run/pycni/hostports/by-owner/*",
+}
+
+
+@pytest.mark.parametrize("damage", CLAIMS.values(), ids=CLAIMS)
+def test_check_compares_the_claims(net: Wired, damage: str) -> None:
+    c1 = net.container()
+    portmap(net, "ADD", c1, WEB, backend="nftables").must()
+    net.host.run(["sh", "-c", damage])
+    answer = portmap(net, "CHECK", c1, WEB, backend="nftables")
+    assert answer.code == 104
+    assert "claim" in answer.msg or "holder" in answer.msg
+
+
+def test_check_names_all_that_differs(net: Wired) -> None:
+    c1 = net.container()
+    portmap(net, "ADD", c1, WEB, {**WEB, "hostPort": 8081}, backend="nftables").must()
+    net.host.run(["nft", "flush", "map", "ip", "pycni", "ports"])
+    net.host.run(["sysctl", "-q", "-w", "net.ipv4.conf.cni0.route_localnet=0"])
+    net.host.run(["rm", "/run/pycni/hostports/tcp-8081"])
+    answer = portmap(net, "CHECK", c1, WEB, {**WEB, "hostPort": 8081}, backend="nftables")
+    told = f"{answer.msg}; {answer.json['details']}"
+    for each in ("port 8080/tcp is not in", "port 8081/tcp is not in", "route_localnet is 0", "tcp-8081"):
+        assert each in told
+
+
+@backends
+def test_gc_forgets_flows_to_udp_ports_that_the_ledger_does_not_know(net: Wired, backend: str) -> None:
+    c1 = net.container()
+    mapping = {"hostPort": 5353, "containerPort": 53, "protocol": "udp"}
+    portmap(net, "ADD", c1, mapping, backend=backend).must()
+    peer = net.host.outside
+    with c1.sandbox.serve(53, "udp"):
+        assert peer.sandbox.dial(peer.host_address, 5353, "udp", timeout_s=10)
+    tracked = ["conntrack", "-L", "-p", "udp", "--orig-port-dst", "5353"]
+    if net.host.place.run(["which", "conntrack"], check=False).returncode:
+        tracked = ["cat", "/proc/net/nf_conntrack"]
+    net.host.run(["rm", "-r", "/run/pycni/hostports"])
+    conf = {"cniVersion": "1.1.0", "name": "net1", "type": "portmap", "cni.dev/valid-attachments": []}
+    net.host.plugin("portmap", "GC", conf).must()
+    assert "dport=5353" not in net.host.run(tracked)
+
+
 @backends
 def test_status_tells_whether_the_backend_works(host: Host, backend: str) -> None:
     conf = {"cniVersion": "1.1.0", "name": "net1", "type": "portmap", "backend": backend}

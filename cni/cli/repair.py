@@ -1,0 +1,56 @@
+"""`pycni repair`: make again what attachments miss, and tell what was done for each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cni.cli.output import FailedError, console, print_json, printable
+from cni.runtime.cache import Cache
+from cni.runtime.chain import Runtime
+from cni.runtime.repair import DIFFERS, FAILED, GONE, REPAIRED, WELL, repair
+
+if TYPE_CHECKING:
+    from cni.cli.settings import Settings
+    from cni.runtime.repair import Outcome
+
+_STYLES = {WELL: "green", REPAIRED: "yellow", DIFFERS: "yellow", FAILED: "red", GONE: "dim"}
+
+
+def run(settings: Settings, name: str, timeout_s: float, *, dry_run: bool, as_json: bool) -> None:
+    """Repair the attachments of a network, of all for "". Raises FailedError when one is not well then."""
+    runtime = Runtime(settings.path, settings.env, Cache(), timeout_s)
+    entries = [each for each in runtime.cache.list_entries() if name in {"", each.network}]
+    outcomes = [repair(runtime, each, settings.conf_folder, dry_run=dry_run) for each in entries]
+    if as_json:
+        print_json({"attachments": [_show(each) for each in outcomes]})
+    else:
+        _print(outcomes)
+    if any(each.state == FAILED for each in outcomes):
+        raise FailedError
+
+
+def _show(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "network": outcome.entry.network,
+        "containerID": outcome.entry.container_id,
+        "ifname": outcome.entry.ifname,
+        "netns": outcome.entry.sandbox,
+        "state": outcome.state,
+        "repaired": outcome.repaired,
+        "problems": outcome.problems,
+    }
+
+
+def _print(outcomes: list[Outcome]) -> None:
+    from rich.text import Text
+
+    for each in outcomes:
+        entry = each.entry
+        line = printable(f"{entry.network}  {entry.container_id}  {entry.ifname}  {entry.sandbox}")
+        console().print(Text(f"{line}  ") + Text(each.state, style=_STYLES[each.state]))
+        for told in each.repaired:
+            console().print(Text(f"    {printable(told)}"))
+        for told in each.problems:
+            console().print(Text(f"    {printable(told)}", style="red"))
+    if not outcomes:
+        console().print("Nothing is attached.")

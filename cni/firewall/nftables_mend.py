@@ -1,0 +1,33 @@
+"""Make our tables whole again when somebody has removed rules or chains from them, for repair.
+
+The text of the table is written once more over what is there, in one transaction: no packet sees half of it.
+Elements and the owners' own chains are not looked at; each owner's repair adds its own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cni.firewall import nft
+from cni.firewall import nftables_base as base
+from cni.firewall import nftables_records as records
+from cni.firewall.nftables_layout import HOOKED, TABLE, mend_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def mend(families: Iterable[int]) -> None:
+    """Mend the tables of these families that exist and are not whole. Raises CniError 101."""
+    for family in families:
+        if not nft.has_table(family, TABLE):
+            continue
+        subnets = [each.subnet for each in base.list_subnets(family)]
+        if base.differences(family, subnets):
+            unhooked = [name for name in HOOKED if not _has_hook(family, name)]
+            nft.run_text(mend_text(family, subnets, unhooked, records.identity()), "mend nftables")
+
+
+def _has_hook(family: int, name: str) -> bool:
+    found = nft.find_chain(family, TABLE, name)
+    return found is not None and found.has_hook

@@ -1,0 +1,137 @@
+"""Repair attachments from the result cache: each plugin of a chain makes again what it misses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from cni import repair as repairs
+from cni.conf import decode_object
+from cni.errors import CniError, Code
+from cni.netns import is_gone
+from cni.request import Verb
+from cni.runtime import conflists
+from cni.runtime.chain import in_version
+from cni.runtime.derive import RuntimeArgs, plugin_stdin
+from cni.runtime.network import parse_network
+from cni.stale import is_refusal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cni.repair import Repaired
+    from cni.runtime.cache import Entry
+    from cni.runtime.chain import Runtime
+    from cni.runtime.network import Network, PluginConf
+
+WELL, REPAIRED, DIFFERS, FAILED, GONE = "well", "repaired", "differs", "failed", "gone"
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of one attachment.
+
+    `state` is "well", "repaired", "failed", "gone" (its namespace) or, in a dry run, "differs". `repaired`
+    tells what was made again, `problems` what is still wrong.
+    """
+
+    entry: Entry
+    state: str = WELL
+    repaired: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def repair(runtime: Runtime, entry: Entry, conf_folder: Path, *, dry_run: bool) -> Outcome:
+    """Repair one attachment as it was configured at its ADD; never raises CniError.
+
+    One whose namespace is gone is left alone, and a `dry_run` only tells what its CHECK does.
+    """
+    outcome = Outcome(entry)
+    if is_gone(entry.sandbox):
+        outcome.state = GONE
+        return outcome
+    try:
+        network = find_network(entry, conf_folder)
+    except CniError as error:
+        return _failed(outcome, str(error))
+    if not dry_run:
+        _repair(runtime, network, outcome)
+    still = _check(runtime, network, entry)
+    if outcome.problems or still:
+        outcome.state = DIFFERS if dry_run else FAILED
+        outcome.problems += still
+    elif outcome.repaired:
+        outcome.state = REPAIRED
+    if not dry_run:
+        _undo_if_deleted(runtime, network, outcome)
+    return outcome
+
+
+def find_network(entry: Entry, conf_folder: Path) -> Network:
+    """Give the network as it was at ADD or, where that is not known, as it is configured now."""
+    try:
+        network = parse_network(entry.config, "in the result cache")
+        if network.plugins:
+            return network
+    except CniError:
+        pass
+    return conflists.find(conf_folder, entry.network)
+
+
+def _failed(outcome: Outcome, told: str) -> Outcome:
+    outcome.state = FAILED
+    outcome.problems.append(told)
+    return outcome
+
+
+def _told(entry: Entry) -> RuntimeArgs:
+    return RuntimeArgs(entry.container_id, entry.sandbox, entry.ifname, entry.args, entry.capability_args)
+
+
+def _repair(runtime: Runtime, network: Network, outcome: Outcome) -> None:
+    for plugin in network.plugins:
+        try:
+            done = _repair_one(runtime, network, plugin, outcome.entry)
+        except CniError as error:
+            outcome.problems.append(f"{plugin.type}: {error}")
+            continue
+        outcome.repaired += [f"{plugin.type}: {each}" for each in done.done]
+        outcome.problems += [f"{plugin.type}: {each}" for each in done.failed]
+
+
+def _repair_one(runtime: Runtime, network: Network, plugin: PluginConf, entry: Entry) -> Repaired:
+    """Let a plugin repair its part; one that does not know how has done nothing."""
+    stdin = plugin_stdin(network, plugin, in_version(entry.result, network), entry.capability_args)
+    try:
+        answer = runtime.run(Verb.REPAIR, plugin, stdin, _told(entry))
+    except CniError as error:
+        if is_refusal(error):
+            return repairs.Repaired()
+        raise
+    return repairs.parse(decode_object(answer, f"the answer of plugin {plugin.type}"))
+
+
+def _check(runtime: Runtime, network: Network, entry: Entry) -> list[str]:
+    """Give what CHECK tells, all of the chain's plugins asked; nothing where the network has no CHECK."""
+    if not network.has(Verb.CHECK) or network.disable_check:
+        return []
+    found = []
+    for plugin in network.plugins:
+        stdin = plugin_stdin(network, plugin, in_version(entry.result, network), entry.capability_args)
+        try:
+            runtime.run(Verb.CHECK, plugin, stdin, _told(entry))
+        except CniError as error:
+            found.append(f"{plugin.type}: {error}")
+    return found
+
+
+def _undo_if_deleted(runtime: Runtime, network: Network, outcome: Outcome) -> None:
+    """Take away again what was made for an attachment that was deleted meanwhile."""
+    entry = outcome.entry
+    try:
+        if runtime.cache.read(network.name, entry.attachment) is None:
+            runtime.delete(network, _told(entry))
+            outcome.state = GONE
+    except CniError as error:
+        if error.code != Code.DECODING_FAILURE:
+            _failed(outcome, str(error))
