@@ -155,7 +155,8 @@ def _adopt() -> None:
     for each in adoption.find_published():
         # Their rules do not tell the interface; this is its name unless somebody wants another.
         owner = Owner(each.network, each.container_id, "eth0")
-        _put(_Record(owner, "", (), each.mappings, each.chain), None)
+        if _read_record(_key(owner)) is None:
+            _put(_Record(owner, "", (), each.mappings, each.chain), None)
     store.ensure_directory(_ADOPTED)
 
 
@@ -256,7 +257,7 @@ def _read_record(key: str) -> _Record | None:
         return None
 
 
-def _parse_port(protocol: str, port: int, host_ip: str) -> PortMapping:
+def _parse_port(protocol: str, port: object, host_ip: str) -> PortMapping:
     """Read a port of a record. Raises ValueError: a file is named after it, and may be removed."""
     if protocol not in _PROTOCOLS or not isinstance(port, int) or not 0 < port < 1 << 16:
         raise ValueError(f"{protocol}-{port} is no port")

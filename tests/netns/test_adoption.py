@@ -68,6 +68,18 @@ def test_our_del_of_a_container_of_go_frees_its_port(net: Wired) -> None:
     assert net.host.run(["find", "/run/pycni/hostports", "-type", "f"]) == ""
 
 
+def test_it_is_looked_again_when_asked_for(net: Wired) -> None:
+    c1, c2, c3 = (net.container(number) for number in (1, 2, 3))
+    portmap(net, "ADD", c1, WEB).must()
+    mine = net.host.run(["sh", "-c", "cat /run/pycni/hostports/by-owner/*"])
+    later = WEB | {"hostPort": 8090}
+    portmap(net, "ADD", c2, later, bindir=GO).must()
+    net.host.run(["rmdir", "/run/pycni/hostports/adopted"])
+    assert portmap(net, "ADD", c3, later).code == 103
+    # What we know better ourselves stays as it is.
+    assert mine in net.host.run(["sh", "-c", "cat /run/pycni/hostports/by-owner/*"])
+
+
 def test_gc_of_ours_keeps_what_is_valid_of_go(net: Wired) -> None:
     c1, c2 = net.container(1), net.container(2)
     portmap(net, "ADD", c1, WEB, bindir=GO).must()
