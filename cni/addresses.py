@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Interface, ip_address, ip_interface, ip_network
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cni.result import IpAddress, IpInterface, IpNetwork
 
+# One call reads the same few texts many times, and a network's are the same in all its calls.
+_REMEMBERED = 256
 _CIDR = re.compile(r"[0-9a-fA-F:.]+/[0-9]{1,3}")
 
 
+@lru_cache(_REMEMBERED)
 def parse_ip(text: str) -> IpAddress:
     """Read "10.1.0.2" or "fd00::2"; no zone; an IPv4-mapped address is an IPv4 one. Raises ValueError."""
     try:
@@ -21,6 +25,7 @@ def parse_ip(text: str) -> IpAddress:
     return unmapped(address)
 
 
+@lru_cache(_REMEMBERED)
 def parse_cidr(text: str) -> IpInterface:
     """Read "10.1.0.2/16", host bits allowed, the prefix as a length only. Raises ValueError."""
     try:
@@ -32,6 +37,7 @@ def parse_cidr(text: str) -> IpInterface:
     return interface
 
 
+@lru_cache(_REMEMBERED)
 def parse_network(text: str) -> IpNetwork:
     """Read "10.1.0.0/16" as a network; host bits are dropped, as Go does. Raises ValueError."""
     return ip_network(parse_cidr(text), strict=False)

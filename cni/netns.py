@@ -24,6 +24,8 @@ _OWN_PATH = "/proc/thread-self/ns/net"
 # Errors of open(2) that say "there is nothing at this path", as opposed to "you may not look".
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ESRCH, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO})
 
+_moves = 0
+
 
 class Netns:
     """An open network namespace; `path` is the text it was asked for by, `inode` its identity.
@@ -145,6 +147,11 @@ def _magic(path: str) -> int:
     return int(buffer[0])
 
 
+def moves() -> int:
+    """Give how often this process has changed its namespace, so that others see whether it has."""
+    return _moves
+
+
 def _setns(fd: int) -> None:
     _libc_call("setns", fd, _CLONE_NEWNET)
 
@@ -160,6 +167,8 @@ def _libc_call(name: str, *args: int) -> None:
     # The os module has these two from Python 3.12 on only.
     import ctypes
 
+    global _moves  # noqa: PLW0603 - a count of what only this function does
+    _moves += 1
     if getattr(_libc(), name)(*args) != 0:
         number = ctypes.get_errno()
         raise OSError(number, f"could not change the network namespace: {os.strerror(number)}")

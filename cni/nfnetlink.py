@@ -16,6 +16,7 @@ import struct
 from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
+from cni import netns
 from cni.errors import CniError, Code, KernelError
 from cni.faults import point
 from cni.netlink_attributes import attributes, shown_text, u32
@@ -52,6 +53,7 @@ _BATCH_GENID = 1
 _HEADER = struct.Struct("=IHHII")
 _FAMILY = struct.Struct(">BBH")
 _BUFFER_BYTES = 4 << 20
+_ANSWER_WITHIN = struct.pack("@ll", 30, 0)
 _DUMP_TRIES = 50
 # Larger than any datagram of the kernel's (32 KiB).
 _DATAGRAM_BYTES = 1 << 16
@@ -83,7 +85,8 @@ class Nfnetlink:
         self._socket.bind((0, 0))
         self._socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
         self._socket.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
-        self._socket.settimeout(30)
+        # Not `settimeout`, which asks poll(2) before each call.
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _ANSWER_WITHIN)
         self._sequence = count(1)
         self._widen()
 
@@ -101,17 +104,14 @@ class Nfnetlink:
 
     def renew(self) -> None:
         """Make it this process's: replies to whoever had it before are dropped, numbers begin elsewhere."""
-        limit = self._socket.gettimeout()
-        self._socket.settimeout(0)
         for _ in range(_MOST_DATAGRAMS):
             try:
-                self._socket.recv(_DATAGRAM_BYTES)
+                self._socket.recv(_DATAGRAM_BYTES, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 break
             except OSError:
                 # ENOBUFS: replies that did not fit, of which nobody wants to know any more.
                 continue
-        self._socket.settimeout(limit)
         self._sequence = count(int.from_bytes(os.urandom(3), "little") << 7 | 1)
 
     def commit(self, messages: Sequence[Message], generation: int | None = None) -> None:
@@ -165,6 +165,32 @@ class Nfnetlink:
             return None
         return replies[0] if replies else None
 
+    def find_all(self, messages: Sequence[Message]) -> list[bytes | None]:
+        """Ask for some objects in one go; gives for each what `find` gives."""
+        asked = {next(self._sequence): place for place, message in enumerate(messages)}
+        if not asked:
+            return []
+        data = b"".join(
+            _encoded(messages[place]._replace(flags=messages[place].flags | NLM_F_ACK), sequence)
+            for sequence, place in asked.items()
+        )
+        self._send(data, messages[0].doing)
+        found: list[bytes | None] = [None] * len(messages)
+        failure: KernelError | None = None
+        while asked:
+            for kind, _, sequence, payload in self._received(messages[0].doing):
+                if sequence not in asked:
+                    continue
+                if kind != _NLMSG_ERROR:
+                    found[asked[sequence]] = payload[_FAMILY.size :]
+                    continue
+                refusal = _refusal(payload, messages[asked.pop(sequence)].doing)
+                if refusal and refusal.errno != errno.ENOENT:
+                    failure = failure or refusal
+        if failure:
+            raise failure
+        return found
+
     def dump(self, message: Message) -> list[bytes]:
         """Ask for all objects of a kind; [] when what should hold them does not exist."""
         for _ in range(_DUMP_TRIES):
@@ -206,8 +232,10 @@ class Nfnetlink:
     def _received(self, doing: str) -> Iterator[tuple[int, int, int, bytes]]:
         try:
             data = self._socket.recv(_DATAGRAM_BYTES)
+        except BlockingIOError as error:
+            raise KernelError(doing, errno.ETIMEDOUT) from error
         except OSError as error:
-            raise KernelError(doing, error.errno or errno.ETIMEDOUT) from error
+            raise KernelError(doing, error.errno or errno.EIO) from error
         at = 0
         while at + _HEADER.size <= len(data):
             length, kind, flags, sequence, _ = _HEADER.unpack_from(data, at)
@@ -232,6 +260,8 @@ def _refusal(payload: bytes, doing: str) -> KernelError | None:
 
 
 _kept: dict[tuple[int, int], Nfnetlink] = {}
+# The last one given, and for whom: this process, and this number of moves between namespaces.
+_last: tuple[tuple[int, int], Nfnetlink] | None = None
 
 
 def keep(opened: Nfnetlink) -> None:
@@ -245,6 +275,14 @@ def kept() -> Nfnetlink:
 
     A forked child gets its own: replies on a shared one would go to either.
     """
+    global _last  # noqa: PLW0603 - a look at the namespace for each message costs more than the message
+    whose = os.getpid(), netns.moves()
+    if _last is None or _last[0] != whose:
+        _last = whose, _find_kept()
+    return _last[1]
+
+
+def _find_kept() -> Nfnetlink:
     key = _own_key()
     if key not in _kept:
         try:
@@ -255,4 +293,4 @@ def kept() -> Nfnetlink:
 
 
 def _own_key() -> tuple[int, int]:
-    return os.getpid(), os.stat("/proc/thread-self/ns/net").st_ino  # noqa: PTH116 - for every message
+    return os.getpid(), os.stat("/proc/thread-self/ns/net").st_ino  # noqa: PTH116 - a door to pathlib less

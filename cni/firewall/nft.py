@@ -16,7 +16,7 @@ from cni.netlink_attributes import attribute, attributes, shown_text, text
 from cni.nfnetlink import SUBSYS_NFTABLES, Message, kept
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 INET = 1
 IPV4 = 2
@@ -82,11 +82,20 @@ def has_table(family: int, table: str) -> bool:
     return kept().find(Message(doing, kind(_GETTABLE), family, text(_NAME, table))) is not None
 
 
+def which_chains(table: str, chains: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:
+    """Give those of some chains, each as family and name, that exist in a table; asks once for all."""
+    found = kept().find_all([_chain_request(family, table, name) for family, name in chains])
+    return [chain for chain, reply in zip(chains, found, strict=True) if reply is not None]
+
+
+def _chain_request(family: int, table: str, chain: str) -> Message:
+    payload = text(_NAME, table) + text(_CHAIN_NAME, chain)
+    return Message(f"find chain {FAMILY_NAMES[family]} {table} {chain}", kind(_GETCHAIN), family, payload)
+
+
 def find_chain(family: int, table: str, chain: str) -> Chain | None:
     """Find a chain by name."""
-    payload = text(_NAME, table) + text(_CHAIN_NAME, chain)
-    doing = f"find chain {FAMILY_NAMES[family]} {table} {chain}"
-    found = kept().find(Message(doing, kind(_GETCHAIN), family, payload))
+    found = kept().find(_chain_request(family, table, chain))
     if found is None:
         return None
     parts = attributes(found)

@@ -36,6 +36,8 @@ _ELEM_USERDATA = 6
 _DATA_VALUE = 1
 # More than parallel calls will ever need; the last try is not bound to a generation.
 _TRIES = 50
+# So that the answers fit into a socket's buffer.
+_MOST_AT_ONCE = 64
 
 
 class Element(NamedTuple):
@@ -77,11 +79,20 @@ def _deletion(element: Element) -> Message:
 
 def find(element: Element) -> Found | None:
     """Look an element up by its key."""
-    doing = f"find {element.what} in nftables"
-    reply = kept().find(Message(doing, nft.kind(_GETSETELEM), element.family, _payload(element)))
-    for _, found in _each_found(reply or b""):
-        return found
-    return None
+    return find_all([element])[0]
+
+
+def find_all(elements: Sequence[Element]) -> list[Found | None]:
+    """Look elements up by their keys, asking once for all; gives for each what `find` gives."""
+    questions = [
+        Message(f"find {each.what} in nftables", nft.kind(_GETSETELEM), each.family, _payload(each))
+        for each in elements
+    ]
+    return [
+        next((found for _, found in _each_found(reply or b"")), None)
+        for at in range(0, len(questions), _MOST_AT_ONCE)
+        for reply in kept().find_all(questions[at : at + _MOST_AT_ONCE])
+    ]
 
 
 def list_sets(family: int) -> list[str]:
@@ -134,7 +145,8 @@ def _each_found(reply: bytes) -> Iterator[tuple[bytes, Found]]:
 def owned(elements: Iterable[Element], tag: str) -> list[Element]:
     """Give those that exist and are the owner's: an address or a port may have passed to somebody else."""
     unique = {each[:3]: each for each in elements}
-    return [each for each in unique.values() if (found := find(each)) and found.comment.startswith(tag)]
+    looked_up = zip(unique.values(), find_all(list(unique.values())), strict=True)
+    return [each for each, found in looked_up if found and found.comment.startswith(tag)]
 
 
 def replace(

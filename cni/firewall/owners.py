@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from cni.firewall.intents import Owner
@@ -75,5 +76,6 @@ def parse(found: str) -> Owner | None:
     return Owner(match["net"], match["id"], match["ifname"]) if match else None
 
 
+@lru_cache(maxsize=64)
 def _digits(text: str) -> str:
     return hashlib.sha512(text.encode()).hexdigest()[:16]

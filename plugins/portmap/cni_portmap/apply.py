@@ -53,9 +53,11 @@ def flush_connections(mappings: Sequence[PortMapping]) -> None:
 
     That it fails is only noted: the flows end by themselves.
     """
+    ports = dict.fromkeys((each.host_port, each.host_ip) for each in mappings if each.protocol == "udp")
+    if not ports:
+        return
     from cni import conntrack
 
-    ports = dict.fromkeys((each.host_port, each.host_ip) for each in mappings if each.protocol == "udp")
     try:
         for family in (socket.AF_INET, socket.AF_INET6):
             conntrack.flush_ports("udp", ports, family)
