@@ -1,6 +1,8 @@
 """The workers of a server: forked before they are needed, replaced when they end.
 
-A fork competes with the calls in hand for the cores, so while there are any, one spare worker will do.
+A fork competes with the calls in hand for the cores, and a new worker takes longer for its first call. So a
+rush is served by as many workers as keep the cores busy; more are made only when none gets free for a while,
+as they may all be waiting for something, be it for a call of a plugin of theirs.
 Each worker has a place, and with it an nfnetlink socket that the server opened and keeps: closing
 the last copy of one would make the kernel, and the next transaction in it, wait for 10 ms.
 """
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
     from cni.warm.settings import Settings
 
 MOST_WORKERS = 64
+# How long, in seconds, no worker may have finished a call before a rush gets another one.
+PATIENCE_S = 0.05
+_WORKERS_PER_CORE = 2
 PROCESS_NAME = "pycni-worker"
 FAILED = 70  # a worker's exit status after a fault of its own: <sysexits.h>, EX_SOFTWARE
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
@@ -55,6 +60,7 @@ class Crew:
         self._sockets: list[Nfnetlink] = []
         self._board = Board(MOST_WORKERS)
         self._last_call = time.monotonic()
+        self._cores = len(os.sched_getaffinity(0))
         self._is_failing = False
         self.requests = 0
         self.made = 0
@@ -73,11 +79,18 @@ class Crew:
         """Give the time in seconds for which nobody has called, 0 while a call is in hand."""
         return 0 if self.busy else time.monotonic() - self._last_call
 
+    def is_stretched(self) -> bool:
+        """Tell whether calls may be waiting, though there are as many workers as the cores can serve."""
+        enough = max(self._settings.workers, _WORKERS_PER_CORE * self._cores)
+        return self._board.idle == 0 and len(self._members) >= enough
+
     def fill(self) -> bool:
         """Fork the workers that are missing; False when that should rest for a while, as it fails."""
         if self._is_failing:
             self._is_failing = False
             return False
+        if self.is_stretched() and time.monotonic() - self._last_call < PATIENCE_S:
+            return True
         wanted = 1 if self.busy else self._settings.workers
         for _ in range(min(wanted - self._board.idle, MOST_WORKERS - len(self._members))):
             try:

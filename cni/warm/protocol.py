@@ -105,7 +105,7 @@ def _close(fds: list[int]) -> None:
 def _parse(data: bytes) -> Call:
     if not data.endswith(b"\0"):
         raise ProtocolError("the message does not end where a text ends")
-    head, *texts = [os.fsdecode(text) for text in data[:-1].split(b"\0")]
+    head, *texts = os.fsdecode(data[:-1]).split("\0")
     if len(texts) < 3:
         raise ProtocolError("build, name or executable is missing")
     mask = _umask(head)

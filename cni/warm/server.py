@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from cni.errors import CniError
 from cni.warm import settings
-from cni.warm.crew import Crew
+from cni.warm.crew import PATIENCE_S, Crew
 from cni.warm.log import keep_journal, log
 from cni.warm.preload import preload
 from cni.warm.report import Report
@@ -93,7 +93,11 @@ class Server:
         log(f"server of build {self._build} waits at {self._path}")
         while not self._is_over():
             wait_s = min(self._idle_s, _LOOK_AROUND_S) if self._crew.fill() else _RETRY_S
-            ready, _, _ = select.select([woken, self._crew.alarm], [], [], wait_s)
+            if self._crew.is_stretched():
+                # Each call of a rush sounds the alarm: to look now and then does.
+                ready, _, _ = select.select([woken], [], [], PATIENCE_S)
+            else:
+                ready, _, _ = select.select([woken, self._crew.alarm], [], [], wait_s)
             if woken in ready:
                 os.read(woken, 4096)
             self._crew.look()

@@ -55,13 +55,14 @@ class Worker:
         self._post = post
         self._defaults = defaults
         self._user = os.geteuid(), _user_namespace(os.getpid())
-        self._is_orphan = False
+        self._is_orphan = self._is_busy = False
         # So the first idle worker gets the call, whose memory and caches are warm, and not, as with
         # those that wait in accept(2), the one that has been idle for longest: 0.3 ms of each call.
         listener.settimeout(0)
         self._calls = select.epoll()
         self._calls.register(listener, select.EPOLLIN | select.EPOLLEXCLUSIVE)
         self._watch = LauncherWatch()
+        signal.signal(LET_GO, self._on_let_go)
         self._disguise = Disguise()
 
     def serve(self, calls: int) -> None:
@@ -70,16 +71,16 @@ class Worker:
         for _ in range(calls):
             with self._accept() as connection:
                 # Before the launcher is told anything: until then it can do without us.
-                signal.signal(LET_GO, self._on_let_go)
+                self._is_busy = True
                 self._post.is_busy()
                 status = self._serve_one(connection)
-            signal.signal(LET_GO, signal.SIG_DFL)
             late.wait(_LATE_WITHIN_S)
             left = traces.differences(start, traces.take())
             if left:
                 log(f"a worker ends as a call has left: {', '.join(left)}")
             if status is not None:
                 self._post.has_served()
+            self._is_busy = False
             if status or left or self._is_orphan:
                 return
             self._post.is_idle()
@@ -92,6 +93,8 @@ class Worker:
                 return self._listener.accept()[0]
 
     def _on_let_go(self, _number: int, _frame: FrameType | None) -> None:
+        if not self._is_busy:
+            os._exit(0)
         self._is_orphan = True
         # As long as anybody has it, callers find a socket; nobody would accept them.
         self._listener.close()
