@@ -1,0 +1,60 @@
+"""The first ADD of a host, which makes what all containers share, is killed: others find all they need."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cni.testing import Host
+from cni.testing.faults import KILL
+from tests.netns.fault_world import (
+    BACKENDS,
+    CALM,
+    CUT,
+    Step,
+    World,
+    another_world,
+    assert_none,
+    faulty_bindir,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cni.testing.faults import Fault
+
+__all__ = ["another_world", "faulty_bindir"]
+
+# Those at which something may be there that is shared, or half of it.
+_SHARED = {"netlink.changed", "nftables.committed", "process.ended"}
+
+
+def kill_first(world: World, step: Step, fault: Fault) -> list[str]:
+    """Kill an ADD and let DEL come; tell what is wrong with what is left, and with the next ADDs."""
+    world.prepare(step)
+    answer = world.call(step.plugin, step.verb, CUT, fault.env)
+    wrong = [] if fault.was_met(answer) and not answer.ok else [f"it was not killed: {answer}"]
+    world.delete(CUT)
+    after_crash = world.host.snapshot()
+    for name in (CALM, CUT):
+        world.add(name)
+    wrong += [] if world.reaches(CUT) and world.is_calm() else ["those that come next are not reached"]
+    for name in (CALM, CUT):
+        world.delete(name)
+    # What is left may be less than what DEL leaves as ever, the bridge may be down still, no more.
+    gone = [each for each in after_crash.differences(world.host.snapshot()) if each.startswith("- ")]
+    on_host = [each for each in gone if ": host: " in each or "files: " in each]
+    return wrong + [each for each in on_host if '"ifname": "br0"' not in each]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("plugin", ["bridge", "portmap"])
+def test_killed_as_the_first(faulty_bindir: Path, another_world: World, backend: str, plugin: str) -> None:
+    step = Step(plugin, "ADD")
+    found = {}
+    for each in another_world.positions(step):
+        if each.point in _SHARED:
+            with Host(faulty_bindir) as host:
+                found[each] = kill_first(World(host, backend), step, each._replace(action=KILL))
+    assert_none(found)
