@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cni.testing import Host, warm, why_no_namespaces
+from cni.testing.executables import make_warm_bindir
+from plugin_table import declared, packages
 from tests.netns.firewall_hosts import NFT, equipped, plain, rules, suffixed, variants_used
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
-    from cni.testing import Answer, Host, Sandbox
+    from cni.testing import Answer, Sandbox
 
 BOTH = suffixed("nft", "legacy")
 # What a host has, and which variant of iptables is to be used there; "" for nftables.
@@ -32,6 +36,21 @@ FOREIGN = ["iptables-legacy", "-t", "nat", "-A", "OUTPUT", "-d", "198.51.100.9",
 
 # The others differ from these in names only.
 WHOLE = ("iptables-nft", "iptables-legacy", "both, iptables is legacy", "only names with legacy", "nft")
+
+
+@pytest.fixture(scope="module")
+def bindir(launcher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give plugins that a warm server serves, as on a node."""
+    return make_warm_bindir(tmp_path_factory.mktemp("warm"), packages(declared()), launcher)
+
+
+@pytest.fixture
+def host(bindir: Path) -> Iterator[Host]:
+    if why_no_namespaces():
+        pytest.skip(why_no_namespaces())
+    with Host(bindir) as host:
+        warm.set_up(host.place)
+        yield host
 
 
 @dataclass
@@ -155,7 +174,7 @@ def test_rules_in_legacy_tables_decide_only_where_no_iptables_is_the_hosts(
         chain.add(c1)
     assert variants_used(host, "CNI-DN-") == ({"nft"} if "iptables" in programs else {"legacy"})
     with equipped(host, programs):
-        assert all(answer.ok for answer in chain.delete(c1))
+        assert [answer.stdout for answer in chain.delete(c1) if not answer.ok] == []
     assert variants_used(host, "CNI-DN-") == set()
     assert [rule for rule in rules(host, "legacy", "") if "CNI-" not in rule] == before
 
@@ -218,7 +237,7 @@ def test_del_cleans_up_or_names_what_is_left_when_the_programs_have_changed(
         assert "iptables-legacy is not installed" in answer.msg
     # The next DEL, on a host that has the program again, takes it away.
     with equipped(host, LEGACY):
-        assert all(answer.ok for answer in chain.delete(c1))
+        assert [answer.stdout for answer in chain.delete(c1) if not answer.ok] == []
     assert rules(host, before, '"c1') == []
 
 

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cni.testing import GO, warm
+from cni.testing import GO, Host, warm, why_no_namespaces
 from cni.testing.executables import make_warm_bindir
 from plugin_table import declared, packages
 from tests.netns.firewall_hosts import NFT, VARIANTS, equipped, plain, rules, suffixed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from cni.testing import Answer, Host, Sandbox
+    from cni.testing import Answer, Sandbox
 
 HOSTS: dict[str, Mapping[str, str]] = {
     "iptables-nft": plain("nft"),
@@ -28,12 +28,26 @@ SUBNETS = ("10.88.0.0/16", "fd88::/64")
 ROUTES = ("0.0.0.0/0", "::/0")
 
 
+@pytest.fixture(scope="module")
+def bindir(launcher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give plugins that a warm server serves, as on a node."""
+    return make_warm_bindir(tmp_path_factory.mktemp("warm"), packages(declared()), launcher)
+
+
+@pytest.fixture
+def host(bindir: Path) -> Iterator[Host]:
+    if why_no_namespaces():
+        pytest.skip(why_no_namespaces())
+    with Host(bindir) as host:
+        warm.set_up(host.place)
+        yield host
+
+
 class Calls:
     """Calls of bridge (host-local, masquerading) and portmap for containers, results handed on."""
 
-    def __init__(self, host: Host, families: int = 2, bindir: Path | None = None) -> None:
+    def __init__(self, host: Host, families: int = 2) -> None:
         self.host = host
-        self.bindir = bindir
         self.ipam = {
             "type": "host-local",
             "ranges": [[{"subnet": subnet}] for subnet in SUBNETS[:families]],
@@ -71,7 +85,7 @@ class Calls:
             conf,
             netns=sandbox,
             container_id=sandbox.name,
-            bindir=bindir or self.bindir,
+            bindir=bindir,
         )
 
 
@@ -185,12 +199,6 @@ def test_pain_29_an_add_of_20_ports_starts_few_programs(host: Host, kind: str) -
     assert len(in_del) <= 4, in_del
 
 
-@pytest.fixture
-def warm_bindir(host: Host, tmp_path: Path, launcher: Path) -> Path:
-    warm.set_up(host.place)
-    return make_warm_bindir(tmp_path, packages(declared()), launcher)
-
-
 @pytest.mark.interop
 @pytest.mark.skipif(not (GO / "bridge").exists(), reason=f"there are no Go plugins in {GO}")
 @pytest.mark.parametrize(
@@ -202,9 +210,9 @@ def warm_bindir(host: Host, tmp_path: Path, launcher: Path) -> Path:
     ],
 )
 def test_pain_30_forty_first_adds_at_once_leave_every_shared_rule_once(
-    host: Host, warm_bindir: Path, variant: str, share: int
+    host: Host, variant: str, share: int
 ) -> None:
-    calls = Calls(host, families=1, bindir=warm_bindir)
+    calls = Calls(host, families=1)
     sandboxes = [host.sandbox(f"c{number}") for number in range(41)]
 
     def add(number: int) -> Answer:
