@@ -185,13 +185,16 @@ def _create(nl: Netlink, doing: str, attrs: bytes) -> bool:
 def remove_made(nl: Netlink, name: str, mac: str) -> bool:
     """Remove a link if it has this MAC address, by which its maker knows it; False if it is another one."""
     found = find(nl, name)
-    return found is not None and found.mac == mac and remove(nl, name)
+    return found is not None and found.mac == mac and remove(nl, name, found.index)
 
 
-def remove(nl: Netlink, name: str) -> bool:
-    """Remove a link and with it the other end of a veth pair; False if there is none."""
+def remove(nl: Netlink, name: str, index: int = 0) -> bool:
+    """Remove a link and with it the other end of a veth pair; False if there is none.
+
+    With `index` it is the very link that was looked up: the name may have passed to another one meanwhile.
+    """
     try:
-        nl.batch([removal(name)])
+        nl.batch([removal(name, index)])
     except KernelError as error:
         if error.errno == errno.ENODEV:
             return False
@@ -199,9 +202,10 @@ def remove(nl: Netlink, name: str) -> bool:
     return True
 
 
-def removal(name: str) -> Message:
-    """Remove a link; refused with ENODEV if there is none."""
-    return Message(f'could not remove "{name}"', netlink.RTM_DELLINK, body=_body(text(_IFNAME, name)))
+def removal(name: str, index: int = 0) -> Message:
+    """Remove a link, by its index if that is given; refused with ENODEV if there is none."""
+    body = _body(index=index) if index else _body(text(_IFNAME, name))
+    return Message(f'could not remove "{name}"', netlink.RTM_DELLINK, body=body)
 
 
 def is_removal(kind: int, body: bytes, index: int) -> bool:

@@ -42,7 +42,7 @@ def remove(ns: Netns, name: str, *, early: bool) -> Link | None:
         return _remove_early(ns, name)
     with Netlink(ns) as nl:
         found = link.find(nl, name)
-        return found if found and link.remove(nl, name) else None
+        return found if found and link.remove(nl, name, found.index) else None
 
 
 def _remove_early(ns: Netns, name: str) -> Link | None:
@@ -51,7 +51,7 @@ def _remove_early(ns: Netns, name: str) -> Link | None:
         found = link.find(sender, name)
         if found is None:
             return None
-        removal = _Removal(sender, name, stack.pop_all())
+        removal = _Removal(sender, found, stack.pop_all())
         late.start(removal.run)
         while not removal.is_over:
             if any(link.is_removal(kind, body, found.index) for kind, body in listener.heard(_LOOK_AGAIN_S)):
@@ -68,9 +68,9 @@ def _remove_early(ns: Netns, name: str) -> Link | None:
 class _Removal:
     """The request that another thread sends; it closes what is in `stack`, the socket too."""
 
-    def __init__(self, sender: Netlink, name: str, stack: ExitStack) -> None:
+    def __init__(self, sender: Netlink, found: Link, stack: ExitStack) -> None:
         self._sender = sender
-        self._name = name
+        self._link = found
         self._stack = stack
         self.is_over = False
         self.error: CniError | None = None
@@ -78,7 +78,7 @@ class _Removal:
     def run(self) -> None:
         with self._stack:
             try:
-                self._sender.batch([link.removal(self._name)])
+                self._sender.batch([link.removal(self._link.name, self._link.index)])
             except CniError as error:
                 self.error = error
         self.is_over = True

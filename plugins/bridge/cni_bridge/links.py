@@ -172,4 +172,4 @@ def _remove_host_end(name: str, alias: str) -> None:
     with Netlink() as nl:
         found = link.find(nl, name)
         if found and found.alias == alias:
-            link.remove(nl, name)
+            link.remove(nl, name, found.index)
