@@ -67,9 +67,18 @@ def is_live(network: str, container_id: str, chain: str) -> bool:
 
     The Go plugins keep no note of the namespace; runtimes with libcni do.
     """
-    noted = [_noted_namespace(path) for path in _RESULTS.glob(f"{network}-{container_id}-*")]
+    if not rules.is_containers(chain):
+        return False
+    noted = [_noted_namespace(path) for path in _results(f"{network}-{container_id}-")]
     is_dead = bool(noted) and not any(path is None or path.exists() for path in noted)
     return not is_dead and _is_there(chain)
+
+
+def _results(prefix: str) -> list[Path]:
+    try:
+        return [path for path in _RESULTS.iterdir() if path.name.startswith(prefix)]
+    except OSError:
+        return []
 
 
 def _noted_namespace(cached: Path) -> Path | None:

@@ -80,6 +80,16 @@ def test_it_is_looked_again_when_asked_for(net: Wired) -> None:
     assert mine in net.host.run(["sh", "-c", "cat /run/pycni/hostports/by-owner/*"])
 
 
+@pytest.mark.parametrize("chain", ["POSTROUTING", "x" * 1000, "CNI-DN-\0", 5, None])
+def test_a_chain_that_is_no_containers_holds_no_port(net: Wired, chain: object) -> None:
+    c1, c2 = net.container(1), net.container(2)
+    portmap(net, "ADD", c1, WEB).must()
+    [path] = net.host.run(["sh", "-c", "echo /run/pycni/hostports/by-owner/*"]).split()
+    record = json.loads(net.host.run(["cat", path])) | {"chain": chain, "network": "../*", "identity": []}
+    net.host.run(["tee", path], json.dumps(record))
+    portmap(net, "ADD", c2, WEB).must()
+
+
 def test_gc_of_ours_keeps_what_is_valid_of_go(net: Wired) -> None:
     c1, c2 = net.container(1), net.container(2)
     portmap(net, "ADD", c1, WEB, bindir=GO).must()
