@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import shutil
 import tempfile
 from contextlib import contextmanager, suppress
@@ -129,11 +130,12 @@ def owner(path: Path) -> str:
 
 
 def is_running(tree: Path, shown: Path) -> bool:
-    """Tell whether a process runs the tree's program, or is a launcher that may do so yet."""
-    program = tree / "pycni"
+    """Tell whether a process runs the tree's program or interpreter, or is a launcher that may do so yet."""
+    programs = [each.stat() for each in (tree / "pycni", tree / "bin/python3") if each.exists()]
     for process in Path("/proc").glob("[0-9]*/exe"):
         # A process may end while it is looked at, and kernel threads have no program.
         with suppress(OSError):
-            if process.samefile(program) or owner(process) == str(shown):
+            found = process.stat()
+            if any(os.path.samestat(found, each) for each in programs) or owner(process) == str(shown):
                 return True
     return False
