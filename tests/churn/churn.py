@@ -38,7 +38,7 @@ class Churned:
     killed: Counter[str] = field(default_factory=Counter)
     cut_short: int = 0
     abandoned: int = 0
-    attached: list[tuple[int, int, str]] = field(default_factory=list)
+    attached: list[worker.Left] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     middle: Server | None = None
     end: Server | None = None
@@ -67,17 +67,19 @@ def churn(bindir: Path, seconds: float, *, abandons: bool) -> Churned:
         for number, path in enumerate(paths)
     ]
     _kill_now_and_then(workers, start, done)
+    # On a machine that is busy enough nobody has looked before.
+    done.middle = done.middle or look_at_server()
     for pid in workers:
         os.waitpid(pid, 0)
     done.end = look_at_server()
-    for number, path in enumerate(paths):
+    for path in paths:
         tally: worker.Tally = pickle.loads(path.read_bytes())  # noqa: S301 - written by our own child
         path.unlink()
         done.operations.update(tally.operations)
         done.cut_short += tally.cut_short
         done.abandoned += tally.abandoned
         done.unexpected += tally.unexpected
-        done.attached += [(number, *tally.attached)] if tally.attached else []
+        done.attached += [tally.attached] if tally.attached else []
     _REPORTS.rmdir()
     return done
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from cni.testing import Snapshot
     from tests.churn.churn import Churned
+    from tests.churn.worker import Left
 
 SECONDS = float(os.environ.get("PYCNI_CHURN_S", "7"))
 _GROWTH_KIB = 1500
@@ -64,19 +65,21 @@ def _churn(host: Host, note: Callable[[str, object], None], what: str, *, abando
     return done
 
 
-def _check_attached(bindir: Path, attached: list[tuple[int, int, str]]) -> None:
-    for number, place, name in attached:
-        world.runtime(bindir).check(world.NETWORKS[place], world.told(name, number))
+def _check_attached(bindir: Path, attached: list[Left]) -> None:
+    for each in attached:
+        world.runtime(bindir).check(world.NETWORKS[each.network], world.told(each.container_id, each.sandbox))
 
 
-def _delete(bindir: Path, attached: list[tuple[int, int, str]]) -> None:
-    for number, place, name in attached:
-        world.runtime(bindir).delete(world.NETWORKS[place], world.told(name, number))
+def _delete(bindir: Path, attached: list[Left]) -> None:
+    for each in attached:
+        world.runtime(bindir).delete(
+            world.NETWORKS[each.network], world.told(each.container_id, each.sandbox)
+        )
 
 
-def _collect(bindir: Path, attached: list[tuple[int, int, str]]) -> None:
-    for place, network in enumerate(world.NETWORKS):
-        valid = [Attachment(name, world.IFNAME) for _, its, name in attached if its == place]
+def _collect(bindir: Path, attached: list[Left]) -> None:
+    for number, network in enumerate(world.NETWORKS):
+        valid = [Attachment(each.container_id, world.IFNAME) for each in attached if each.network == number]
         world.runtime(bindir).gc(network, valid)
 
 

@@ -9,7 +9,7 @@ import time
 import traceback
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from cni.errors import CniError
 from tests.churn import world
@@ -26,14 +26,22 @@ if TYPE_CHECKING:
 _KILLED = ("signal: SIGKILL", "was killed in the middle of the call")
 
 
+class Left(NamedTuple):
+    """An attachment: number of the network, container ID, sandbox."""
+
+    network: int
+    container_id: str
+    sandbox: str
+
+
 @dataclass
 class Tally:
-    """What a worker did; `attached` is what it has left: number of the network, container ID."""
+    """What a worker did; `attached` is what it has left."""
 
     operations: Counter[str] = field(default_factory=Counter)
     cut_short: int = 0
     abandoned: int = 0
-    attached: tuple[int, str] | None = None
+    attached: Left | None = None
     unexpected: list[str] = field(default_factory=list)
 
 
@@ -45,8 +53,12 @@ class Worker:
         self._number = number
         self._abandons = abandons
         self._random = random.Random()  # noqa: S311 - any order will do
-        self._serial = 0
+        self._serial = self._generation = 0
         self.tally = Tally()
+
+    @property
+    def _sandbox(self) -> str:
+        return f"{self._number}.{self._generation}"
 
     def work(self, until: float) -> None:
         """Attach and detach containers one after the other until the clock says `until`."""
@@ -57,12 +69,12 @@ class Worker:
             self._live(place, name, until)
 
     def _live(self, place: int, name: str, until: float) -> None:
-        network, told = world.NETWORKS[place], world.told(name, self._number)
+        network, told = world.NETWORKS[place], world.told(name, self._sandbox)
         if self._attempt("ADD", network, told):
             while self._random.random() < 0.4:
                 self._attempt("CHECK", network, told)
             if time.monotonic() > until:
-                self.tally.attached = place, name
+                self.tally.attached = Left(place, name, self._sandbox)
                 return
         elif self._abandons:
             self._abandon()
@@ -74,8 +86,9 @@ class Worker:
 
     def _abandon(self) -> None:
         self.tally.abandoned += 1
-        world.drop_sandbox(self._number)
-        world.make_sandbox(self._number)
+        world.drop_sandbox(self._sandbox)
+        self._generation += 1
+        world.make_sandbox(self._sandbox)
 
     def _attempt(self, verb: str, network: Network, told: RuntimeArgs) -> bool:
         """Run one operation; False when it was cut short. Anything else that goes wrong is noted."""

@@ -42,23 +42,24 @@ def runtime(bindir: Path) -> Runtime:
     return Runtime([str(bindir)], BARE_ENV)
 
 
-def told(container_id: str, number: int) -> RuntimeArgs:
-    """Give what a runtime says of a container in sandbox `number`: it publishes a port of its own."""
-    ports = [{"hostPort": _FIRST_PORT + number, "containerPort": 80, "protocol": "tcp"}]
+def told(container_id: str, sandbox: str) -> RuntimeArgs:
+    """Give what a runtime says of a container in a sandbox, "3.0": its port is the first number's."""
+    port = _FIRST_PORT + int(sandbox.partition(".")[0])
+    ports = [{"hostPort": port, "containerPort": 80, "protocol": "tcp"}]
     capabilities: dict[str, Any] = {"portMappings": ports}
-    return RuntimeArgs(container_id, str(SANDBOXES / str(number)), IFNAME, (), capabilities)
+    return RuntimeArgs(container_id, str(SANDBOXES / sandbox), IFNAME, (), capabilities)
 
 
-def make_sandbox(number: int) -> None:
-    """Make a network namespace at its path."""
-    path = SANDBOXES / str(number)
+def make_sandbox(sandbox: str) -> None:
+    """Make a network namespace at its path, which is never used again."""
+    path = SANDBOXES / sandbox
     path.touch()
     subprocess.run(["/usr/bin/unshare", f"--net={path}", "/bin/true"], check=True)
 
 
-def drop_sandbox(number: int) -> None:
+def drop_sandbox(sandbox: str) -> None:
     """Take the namespace away with all that is in it, as a runtime that has crashed does."""
-    path = SANDBOXES / str(number)
+    path = SANDBOXES / sandbox
     subprocess.run(["/usr/bin/umount", "--lazy", str(path)], check=True)
     path.unlink()
 
@@ -78,9 +79,9 @@ def prepare(bindir: Path, sandboxes: int) -> None:
     """Make the sandboxes, and what the first attachment of each network makes for all."""
     SANDBOXES.mkdir()
     for number in range(sandboxes):
-        make_sandbox(number)
+        make_sandbox(f"{number}.0")
     for network in NETWORKS:
-        first = told("first", 0)
+        first = told("first", "0.0")
         runtime(bindir).add(network, first)
         runtime(bindir).delete(network, first)
 
