@@ -10,6 +10,7 @@ from cni import addr, link, neigh, route, sysctl
 from cni.errors import CniError, Code
 from cni.netlink import Netlink
 from cni.notes import note
+from cni_bridge import links
 from cni_bridge.bridges import bridge_locked
 from cni_bridge.plan import FORWARDING
 
@@ -101,6 +102,9 @@ def wait_until_settled(inside: Netlink, container: Link) -> None:
 def announce(plan: AddressPlan, sides: Sides, container: Link) -> None:
     """Tell the neighbours of the container's addresses; they may remember who had them before."""
     try:
+        if 6 in plan.families:
+            # Until then the kernel may have no route for multicast there, and ask the gateway to pass it on.
+            links.wait_for_port(sides.inside, container.name)
         neigh.announce(sides.inside, sides.ns, container, [ip.address.ip for ip in plan.ips])
     except (OSError, CniError) as error:
         note(f"pycni: could not announce the addresses of {container.name}: {error}")
