@@ -38,8 +38,10 @@ _OWN = re.compile(
     r"[0-9a-f]{16}-[0-9a-f]{16}, net|CNI-(?:DN-|SN-)?[0-9a-f]{21,24}|"
     r"cni-br-iface-[^\s{]+|macspoofchk-[^\s\"]+"
 )
-# What the programs of iptables make and leave.
-_PASSING = re.compile(r"(table .*|chain [A-Z]+ \{|\}|type .*|)$")
+# What the programs of iptables make and leave; a mark that the shared chains did not know stays in them.
+_PASSING = re.compile(
+    r"(table .*|chain [A-Z]+ \{|\}|type .*|counter meta mark set .*|meta mark .* counter .*|)$"
+)
 
 
 class Footprint(NamedTuple):
