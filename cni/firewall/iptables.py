@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 
 from cni import store
 from cni.errors import CniError, ErrorList
+from cni.firewall import iptables_netlink as fast
 from cni.firewall import iptables_remove as removal
 from cni.firewall import iptables_rules as rules
 from cni.firewall import iptables_steps as steps
 from cni.firewall import iptables_variants as variants
+from cni.firewall import nft
 from cni.firewall.intents import Owner
 from cni.firewall.iptables_exec import XTABLES_WAIT_S, RefusedError, Tool
 from cni.lock import locked
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from cni.undo import Undo
 
 _VERSIONS = (4, 6)
+# How often others may change the ruleset in between.
+_NETLINK_TRIES = 5
 _LOCK = Path("/run/pycni/iptables.lock")
 
 
@@ -197,16 +201,36 @@ def _publish(tool: Tool, intent: PortForward, taken_back: _TakenBack) -> None:
 def _publish_as_usual(tool: Tool, intent: PortForward, taken_back: _TakenBack) -> bool:
     """Publish ports where all that is shared is there and nothing of the container's; False if not so.
 
-    One child process instead of two.
+    One child process instead of two, or none where a call before has proven that what is shared is right.
     """
-    if not variants.has_once(tool.version, rules.shared_chains(intent)):
-        return False
+    shared = rules.shared_chains(intent)
     taken_back.steps = [(removal.remove_chain, (tool, rules.forward_chain(intent.owner)))]
+    proof = fast.Proof(shared) if fast.speaks_for(tool) else None
+    if not (proof.is_whole if proof else variants.has_once(tool.version, shared)):
+        return False
+    if proof and _publish_by_netlink(tool, intent, proof):
+        return True
     try:
         _apply(tool, _publishing(intent), steps.publish_as_usual(intent, tool.version), taken_back)
     except RefusedError:
         return False
+    if proof:
+        proof.remember()
     return True
+
+
+def _publish_by_netlink(tool: Tool, intent: PortForward, proof: fast.Proof) -> bool:
+    made = [*rules.forward_rules(intent, tool.version), *rules.forward_entries(intent, tool.version)]
+    chain = rules.forward_chain(intent.owner)
+    for _ in range(_NETLINK_TRIES):
+        if not (proof.is_whole and proof.is_known):
+            return False
+        if fast.make_chain(_publishing(intent), chain, made, proof.generation):
+            return True
+        if nft.generation() == proof.generation:
+            return False
+        proof = fast.Proof(rules.shared_chains(intent))
+    return False
 
 
 def _publishing(intent: PortForward) -> str:
@@ -232,6 +256,13 @@ def _make_masquerade(tool: Tool, intent: Masquerade, taken_back: _TakenBack) -> 
     """Make the container's chain and the jumps to it; False, and nothing done, when the chain is there."""
     chain = rules.masquerade_chain(intent.owner)
     taken_back.steps = [(removal.remove_chain, (tool, chain))]
+    if fast.speaks_for(tool):
+        wanted = [
+            *rules.masquerade_rules(intent, tool.version),
+            *rules.masquerade_jumps(intent, tool.version),
+        ]
+        if fast.make_chain(_masquerading(intent), chain, wanted):
+            return True
     try:
         _apply(tool, _masquerading(intent), steps.make_masquerade(intent, tool.version), taken_back)
     except RefusedError as error:

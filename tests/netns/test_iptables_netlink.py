@@ -1,0 +1,161 @@
+"""Rules given by netlink are those that iptables-restore makes, for whoever reads, checks or deletes them."""
+
+from __future__ import annotations
+
+import os
+import re
+from ipaddress import ip_address, ip_interface
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cni import process
+from cni.firewall import iptables_netlink as fast
+from cni.firewall import iptables_rules as rules
+from cni.firewall import iptables_steps as steps
+from cni.firewall.intents import Masquerade, Owner, PortForward, PortMapping
+from cni.firewall.iptables import Iptables
+from cni.firewall.iptables_exec import Tool
+from cni.undo import Undo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cni.testing import Host
+
+TARGET = ip_interface("10.22.0.2/20")
+OWNER = Owner("net-1", "0c1d", "eth0")
+WEB = PortMapping("tcp", 8080, 80)
+FORWARDS = {
+    "one port": PortForward(OWNER, (WEB,), (TARGET,)),
+    "both protocols": PortForward(OWNER, (WEB, PortMapping("udp", 53, 5353)), (TARGET,)),
+    "a host address": PortForward(OWNER, (PortMapping("tcp", 81, 82, ip_address("192.0.2.1")),), (TARGET,)),
+    "more ports than a rule takes": PortForward(
+        OWNER, tuple(PortMapping("tcp", 9000 + each, each + 1) for each in range(20)), (TARGET,)
+    ),
+    "masqAll": PortForward(OWNER, (WEB,), (TARGET,), masq_all=True),
+    "without snat": PortForward(OWNER, (WEB,), (TARGET,), snat=False),
+    "a long container ID": PortForward(Owner("n", "c" * 300, "eth0"), (WEB,), (TARGET,)),
+}
+UNKNOWN = {
+    "SCTP": PortForward(OWNER, (PortMapping("sctp", 1, 2),), (TARGET,)),
+    "conditions": PortForward(OWNER, (WEB,), (TARGET,), conditions_v4=("-i", "eth1")),
+}
+
+
+@pytest.fixture
+def nft_host(host: Host) -> Host:
+    """Give a host whose iptables is the nf_tables variant, with what all published ports share."""
+    if os.path.basename(os.path.realpath(process.find("iptables-restore") or "")) != "xtables-nft-multi":  # noqa: PTH119
+        pytest.skip("iptables is not the nf_tables variant here")
+    host.call(_make_shared)
+    return host
+
+
+def _make_shared() -> None:
+    other = PortForward(Owner("other", "other", "eth0"), (PortMapping("tcp", 1, 1),), (TARGET,))
+    for intent in (other, PortForward(other.owner, other.mappings, other.targets, snat=False)):
+        Iptables().add_forward(intent, Undo())
+    Iptables().add_masquerade(Masquerade(other.owner, (TARGET,)), Undo())
+
+
+def _forward_rules(intent: PortForward) -> list[rules.Rule]:
+    return [*rules.forward_rules(intent, 4), *rules.forward_entries(intent, 4)]
+
+
+def _saved(host: Host) -> str:
+    return re.sub(r"\[\d+:\d+\]|#.*", "", host.run(["iptables-nft-save", "-t", "nat"]))
+
+
+def _compare(host: Host, chain: str, wanted: list[rules.Rule]) -> None:
+    """Make rules by netlink, have iptables check and delete them, make them by it, and compare."""
+    assert host.call(fast.make_chain, "test", chain, wanted)
+    by_netlink = _saved(host)
+
+    def apply(commands: list[str]) -> None:
+        Tool(4).apply("test", commands)
+
+    host.call(apply, [each.as_command("-C") for each in wanted])
+    host.call(apply, [*(each.as_command("-D") for each in wanted), f"-X {chain}"])
+    assert chain not in _saved(host)
+    host.call(apply, [f"-N {chain}", *(each.line for each in wanted)])
+    assert _saved(host) == by_netlink
+
+
+@pytest.mark.parametrize("intent", FORWARDS.values(), ids=FORWARDS)
+def test_published_ports_read_the_same(nft_host: Host, intent: PortForward) -> None:
+    _compare(nft_host, rules.forward_chain(intent.owner), _forward_rules(intent))
+
+
+@pytest.mark.parametrize("network", ["net-1", 'a"b\\c'])
+def test_masquerading_reads_the_same(nft_host: Host, network: str) -> None:
+    intent = Masquerade(Owner(network, "0c1d", "eth0"), (TARGET, ip_interface("10.99.0.3/32")))
+    wanted = [*rules.masquerade_rules(intent, 4), *rules.masquerade_jumps(intent, 4)]
+    _compare(nft_host, rules.masquerade_chain(intent.owner), wanted)
+
+
+@pytest.mark.parametrize("intent", UNKNOWN.values(), ids=UNKNOWN)
+def test_other_words_are_left_to_the_program(nft_host: Host, intent: PortForward) -> None:
+    before = _saved(nft_host)
+    chain = rules.forward_chain(intent.owner)
+    assert not nft_host.call(fast.make_chain, "test", chain, _forward_rules(intent))
+    assert _saved(nft_host) == before
+
+
+def test_a_chain_that_is_there_is_left_alone(nft_host: Host) -> None:
+    intent = FORWARDS["one port"]
+    chain = rules.forward_chain(intent.owner)
+    assert nft_host.call(fast.make_chain, "test", chain, _forward_rules(intent))
+    before = _saved(nft_host)
+    assert not nft_host.call(fast.make_chain, "test", chain, _forward_rules(intent))
+    assert _saved(nft_host) == before
+
+
+def _children_of_second_add(change: Callable[[], None] | None) -> list[str]:
+    """Publish ports of two containers in one process; gives what the second one started."""
+    started: list[str] = []
+    run = process.run
+
+    def note_and_run(argv: list[str], *args: object, **options: object) -> process.Completed:
+        started.append(argv[0].rpartition("/")[2])
+        return run(argv, *args, **options)  # type: ignore[arg-type]
+
+    first, second = (
+        PortForward(Owner("net", name, "eth0"), (PortMapping("tcp", port, 80),), (TARGET,))
+        for name, port in (("c1", 8001), ("c2", 8002))
+    )
+    Iptables().add_forward(first, Undo())
+    if change:
+        change()
+    process.run = note_and_run  # type: ignore[assignment]
+    try:
+        Iptables().add_forward(second, Undo())
+    finally:
+        process.run = run
+    if found := Iptables().differences_forward(second):
+        raise AssertionError(found)
+    return started
+
+
+def test_what_was_proven_once_needs_no_program(nft_host: Host) -> None:
+    assert nft_host.call(_children_of_second_add, None) == []
+
+
+def test_shared_rules_that_read_otherwise_are_looked_at_by_the_program(nft_host: Host) -> None:
+    """The jump to the ports is there, but for one link only: the second container would not be reached."""
+
+    def spoil() -> None:
+        narrow = f"-i lo -m addrtype --dst-type LOCAL -j {rules.DNAT}"
+        usual = f"-m addrtype --dst-type LOCAL -j {rules.DNAT}"
+        Tool(4).apply("spoil", [f"-D PREROUTING {usual}", f"-A PREROUTING {narrow}"])
+
+    assert "iptables-restore" in nft_host.call(_children_of_second_add, spoil)
+    listed = nft_host.run(["iptables-nft", "-t", "nat", "-S", "PREROUTING"])
+    assert f"-A PREROUTING -m addrtype --dst-type LOCAL -j {rules.DNAT}" in listed
+
+
+def test_steps_and_netlink_make_the_same_of_an_intent() -> None:
+    """What `make_chain` is given is what the program would be told, in the same order."""
+    intent = FORWARDS["both protocols"]
+    told = [each for each in steps.publish_as_usual(intent, 4) if each.startswith("-A")]
+    assert told == [each.line for each in _forward_rules(intent)]
