@@ -26,8 +26,10 @@ _LONGEST_PAUSE_S = 0.004
 
 
 @contextmanager
-def locked(path: Path, timeout_s: float = 30, mode: int = 0o600) -> Iterator[None]:
+def locked(path: Path, timeout_s: float = 30, mode: int = 0o600) -> Iterator[int]:
     """Hold the lock on `path`, a file that is made with `mode` when missing; its folder must exist.
+
+    Gives its descriptor: whoever has a copy of that holds the lock, too.
 
     Raises CniError 11, naming the holder, when another one has it for longer than `timeout_s` seconds,
     and CniError 106 when the file cannot be opened or is anything but a regular file.
@@ -35,7 +37,7 @@ def locked(path: Path, timeout_s: float = 30, mode: int = 0o600) -> Iterator[Non
     fd = _acquire(path, time.monotonic() + timeout_s, timeout_s, mode)
     try:
         point("lock.taken")
-        yield
+        yield fd
     finally:
         os.close(fd)
 

@@ -9,7 +9,7 @@ import os
 import select
 import signal
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from io import FileIO
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,7 +17,7 @@ from cni.errors import CniError, Code
 from cni.faults import point
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 # A runtime may pass no PATH at all, or one without the folders for administration.
 _FALLBACK_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -38,6 +38,20 @@ def find(name: str) -> str | None:
     import shutil
 
     return shutil.which(name) or shutil.which(name, path=_FALLBACK_PATH)
+
+
+# What gives the descriptors that children get besides their standard ones.
+_lenders: list[Callable[[], int]] = []
+
+
+@contextmanager
+def lending(lender: Callable[[], int]) -> Iterator[None]:
+    """Let children that are started meanwhile have the descriptor that `lender` gives, until they end."""
+    _lenders.append(lender)
+    try:
+        yield
+    finally:
+        _lenders.remove(lender)
 
 
 def run(
@@ -85,7 +99,11 @@ class _Child:
                 argv[0],
                 tuple(argv),
                 env,
-                file_actions=[(os.POSIX_SPAWN_DUP2, end.fileno(), number) for number, end in ends.items()],
+                file_actions=[
+                    *((os.POSIX_SPAWN_DUP2, end.fileno(), number) for number, end in ends.items()),
+                    # Onto itself: it stays open, whatever its flag says.
+                    *((os.POSIX_SPAWN_DUP2, fd, fd) for fd in [lender() for lender in _lenders]),
+                ],
                 setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
             )
         self.status = 0

@@ -17,7 +17,7 @@ from cni.firewall import iptables_remove as removal
 from cni.firewall import iptables_rules as rules
 from cni.firewall import iptables_steps as steps
 from cni.firewall import iptables_variants as variants
-from cni.firewall import nft
+from cni.firewall import nft, orphans
 from cni.firewall.intents import Owner
 from cni.firewall.iptables_exec import XTABLES_WAIT_S, RefusedError, Tool
 from cni.lock import locked
@@ -63,13 +63,14 @@ class Iptables:
 
     def add_forward(self, intent: PortForward, undo: Undo) -> None:
         """Publish ports, all or nothing."""
-        for version in _versions(intent.targets):
-            tool = self._tool(version)
-            taken_back = _TakenBack()
-            what = f"remove published ports of {intent.owner.container_id} ({tool.name})"
-            undo.add(what, self._under_lock, taken_back.run)
-            if not _publish_as_usual(tool, intent, taken_back):
-                self._under_lock(removal.retried, _publish, tool, intent, taken_back)
+        with orphans.bound(intent.owner):
+            for version in _versions(intent.targets):
+                tool = self._tool(version)
+                taken_back = _TakenBack()
+                what = f"remove published ports of {intent.owner.container_id} ({tool.name})"
+                undo.add(what, self._under_lock, taken_back.run)
+                if not _publish_as_usual(tool, intent, taken_back):
+                    self._under_lock(removal.retried, _publish, tool, intent, taken_back)
 
     def differences_forward(self, intent: PortForward) -> list[str]:
         """Compare with what is in place; the order of rules of other containers does not matter."""
@@ -87,13 +88,14 @@ class Iptables:
 
     def add_masquerade(self, intent: Masquerade, undo: Undo) -> None:
         """Masquerade, all or nothing."""
-        for version in _versions(intent.addresses):
-            tool = self._tool(version)
-            taken_back = _TakenBack()
-            what = f"remove masquerading of {intent.owner.container_id} ({tool.name})"
-            undo.add(what, taken_back.run)
-            if not _make_masquerade(tool, intent, taken_back):
-                self._under_lock(removal.retried, _complete_masquerade, tool, intent, taken_back)
+        with orphans.bound(intent.owner):
+            for version in _versions(intent.addresses):
+                tool = self._tool(version)
+                taken_back = _TakenBack()
+                what = f"remove masquerading of {intent.owner.container_id} ({tool.name})"
+                undo.add(what, taken_back.run)
+                if not _make_masquerade(tool, intent, taken_back):
+                    self._under_lock(removal.retried, _complete_masquerade, tool, intent, taken_back)
 
     def differences_masquerade(self, intent: Masquerade) -> list[str]:
         """Compare with what is in place."""

@@ -12,7 +12,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from cni.errors import CniError, Code, ErrorList
-from cni.firewall import nft, owners
+from cni.firewall import nft, orphans, owners
 from cni.firewall.nftables_layout import CONDITIONAL, FAMILIES, SECOND, TABLE
 from cni.firewall.nftables_plan import shown_forward
 
@@ -48,7 +48,8 @@ def add(
         for family in families
     )
     if script:
-        nft.run_text(script, "publish host ports by rules")
+        with orphans.bound(owner):
+            nft.run_text(script, "publish host ports by rules")
 
 
 def _text(kind: str, owner: Owner, published: Sequence[Element], conditions: str) -> str:

@@ -72,11 +72,13 @@ def require_usable(asked: str | None, what: str) -> None:
 
 def remove_forward(owner: Owner) -> None:
     """Take away what was published for the owner, whichever backend made it."""
+    _wait_for_orphans(owner)
     _in_all(lambda backend: backend.remove_forward(owner))
 
 
 def remove_masquerade(owner: Owner) -> None:
     """Take away the owner's masquerading, whichever backend made it."""
+    _wait_for_orphans(owner)
     _in_all(lambda backend: backend.remove_masquerade(owner))
 
 
@@ -92,6 +94,12 @@ def collect(network: str, valid: Collection[Attachment]) -> list[str]:
     removed: list[str] = []
     _in_all(lambda backend: removed.extend(backend.collect(network, valid)))
     return list(dict.fromkeys(removed))
+
+
+def _wait_for_orphans(owner: Owner) -> None:
+    from cni.firewall import orphans
+
+    orphans.wait(owner)
 
 
 def _in_all(step: Callable[[Backend], None]) -> None:

@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING
 
 from cni.errors import CniError, Code
-from cni.firewall import nft
+from cni.firewall import nft, orphans
 from cni.firewall.intents import Owner
 from cni.nfnetlink import ChangedMeanwhileError, kept
 
@@ -52,7 +52,8 @@ def ensure(owner: Owner, host_ifname: str, mac: str, undo: Undo) -> None:
     missing += [] if nft.has_table(nft.BRIDGE, TABLE) else [TABLE]
     undo.add("remove the MAC spoof check", _take_back, owner, missing)
     remove(owner)
-    nft.run_text(_text(owner, host_ifname, mac.lower()), "set up the MAC spoof check")
+    with orphans.bound(owner):
+        nft.run_text(_text(owner, host_ifname, mac.lower()), "set up the MAC spoof check")
 
 
 def try_out() -> None:
@@ -84,6 +85,7 @@ add rule bridge {TABLE} {mac_chain} drop {comment}
 
 def remove(owner: Owner) -> None:
     """Take the owner's rules away, made by this suite or by the Go plugins; nothing there is fine."""
+    orphans.wait(owner)
     for _ in range(_TRIES):
         existing = [name for name in _chains(owner) if nft.find_chain(nft.BRIDGE, TABLE, name) is not None]
         jumps = _jumps(owner)

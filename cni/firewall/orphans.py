@@ -1,0 +1,65 @@
+"""Children that go on when the process that has started them is killed: whoever cleans up waits for them.
+
+A program that changes the firewall may be at it, or wait for a lock of its own, while the plugin that has
+started it is killed. The DEL that comes next would find nothing yet, and the rules would come after it. So
+such children hold a lock that is their attachment's, and a removal waits until it is free.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cni import process, store
+from cni.firewall import owners
+from cni.lock import locked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cni.firewall.intents import Owner
+
+FOLDER = Path("/run/pycni")
+
+
+@contextmanager
+def bound(owner: Owner) -> Iterator[None]:
+    """Let the children that are started meanwhile be known as the owner's. Raises CniError 11 or 106."""
+    with ExitStack() as stack:
+        held: list[int] = []
+
+        def lock() -> int:
+            # Most calls start none.
+            if not held:
+                held.append(stack.enter_context(_held(_path(owner))))
+            return held[0]
+
+        with process.lending(lock):
+            yield
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[int]:
+    made = store.ensure_directory(path.parent)
+    with locked(path) as fd:
+        try:
+            yield fd
+        finally:
+            # All children have ended, or else we have been killed.
+            store.remove(path)
+            if made:
+                store.remove_directories(made)
+
+
+def wait(owner: Owner) -> None:
+    """Wait for the owner's children whose parent was killed. Raises CniError 11 when that takes 30 s."""
+    path = _path(owner)
+    if os.path.lexists(path):
+        with locked(path):
+            store.remove(path)
+
+
+def _path(owner: Owner) -> Path:
+    return FOLDER / f"children-{owners.tag(owner)}"
