@@ -39,6 +39,21 @@ def test_neither_end_of_a_removed_pair_can_be_seen(host: Host, *, early: bool) -
     host.call(run)
 
 
+def test_another_link_that_has_got_the_name_stays(host: Host) -> None:
+    """As when a removal comes late, of a call whose launcher was killed."""
+
+    def run() -> None:
+        with Netlink() as nl:
+            assert link.create_bridge(nl, "br0", MAC)
+            before = link.get(nl, "br0")
+            assert link.remove(nl, "br0", before.index)
+            assert link.create_bridge(nl, "br0", HOST_MAC)
+            assert not link.remove(nl, "br0", before.index)
+            assert link.get(nl, "br0").mac == HOST_MAC
+
+    host.call(run)
+
+
 def test_what_is_not_there_is_no_error(host: Host) -> None:
     path = host.sandbox("c1").path
 
