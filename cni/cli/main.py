@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from cni.cli import warm
+from cni.cli import ipam, warm
 from cni.cli.output import FAILED, INTERRUPTED, WRONG_USAGE, FailedError, answering, printable
 from cni.notes import note
 
@@ -25,6 +25,7 @@ app = typer.Typer(
     epilog="Environment: CNI_PATH, NETCONFPATH, CAP_ARGS, CNI_ARGS, CNI_IFNAME, as for cnitool.",
 )
 
+app.add_typer(ipam.app, name="ipam")
 app.add_typer(warm.app, name="warm")
 
 Name = Annotated[str, typer.Argument(metavar="NETWORK", help="Name of a network, as its file says.")]

@@ -80,7 +80,7 @@ def parse_plugin(text: bytes, file: str) -> PluginConf:
 def parse_single(text: bytes, file: str) -> Network:
     """Read a configuration of one plugin (`.conf`, `.json`) as a network with just that one."""
     plugin = parse_plugin(text, file)
-    version = _folded(plugin.document).get("cniversion", "")
+    version = fold(plugin.document).get("cniversion", "")
     if not plugin.name:
         raise _wrong(file, "no network name", '"name" must be a text that is not empty')
     document = {"cniVersion": version, "name": plugin.name, "plugins": [plugin.document]}
@@ -106,7 +106,7 @@ def _plugins(document: Json, file: str) -> tuple[PluginConf, ...]:
 def _plugin(document: object, where: str) -> PluginConf:
     if not isinstance(document, dict):
         raise _wrong(where, f"{json.dumps(document)} is no plugin", "it must be an object")
-    folded = _folded(document)
+    folded = fold(document)
     type_, name, capabilities = folded.get("type"), folded.get("name") or "", folded.get("capabilities") or {}
     if not isinstance(type_, str) or not type_:
         raise _wrong(where, "missing 'type'", '"type" names the executable of the plugin')
@@ -117,7 +117,8 @@ def _plugin(document: object, where: str) -> PluginConf:
     return PluginConf(type_, name, frozenset(key for key, on in capabilities.items() if on), document)
 
 
-def _folded(document: Json) -> Json:
+def fold(document: Json) -> Json:
+    """Give an object with its keys in small letters and without nulls, as keys match in any case."""
     return {key.lower(): value for key, value in document.items() if value is not None}
 
 
@@ -154,10 +155,10 @@ def subnets(network: Network) -> list[str]:
     """Give the subnets that a network's IPAM hands out of, as written; of any plugin that calls them so."""
     found: list[str] = []
     for plugin in network.plugins:
-        ipam = _folded(plugin.document).get("ipam")
+        ipam = fold(plugin.document).get("ipam")
         if not isinstance(ipam, dict):
             continue
-        folded = _folded(ipam)
+        folded = fold(ipam)
         sets = folded.get("ranges")
         ranges = (
             [each for listed in sets if isinstance(listed, list) for each in listed]
@@ -165,7 +166,7 @@ def subnets(network: Network) -> list[str]:
             else []
         )
         for each in [ipam, *ranges]:
-            subnet = _folded(each).get("subnet") if isinstance(each, dict) else None
+            subnet = fold(each).get("subnet") if isinstance(each, dict) else None
             if isinstance(subnet, str) and subnet:
                 found.append(subnet)
     return list(dict.fromkeys(found))
@@ -173,5 +174,5 @@ def subnets(network: Network) -> list[str]:
 
 def bridges(network: Network) -> list[str]:
     """Give the names of the bridges that a network's plugins use."""
-    documents = [_folded(plugin.document) for plugin in network.plugins if plugin.type == "bridge"]
+    documents = [fold(plugin.document) for plugin in network.plugins if plugin.type == "bridge"]
     return [str(each.get("bridge") or "cni0") for each in documents]

@@ -1,0 +1,103 @@
+"""`pycni ipam`: what the pools of a network hold."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cni.cli.output import answering, console, print_json, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cni.leases import Lease
+    from cni.runtime.pools import Pools
+
+app = typer.Typer(no_args_is_help=True, help="Look at the addresses of a network.")
+
+Json = Annotated[bool, typer.Option("--json", help="For programs: JSON, errors as well.")]
+_STYLES = {"alive": "green", "gone": "red", "unknown": "yellow"}
+
+
+@app.command("list")
+def list_(
+    network: Annotated[str, typer.Argument(metavar="NETWORK", help="Name of a network.")],
+    *,
+    json: Json = False,
+) -> None:
+    """List who holds which address, and how many are free."""
+    with answering(as_json=json):
+        from cni.cli.settings import from_env
+        from cni.runtime import conflists
+        from cni.runtime.pools import take
+
+        pools = take(conflists.find(from_env(os.environ).conf_folder, network))
+        states = _states(network)
+        if json:
+            print_json({"network": network, "folder": str(pools.folder), **_show(pools, states)})
+        else:
+            _print(pools, states)
+
+
+def _states(network: str) -> dict[tuple[str, str], str]:
+    """Tell for each cached attachment whether its namespace is there."""
+    from cni.netns import is_gone
+    from cni.runtime.cache import Cache
+
+    return {
+        (each.container_id, each.ifname): "gone" if is_gone(each.sandbox) else "alive"
+        for each in Cache().list_entries()
+        if each.network == network
+    }
+
+
+def _state(lease: Lease, states: Mapping[tuple[str, str], str]) -> str:
+    """Give "free" for a file that names nobody, else what is known of the holder's namespace."""
+    if lease.is_empty():
+        return "free"
+    return states.get((lease.container_id, lease.ifname), "unknown")
+
+
+def _show(pools: Pools, states: Mapping[tuple[str, str], str]) -> dict[str, Any]:
+    return {
+        "sets": [
+            {
+                "ranges": list(map(str, each.spans)),
+                "used": each.used,
+                "free": each.free,
+                "last": str(each.last) if each.last else None,
+            }
+            for each in pools.pools
+        ],
+        "leases": [
+            {
+                "address": each.name,
+                "containerID": each.container_id,
+                "ifname": each.ifname,
+                "netnsState": _state(each, states),
+            }
+            for each in pools.leases
+        ],
+    }
+
+
+def _print(pools: Pools, states: Mapping[tuple[str, str], str]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    for pool in pools.pools:
+        last = f", {pool.last} given last" if pool.last else ""
+        told = f"{', '.join(map(str, pool.spans))}: {pool.used} used, {pool.free} free{last}"
+        console().print(Text(told))
+    if not pools.leases:
+        return
+    table = Table("ADDRESS", "CONTAINER", "IFNAME", "NETNS", box=None, pad_edge=False)
+    for each in pools.leases:
+        state = _state(each, states)
+        cells = [
+            Text(printable(cell), overflow="fold") for cell in (each.name, each.container_id, each.ifname)
+        ]
+        table.add_row(*cells, Text(state, style=_STYLES.get(state, "dim")))
+    console().print(table)
