@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,17 +12,36 @@ from cni.errors import CniError, Code, ErrorList
 from cni.netlink import Netlink
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
+    # What is wrong, and with which one of many; "" where there is but one.
+    Impairment = tuple[str, str]
+
+_LOOKS = 4
+_BETWEEN_LOOKS_S = 0.4
 _REPAIR = "pycni repair makes again what running containers need"
 
 
 class Reasons(ErrorList):
     """Reasons are the errors of steps that are tried (code 50), and what is said of traffic (code 51)."""
 
-    def limit(self, *told: str) -> None:
-        """Say what keeps running containers from their traffic; texts."""
-        self.errors += [CniError(Code.LIMITED_CONNECTIVITY, each) for each in told]
+    def limit(self, look: Callable[[], Iterable[Impairment]]) -> None:
+        """Ask what keeps running containers from their traffic, again and again before it is believed.
+
+        An ADD or DEL at the same time looks for a moment as if something were missing.
+        """
+        found: list[Impairment] = []
+        for attempt in range(_LOOKS):
+            present = list(look())
+            found = [each for each in present if not attempt or each in found]
+            if not found:
+                return
+            if attempt < _LOOKS - 1:
+                time.sleep(_BETWEEN_LOOKS_S)
+        for what in dict.fromkeys(what for what, _ in found):
+            names = [name for each, name in found if each == what and name]
+            told = f"{what}: {_some(names)}" if names else what
+            self.errors.append(CniError(Code.LIMITED_CONNECTIVITY, told))
 
     def raise_any(self) -> None:
         """Raise CniError 51 when running containers suffer, else 50; the first reason is the message."""
@@ -57,7 +77,6 @@ def has_ipv6() -> bool:
     return Path("/proc/net/if_inet6").exists()
 
 
-def some(names: list[str]) -> str:
-    """Give the first few of many names."""
+def _some(names: list[str]) -> str:
     shown = ", ".join(names[:5])
     return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown

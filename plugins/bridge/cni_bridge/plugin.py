@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cni import invoke
 from cni.errors import ErrorList
+from cni.notes import note
 from cni.plugin import Plugin
 from cni_bridge.conf import BridgeConf
 from cni_bridge.plan import (
@@ -119,6 +120,8 @@ def gc(conf: BridgeConf, request: Request) -> None:
     from cni import stale
     from cni_bridge import collect
 
+    if request.valid_attachments is None:
+        note("bridge: gc was given no list of valid attachments, nothing is removed")
     errors = ErrorList()
     errors.attempt(stale.collect, "bridge", collect.finders(conf, request.valid_attachments))
     if conf.ipam.type:

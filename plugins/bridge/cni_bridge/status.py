@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cni import addr, invoke, link, netns, sysctl
@@ -9,7 +10,7 @@ from cni.errors import KernelError
 from cni.firewall import spoofcheck, tryout
 from cni.firewall.intents import Owner
 from cni.netlink import Netlink
-from cni.readiness import Reasons, some, trial
+from cni.readiness import Reasons, trial
 from cni_bridge import bridges
 from cni_bridge.plan import (
     FORWARDING,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cni.link import Link
+    from cni.readiness import Impairment
     from cni.request import Request
     from cni.result import IpInterface
     from cni_bridge.conf import BridgeConf
@@ -40,7 +42,7 @@ def status(conf: BridgeConf, request: Request) -> None:
         reasons.attempt(spoofcheck.try_out)
     if conf.ipam.type:
         reasons.attempt(invoke.status, conf.ipam.type, request)
-    reasons.attempt(lambda: reasons.limit(*_list_impairments(conf)))
+    reasons.attempt(reasons.limit, partial(_list_impairments, conf))
     reasons.raise_any()
 
 
@@ -61,18 +63,23 @@ def _try_links(plan: BridgePlan) -> None:
         )
 
 
-def _list_impairments(conf: BridgeConf) -> Iterator[str]:
+def _list_impairments(conf: BridgeConf) -> Iterator[Impairment]:
     """Tell what keeps containers that are attached from their traffic; nothing where none is."""
     with Netlink() as nl:
         links = link.list_links(nl)
         bridge = next((each for each in links if each.name == conf.bridge), None)
-        ends = [each for each in links if each.alias.startswith(alias_prefix(conf.name))]
-        # Those of the Go plugins have no alias.
-        others = [each for each in links if bridge and each.kind == "veth" and each.master == bridge.index]
+        # Those of the Go plugins have no alias. One whose other end is down is just being attached.
+        ours = [each for each in links if each.alias.startswith(alias_prefix(conf.name))]
+        ends = [each for each in ours if each.operstate == "up" or not each.is_up]
+        others = [
+            each
+            for each in links
+            if bridge and each.kind == "veth" and each.master == bridge.index and each.operstate == "up"
+        ]
         if not ends and not others:
             return
         if bridge is None:
-            yield f"bridge {conf.bridge} is gone: its {len(ends)} containers are cut off"
+            yield f"bridge {conf.bridge} is gone: its {len(ends)} containers are cut off", ""
             return
         yield from _of_bridge(bridge, ends)
         addresses = _gateway_addresses(conf, nl)
@@ -82,13 +89,14 @@ def _list_impairments(conf: BridgeConf) -> Iterator[str]:
         yield from _of_masquerade(conf, ends, {each.version for each in addresses})
 
 
-def _of_bridge(bridge: Link, ends: list[Link]) -> Iterator[str]:
+def _of_bridge(bridge: Link, ends: list[Link]) -> Iterator[Impairment]:
     if not bridge.is_up:
-        yield f"bridge {bridge.name} is down"
-    if off := [each.name for each in ends if each.master != bridge.index]:
-        yield f"links of containers are not ports of bridge {bridge.name}: {some(off)}"
-    if down := [each.name for each in ends if not each.is_up]:
-        yield f"links of containers are down: {some(down)}"
+        yield f"bridge {bridge.name} is down", ""
+    for each in ends:
+        if each.master != bridge.index:
+            yield f"links of containers are not ports of bridge {bridge.name}", each.name
+        if not each.is_up:
+            yield "links of containers are down", each.name
 
 
 def _gateway_addresses(conf: BridgeConf, nl: Netlink) -> list[IpInterface]:
@@ -96,27 +104,26 @@ def _gateway_addresses(conf: BridgeConf, nl: Netlink) -> list[IpInterface]:
     return [each.address for each in addr.list_addrs(nl, holder.index) if each.is_global] if holder else []
 
 
-def _of_gateway(conf: BridgeConf, nl: Netlink, addresses: list[IpInterface]) -> Iterator[str]:
+def _of_gateway(conf: BridgeConf, nl: Netlink, addresses: list[IpInterface]) -> Iterator[Impairment]:
     name = gateway_link(conf.bridge, conf.vlan)
     holder = link.find(nl, name)
     if holder is None:
-        yield f"the gateway's link {name} is gone"
+        yield f"the gateway's link {name} is gone", ""
     elif not addresses:
-        yield f"{name} has lost the gateway's addresses"
+        yield f"{name} has lost the gateway's addresses", ""
     if holder and not holder.is_up and name != conf.bridge:
-        yield f"the gateway's link {name} is down"
+        yield f"the gateway's link {name} is down", ""
     for version in sorted({each.version for each in addresses}):
         if sysctl.read(FORWARDING[version]) != "1":
-            yield f"this host does not forward IPv{version}: sysctl {FORWARDING[version]} is not 1"
+            yield f"this host does not forward IPv{version}: sysctl {FORWARDING[version]} is not 1", ""
 
 
-def _of_masquerade(conf: BridgeConf, ends: list[Link], versions: set[int]) -> Iterator[str]:
+def _of_masquerade(conf: BridgeConf, ends: list[Link], versions: set[int]) -> Iterator[Impairment]:
     from cni.firewall import presence
 
     owners = [owner for each in ends if (owner := _owner_of(conf.name, each))]
-    lost = [f"{each.container_id} {each.ifname}" for each in presence.without_masquerade(owners, versions)]
-    if lost:
-        yield f"masquerading is gone of: {some(lost)}"
+    for each in presence.without_masquerade(owners, versions):
+        yield "masquerading is gone of", f"{each.container_id} {each.ifname}"
 
 
 def _owner_of(network: str, end: Link) -> Owner | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -136,3 +137,22 @@ def test_of_51_and_50_the_worse_is_the_code(host: Host) -> None:
     answer = status(net, ipam={"type": "nowhere"})
     assert (answer.code, answer.msg) == (51, "bridge br0 is down")
     assert 'failed to find plugin "nowhere"' in answer.json["details"]
+
+
+def test_containers_that_come_and_go_are_no_reason(host: Host) -> None:
+    """A STATUS beside an ADD or a DEL sees things half made, which are no loss."""
+    net = Network(host, **FULL, ipMasqBackend="nftables")
+    host.sandbox("c1")
+    answers = []
+    for _ in range(6):
+        conf = json.dumps(net.conf)
+        churn = [
+            f"CNI_COMMAND={verb} CNI_CONTAINERID=c1 CNI_NETNS=/run/netns/c1 CNI_IFNAME=eth0 "
+            f"CNI_PATH={host.bindir} {host.bindir}/bridge < /run/conf > /dev/null"
+            for verb in ("ADD", "DEL")
+        ]
+        host.run(["cp", "/dev/stdin", "/run/conf"], conf)
+        process = host.place.popen(["sh", "-c", f"for i in 1 2 3; do {'; '.join(churn)}; done"])
+        answers.append(status(net))
+        process.communicate(timeout=120)
+    assert [(each.code, each.msg) for each in answers] == [(0, "")] * 6

@@ -64,6 +64,8 @@ def gc(conf: PortmapConf, request: Request) -> None:
     from cni import stale
     from cni_portmap import collect
 
+    if request.valid_attachments is None:
+        note("portmap: gc was given no list of valid attachments, nothing is removed")
     stale.collect("portmap", collect.finders(conf.name, request.valid_attachments))
 
 

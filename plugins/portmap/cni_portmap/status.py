@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cni import claims
 from cni.firewall import presence, tryout
-from cni.readiness import Reasons, some
+from cni.readiness import Reasons
 from cni_portmap.apply import WHAT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cni.readiness import Impairment
     from cni_portmap.conf import PortmapConf
 
 
@@ -20,12 +22,11 @@ def status(conf: PortmapConf) -> None:
     reasons = Reasons()
     reasons.attempt(tryout.try_out, conf.needed_backend, WHAT)
     reasons.attempt(claims.check_writable)
-    reasons.attempt(lambda: reasons.limit(*_list_impairments(conf.name)))
+    reasons.attempt(reasons.limit, partial(_list_impairments, conf.name))
     reasons.raise_any()
 
 
-def _list_impairments(network: str) -> Iterator[str]:
+def _list_impairments(network: str) -> Iterator[Impairment]:
     owners = [owner for owner in claims.list_live(network) if claims.list_held(owner)]
-    lost = [f"{each.container_id} {each.ifname}" for each in presence.without_forward(owners)]
-    if lost:
-        yield f"published ports lead nowhere of: {some(lost)}"
+    for each in presence.without_forward(owners):
+        yield "published ports lead nowhere of", f"{each.container_id} {each.ifname}"
