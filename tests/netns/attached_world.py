@@ -56,12 +56,20 @@ class World:
         assert done.returncode == 0, done.stderr + done.stdout
         return done.stdout
 
-    def attach(self, name: str, *ports: tuple[int, str], network: str = "web", ifname: str = "eth0") -> Any:
+    def attach(
+        self,
+        name: str,
+        *ports: tuple[int, str],
+        network: str = "web",
+        ifname: str = "eth0",
+        bindir: Path | None = None,
+    ) -> Any:
         """Make a sandbox, attach it and give the result; each port leads to the container's port 80."""
         if name not in self.sandboxes:
             self.sandboxes[name] = self.host.sandbox(name)
         listed = [{"hostPort": port, "containerPort": 80, "protocol": protocol} for port, protocol in ports]
         env = {"CAP_ARGS": json.dumps({"portMappings": listed})} if ports else {}
+        env |= {"CNI_PATH": str(bindir)} if bindir else {}
         return json.loads(self.ok("add", network, self.sandboxes[name].path, "-i", ifname, **env))
 
     def check(self, name: str) -> tuple[int, str]:

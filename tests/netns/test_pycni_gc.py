@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cni.testing import GO
 from tests.netns.attached_world import BACKENDS, World
 
 if TYPE_CHECKING:
@@ -139,6 +140,54 @@ def test_a_network_without_gc_plans_its_dels_only(host: Host, tmp_path: Path, ba
     assert named(plan, "lease") == {each for each in old.files - new.files if "/networks/" in each}
     assert named(plan, "nftables element") == old.elements - new.elements
     assert {each["kind"] for each in plan} >= {"cached result", "lease", "host port", "link"}
+
+
+@pytest.mark.interop
+@pytest.mark.skipif(not (GO / "portmap").exists(), reason="the Go plugins are not installed")
+def test_what_the_go_plugins_left_goes(host: Host, tmp_path: Path) -> None:
+    world = World(host, tmp_path, "iptables")
+    portmap = {"type": "portmap", "capabilities": {"portMappings": True}}
+    go = {key: value for key, value in world.bridge.items() if key != "ipMasqBackend"}
+    world.configure("web", go, portmap, version="1.0.0")
+    kept = world.attach("kept", (8080, "tcp"), bindir=GO)
+    world.attach("lost", (8081, "udp"), bindir=GO)
+    # Older releases of theirs make other rules with nftables; the comment tells whose they are.
+    tag = host.place.call(_tag, "web", "gone")
+    host.run(["nft", "-f", "-"], GO_MASQUERADE.replace("TAG", tag))
+    world.sandboxes["lost"].delete()
+    world.forget("lost")
+    world.configure("web", world.bridge, portmap | {"backend": "iptables"})
+    old = State(world)
+    plan = planned(world, "--dead-only")
+    world.ok("gc", "web", "--dead-only")
+    new = State(world)
+    found = {f"{each['kind']} {each['name']}" for each in plan if each["kind"].endswith("tables chain")}
+    assert found == old.chains - new.chains
+    # A chain for masquerading and one for ports, of each family.
+    assert len(found) == 4
+    assert {each["kind"] for each in plan} >= {"nftables rule", "lease"}
+    assert "10.9.0.77" not in host.run(["nft", "list", "ruleset"])
+    assert named(plan, "lease") == {each for each in old.files - new.files if "/networks/" in each}
+    address = kept["ips"][0]["address"].split("/")[0]
+    assert f"/var/lib/cni/networks/web/{address}" in new.files
+    with world.sandboxes["kept"].serve(80):
+        assert host.reaches("127.0.0.1", 8080, timeout_s=10)
+
+
+GO_MASQUERADE = """
+table inet cni_plugins_masquerade {
+    chain masq_checks {
+        ip saddr 10.9.0.77 ip daddr != 10.9.0.0/24 masquerade comment "TAG, net: web, if: eth0, id: gone"
+    }
+}
+"""
+
+
+def _tag(network: str, container_id: str) -> str:
+    from cni.firewall import owners
+    from cni.firewall.intents import Owner
+
+    return owners.tag(Owner(network, container_id, "eth0"))
 
 
 def test_plugins_that_cannot_tell_are_named(host: Host, tmp_path: Path) -> None:
