@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import selectors
 import signal
 import socket
 import struct
@@ -75,16 +76,20 @@ def _echo(port: int, writer: int) -> None:
     server = socket.create_server(("", port))
     os.write(writer, b"ready")
     os.close(writer)
-    # The processes of connections end with them; nobody needs to hear of it.
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # One process for all connections, so that none outlives it.
+    waiting = selectors.DefaultSelector()
+    waiting.register(server, selectors.EVENT_READ)
     while True:
-        connection, _ = server.accept()
-        if os.fork() == 0:
-            while data := connection.recv(1 << 16):
-                connection.sendall(data)
-            os._exit(0)
-        connection.close()
+        for key, _ in waiting.select():
+            ready = key.fileobj
+            assert isinstance(ready, socket.socket)
+            if ready is server:
+                waiting.register(server.accept()[0], selectors.EVENT_READ)
+            elif data := ready.recv(1 << 16):
+                ready.sendall(data)
+            else:
+                waiting.unregister(ready)
+                ready.close()
 
 
 class Stream(Child):
