@@ -62,7 +62,7 @@ def repair(runtime: Runtime, entry: Entry, conf_folder: Path, *, dry_run: bool) 
         outcome.problems += still
     elif outcome.repaired:
         outcome.state = REPAIRED
-    if not dry_run:
+    if outcome.repaired:
         _undo_if_deleted(runtime, network, outcome)
     return outcome
 
@@ -129,7 +129,7 @@ def _undo_if_deleted(runtime: Runtime, network: Network, outcome: Outcome) -> No
     """Take away again what was made for an attachment that was deleted meanwhile."""
     entry = outcome.entry
     try:
-        if runtime.cache.read(network.name, entry.attachment) is None:
+        if runtime.cache.read(entry.network, entry.attachment) is None:
             runtime.delete(network, _told(entry))
             outcome.state = GONE
     except CniError as error:

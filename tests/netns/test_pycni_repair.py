@@ -89,8 +89,8 @@ def attach_all(world: World) -> dict[str, str]:
     return found
 
 
-def repaired(world: World, *options: str, status: int = 0) -> list[dict[str, Any]]:
-    done = world.run("repair", "--json", *options)
+def repaired(world: World, *options: str, status: int = 0, **env: str) -> list[dict[str, Any]]:
+    done = world.run("repair", "--json", *options, **env)
     assert done.returncode == status, done.stdout + done.stderr
     found = json.loads(done.stdout)["attachments"]
     assert isinstance(found, list)
@@ -265,3 +265,20 @@ def test_a_network_older_than_check_is_repaired(host: Host, tmp_path: Path) -> N
     assert world.rules() == before
     with host.serve(7000):
         assert world.sandboxes["c1"].reaches(GATEWAY, 7000, timeout_s=10)
+
+
+def test_what_was_deleted_meanwhile_does_not_stay_repaired(host: Host, tmp_path: Path) -> None:
+    world = World(host, tmp_path)
+    world.attach("c1", (8080, "tcp"))
+    world.attach("c2")
+    # A runtime's DEL between the repair and its end: the cached result goes while the plugins run.
+    script = "#!/bin/sh\n[ $CNI_COMMAND = CHECK ] && rm -f /var/lib/cni/results/*\nexec REAL/portmap\n"
+    host.run(["mkdir", "/run/bin"])
+    host.run(["cp", "/dev/stdin", "/run/bin/portmap"], script.replace("REAL", str(host.bindir)))
+    host.run(["chmod", "755", "/run/bin/portmap"])
+    host.run(["nft", "flush", "ruleset"])
+    told = repaired(world, CNI_PATH=f"/run/bin:{host.bindir}")
+    assert states(told)[0] == "gone"
+    left = host.run(["nft", "list", "ruleset"])
+    assert "10.9.0.2" not in left
+    assert host.run(["find", "/run/pycni/hostports", "-name", "tcp-*"]) == ""
