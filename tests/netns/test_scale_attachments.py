@@ -1,0 +1,140 @@
+"""An attachment costs the same beside ten others and beside a thousand, and next to 10,000 foreign rules.
+
+Counted, not timed: what the plugins send to the kernel and hear of it, and which files they read.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cni.netlink import RTM_GETADDR
+from cni.testing import Host, make_bindir, why_no_namespaces
+from plugin_table import declared, packages
+from tests.netns import scale_rules
+from tests.netns.scale_chain import VERBS, Chain, namespaces
+from tests.netns.scale_meter import FILES, NETLINK, OPENED, PROCESSES, RECEIVED, Meter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.netns.scale_chain import Costs
+
+FEW, MANY, RULES = 10, 1_000, 10_000
+PLUGINS = ("bridge", "portmap")
+CALLS = [(verb, plugin) for verb in VERBS for plugin in PLUGINS]
+# Names have more digits, and of the foreign rules the one is told that is in a chain with one of ours.
+SLACK = 1.1
+# What the kernel tells of one attachment's rules in the two chains that all attachments share.
+_SHARED_RULES_BYTES = 1_500
+
+Stages = dict[str, "Costs"]
+
+
+def measure(bindir: Path, backend: str, there: int, attachments: int) -> Costs:
+    meter = Meter()
+    chain = Chain(bindir, backend, there)
+    chain.fill(attachments)
+    return chain.measure(meter)
+
+
+def run_stages(bindir: Path, backend: str) -> Iterator[tuple[str, Costs]]:
+    with Host(bindir) as host:
+        host.run(["ip", "-batch", "-"], "".join(f"netns add {name}\n" for name in namespaces(MANY)))
+        yield "few", host.call(measure, bindir, backend, 0, FEW)
+        yield "many", host.call(measure, bindir, backend, FEW, MANY)
+        scale_rules.write_iptables(host, RULES)
+        scale_rules.write_nftables(host, RULES)
+        yield "next to foreign rules", host.call(measure, bindir, backend, MANY, MANY)
+
+
+@pytest.fixture(scope="module")
+def bindir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if why_no_namespaces():
+        pytest.skip(why_no_namespaces())
+    return make_bindir(tmp_path_factory.mktemp("scale"), packages(declared()))
+
+
+@pytest.fixture(scope="module")
+def nftables(bindir: Path) -> Stages:
+    return dict(run_stages(bindir, "nftables"))
+
+
+@pytest.fixture(scope="module")
+def iptables(bindir: Path) -> Stages:
+    return dict(run_stages(bindir, "iptables"))
+
+
+def grown(stages: Stages, figures: tuple[str, ...], stage: str = "many", before: str = "few") -> list[str]:
+    """Tell which figures are larger than before."""
+    return [
+        f"{verb} of {plugin}, {name}: {costs.figures[name]} instead of {was}"
+        for (verb, plugin), costs in stages[stage].items()
+        for name in figures
+        if costs.figures[name] > SLACK * (was := stages[before][verb, plugin].figures[name])
+    ]
+
+
+def test_what_is_counted_is_there(nftables: Stages, iptables: Stages) -> None:
+    for stages in (nftables, iptables):
+        assert all(list(costs) == [*CALLS[:2], *reversed(CALLS[2:])] for costs in stages.values())
+        for costs in stages.values():
+            assert all(cost.figures[name] for cost in costs.values() for name in (*NETLINK, OPENED))
+
+
+def test_nftables_attachments_cost_the_same_beside_ten_and_a_thousand(nftables: Stages) -> None:
+    assert grown(nftables, (*NETLINK, *FILES)) == []
+
+
+def test_nftables_attachments_cost_the_same_next_to_foreign_rules(nftables: Stages) -> None:
+    assert grown(nftables, (*NETLINK, *FILES), "next to foreign rules", "many") == []
+
+
+@pytest.mark.parametrize(("verb", "plugin"), CALLS)
+def test_nftables_lists_nothing_and_commits_once(nftables: Stages, verb: str, plugin: str) -> None:
+    for costs in nftables.values():
+        assert costs[verb, plugin].listings() == []
+        assert costs[verb, plugin].batches() == 1
+        assert costs[verb, plugin].figures[PROCESSES] == 0
+
+
+def test_of_links_and_addresses_only_those_of_the_bridge_are_listed(nftables: Stages) -> None:
+    listed = [cost.sent for cost in nftables["many"].values()]
+    kinds = [each.kind for sent in listed for each in sent if each.is_listing and not each.is_for_netfilter]
+    assert kinds == [RTM_GETADDR]
+
+
+def test_iptables_adds_cost_the_same_beside_ten_and_a_thousand(iptables: Stages) -> None:
+    found = grown(iptables, (*NETLINK, *FILES))
+    assert [each for each in found if not each.startswith("DEL")] == []
+
+
+def test_iptables_dels_read_no_more_than_the_chain_that_leads_to_theirs(iptables: Stages) -> None:
+    assert [each for each in grown(iptables, (*NETLINK, *FILES)) if RECEIVED not in each] == []
+    received = sum(iptables["many"]["DEL", plugin].figures[RECEIVED] for plugin in PLUGINS)
+    assert received < MANY * _SHARED_RULES_BYTES
+
+
+def test_iptables_attachments_cost_the_same_next_to_foreign_rules(iptables: Stages) -> None:
+    assert grown(iptables, (*NETLINK, *FILES), "next to foreign rules", "many") == []
+
+
+@pytest.mark.parametrize(
+    ("verb", "plugin", "chains"),
+    [
+        ("ADD", "bridge", set()),
+        ("ADD", "portmap", {"CNI-HOSTPORT-SETMARK", "CNI-HOSTPORT-MASQ", "PREROUTING", "OUTPUT"}),
+        ("DEL", "portmap", {"CNI-HOSTPORT-DNAT"}),
+        ("DEL", "bridge", {"POSTROUTING"}),
+    ],
+)
+def test_iptables_lists_only_chains_that_lead_to_its_own(
+    iptables: Stages, verb: str, plugin: str, chains: set[str]
+) -> None:
+    for costs in iptables.values():
+        cost = costs[verb, plugin]
+        assert {each.chain for each in cost.listings()} == chains
+        assert cost.batches() == 1
+        assert cost.figures[PROCESSES] == 0
