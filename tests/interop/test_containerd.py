@@ -1,9 +1,8 @@
-"""Debian's containerd runs pods with our executables as its plugins, as on a node of Kubernetes."""
+"""Debian's containerd runs pods with the installed suite as its plugins, as on a node of Kubernetes."""
 
 from __future__ import annotations
 
 import json
-from http.client import HTTPConnection
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from cni.testing import why_no_containerd
 from cni.testing.containerd import PAGE, Containerd, Published
 from plugin_table import ROOT
+from tests.interop.served import fetch, served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +24,12 @@ pytestmark = [
 ]
 
 
+@pytest.fixture
+def host(served_host: Host) -> Host:
+    """Give a host that has the installed suite."""
+    return served_host
+
+
 @pytest.fixture(params=["iptables", "nftables"])
 def containerd(request: pytest.FixtureRequest, host: Host, tmp_path: Path) -> Iterator[Containerd]:
     """Run containerd on the network that conf/ ships, with each of the backends."""
@@ -32,28 +38,20 @@ def containerd(request: pytest.FixtureRequest, host: Host, tmp_path: Path) -> It
         key = {"bridge": "ipMasqBackend", "portmap": "backend"}.get(plugin["type"])
         if key:
             plugin[key] = request.param
-    assert host.outside
     with Containerd(host, tmp_path, conflist) as containerd:
         yield containerd
 
 
-def _fetch(host: Host, address: str, port: int, *, from_outside: bool = False) -> str:
-    return (host.outside.sandbox if from_outside else host).call(_read, address, port)
-
-
-def _read(address: str, port: int) -> str:
-    connection = HTTPConnection(address, port, timeout=3)
-    connection.request("GET", "/")
-    return connection.getresponse().read().decode()
-
-
 def test_a_pods_published_port_answers_and_nothing_is_left(host: Host, containerd: Containerd) -> None:
-    before = host.snapshot()
+    before, calls = host.snapshot(), served(host)
     pod = containerd.run_pod("web", [Published(8080, 80)])
-    assert _fetch(host, host.outside.host_address, 8080, from_outside=True) == PAGE
-    assert _fetch(host, host.outside.host_address, 8080) == PAGE
-    assert _fetch(host, "127.0.0.1", 8080) == PAGE
+    # loopback, bridge with its IPAM in the same worker, portmap.
+    assert served(host) == calls + 3
+    assert fetch(host, host.outside.host_address, 8080, from_outside=True) == PAGE
+    assert fetch(host, host.outside.host_address, 8080) == PAGE
+    assert fetch(host, "127.0.0.1", 8080) == PAGE
     containerd.remove_pod(pod)
+    assert served(host) >= calls + 6
     left = [line for line in before.differences(host.snapshot()) if _is_left_behind(line)]
     assert left == []
 
@@ -67,7 +65,7 @@ def test_two_pods_have_ports_of_their_own(host: Host, containerd: Containerd) ->
     containerd.run_pod("one", [Published(8081, 80)])
     containerd.run_pod("two", [Published(8082, 80)])
     for port in (8081, 8082):
-        assert _fetch(host, host.outside.host_address, port, from_outside=True) == PAGE
+        assert fetch(host, host.outside.host_address, port, from_outside=True) == PAGE
 
 
 def test_a_taken_host_port_is_told_by_containerd(containerd: Containerd) -> None:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import json
-import subprocess
-from http.client import HTTPConnection
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cni.testing import GO, Host, Podman, warm, why_no_podman
+from cni.testing import GO, Podman, why_no_podman
 from cni.testing.containerd import PAGE
 from cni.testing.place import CommandError
-from cni.warm import control
 from plugin_table import ROOT
+from tests.interop.served import fetch, served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from cni.testing import Snapshot
+    from cni.testing import Host, Snapshot
 
 pytestmark = [
     pytest.mark.interop,
@@ -30,30 +28,10 @@ CONF = json.loads((ROOT / "conf/87-podman.conflist").read_text())
 PUBLISHED = ["--network", "podman", "-p", "8080:80"]
 
 
-@pytest.fixture(scope="module")
-def installed(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder of plugins that the installer has made."""
-    folder = tmp_path_factory.mktemp("installed")
-    places = ["--prefix", str(folder / "pycni"), "--bindir", str(folder / "plugins")]
-    subprocess.run([bundle / "pycni", "--install", *places], check=True, capture_output=True)
-    return folder / "plugins"
-
-
 @pytest.fixture
-def host(installed: Path) -> Iterator[Host]:
-    """Give a host; whatever the test did must have been served by the installed suite's warm server."""
-    with Host(installed) as host:
-        warm.set_up(host.place)
-        assert host.outside
-        yield host
-        assert _served(host) > 0
-
-
-def _served(host: Host) -> int:
-    """Count the calls that the warm server of the installed suite has served."""
-    servers = host.call(control.find)
-    assert {server.build for server in servers} <= {(ROOT / "dist/bundle/build").read_text()}
-    return sum(int(host.call(control.status, server)["requests"]) for server in servers)
+def host(served_host: Host) -> Host:
+    """Give a host that has the installed suite."""
+    return served_host
 
 
 @pytest.fixture(params=["iptables", "nftables"])
@@ -85,18 +63,6 @@ def mixed(host: Host, installed: Path, tmp_path: Path) -> Iterator[Podman]:
         yield podman
 
 
-def _fetch(
-    host: Host, address: str, port: int = 8080, *, from_outside: bool = False, timeout_s: float = 10
-) -> str:
-    return (host.outside.sandbox if from_outside else host).call(_read, address, port, timeout_s)
-
-
-def _read(address: str, port: int, timeout_s: float) -> str:
-    connection = HTTPConnection(address, port, timeout=timeout_s)
-    connection.request("GET", "/")
-    return connection.getresponse().read().decode()
-
-
 def _left(before: Snapshot, host: Host) -> list[str]:
     return before.differences(host.snapshot())
 
@@ -109,13 +75,13 @@ def test_a_published_port_answers_and_nothing_is_left(host: Host, podman: Podman
     # The first container brings what stays for all: the bridge, base rules, shared chains.
     podman.web("first", *PUBLISHED)
     podman.remove("first")
-    before, served = host.snapshot(), _served(host)
+    before, calls = host.snapshot(), served(host)
     web = podman.web("web", *PUBLISHED)
-    assert _fetch(host, host.outside.host_address, from_outside=True) == PAGE
-    assert _fetch(host, host.outside.host_address) == PAGE
-    assert _fetch(host, "127.0.0.1") == PAGE
-    assert _fetch(host, _address(web), 80) == PAGE
-    assert _served(host) >= served + 2
+    assert fetch(host, host.outside.host_address, from_outside=True) == PAGE
+    assert fetch(host, host.outside.host_address) == PAGE
+    assert fetch(host, "127.0.0.1") == PAGE
+    assert fetch(host, _address(web), 80) == PAGE
+    assert served(host) >= calls + 2
     podman.remove("web")
     assert _left(before, host) == []
 
@@ -136,7 +102,7 @@ def test_containers_reach_each_other(host: Host, podman: Podman) -> None:
     assert podman.fetch("two", _address(one)) == PAGE
     assert podman.fetch("two", host.outside.host_address, 8080) == PAGE
     assert podman.fetch("one", host.outside.host_address, 8080) == PAGE
-    assert _fetch(host, host.outside.host_address, 8081, from_outside=True) == PAGE
+    assert fetch(host, host.outside.host_address, 8081, from_outside=True) == PAGE
 
 
 @pytest.mark.parametrize("backend", ["nftables"], indirect=True)
@@ -156,7 +122,7 @@ def test_stopped_and_started_again(host: Host, podman: Podman) -> None:
     podman.podman("stop", "-t", "0", "web")
     assert [name for name in host.links() if name.startswith("veth")] == []
     podman.podman("start", "web")
-    assert _fetch(host, host.outside.host_address, from_outside=True) == PAGE
+    assert fetch(host, host.outside.host_address, from_outside=True) == PAGE
 
 
 def test_reload_brings_back_rules_that_were_flushed(host: Host, podman: Podman) -> None:
@@ -164,9 +130,9 @@ def test_reload_brings_back_rules_that_were_flushed(host: Host, podman: Podman) 
     host.run(["nft", "flush", "ruleset"])
     # podman itself listens on the port, and does not answer.
     with pytest.raises(OSError, match="timed out"):
-        _fetch(host, host.outside.host_address, from_outside=True, timeout_s=1)
+        fetch(host, host.outside.host_address, from_outside=True, timeout_s=1)
     podman.podman("network", "reload", "web")
-    assert _fetch(host, host.outside.host_address, from_outside=True) == PAGE
+    assert fetch(host, host.outside.host_address, from_outside=True) == PAGE
     assert _address(podman.inspect("web")) == address
 
 
@@ -183,8 +149,8 @@ def test_networks_that_podman_makes_have_plugins_of_both_suites(host: Host, mixe
     address6 = web["NetworkSettings"]["Networks"]["net2"]["GlobalIPv6Address"]
     mixed.web("other", "--network", "net2")
     assert f"-d {_address(web, 'net2')}" in host.run(["iptables-save", "-t", "filter"])
-    assert _fetch(host, host.outside.host_address, from_outside=True) == PAGE
-    assert _fetch(host, host.outside.host_address6, from_outside=True) == PAGE
+    assert fetch(host, host.outside.host_address, from_outside=True) == PAGE
+    assert fetch(host, host.outside.host_address6, from_outside=True) == PAGE
     assert mixed.fetch("other", _address(web, "net2")) == PAGE
     assert mixed.fetch("other", address6) == PAGE
     mixed.remove("web")
@@ -205,7 +171,7 @@ def test_two_networks_at_once(host: Host, mixed: Podman) -> None:
     mixed.podman("network", "disconnect", "net2", "web")
     assert list(mixed.inspect("web")["NetworkSettings"]["Networks"]) == ["net3"]
     with pytest.raises(OSError, match=r"timed out|No route|refused"):
-        _fetch(host, _address(web, "net2"), 80, timeout_s=1)
+        fetch(host, _address(web, "net2"), 80, timeout_s=1)
 
 
 @pytest.mark.parametrize("backend", ["nftables"], indirect=True)

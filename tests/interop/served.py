@@ -1,0 +1,32 @@
+"""What tests of container runtimes ask: pages of containers, and how many calls were served warm."""
+
+from __future__ import annotations
+
+from http.client import HTTPConnection
+from typing import TYPE_CHECKING
+
+from cni.warm import control
+from plugin_table import ROOT
+
+if TYPE_CHECKING:
+    from cni.testing import Host
+
+
+def served(host: Host) -> int:
+    """Count the calls that the warm server of the installed suite has served."""
+    servers = host.call(control.find)
+    assert {server.build for server in servers} <= {(ROOT / "dist/bundle/build").read_text()}
+    return sum(int(host.call(control.status, server)["requests"]) for server in servers)
+
+
+def fetch(
+    host: Host, address: str, port: int = 8080, *, from_outside: bool = False, timeout_s: float = 10
+) -> str:
+    """Ask for the page at an address, from the host or from its peer outside."""
+    return (host.outside.sandbox if from_outside else host).call(_read, address, port, timeout_s)
+
+
+def _read(address: str, port: int, timeout_s: float) -> str:
+    connection = HTTPConnection(address, port, timeout=timeout_s)
+    connection.request("GET", "/")
+    return connection.getresponse().read().decode()
