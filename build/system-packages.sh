@@ -5,6 +5,8 @@ set -eu
 
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 missing=""
+was_missing=""
+export DEBIAN_FRONTEND=noninteractive
 
 # need PACKAGE FILE...: the package is missing unless each file is there, on PATH if it is only a name.
 need() {
@@ -17,6 +19,20 @@ need() {
 
 python=${PYTHON:-python3}
 
+# settle: install what is missing so far, or say what it is.
+settle() {
+    [ -n "$missing" ] || return 0
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        echo "installing:$missing"
+        { apt-get update -q && apt-get install -qy --no-install-recommends $missing; } >/dev/null ||
+            echo "could not install all of:$missing" >&2
+    else
+        echo "missing:$missing"
+        echo "install them as root; what needs them is skipped or fails"
+    fi
+    was_missing=$missing missing=""
+}
+
 # PyInstaller needs the interpreter as a shared library, which Debian's python3 does not bring.
 has_python_library() {
     "$python" -c 'if True:
@@ -26,14 +42,22 @@ has_python_library() {
     ' 2>/dev/null
 }
 
+# python_library: its package, nothing when there is no interpreter.
+python_library() {
+    "$python" -c 'import sys; print("libpython%d.%d" % sys.version_info[:2])' 2>/dev/null || true
+}
+
 for purpose in "$@"; do
     case $purpose in
     build)
         need binutils objdump strip
         need gcc cc
         need musl-tools musl-gcc
+        [ "$python" != python3 ] || need python3 python3
+        # Only an interpreter that is there can say which library is its own.
+        command -v "$python" >/dev/null || settle
         "$python" -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
-        has_python_library || missing="$missing lib$("$python" -c 'import sys; print("python%d.%d" % sys.version_info[:2])')"
+        has_python_library || missing="$missing $(python_library)"
         ;;
     test)
         need iproute2 ip bridge
@@ -52,14 +76,5 @@ for purpose in "$@"; do
     esac
 done
 
-if [ -z "$missing" ]; then
-    echo "all there"
-elif [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    echo "installing:$missing"
-    export DEBIAN_FRONTEND=noninteractive
-    { apt-get update -q && apt-get install -qy --no-install-recommends $missing; } >/dev/null ||
-        echo "could not install all of:$missing" >&2
-else
-    echo "missing:$missing"
-    echo "install them as root; what needs them is skipped or fails"
-fi
+settle
+[ -n "$was_missing" ] || echo "all there"
