@@ -19,21 +19,35 @@ if TYPE_CHECKING:
     from cni.stale import Stale
 
 
+class NothingDoneError(CniError):
+    """The plugin is not there, or has refused by an error object: nothing of its work is left.
+
+    Any other error of a call, such as a time-out or a stop, may leave a part of it or all.
+    """
+
+
 def find(type_: str, path: Sequence[str]) -> Path:
-    """Give the executable of a plugin: the first regular file of that name. Raises CniError 7 or 4."""
+    """Give the executable of a plugin: the first regular file of that name.
+
+    Raises NothingDoneError with code 7 or 4.
+    """
     if not type_:
-        raise CniError(Code.INVALID_CONFIG, "no plugin name provided", 'the key "type" is missing or empty')
+        raise NothingDoneError(
+            Code.INVALID_CONFIG, "no plugin name provided", 'the key "type" is missing or empty'
+        )
     if "/" in type_ or type_ in {".", ".."}:
-        raise CniError(
+        raise NothingDoneError(
             Code.INVALID_CONFIG, f"invalid plugin name: {type_}", "it is a file's name, not a path"
         )
     if not path:
-        raise CniError(Code.INVALID_ENVIRONMENT, "no paths provided", "CNI_PATH names the folders of plugins")
+        raise NothingDoneError(
+            Code.INVALID_ENVIRONMENT, "no paths provided", "CNI_PATH names the folders of plugins"
+        )
     for folder in path:
         candidate = Path(folder) / type_
         if candidate.is_file():
             return candidate
-    raise CniError(
+    raise NothingDoneError(
         Code.INVALID_CONFIG,
         f'failed to find plugin "{type_}" in path [{" ".join(path)}]',
         _near_misses(type_, path) or "install it there or correct CNI_PATH",
@@ -54,7 +68,7 @@ def _near_misses(type_: str, path: Sequence[str]) -> str:
 
 
 def add(type_: str, request: Request) -> Result:
-    """Let the plugin ADD and give its result. Raises its error object as it is."""
+    """Let the plugin ADD and give its result. Raises its error object as it is, as a NothingDoneError."""
     from cni.conf import decode_object
     from cni.convert import parse_result
 
@@ -133,10 +147,13 @@ def run_executable(executable: Path, env: Mapping[str, str], stdin: bytes) -> tu
 
 
 def error_of(type_: str, status_: int, stdout: bytes) -> CniError:
-    """Give the error that a failed plugin printed, code, message and details as they are."""
+    """Give the error that a failed plugin printed as NothingDoneError: code, message and details as they are.
+
+    Where it has printed none, that is told by a plain CniError 999.
+    """
     try:
         told: Any = json.loads(stdout)
-        return CniError(int(told["code"]), str(told["msg"]), str(told.get("details", "")))
+        return NothingDoneError(int(told["code"]), str(told["msg"]), str(told.get("details", "")))
     except (ValueError, KeyError, TypeError, AttributeError):
         how = f"signal {-status_}" if status_ < 0 else f"exit status {status_}"
         said = stdout.decode(errors="replace").strip()

@@ -9,7 +9,8 @@ import os
 import select
 import signal
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from io import FileIO
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 _FALLBACK_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CHUNK_BYTES = 1 << 16
 _FIRST_FREE = 3  # the first descriptor that is not a standard one
+# What one that is asked to end may take to undo what it has begun.
+_GRACE_S = 2.0
 
 
 class Completed(NamedTuple):
@@ -54,22 +57,27 @@ def lending(lender: Callable[[], int]) -> Iterator[None]:
         _lenders.remove(lender)
 
 
-def run(
+def run(  # noqa: PLR0913 - all but two have their usual values
     argv: Sequence[str],
     stdin: bytes = b"",
     *,
     timeout_s: float = 60,
     env: Mapping[str, str] | None = None,
     pass_stderr: bool = False,
+    grace_s: float = _GRACE_S,
 ) -> Completed:
     """Run a program, argv[0] being its path, to its end; `env` None means ours.
 
     `pass_stderr` lets it write to our stderr. Raises CniError 5 when it cannot be started, 11 when it takes
-    longer than `timeout_s` seconds.
+    longer than `timeout_s` seconds. It is asked to end then, or when any other exception cuts this short,
+    and killed `grace_s` seconds later: a plugin undoes its work meanwhile. Programs that load rules need no
+    time: they ask the kernel for all of them at once, and end as soon as they are asked to.
     """
     with ExitStack() as stack:
         try:
-            child = _Child(stack, argv, os.environ if env is None else env, pass_stderr=pass_stderr)
+            child = _Child(
+                stack, argv, os.environ if env is None else env, pass_stderr=pass_stderr, grace_s=grace_s
+            )
         except OSError as error:
             raise CniError(Code.IO_FAILURE, f"could not run {argv[0]}: {error.strerror}") from error
         is_over = child.serve(stdin, time.monotonic() + timeout_s)
@@ -84,21 +92,31 @@ def run(
 
 
 class _Child:
-    """A running program; whatever ends the `stack` kills it if it still runs, and waits for it."""
+    """A running program; whatever ends the `stack` ends it if it still runs, and waits for it."""
 
     def __init__(
-        self, stack: ExitStack, argv: Sequence[str], env: Mapping[str, str], *, pass_stderr: bool
+        self,
+        stack: ExitStack,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        *,
+        pass_stderr: bool,
+        grace_s: float,
     ) -> None:
+        self.status = 0
+        self._grace_s = grace_s
+        # Its process ID, as long as nobody has waited for it.
+        self._pid: list[int] = []
         theirs = ExitStack()
         with theirs:
             stdin, self._in = _pipe(theirs, stack)
             self._out, stdout = _pipe(stack, theirs)
             self._err, stderr = _pipe(stack, theirs)
             ends = {0: stdin, 1: stdout} if pass_stderr else {0: stdin, 1: stdout, 2: stderr}
-            self._pid = os.posix_spawn(
+            spawn = partial(
+                os.posix_spawn,
                 argv[0],
                 tuple(argv),
-                env,
                 file_actions=[
                     *((os.POSIX_SPAWN_DUP2, end.fileno(), number) for number, end in ends.items()),
                     # Onto itself: it stays open, whatever its flag says.
@@ -106,10 +124,10 @@ class _Child:
                 ],
                 setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
             )
-        self.status = 0
-        self._has_ended = False
-        stack.callback(self._end)
-        self._pidfd = os.pidfd_open(self._pid)
+            stack.callback(self._end)
+            # In one go of the interpreter: a handler that raises finds no child, or one that is known.
+            self._pid.extend(map(spawn, [env]))
+        self._pidfd = os.pidfd_open(self._pid[0])
         stack.callback(os.close, self._pidfd)
         self._told: dict[FileIO, bytes] = {self._out: b"", self._err: b""}
 
@@ -144,7 +162,7 @@ class _Child:
                         point("process.started")
             if self._pidfd in ready:
                 self._read_left()
-                self._end()
+                self._reap()
                 return True
 
     def _exchange(self, end: FileIO, rest: memoryview) -> tuple[memoryview, bool]:
@@ -166,12 +184,34 @@ class _Child:
                 self._told[end] += chunk
 
     def _end(self) -> None:
-        if self._has_ended:
-            return
-        self._has_ended = True
-        # Of one that has ended by itself there is nothing left to kill.
-        os.kill(self._pid, signal.SIGKILL)
-        self.status = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+        """Ask it to end, kill it if it does not, and wait for it."""
+        if self._pid:
+            try:
+                self._ask_to_end(self._pid[0])
+            finally:
+                self._reap()
+
+    def _reap(self) -> None:
+        for pid in self._pid:
+            # A handler may have raised between here and the last line before.
+            with suppress(ProcessLookupError, ChildProcessError):
+                # Of one that has ended by itself there is nothing left to kill.
+                os.kill(pid, signal.SIGKILL)
+                self.status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        self._pid = []
+
+    def _ask_to_end(self, pid: int) -> None:
+        """Give it time to undo its work; returns when it has ended or the time is up."""
+        pidfd = os.pidfd_open(pid)
+        try:
+            poller = select.poll()
+            poller.register(pidfd, select.POLLIN)
+            # One that is stopped would not hear it.
+            for number in (signal.SIGTERM, signal.SIGCONT):
+                os.kill(pid, number)
+            poller.poll(self._grace_s * 1000)
+        finally:
+            os.close(pidfd)
 
 
 def _pipe(reader: ExitStack, writer: ExitStack) -> tuple[FileIO, FileIO]:

@@ -20,13 +20,16 @@ if TYPE_CHECKING:
 # A plugin being replaced by something that writes it in place cannot be executed for a moment.
 _BUSY_TRIES = 6
 _BUSY_PAUSE_S = 1.0
+# What a plugin whose time is up may take to undo its work, in which it may wait for plugins of its own.
+_GRACE_S = 10.0
 
 
 def run_plugin(executable: Path, env: Mapping[str, str], stdin: bytes, timeout_s: float) -> bytes:
     """Give what the plugin printed, when it succeeded; its stderr then goes to ours.
 
     Raises the error object that it printed, CniError 999 when it failed without a proper one, 5 when it
-    cannot be executed and 11 when it took longer than `timeout_s` seconds.
+    cannot be executed and 11 when it took longer than `timeout_s` seconds; it is asked to end then, so that
+    an ADD is undone, and killed 10 s later.
     """
     done = _run_when_not_busy(executable, env, stdin, timeout_s)
     if done.status != 0:
@@ -41,12 +44,12 @@ def _run_when_not_busy(executable: Path, env: Mapping[str, str], stdin: bytes, t
 
     for _ in range(_BUSY_TRIES - 1):
         try:
-            return run([str(executable)], stdin, env=env, timeout_s=timeout_s)
+            return run([str(executable)], stdin, env=env, timeout_s=timeout_s, grace_s=_GRACE_S)
         except CniError as error:
             if not (isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ETXTBSY):
                 raise
         time.sleep(_BUSY_PAUSE_S)
-    return run([str(executable)], stdin, env=env, timeout_s=timeout_s)
+    return run([str(executable)], stdin, env=env, timeout_s=timeout_s, grace_s=_GRACE_S)
 
 
 def _error_of(done: Completed) -> CniError:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from cni import process
 from cni.errors import CniError, Code
+from cni.warm.control import children
 
 SH = "/bin/sh"
 LARGE = 1 << 20
@@ -29,13 +32,12 @@ def test_it_has_the_environment_it_is_given() -> None:
 
 
 def test_a_program_that_takes_too_long_is_killed() -> None:
-    started = time.monotonic()
+    others, started = children(os.getpid()), time.monotonic()
     with pytest.raises(CniError, match="did not end within") as refusal:
         process.run(["/bin/sleep", "30"], timeout_s=0.1)
     assert refusal.value.code == Code.TRY_AGAIN
     assert time.monotonic() - started < 5
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    assert children(os.getpid()) == others
 
 
 def test_a_program_that_does_not_exist_is_told() -> None:
@@ -57,15 +59,14 @@ def test_an_exception_ends_the_child() -> None:
     def stop(_number: int, _frame: object) -> None:
         raise CniError(Code.TRY_AGAIN, "stopped")
 
-    before = signal.signal(signal.SIGALRM, stop)
+    others, before = children(os.getpid()), signal.signal(signal.SIGALRM, stop)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.1)
         with pytest.raises(CniError, match="stopped"):
             process.run(["/bin/sleep", "30"])
     finally:
         signal.signal(signal.SIGALRM, before)
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    assert children(os.getpid()) == others
 
 
 def test_no_descriptor_is_left() -> None:
@@ -73,3 +74,53 @@ def test_no_descriptor_is_left() -> None:
     for _ in range(5):
         process.run(["/bin/true"])
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208 - as above
+
+
+# Says that it is there, and takes its time to end.
+UNDOING = "trap 'sleep 0.2; echo undone >{told}; exit 1' TERM; echo up >{told}; while :; do sleep 0.02; done"
+
+
+def test_a_program_that_takes_too_long_may_undo_its_work(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    with pytest.raises(CniError, match="did not end within"):
+        process.run([SH, "-c", UNDOING.format(told=told)], timeout_s=0.3)
+    assert told.read_text() == "undone\n"
+
+
+def test_one_that_does_not_end_when_asked_to_is_killed(tmp_path: Path) -> None:
+    told = tmp_path / "pid"
+    with pytest.raises(CniError, match="did not end within"):
+        process.run([SH, "-c", f"trap '' TERM; echo $$ >{told}; exec sleep 60"], timeout_s=0.3, grace_s=0.2)
+    assert not Path(f"/proc/{told.read_text().strip()}").exists()
+
+
+def test_one_that_is_stopped_hears_that_it_shall_end(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    script = f"trap 'echo undone >{told}; exit 1' TERM; kill -STOP $$; sleep 60"
+    with pytest.raises(CniError, match="did not end within"):
+        process.run([SH, "-c", script], timeout_s=0.3)
+    assert told.read_text() == "undone\n"
+
+
+def test_a_signal_at_any_moment_of_the_start_leaves_no_child() -> None:
+    """Whenever the handler runs, the child is not there yet or is ended."""
+
+    def stop(_number: int, _frame: object) -> None:
+        raise CniError(Code.TRY_AGAIN, "stopped")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    stopped = 0
+    try:
+        for number in range(150):
+            with suppress(CniError):
+                signal.setitimer(signal.ITIMER_REAL, 0.000_02 * (number + 1))
+                process.run(["/bin/sleep", "0.02"])
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                continue
+            stopped += 1
+            with pytest.raises(ChildProcessError):
+                os.waitpid(-1, os.WNOHANG)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert stopped > 100

@@ -61,11 +61,21 @@ def add(conf: BridgeConf, request: Request, undo: Undo) -> Result:
 
 
 def _lease(conf: BridgeConf, request: Request, undo: Undo) -> Result:
-    leased = invoke.add(conf.ipam.type, request)
-    # Not before: an ADD that IPAM refuses has nothing to release, and what it would release may be an
-    # earlier attachment's.
-    undo.add(f"release what {conf.ipam.type} gave", invoke.delete, conf.ipam.type, request)
-    return leased
+    refusals: list[invoke.NothingDoneError] = []
+    # Before the call, which may be cut short when IPAM has taken an address already.
+    undo.add(f"release what {conf.ipam.type} gave", _release, conf, request, refusals)
+    try:
+        return invoke.add(conf.ipam.type, request)
+    except invoke.NothingDoneError as error:
+        refusals.append(error)
+        raise
+
+
+def _release(conf: BridgeConf, request: Request, refusals: list[invoke.NothingDoneError]) -> None:
+    # An ADD that IPAM refuses has nothing to release, and what that would release may be an earlier
+    # attachment's.
+    if not refusals:
+        invoke.delete(conf.ipam.type, request)
 
 
 def _ensure_gateway(plan: LinkPlan, addresses: AddressPlan, made: Made, sides: Sides, undo: Undo) -> str:
