@@ -31,6 +31,7 @@
 #define MAX_REQUEST (160 * 1024)
 #define OFF_FILE "/etc/cni/pycni/warm-off"
 #define FEW_DESCRIPTORS 256
+#define MOST_SECONDS (24 * 60 * 60)
 
 /* `make install` writes the two texts behind the marks, so that nothing must be read to find them. */
 static volatile char tree[272] = "@PYCNI-TREE@:";
@@ -184,8 +185,10 @@ static int next_message(unsigned char *message, size_t size, int timeout_s)
 static int seconds(const char *variable, int otherwise)
 {
     const char *text = getenv(variable);
-    int value = text ? atoi(text) : 0;
-    return value > 0 ? value : otherwise;
+    long value = text ? strtol(text, NULL, 10) : 0;
+    if (value <= 0)
+        return otherwise;
+    return value < MOST_SECONDS ? (int)value : MOST_SECONDS; /* poll(2) counts milliseconds in an int */
 }
 
 static int is_accepted(void)

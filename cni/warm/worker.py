@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from cni import late, multicall, skel
+from cni.errors import CniError
 from cni.warm import protocol, traces
 from cni.warm.disguise import Disguise
 from cni.warm.log import log
@@ -76,7 +77,8 @@ class Worker:
                 status = self._serve_one(connection)
             late.wait(_LATE_WITHIN_S)
             left = traces.differences(start, traces.take())
-            if left:
+            # Who was let go has closed the listener itself, and ends anyway.
+            if left and not self._is_orphan:
                 log(f"a worker ends as a call has left: {', '.join(left)}")
             if status is not None:
                 self._post.has_served()
@@ -139,16 +141,22 @@ class Worker:
             return multicall.load(call.name, self._table)
 
         delegates = partial(multicall.run_delegate, Path(call.executable), self._table)
+        status = 1
         try:
-            status = skel.run(load, {**self._defaults, **call.env}, stdin, stdout, delegates)
-            self._disguise.flush()
+            try:
+                status = skel.run(load, {**self._defaults, **call.env}, stdin, stdout, delegates)
+                self._disguise.flush()
+            finally:
+                self._watch.end(connection)
+        except CniError:
+            # Asked to stop when all was done, and told; a second time nobody is interrupted.
+            self._watch.end(connection)
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else int(end.code is not None)
         except OSError as error:
             log(f"the last output of {call.name} could not be written: {error}")
             status = 1
         finally:
-            self._watch.end(connection)
             self._disguise.take_off()
         return status
 

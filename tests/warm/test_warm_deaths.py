@@ -37,9 +37,9 @@ def start(host: WarmHost, name: str, conf: dict[str, Any], netns: str) -> subpro
     return host.place.popen([str(host.bindir / name)], json.dumps(conf), env=BARE_ENV | env)
 
 
-def waiting(host: WarmHost) -> tuple[subprocess.Popen[str], int]:
+def waiting(host: WarmHost, do: str = "wait") -> tuple[subprocess.Popen[str], int]:
     """Give a call that a worker is in the middle of, and the worker's process ID."""
-    launcher = start(host, "odd", ODD_WAITS, "/run/netns/none")
+    launcher = start(host, "odd", {**ODD_WAITS, "do": do}, "/run/netns/none")
     doing = Path(f"/proc/{host.pid}/root/run/doing")
     deadline = time.monotonic() + 10
     while not (doing.exists() and doing.read_text()):
@@ -82,6 +82,20 @@ def test_a_stopped_launcher_has_its_call_undone(warm_host: WarmHost, number: int
     assert is_undone(warm_host)
     wait_for_end(worker, 5)
     assert warm_host.odd().ok
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_launcher_that_is_stopped_after_the_answer_has_one_answer(warm_host: WarmHost, number: int) -> None:
+    launcher, worker = waiting(warm_host, "end slowly")
+    launcher.send_signal(number)
+    out, _ = launcher.communicate(timeout=5)
+    assert (launcher.returncode, json.loads(out)) == (0, {"cniVersion": "1.0.0"})
+    assert not is_undone(warm_host)
+    # The worker heard of it, minded, and can be used again.
+    launcher, again = waiting(warm_host)
+    launcher.send_signal(number)
+    assert json.loads(launcher.communicate(timeout=5)[0])["msg"] == "stopped by SIGTERM"
+    assert again == worker
 
 
 def test_a_launcher_that_is_stopped_and_then_killed_takes_its_worker_along(warm_host: WarmHost) -> None:
@@ -157,6 +171,15 @@ def test_a_server_that_is_told_to_end_waits_for_no_call(warm_host: WarmHost) -> 
     assert warm_host.odd().ok
     launcher.terminate()
     assert json.loads(launcher.communicate(timeout=5)[0])["code"] == 11
+    wait_for_end(worker, 5)
+    assert "has left" not in warm_host.log()
+
+
+def test_a_time_limit_of_many_days_is_none_of_milliseconds(warm_host: WarmHost) -> None:
+    """As an int of milliseconds it would be a tenth of a second."""
+    limit = {"PYCNI_WARM_ANSWER_S": str((1 << 32) // 1000 + 1), "PYCNI_WARM_ACCEPT_S": str(10**30)}
+    assert warm_host.odd("nap", env=limit).ok
+    assert warm_host.status()["requests"] == 1
 
 
 def test_calls_while_servers_are_killed_all_succeed_or_say_what_happened(warm_host: WarmHost) -> None:

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO, cast
 
 from cni.conf import NetConf
 from cni.errors import CniError
@@ -63,6 +63,26 @@ def wait() -> None:
     time.sleep(30)
 
 
+def nap() -> None:
+    DOING.write_text(str(os.getpid()))
+    time.sleep(1)
+
+
+class _SlowToFlush:
+    """A stdout that takes a while at the end of a call, once."""
+
+    def __init__(self, real: TextIO) -> None:
+        self._real = real
+
+    def flush(self) -> None:
+        sys.stdout = self._real
+        nap()
+
+
+def end_slowly() -> None:
+    sys.stdout = cast("TextIO", _SlowToFlush(sys.stdout))
+
+
 def fail() -> None:
     raise CniError(101, "as asked")
 
@@ -107,7 +127,7 @@ CHANGES: dict[str, Callable[[], object]] = {
     "own descriptors": lambda: os.dup2(2, 0),
 }
 
-DEEDS = LEAKS | CHANGES | {"": lambda: None, "wait": wait}
+DEEDS = LEAKS | CHANGES | {"": lambda: None, "wait": wait, "nap": nap, "end slowly": end_slowly}
 
 
 def add(conf: Conf, _request: Request, undo: Undo) -> Result:
