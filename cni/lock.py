@@ -10,7 +10,7 @@ import fcntl
 import os
 import stat
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,7 +105,7 @@ def find_holder(fd: int) -> str | None:
 
     Processes of other PID namespaces are not shown by /proc/locks (proc(5)).
     """
-    inode = str(os.fstat(fd).st_ino)
+    file = f"{_device(fd)}:{os.fstat(fd).st_ino}"
     try:
         lines = Path("/proc/locks").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -113,14 +113,27 @@ def find_holder(fd: int) -> str | None:
     for line in lines:
         # "1: FLOCK  ADVISORY  WRITE 123 00:2f:4567 0 EOF"; waiting ones have "->" as second word.
         words = line.split()
-        if (
-            len(words) > 5
-            and words[1] == "FLOCK"
-            and words[5].rsplit(":", 1)[-1] == inode
-            and int(words[4]) > 0
-        ):
+        if len(words) > 5 and words[1] == "FLOCK" and words[5] == file and int(words[4]) > 0:
             return f"process {words[4]}{_command(words[4])}"
     return None
+
+
+def _device(fd: int) -> str:
+    """Give the device of a file's mount as /proc/locks shows it: two file systems use the same inode numbers.
+
+    It is the one of the mount: stat(2) shows another one where a file system has parts, as btrfs has.
+    """
+    with suppress(OSError):
+        told = Path(f"/proc/self/fdinfo/{fd}").read_text(encoding="utf-8").split()
+        mount = told[told.index("mnt_id:") + 1]
+        for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
+            # "36 35 98:0 / /mnt rw - ext3 /dev/root rw": the third word is the device.
+            words = line.split()
+            if words[0] == mount:
+                major, minor = words[2].split(":")
+                return f"{int(major):02x}:{int(minor):02x}"
+    device = os.fstat(fd).st_dev
+    return f"{os.major(device):02x}:{os.minor(device):02x}"
 
 
 def _command(pid: str) -> str:
