@@ -13,6 +13,7 @@ import pytest
 from cni import claims
 from cni.cli.settings import container_id
 from cni.errors import Code
+from cni.firewall import owners
 from cni.firewall.intents import Owner, PortMapping
 from cni.runtime.cache import Cache, Entry, show_entry
 from cni.testing import make_command
@@ -185,6 +186,7 @@ def _plant_file(path: str) -> None:
     Path(path).symlink_to(VICTIM)
 
 
+RECORD = f"{RUN}/nftables/{owners.tag(Owner('net1', 'c1', 'eth0'))}"
 # What becomes of a link in the place of each of them.
 FILES = {
     f"{NETWORKS}/net1/10.1.0.2": "takes the address",
@@ -195,6 +197,10 @@ FILES = {
     f"{RUN}/hostports/tcp-8080": "is refused",
     f"{RUN}/hostports/.unfinished-claim": "is replaced",
     f"{RUN}/bridges/cni0.lock": "is refused",
+    f"{RECORD}.masquerade": "is refused",
+    f"{RECORD}.masquerade.unfinished": "is replaced",
+    f"{RECORD}.forward": "is refused",
+    f"{RECORD}.forward.unfinished": "is replaced",
 }
 
 
