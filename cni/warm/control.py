@@ -94,13 +94,19 @@ def status(server: Running) -> dict[str, Any]:
     One that does not answer within 5 seconds is told by `build` and `pid` only.
     """
     known = {"build": server.build, "pid": server.pid}
-    before = report.read(server.path).get("asked", 0)
+    told = before = report.read(server.path)
     with suppress(ProcessLookupError):
         os.kill(server.pid, signal.SIGUSR1)
-    if not _wait(lambda: report.read(server.path).get("asked", 0) != before):
+
+    def is_answered() -> bool:
+        nonlocal told
+        told = report.read(server.path)
+        # While it is written the file is empty.
+        return told.get("asked", before.get("asked")) != before.get("asked")
+
+    if not _wait(is_answered):
         return known
-    told = report.read(server.path)
-    told.pop("asked")
+    del told["asked"]
     return {**known, **told, "pss_kib": sum(map(pss_kib, [server.pid, *told["workers"]]))}
 
 
