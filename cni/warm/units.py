@@ -11,6 +11,8 @@ from pathlib import Path
 SOCKET_NAME, SERVICE_NAME = "pycni-warm.socket", "pycni-warm.service"
 FOLDER = Path("/etc/systemd/system")
 BOUND = "/run/pycni/warm/systemd.sock"
+# Where the socket went: after an upgrade the launcher names another one.
+NOTE = "/run/pycni/warm/systemd.path"
 
 _SOCKET = """\
 [Unit]
@@ -22,8 +24,9 @@ ListenSequentialPacket={bound}
 SocketMode=0600
 DirectoryMode=0700
 Backlog=1024
-ExecStartPost=/bin/sh -c 'exec mv -fT {bound} "$$({launcher} --warm-socket)"'
-ExecStopPost=/bin/sh -c 'exec rm -f "$$({launcher} --warm-socket)"'
+ExecStartPost=/bin/sh -c 'exec {launcher} --warm-socket > {note}'
+ExecStartPost=/bin/sh -c 'exec mv -fT {bound} "$$(cat {note})"'
+ExecStopPost=/bin/sh -c 'exec rm -f "$$(cat {note})" {note}'
 
 [Install]
 WantedBy=sockets.target
@@ -46,6 +49,6 @@ OOMScoreAdjust=-500
 def units(launcher: Path) -> dict[str, str]:
     """Give the texts by file name; `launcher` is an installed plugin, such as /opt/cni/bin/loopback."""
     return {
-        SOCKET_NAME: _SOCKET.format(bound=BOUND, launcher=launcher),
+        SOCKET_NAME: _SOCKET.format(bound=BOUND, note=NOTE, launcher=launcher),
         SERVICE_NAME: _SERVICE.format(launcher=launcher),
     }
