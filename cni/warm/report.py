@@ -9,11 +9,13 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
+import stat
 import struct
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
     from cni.warm.crew import Crew
@@ -24,14 +26,23 @@ _FLOCK = struct.Struct("@hhqqi4x")  # fcntl(2), struct flock: type, whence, star
 
 
 class Report:
-    """The server's side. POSIX locks are not inherited: workers do not keep it."""
+    """The server's side. POSIX locks are not inherited: workers do not keep it.
+
+    An older server at the same path, whose socket has been replaced, is told to end.
+    """
 
     def __init__(self, socket_path: Path) -> None:
         self._path = socket_path.with_suffix(SUFFIX)
         self._started = time.monotonic()
         self._asked = 0
-        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        older = holder(self._path)
+        # A new file: an older server has the lock of its own for as long as it lives, and removes only that.
+        self._path.unlink(missing_ok=True)
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if older:
+            with suppress(ProcessLookupError):
+                os.kill(older, signal.SIGTERM)
 
     def write(self, crew: Crew) -> None:
         """Answer a question; `asked` counts them, so that who asked knows the answer from an older one."""
@@ -49,17 +60,15 @@ class Report:
             os.pwrite(self._fd, json.dumps(told).encode(), 0)
 
     def remove(self) -> None:
-        """Be found no more."""
+        """Be found no more; the file of a newer server stays."""
         with suppress(OSError):
-            self._path.unlink()
+            if self._path.lstat().st_ino == os.fstat(self._fd).st_ino:
+                self._path.unlink()
 
 
 def holder(path: Path) -> int:
     """Give the process ID of the server that a status file belongs to; 0 when it is dead."""
-    # Of a FIFO there would be no end.
-    if not path.is_file():
-        return 0
-    with suppress(OSError), path.open("rb") as file:
+    with suppress(OSError), _open(path) as file:
         asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
         kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(file, fcntl.F_GETLK, asked))
         return 0 if kind == fcntl.F_UNLCK else pid
@@ -68,7 +77,22 @@ def holder(path: Path) -> int:
 
 def read(path: Path) -> dict[str, Any]:
     """Give the last answer, {} when there is none or only half of it."""
-    with suppress(OSError, ValueError, RecursionError):
-        told: Any = json.loads(path.read_text()) if path.is_file() else {}
+    with suppress(OSError, ValueError, RecursionError), _open(path) as file:
+        told: Any = json.loads(file.read())
         return told if isinstance(told, dict) else {}
     return {}
+
+
+def _open(path: Path) -> BinaryIO:
+    """Open a status file. Raises OSError, also for what is no file of the user's own."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    file = os.fdopen(fd, "rb") if _is_own_file(fd) else None
+    if file is None:
+        os.close(fd)
+        raise OSError(f"{path} is no status file")
+    return file
+
+
+def _is_own_file(fd: int) -> bool:
+    found = os.fstat(fd)
+    return stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()

@@ -15,9 +15,9 @@ import signal
 import socket
 import sys
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cni import late
 from cni.errors import CniError
 from cni.warm import settings
 from cni.warm.crew import PATIENCE_S, Crew
@@ -27,6 +27,7 @@ from cni.warm.report import Report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
     from typing import NoReturn
 
 LISTEN_FD = 3
@@ -45,8 +46,12 @@ def main(path: Path, build: str, table: Mapping[str, str]) -> NoReturn:
     # What it was started with is not for callers.
     os.environ.clear()
     try:
+        # Before it can be another server's.
+        inode = path.lstat().st_ino
         preload(table.values())
-        Server(path, build, table, is_lent=is_lent).serve()
+        if late.count_threads() > 1:
+            log("importing the plugins has started a thread: workers are forked without it, and may hang")
+        Server(path, inode, build, table, is_lent=is_lent).serve()
     except Exception as error:  # noqa: BLE001 - nobody but the log is there to hear it
         log(f"server ends: unexpected {type(error).__name__}: {error}")
         sys.exit(1)
@@ -64,12 +69,15 @@ def _settings() -> settings.Settings:
 class Server:
     """Keeps workers waiting until it is told to end or nobody has called for a while.
 
-    `is_lent`: the socket is systemd's, which goes on listening when the server ends.
+    `inode` is that of the socket's file. `is_lent`: the socket is systemd's, which goes on listening when the
+    server ends.
     """
 
-    def __init__(self, path: Path, build: str, table: Mapping[str, str], *, is_lent: bool) -> None:
+    def __init__(
+        self, path: Path, inode: int, build: str, table: Mapping[str, str], *, is_lent: bool
+    ) -> None:
         self._path = path
-        self._inode = path.stat().st_ino
+        self._inode = inode
         self._build = build
         self._is_lent = is_lent
         setup = _settings()
@@ -122,7 +130,7 @@ class Server:
 
     def _leave(self) -> bool:
         """Remove the socket, under the lock that who starts a server takes; False if somebody calls."""
-        with Path(f"{self._path}.lock").open("a") as lock, suppress(BlockingIOError):
+        with suppress(BlockingIOError), open(_lock(self._path), "a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if select.select([LISTEN_FD, self._crew.alarm], [], [], 0)[0]:
                 return False
@@ -134,6 +142,10 @@ class Server:
     def _is_found(self) -> bool:
         """Tell whether the file at the socket's path is still ours."""
         try:
-            return self._path.stat().st_ino == self._inode
+            return self._path.lstat().st_ino == self._inode
         except OSError:
             return False
+
+
+def _lock(path: Path) -> int:
+    return os.open(f"{path}.lock", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

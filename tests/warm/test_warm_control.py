@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cni import executables
 from cni.testing.place import BARE_ENV
 from cni.warm import control, units
+from tests.warm.test_warm_deaths import wait_for_end
 
 if TYPE_CHECKING:
     from tests.warm.conftest import WarmHost
@@ -91,28 +93,55 @@ def test_the_units_are_as_systemd_wants_them(warm_host: WarmHost, tmp_path: Path
 
 
 class Systemd:
-    """What systemd does for the two units: it binds, runs ExecStartPost, and starts the service."""
+    """What systemd does for the two units: it binds, runs what comes after, and starts the service."""
 
     def __init__(self, launcher: Path) -> None:
-        texts = units.units(launcher)
-        lines = dict(re.findall("^([A-Za-z]+)=(.*)$", "".join(texts.values()), re.MULTILINE))
-        self._command = lines["ExecStart"].split()
+        self._lines: dict[str, list[str]] = {}
+        for text in units.units(launcher).values():
+            for name, value in re.findall("^([A-Za-z]+)=(.*)$", text, re.MULTILINE):
+                self._lines.setdefault(name, []).append(value)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._listener.bind(lines["ListenSequentialPacket"])
-        self._listener.listen(int(lines["Backlog"]))
-        script = re.fullmatch(r"/bin/sh -c '(.*)'", lines["ExecStartPost"])
-        assert script
-        subprocess.run(["/bin/sh", "-c", script[1].replace("$$", "$")], check=True)
+        self._listener.bind(self._lines["ListenSequentialPacket"][0])
+        self._listener.listen(int(self._lines["Backlog"][0]))
+        self._run("ExecStartPost")
+
+    def stop_socket(self) -> None:
+        self._listener.close()
+        self._run("ExecStopPost")
+
+    def _run(self, what: str) -> None:
+        for line in self._lines[what]:
+            script = re.fullmatch(r"/bin/sh -c '(.*)'", line)
+            assert script
+            subprocess.run(["/bin/sh", "-c", script[1].replace("$$", "$")], check=True)
 
     def start(self) -> int:
+        command = self._lines["ExecStart"][0].split()
         pid = os.fork()
         if pid == 0:
             os.dup2(self._listener.fileno(), 3)
             log = os.open("/run/journal", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             os.dup2(log, 2)
             env = {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid()), "JOURNAL_STREAM": "9:9", **BARE_ENV}
-            os.execve(self._command[0], self._command, env)  # noqa: S606 - as systemd does
+            os.execve(command[0], command, env)  # noqa: S606 - as systemd does
         return pid
+
+
+def _version(launcher: Path) -> str:
+    env = {"CNI_COMMAND": "VERSION", **BARE_ENV}
+    return subprocess.run([launcher], capture_output=True, text=True, env=env, check=True).stdout
+
+
+def _wait_for_servers(*pids: int) -> None:
+    deadline = time.monotonic() + 5
+    while [each.pid for each in control.find()] != list(pids):
+        assert time.monotonic() < deadline, control.find()
+        time.sleep(0.02)
+
+
+def _end(pid: int) -> None:
+    os.kill(pid, signal.SIGTERM)
+    assert os.waitpid(pid, 0)[1] == 0
 
 
 def _serve_as_systemd(launcher: Path) -> tuple[int, int, list[str]]:
@@ -121,14 +150,9 @@ def _serve_as_systemd(launcher: Path) -> tuple[int, int, list[str]]:
     outputs = []
     for _ in range(2):
         pid = systemd.start()
-        env = {"CNI_COMMAND": "VERSION", **BARE_ENV}
-        outputs.append(subprocess.run([launcher], capture_output=True, text=True, env=env, check=True).stdout)
-        deadline = time.monotonic() + 5
-        while [each.pid for each in control.find()] != [pid]:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        os.kill(pid, signal.SIGTERM)
-        assert os.waitpid(pid, 0)[1] == 0
+        outputs.append(_version(launcher))
+        _wait_for_servers(pid)
+        _end(pid)
         pids.append(pid)
         assert control.place_of(launcher).exists()
     return pids[0], pids[1], outputs
@@ -141,6 +165,106 @@ def test_the_server_runs_under_systemd(warm_host: WarmHost) -> None:
     journal = warm_host.run(["cat", "/run/journal"])
     assert journal.count("waits at") == 2
     assert warm_host.log() == ""
+
+
+def _take_over(launcher: Path) -> int:
+    """Let systemd start its server where one runs already, and start it again, as after an upgrade."""
+    _version(launcher)
+    pids = [each.pid for each in control.find()]
+    for _ in range(2):
+        systemd = Systemd(launcher)
+        pids.append(systemd.start())
+        _version(launcher)
+        _wait_for_servers(pids[-1])
+        [server] = control.find()
+        # It was the one that served.
+        assert control.status(server)["requests"] == 1
+    _end(pids[2])
+    assert os.waitpid(pids[1], 0)[1] == 0
+    return pids[0]
+
+
+def test_a_server_of_systemds_takes_the_place_of_the_one_that_is_there(warm_host: WarmHost) -> None:
+    first = warm_host.call(_take_over, warm_host.bindir / "loopback")
+    assert not Path(f"/proc/{first}/root").exists()
+    assert warm_host.servers() == []
+    assert warm_host.run(["cat", "/run/journal"]).count("waits at") == 2
+
+
+def test_a_server_whose_socket_was_removed_makes_way(warm_host: WarmHost) -> None:
+    warm_host.odd()
+    [first] = warm_host.servers()
+    path = warm_host.run([str(warm_host.bindir / "odd"), "--warm-socket"]).strip()
+    warm_host.run(["rm", path])
+    parent = warm_host.facts()["parent"]
+    assert warm_host.servers() == [int(parent)]
+    assert int(parent) != first
+    wait_for_end(first, 5)
+    assert warm_host.servers() == [int(parent)]
+    assert warm_host.facts()["parent"] == parent
+
+
+def test_a_stopped_server_whose_socket_was_removed_is_in_nobodys_way(warm_host: WarmHost) -> None:
+    warm_host.odd()
+    [first] = warm_host.servers()
+    os.kill(first, signal.SIGSTOP)
+    warm_host.run(["sh", "-c", "rm /run/pycni/warm/*.sock"])
+    parent = int(warm_host.facts()["parent"])
+    assert warm_host.servers() == [parent]
+    os.kill(first, signal.SIGCONT)
+    wait_for_end(first, 5)
+    assert warm_host.servers() == [parent]
+
+
+def _upgrade(launcher: Path, new: bytes) -> tuple[Path, Path]:
+    systemd = Systemd(launcher)
+    old = control.place_of(launcher)
+    executables.put(launcher.parent, [launcher.name], new)
+    _version(launcher)
+    systemd.stop_socket()
+    return old, control.place_of(launcher)
+
+
+def test_systemds_socket_of_an_old_build_goes_and_that_of_the_new_one_stays(
+    warm_host: WarmHost, launcher: Path
+) -> None:
+    tree, program = str(warm_host.bindir.parent), launcher.read_bytes()
+    warm_host.run(["mkdir", "/run/bin"])
+    installed = Path("/run/bin/loopback")
+    warm_host.call(
+        executables.put, installed.parent, ["loopback"], executables.launcher(program, tree, "old")
+    )
+    old, new = warm_host.call(_upgrade, installed, executables.launcher(program, tree, "new"))
+    files = warm_host.run(["ls", "/run/pycni/warm"]).split()
+    assert old.name not in files
+    assert new.name in files
+    assert [server.build for server in warm_host.call(control.find)] == ["new"]
+
+
+def _ask_for(seconds: float, pid: int) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        os.kill(pid, signal.SIGUSR1)
+
+
+def _ask_beside_others(seconds: float) -> int:
+    """Ask for the status while another process does so all the time; gives how often it was told."""
+    [server] = control.find()
+    child = os.fork()
+    if child == 0:
+        try:
+            _ask_for(seconds, server.pid)
+        finally:
+            os._exit(0)
+    answers = 0
+    while os.waitpid(child, os.WNOHANG) == (0, 0):
+        answers += {"uptime_s", "workers", "pss_kib"} <= set(control.status(server))
+    return answers
+
+
+def test_who_asks_while_another_does_gets_a_whole_answer(warm_host: WarmHost) -> None:
+    warm_host.odd()
+    assert warm_host.call(_ask_beside_others, 1) > 10
 
 
 def test_the_log_does_not_grow_for_ever(warm_host: WarmHost) -> None:
