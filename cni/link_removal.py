@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from cni import late, link
-from cni.errors import CniError, KernelError
+from cni.errors import KernelError
 from cni.faults import point
 from cni.netlink import RTMGRP_LINK, Netlink
 
@@ -51,7 +51,7 @@ def _remove_early(ns: Netns, name: str) -> Link | None:
         found = link.find(sender, name)
         if found is None:
             return None
-        removal = _Removal(sender, found, stack.pop_all())
+        removal = Removal(sender, found, stack.pop_all())
         late.start(removal.run)
         while not removal.is_over:
             if any(link.is_removal(kind, body, found.index) for kind, body in listener.heard(_LOOK_AGAIN_S)):
@@ -65,7 +65,7 @@ def _remove_early(ns: Netns, name: str) -> Link | None:
     raise removal.error
 
 
-class _Removal:
+class Removal:
     """The request that another thread sends; it closes what is in `stack`, the socket too."""
 
     def __init__(self, sender: Netlink, found: Link, stack: ExitStack) -> None:
@@ -73,12 +73,15 @@ class _Removal:
         self._link = found
         self._stack = stack
         self.is_over = False
-        self.error: CniError | None = None
+        self.error: Exception | None = None
 
     def run(self) -> None:
-        with self._stack:
-            try:
+        """Send the request and wait for its acknowledgement; raises nothing."""
+        try:
+            with self._stack:
                 self._sender.batch([link.removal(self._link.name, self._link.index)])
-            except CniError as error:
-                self.error = error
-        self.is_over = True
+        except Exception as error:  # noqa: BLE001 - whoever waits raises it
+            self.error = error
+        finally:
+            # Whatever happened: somebody waits for this.
+            self.is_over = True

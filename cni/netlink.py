@@ -4,8 +4,8 @@ Messages that an ADD or a DEL sends are packed by those who send them instead: p
 one, and 1.2 ms to read what is told of a link. What is rare is left to it.
 
 A `Netlink` is a socket in one namespace: opened there it stays there, wherever the process goes. A
-batch is one send(2), each message acknowledged; the kernel works through all of them in order, also
-after one failed. Nothing here knows what a bridge or an address is.
+batch is one send(2) up to a size that answers have room for, each message acknowledged; the kernel works
+through all of them in order, also after one failed. Nothing here knows what a bridge or an address is.
 """
 
 from __future__ import annotations
@@ -53,6 +53,11 @@ _ATTRIBUTE = struct.Struct("=HH")
 _RECEIVE_BYTES = 1 << 16
 _ANSWER_WITHIN_S = 60
 _DUMP_ATTEMPTS = 20
+# The kernel answers a whole send before anything is read: about 280 acknowledgements fit into the buffer
+# that a socket has by default, fewer refusals with a text.
+_MOST_AT_ONCE = 64
+# More datagrams than any buffer holds.
+_MOST_DATAGRAMS = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +119,16 @@ class Netlink:
             raise refusals[0]
 
     def attempt(self, messages: Sequence[Message]) -> list[KernelError | None]:
-        """Send all in one go; give the refusal of each message, or None, in the order of the messages."""
+        """Send all; give the refusal of each message, or None, in the order of the messages.
+
+        Up to 64 are one send, in the midst of which no signal ends the process.
+        """
+        refusals: list[KernelError | None] = []
+        for start in range(0, len(messages), _MOST_AT_ONCE):
+            refusals += self._attempt_at_once(messages[start : start + _MOST_AT_ONCE])
+        return refusals
+
+    def _attempt_at_once(self, messages: Sequence[Message]) -> list[KernelError | None]:
         first = self._send(messages, NLM_F_REQUEST | NLM_F_ACK)
         refusals: list[KernelError | None] = [None] * len(messages)
         waiting = set(range(len(messages)))
@@ -143,12 +157,23 @@ class Netlink:
                 return answer
 
     def dump(self, message: Message) -> list[bytes]:
-        """List objects, again when the list changed while it was read; gives what follows each header."""
+        """List objects; gives what follows each header.
+
+        It is asked again when the list changed while it was read, or when some of it was dropped.
+        """
         for _ in range(_DUMP_ATTEMPTS):
-            replies = self._dump_once(message)
+            try:
+                replies = self._dump_once(message)
+            except KernelError as error:
+                # EBUSY: the list before, of which nobody has read the end, is still being given.
+                if error.errno not in {errno.ENOBUFS, errno.EBUSY}:
+                    raise
+                self._forget()
+                continue
             if replies is not None:
                 return replies
-        raise CniError(Code.TRY_AGAIN, f"{message.doing}: the kernel's list kept changing while it was read")
+        because = "kept changing, or found no room, while it was read"
+        raise CniError(Code.TRY_AGAIN, f"{message.doing}: the kernel's list {because}")
 
     def heard(self, within_s: float) -> list[tuple[int, bytes]]:
         """Wait for what is told to the groups; gives kind and what follows the header of each message.
@@ -183,11 +208,27 @@ class Netlink:
                     is_whole = False
                 return found if is_whole else None
 
+    def _forget(self) -> None:
+        """Read to its end, and drop, what the kernel still has to say."""
+        for _ in range(_MOST_DATAGRAMS):
+            try:
+                self._socket.recv(_RECEIVE_BYTES, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                # Once more ENOBUFS: what was dropped would have been dropped here.
+                if error.errno != errno.ENOBUFS:
+                    return
+
     def _send(self, messages: Sequence[Message], flags: int) -> int:
         """Send the messages with numbers that follow each other; gives the first number."""
         first = self._number + 1
         self._number += len(messages)
-        self._socket.send(b"".join(_encode(m, flags, first + i) for i, m in enumerate(messages)))
+        data = b"".join(_encode(m, flags, first + i) for i, m in enumerate(messages))
+        try:
+            self._socket.send(data)
+        except OSError as error:
+            raise KernelError(messages[0].doing, error.errno or errno.EIO) from error
         return first
 
     def _receive(self, doing: str) -> Iterator[tuple[int, _Reply]]:

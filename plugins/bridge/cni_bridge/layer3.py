@@ -43,7 +43,7 @@ def configure(plan: AddressPlan, sides: Sides, container: Link) -> None:
 
 
 def _apply(inside: Netlink, messages: Sequence[Message], routes: Sequence[Route], container: Link) -> None:
-    """Send all in one go. An address or a route that is there already can only be IPAM naming it twice."""
+    """Send all together. An address or a route that is there already can only be IPAM naming it twice."""
     name, index = container.name, container.index
     refusals = inside.attempt([*messages, *(route.add(name, index, each) for each in routes)])
     for refusal in refusals[: len(messages)]:
