@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 from cni import executables
-from cni.warm import control
+from cni.warm import control, units
 from install_bindir import ensure_plugins, remove_plugins
 from install_tree import InstallError, Prefix
 
@@ -43,7 +43,8 @@ def main() -> int:
         sys.stderr.write(f"{error}\n")
         return 1
     except OSError as error:
-        sys.stderr.write(f"could not install: {error.strerror}: {error.filename}\n")
+        what = "uninstall" if options.uninstall else "install"
+        sys.stderr.write(f"could not {what}: {error.strerror}: {error.filename}\n")
         return 1
     return 0
 
@@ -69,10 +70,9 @@ def install(options: argparse.Namespace) -> None:
     """Make the tree, the executables and what else is asked for. Raises InstallError and OSError."""
     prefix, bundle = Prefix(options.prefix, options.destdir), BUNDLE
     bindir = _at(options, options.bindir)
-    for folder in (prefix.path, bindir):
-        folder.mkdir(parents=True, exist_ok=True)
+    bindir.mkdir(parents=True, exist_ok=True)
     names = sorted(json.loads((bundle / "plugins.json").read_text()))
-    with prefix.locked():
+    with prefix.locked(make=True):
         tree = prefix.ensure_tree(bundle)
         program = executables.launcher((tree / "launcher").read_bytes(), str(prefix.shown(tree)), tree.name)
         for line in ensure_plugins(prefix, options.bindir, names, program):
@@ -84,32 +84,58 @@ def install(options: argparse.Namespace) -> None:
         executables.put(prefix.path / "bin", ["pycni"], command)
         for old in prefix.prune(tree):
             _say(f"{old}: nothing runs from it any more, removed")
-    _say(f"{prefix.shown(tree)}: the suite and all that it imports")
-    _say(f"{options.bindir}: {', '.join(names)}")
-    _link_command(options, prefix)
+        _say(f"{prefix.shown(tree)}: the suite and all that it imports")
+        _say(f"{options.bindir}: {', '.join(names)}")
+        _link_command(options, prefix)
     for name in options.conf:
         _copy_conf(options, bundle / "conf", name)
 
 
 def uninstall(options: argparse.Namespace) -> None:
-    """Remove what `install` made and end its servers; what it had replaced comes back. Networks are left."""
+    """Remove what `install` made and end its servers; what it had replaced comes back. Networks are left.
+
+    Raises InstallError and OSError; what was not removed then is by the next one.
+    """
     prefix = Prefix(options.prefix, options.destdir)
-    if not prefix.path.is_dir():
-        raise InstallError(f"nothing is installed in {prefix.path}")
-    with prefix.locked():
+    with prefix.locked(make=False):
         for link in prefix.noted("links"):
             if _is_our_link(_at(options, link), prefix):
                 _at(options, link).unlink()
         for bindir in prefix.noted("bindirs"):
             for line in remove_plugins(prefix, bindir):
                 _say(line)
-        trees = prefix.trees()
-        for server in [] if options.destdir else control.find():
-            if server.build in {tree.name for tree in trees}:
-                control.stop(server)
-                _say(f"warm server of {server.build}: ended")
+        for unit in _units(options, prefix):
+            _say(f"{unit}: starts what is gone now; disable it in systemd and remove it")
+        if not options.destdir:
+            _end_servers({tree.name for tree in prefix.trees()})
         prefix.remove()
     _say(f"{options.prefix}: removed; files in {options.confdir} are yours and stay")
+
+
+def _end_servers(builds: set[str]) -> None:
+    left = []
+    for server in control.find():
+        if server.build not in builds:
+            continue
+        if control.stop(server):
+            _say(f"warm server of {server.build}: ended")
+        else:
+            left.append(str(server.pid))
+    if left:
+        # They serve what is in hand from files that stay for that.
+        raise InstallError(f"warm servers have not ended, kill them and uninstall again: {', '.join(left)}")
+
+
+def _units(options: argparse.Namespace, prefix: Prefix) -> list[Path]:
+    """Give the units that `pycni warm units` has written for plugins of this installation."""
+    launchers = [f"{bindir}/" for bindir in prefix.noted("bindirs")]
+    paths = [units.FOLDER / name for name in (units.SOCKET_NAME, units.SERVICE_NAME)]
+    return [
+        path
+        for path in paths
+        if _at(options, path).is_file()
+        and any(each in _at(options, path).read_text(errors="replace") for each in launchers)
+    ]
 
 
 def _at(options: argparse.Namespace, path: Path) -> Path:

@@ -6,7 +6,6 @@ goes on finding the files it was started with, whatever is installed meanwhile.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -15,13 +14,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import install_disk
 from cni import executables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _REPLACED = ".replaced"
-_NEW = ".new-"
+_NEW = ".pycni-new-"
 _MAX_LAUNCHER_BYTES = 4 << 20
 
 
@@ -47,11 +47,15 @@ class Prefix:
         return self.shown_path / path.relative_to(self.path)
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Let other installations to here wait."""
-        with (self.path / "lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+    def locked(self, *, make: bool) -> Iterator[None]:
+        """Let other installations to here wait. Raises InstallError where none is and none is to be made."""
+        if not make and not self._is_used():
+            raise InstallError(f"nothing is installed in {self.path}")
+        with install_disk.locked(self.path, make=make):
             yield
+
+    def _is_used(self) -> bool:
+        return self._notes.exists() or bool(self.trees())
 
     def noted(self, what: str) -> list[Path]:
         """Give the folders or links outside of here that were noted."""
@@ -74,15 +78,19 @@ class Prefix:
             try:
                 shutil.copytree(bundle, stage, dirs_exist_ok=True)
                 stage.chmod(0o755)
+                # Else a power cut might leave the folder, by which it is known, with empty files in it.
+                install_disk.sync(stage)
                 stage.rename(tree)
+                install_disk.sync(self.path)
             finally:
                 shutil.rmtree(stage, ignore_errors=True)
         (tree / _REPLACED).unlink(missing_ok=True)
         return tree
 
     def trees(self) -> list[Path]:
-        """Give the trees that are here."""
-        return sorted(path.parent for path in self.path.glob("*/build"))
+        """Give the trees that are here, and no folders of others: PREFIX may be any folder."""
+        found = [path for path in self.path.glob("*/build") if path.is_file()]
+        return sorted(path.parent for path in found if path.read_bytes() == os.fsencode(path.parent.name))
 
     def prune(self, current: Path) -> list[Path]:
         """Remove and give the trees that an earlier installation replaced and that nothing runs from."""
@@ -94,7 +102,7 @@ class Prefix:
                 continue
             # Not at once: a launcher of it may have been started and not have got to its program yet.
             if (tree / _REPLACED).exists() and not is_running(tree, self.shown(tree)):
-                shutil.rmtree(tree)
+                _remove_tree(tree)
                 removed.append(self.shown(tree))
             else:
                 (tree / _REPLACED).touch()
@@ -108,13 +116,27 @@ class Prefix:
         )
 
     def remove(self) -> None:
-        """Remove everything of ours that is here, and the folder if nothing else is in it."""
-        for folder in [*self.trees(), self.path / "bin", self.path / "replaced"]:
-            shutil.rmtree(folder, ignore_errors=True)
-        for file in (self._notes, self.path / "lock"):
+        """Remove all of ours that is here, and a folder if nothing else is in it. Raises OSError."""
+        for tree in self.trees():
+            _remove_tree(tree)
+        if (self.path / "replaced").exists():
+            shutil.rmtree(self.path / "replaced")
+        for file in (self.path / "bin/pycni", self._notes, self.path / "lock"):
             file.unlink(missing_ok=True)
-        with suppress(OSError):
-            self.path.rmdir()
+        for folder in (self.path / "bin", self.path):
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def _remove_tree(tree: Path) -> None:
+    """Remove a tree, last the file by which it is known: what fails half way can be done again."""
+    for path in tree.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != "build":
+            path.unlink()
+    (tree / "build").unlink()
+    tree.rmdir()
 
 
 def files(folder: Path) -> list[Path]:

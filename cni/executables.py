@@ -101,7 +101,11 @@ def put(bindir: Path, names: Iterable[str], program: str | bytes) -> None:
     """
     with tempfile.TemporaryDirectory(prefix=".pycni-", dir=bindir) as folder:
         new = Path(folder) / "new"
-        new.write_bytes(program if isinstance(program, bytes) else program.encode())
+        with new.open("wb") as file:
+            file.write(program if isinstance(program, bytes) else program.encode())
+            file.flush()
+            # Else a power cut might leave the name with an empty file.
+            os.fsync(file.fileno())
         new.chmod(0o755)
         for name in names:
             link = Path(folder) / name

@@ -1,0 +1,53 @@
+"""What makes an installation whole: one at a time, and on the disk before it has its name."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@contextmanager
+def locked(folder: Path, *, make: bool) -> Iterator[None]:
+    """Let others that want the lock of a folder wait; it is made if it is to be, else FileNotFoundError."""
+    fd = _acquire(folder, make=make)
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
+def _acquire(folder: Path, *, make: bool) -> int:
+    while True:
+        if make:
+            folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "lock"
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        except FileNotFoundError:
+            if make:
+                continue
+            raise
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        # Removed while we waited: whoever comes now locks another file of this name.
+        if path.exists() and os.path.samestat(os.fstat(fd), path.stat()):
+            return fd
+        os.close(fd)
+
+
+def sync(folder: Path) -> None:
+    """Have all that was written to the file system of a folder on its disk. Raises OSError."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        # syncfs(2): one call for the thousand files of a tree, and no other disk is waited for.
+        if ctypes.CDLL(None, use_errno=True).syncfs(fd):
+            error = ctypes.get_errno()
+            raise OSError(error, os.strerror(error), str(folder))
+    finally:
+        os.close(fd)
