@@ -41,8 +41,16 @@ class Board:
 
     def count_call(self, place: int) -> None:
         """Note that it has served a call."""
-        at = self._places + place * _COUNT.size
-        _COUNT.pack_into(self._memory, at, _COUNT.unpack_from(self._memory, at)[0] + 1)
+        _COUNT.pack_into(self._memory, self._places + place * _COUNT.size, self.calls_at(place) + 1)
+
+    def is_idle(self, place: int) -> bool:
+        """Tell whether the worker at a place waits, or did so when it ended."""
+        return self._memory[place : place + 1] == bytes([_IDLE])
+
+    def calls_at(self, place: int) -> int:
+        """Give how many calls were served at a place, by whatever worker."""
+        count: int = _COUNT.unpack_from(self._memory, self._places + place * _COUNT.size)[0]
+        return count
 
     @property
     def idle(self) -> int:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 MOST_WORKERS = 64
 # How long, in seconds, no worker may have finished a call before a rush gets another one.
 PATIENCE_S = 0.05
+# How long, in seconds, no worker is made after one that ended before it had anything to do.
+REST_S = 1
 _WORKERS_PER_CORE = 2
 PROCESS_NAME = "pycni-worker"
 FAILED = 70  # a worker's exit status after a fault of its own: <sysexits.h>, EX_SOFTWARE
@@ -39,9 +41,10 @@ _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 
 
 class _Member(NamedTuple):
-    """A worker as the server knows it: its place on the board, its socket."""
+    """A worker as the server knows it: its place on the board, the calls served there before, its socket."""
 
     place: int
+    before: int
     socket: Nfnetlink | None
 
 
@@ -61,7 +64,8 @@ class Crew:
         self._board = Board(MOST_WORKERS)
         self._last_call = time.monotonic()
         self._cores = len(os.sched_getaffinity(0))
-        self._is_failing = False
+        self._rests_until = 0.0
+        self._dismissed: set[int] = set()
         self.requests = 0
         self.made = 0
 
@@ -86,8 +90,7 @@ class Crew:
 
     def fill(self) -> bool:
         """Fork the workers that are missing; False when that should rest for a while, as it fails."""
-        if self._is_failing:
-            self._is_failing = False
+        if time.monotonic() < self._rests_until:
             return False
         if self.is_stretched() and time.monotonic() - self._last_call < PATIENCE_S:
             return True
@@ -112,6 +115,7 @@ class Crew:
             self._dismiss(pid)
 
     def _dismiss(self, pid: int) -> None:
+        self._dismissed.add(pid)
         with suppress(ProcessLookupError):
             os.kill(pid, LET_GO)
 
@@ -126,17 +130,25 @@ class Crew:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
                 return
-            self._is_failing |= os.waitstatus_to_exitcode(status) == FAILED
             gone = self._members.pop(pid, None)
             if gone:
-                self._board.set_vacant(gone.place)
-                self._sockets += [gone.socket] if gone.socket else []
+                self._bury(pid, gone)
             if os.WIFSIGNALED(status) and os.WTERMSIG(status) != LET_GO:
                 log(f"worker {pid} was ended by signal {os.WTERMSIG(status)}")
 
+    def _bury(self, pid: int, gone: _Member) -> None:
+        is_unused = self._board.is_idle(gone.place) and self._board.calls_at(gone.place) == gone.before
+        if is_unused and pid not in self._dismissed:
+            # The next one would end as well, and the next, as fast as they can be forked.
+            self._rests_until = time.monotonic() + REST_S
+        self._dismissed.discard(pid)
+        self._board.set_vacant(gone.place)
+        self._sockets += [gone.socket] if gone.socket else []
+
     def _fork(self) -> None:
         opened = self._sockets.pop() if self._sockets else _open_socket()
-        member = _Member(self._board.vacant(), opened)
+        place = self._board.vacant()
+        member = _Member(place, self._board.calls_at(place), opened)
         server = os.getpid()
         # Before it can be busy.
         self._board.set_idle(member.place)

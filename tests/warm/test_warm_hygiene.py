@@ -14,7 +14,8 @@ from tests.warm.odd.cni_odd import CHANGES, LEAKS
 if TYPE_CHECKING:
     from tests.warm.conftest import WarmHost
 
-SELF = {"pid", "descriptors"}
+# What is frozen may be freed.
+SELF = {"pid", "descriptors", "frozen"}
 
 
 def is_gone(pid: int, within_s: float) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import os
 import resource
@@ -132,7 +133,8 @@ DEEDS = LEAKS | CHANGES | {"": lambda: None, "wait": wait, "nap": nap, "end slow
 
 def add(conf: Conf, _request: Request, undo: Undo) -> Result:
     modules = " ".join(sorted(sys.modules))
-    facts = {**traces.take(), "pid": os.getpid(), "modules": modules, "parent": os.getppid()}
+    who = {"pid": os.getpid(), "parent": os.getppid()}
+    facts = {**traces.take(), **who, "modules": modules, "frozen": gc.get_freeze_count()}
     note(json.dumps({name: str(value) for name, value in facts.items()}))
     undo.add("say that it was undone", UNDONE.write_text, "yes")
     DEEDS[conf.do]()
