@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -26,6 +27,7 @@
 #define BACKLOG 1024
 #define LOCK_TRIES 200
 #define LOCK_PAUSE_NS (20 * 1000 * 1000)
+#define IOPRIO_WHO_PROCESS 1 /* ioprio_set(2) */
 
 char socket_path[108];
 
@@ -123,6 +125,18 @@ int serve(void)
     return run_bundle(argv);
 }
 
+/* A caller that runs at leisure or on one core does not make all calls after it do so. What is refused stays. */
+static void be_scheduled_as_usual(void)
+{
+    cpu_set_t all;
+    memset(&all, 0xff, sizeof all);
+    sched_setaffinity(0, sizeof all, &all);
+    /* musl's sched_setscheduler does nothing. */
+    syscall(SYS_sched_setscheduler, 0, SCHED_OTHER, &(struct sched_param){0});
+    setpriority(PRIO_PROCESS, 0, 0);
+    syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, 0);
+}
+
 /* The server is nobody's child and has nothing of the caller that a process can shed. */
 static void be_server(int listener)
 {
@@ -130,11 +144,12 @@ static void be_server(int listener)
     sigset_t none;
     int null = open("/dev/null", O_RDWR);
     int adjustment = open("/proc/self/oom_score_adj", O_WRONLY);
-    if (setsid() < 0 || fork() != 0)
+    /* Without something to put in their place the caller's descriptors would stay open. */
+    if (null < 0 || setsid() < 0 || fork() != 0)
         _exit(0);
     if (write(adjustment, "0", 1) < 0)
         errno = 0; /* then the kernel's choice is the caller's */
-    setpriority(PRIO_PROCESS, 0, 0);
+    be_scheduled_as_usual();
     for (int fd = 0; fd < 3; fd++)
         dup2(null, fd);
     dup2(listener, LISTEN_FD);

@@ -80,7 +80,7 @@ class Server:
         self._build = build
         self._is_lent = is_lent
         setup = _settings()
-        self._idle_s = setup.idle_seconds
+        self._idle_s = settings.idle_s(setup)
         self._listener = socket.socket(fileno=LISTEN_FD)
         self._listener.set_inheritable(False)
         # Again, so that callers are shown our credentials and not those of whoever bound it.
@@ -97,7 +97,7 @@ class Server:
             signal.signal(number, self._on_signal)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         report = Report(self._path)
-        log(f"server of build {self._build} waits at {self._path}")
+        log(f"server of build {self._build} waits at {self._path}, {self._idle_s} s without a call at most")
         while not self._is_over():
             wait_s = min(self._idle_s, _LOOK_AROUND_S) if self._crew.fill() else REST_S
             if self._crew.is_stretched():

@@ -10,6 +10,9 @@ from pydantic import ConfigDict, Field
 from cni.conf import Int, Model, decode_object, read
 
 FILE = Path("/etc/cni/pycni/warm.json")
+# Time in seconds without a call after which a server elsewhere than in the host's namespaces ends: it keeps
+# alive what it lives in, and whoever made that may be gone.
+ELSEWHERE_S = 60
 
 
 class Settings(Model):
@@ -25,7 +28,7 @@ class Settings(Model):
     """Calls that one worker serves before it is replaced; 1 makes every worker single-use."""
 
     idle_seconds: Int = Field(default=600, ge=1)
-    """Time without a call after which the server ends."""
+    """Time without a call after which the server ends; where nothing is said, `ELSEWHERE_S` for some."""
 
     answer_del: Literal["gone", "ack"] = "gone"
     """When DEL goes on: as soon as the kernel has told that the link is gone, or when it has acknowledged
@@ -42,3 +45,21 @@ def load() -> Settings:
     except OSError:
         return Settings()
     return read(Settings, decode_object(text, str(FILE)))
+
+
+def idle_s(setup: Settings) -> int:
+    """Give the time in seconds without a call after which this server ends."""
+    if "idle_seconds" in setup.model_fields_set or _is_at_home():
+        return setup.idle_seconds
+    return ELSEWHERE_S
+
+
+def _is_at_home() -> bool:
+    """Tell whether this process is in the namespaces of the first one that it can see."""
+    try:
+        return all(
+            Path(f"/proc/1/ns/{kind}").readlink() == Path(f"/proc/self/ns/{kind}").readlink()
+            for kind in ("net", "mnt")
+        )
+    except OSError:
+        return False

@@ -194,7 +194,8 @@ def test_nothing_of_the_caller_goes_into_the_server(warm_host: WarmHost) -> None
     script = f"""
         trap '' TERM HUP; umask 077; cd /usr; ulimit -n 300; exec 4</etc/hostname 9</etc/hosts
         exec python3 -c "import os; os.dup2(4, 251, inheritable=True); os.nice(5)
-os.execv('{warm_host.bindir}/loopback', ['loopback'])" """
+os.sched_setaffinity(0, [0]); os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+os.execvp('ionice', ['ionice', '-c', '3', '{warm_host.bindir}/loopback'])" """
     env = BARE_ENV | {"CNI_COMMAND": "VERSION", "SECRET": "x"}
     warm_host.run(["bash", "-c", script], env=env)
     [server] = warm_host.call(control.find)
@@ -212,6 +213,9 @@ os.execv('{warm_host.bindir}/loopback', ['loopback'])" """
     assert int(status["SigBlk"], 16) == 0
     assert int(status["SigIgn"], 16) & (1 << (signal.SIGTERM - 1) | 1 << (signal.SIGHUP - 1)) == 0
     assert os.getpriority(os.PRIO_PROCESS, server.pid) == 0
+    assert os.sched_getaffinity(server.pid) == os.sched_getaffinity(0)
+    assert os.sched_getscheduler(server.pid) == os.SCHED_OTHER
+    assert warm_host.run(["ionice", "-p", str(server.pid)]).startswith("none:")
     assert os.getsid(server.pid) != os.getsid(0)
     assert (process / "oom_score_adj").read_text() == "0\n"
 
@@ -238,6 +242,33 @@ def test_a_server_that_nobody_calls_ends(warm_host: WarmHost) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.1)
     assert not inside(warm_host, socket_of(warm_host)).exists()
+    assert not is_cold(warm_host)
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "text", "limit_s"),
+    [
+        ([], "{}", 60),
+        ([], '{"idleSeconds": 600}', 600),
+        # The first process that can be seen lives where the call is made, as on a host.
+        (["unshare", "--pid", "--fork", "--mount-proc"], "{}", 600),
+    ],
+)
+def test_a_server_in_namespaces_of_its_own_waits_for_less_time(
+    warm_host: WarmHost, wrapper: list[str], text: str, limit_s: int
+) -> None:
+    warm_host.run(["sh", "-c", f"echo '{text}' > /etc/cni/pycni/warm.json"])
+    command = f"CNI_COMMAND=VERSION {warm_host.bindir}/loopback; cat {FOLDER}/log"
+    assert f", {limit_s} s without a call at most" in warm_host.run([*wrapper, "sh", "-c", command])
+
+
+def test_without_a_null_device_the_call_is_cold(warm_host: WarmHost) -> None:
+    """Its output ends, which a server that had nothing to put in its place would keep open."""
+    warm_host.run(["mount", "-t", "tmpfs", "tmpfs", "/dev"])
+    for _ in range(2):
+        assert int(warm_host.facts(timeout_s=10)["parent"]) not in warm_host.servers()
+    assert warm_host.servers() == []
+    warm_host.run(["umount", "/dev"])
     assert not is_cold(warm_host)
 
 
