@@ -26,6 +26,11 @@ ODD = Path(__file__).parent / "odd"
 class WarmHost(Host):
     """A host with the state of its server."""
 
+    def settings(self, **settings: Any) -> None:
+        """Replace the settings of servers that will be started; the keys are those of warm.json."""
+        text = json.dumps({"idleSeconds": 120} | settings)
+        self.run(["sh", "-c", f"echo '{text}' > /etc/cni/pycni/warm.json"])
+
     def status(self) -> dict[str, Any]:
         """Give what the one server that runs here tells of itself, when all calls have been counted."""
         [server] = self.call(control.find)
