@@ -27,7 +27,7 @@ from cni.notes import note
 from cni.request import Attachment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from cni.result import IpAddress
@@ -150,47 +150,62 @@ class Leases:
     def list_all(self) -> list[Lease]:
         """Give all files, in subfolders too, as the Go plugin looks at them. Needs no lock.
 
-        Files that cannot be read and those with other purposes are left out.
+        Files that cannot be read, as there, and those with other purposes are left out.
         """
         return self._list()[0]
 
     def _list(self) -> tuple[list[Lease], bool]:
-        """Give all files, and whether there are no subfolders."""
+        """Give all files, and whether these are all: no subfolders, none that cannot be read."""
         found = []
         folders = [str(self.folder)]
-        is_flat = True
+        is_whole = True
         while folders:
             for entry in _scan(folders.pop()):
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(entry.path)
-                    is_flat = False
+                    is_whole = False
                 elif entry.is_file(follow_symlinks=False) and not _has_other_purpose(entry.name):
-                    found += _read_lease(entry.path)
-        return found, is_flat
+                    try:
+                        found += _read_lease(entry.path)
+                    except OSError:
+                        is_whole = False
+        return found, is_whole
 
     def list_top(self) -> list[Lease]:
         """Give what lies in the folder itself: all that the two suites ever put there."""
         top = str(self.folder)
         return [lease for lease in self.list_all() if lease.folder == top]
 
-    def list_held_by(self, owner: Attachment) -> list[Lease]:
-        """Give the attachment's leases, or else those of the old format that are the container's."""
-        held = self.list_of(owner)
+    def list_held_by(self, owner: Attachment, likely: Iterable[IpAddress] = ()) -> list[Lease]:
+        """Give the attachment's leases, or else those of the old format that are the container's.
+
+        `likely` is as in `list_of`.
+        """
+        held = self.list_of(owner, likely)
         return [lease for lease in held if lease.ifname] or held
 
-    def list_of(self, owner: Attachment) -> list[Lease]:
+    def list_of(self, owner: Attachment, likely: Iterable[IpAddress] = ()) -> list[Lease]:
         """Give the attachment's leases and those of the old format that are its container's.
 
-        Needs no lock.
+        Those of `likely` addresses are found whatever the index says. Needs no lock.
         """
-        if self._index.is_current if self._is_locked else self._index.look():
-            paths = [f"{self.folder}/{name}" for name in self._index.find(owner)]
-            found = [lease for path in paths for lease in _read_lease(path)]
-        else:
-            found, is_flat = self._list()
-            if self._is_locked and is_flat and len(found) >= MANY:
+        found = self._find_indexed(owner, likely)
+        if found is None:
+            found, is_whole = self._list()
+            if self._is_locked and is_whole and len(found) >= MANY:
                 self._index.make(found)
         return [lease for lease in found if lease.is_held_by(owner)]
+
+    def _find_indexed(self, owner: Attachment, likely: Iterable[IpAddress]) -> list[Lease] | None:
+        """Give the files that may be an attachment's; None where all must be read to know."""
+        if not (self._index.is_current if self._is_locked else self._index.look()):
+            return None
+        try:
+            names = dict.fromkeys([*self._index.find(owner), *map(str, likely)])
+            return [lease for name in names for lease in _read_lease(f"{self.folder}/{name}")]
+        except OSError:
+            self._index.is_current = False
+            return None
 
     def find(self, address: IpAddress) -> Lease | None:
         """Give the lease of an address, None when it is free. Needs no lock.
@@ -314,15 +329,13 @@ def _scan(folder: str) -> list[os.DirEntry[str]]:
 
 
 def _read_lease(path: str) -> list[Lease]:
-    """Give the lease in a file; none when it went away or, as in the Go plugin, cannot be read."""
+    """Give the lease in a file, none when it went away. Raises OSError when it cannot be read."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError:
+    except FileNotFoundError:
         return []
     try:
         return [_parse(path, os.read(fd, _LARGEST_LEASE_BYTES))]
-    except OSError:
-        return []
     finally:
         os.close(fd)
 

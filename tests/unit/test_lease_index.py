@@ -1,14 +1,15 @@
-"""A large pool is not read through for each attachment, and what its cache says is never believed."""
+"""A large pool is not read through for each attachment, and its cache counts only while it must be right."""
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from ipaddress import IPv4Address, ip_address
 from typing import TYPE_CHECKING
 
 import pytest
 
-from cni import lease_index
+from cni import faults, lease_index
 from cni.leases import Leases
 from cni.request import Attachment
 
@@ -94,14 +95,101 @@ def test_a_folder_with_subfolders_has_no_cache(leases: Leases) -> None:
     assert not is_current(leases)
 
 
+def links() -> list[Path]:
+    return sorted(lease_index.FOLDER.glob("*/*"))
+
+
 def test_a_cache_that_lies_is_not_believed(leases: Leases) -> None:
-    [folder] = lease_index.FOLDER.iterdir()
-    for link in folder.iterdir():
-        if link.name != "stamp":
-            link.unlink()
-            link.symlink_to("10.1.0.9")
-    assert held(leases, 3) == []
+    assert is_current(leases)
+    for link in links():
+        link.unlink()
+        link.symlink_to("10.1.0.9")
+    assert not is_current(leases)
+    assert held(leases, 3) == ["10.1.0.5"]
     assert held(leases, 7) == ["10.1.0.9"]
+
+
+def test_a_cache_that_has_lost_a_link_is_not_believed(leases: Leases) -> None:
+    """Each of them: one is what is asked for."""
+    for link in links()[:5]:
+        link.unlink()
+        assert not is_current(leases)
+        assert [held(leases, number) for number in range(MANY)] == [
+            [str(FIRST + number)] for number in range(MANY)
+        ]
+        assert is_current(leases)
+
+
+def test_a_folder_that_was_put_back_to_its_old_time_is_not_taken_for_the_old_one(leases: Leases) -> None:
+    """As whoever restores or copies files with their times does it."""
+    before = leases.folder.stat()
+    (leases.folder / "10.1.2.2").write_bytes(b"c900\r\neth0")
+    os.utime(leases.folder, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert leases.folder.stat().st_mtime_ns == before.st_mtime_ns
+    assert not is_current(leases)
+    assert held(leases, 900) == ["10.1.2.2"]
+
+
+def test_another_folder_of_the_name_is_not_taken_for_this_one(leases: Leases) -> None:
+    before = leases.folder.stat()
+    leases.folder.rename(leases.folder.with_name("old"))
+    leases.folder.mkdir()
+    os.utime(leases.folder, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert not is_current(leases)
+    assert held(leases, 3) == []
+
+
+def test_a_change_while_the_cache_is_sealed_makes_it_stale(leases: Leases) -> None:
+    """By somebody who does not take the lock, after the folder was given its time."""
+
+    def change(name: str) -> None:
+        if name == "index.changed":
+            (leases.folder / "10.1.2.2").write_bytes(b"c900\r\neth0")
+
+    with leases.locked():
+        leases.write_last(0, FIRST)
+        faults.arm(change)
+    faults.arm(lambda _: None)
+    assert not is_current(leases)
+    assert held(leases, 900) == ["10.1.2.2"]
+
+
+def test_what_is_likely_is_looked_at_whatever_the_cache_says(leases: Leases) -> None:
+    """A file whose content somebody replaces in place changes no folder."""
+    (leases.folder / "10.1.0.5").write_bytes(b"c900\r\neth0")
+    assert is_current(leases)
+    with leases.locked():
+        assert leases.list_held_by(owner(900)) == []
+        [lease] = leases.list_held_by(owner(900), [FIRST + 3, FIRST + 4])
+        assert lease.name == "10.1.0.5"
+        assert leases.list_held_by(owner(3), [FIRST + 3]) == []
+
+
+def test_a_crash_at_any_change_of_the_cache_leaves_none_that_is_wrong(leases: Leases) -> None:
+    for when in range(1, 12):
+        child = os.fork()
+        if child == 0:
+            left = [when]
+
+            def end(_: str, left: list[int] = left) -> None:
+                left[0] -= 1
+                if left[0] == 0:
+                    os._exit(0)
+
+            faults.arm(end)
+            with leases.locked():
+                leases.reserve(ip_address(f"10.1.3.{when}"), owner(3))
+                for lease in leases.list_held_by(owner(4)):
+                    leases.remove(lease)
+            os._exit(1)
+        # All points but the last one's are passed.
+        assert os.waitpid(child, 0)[1] in {0, 1 << 8}
+        asked = Leases(leases.folder)
+        everything = asked.list_all()
+        for number in range(MANY):
+            expected = sorted(each.name for each in everything if each.is_held_by(owner(number)))
+            assert sorted(each.name for each in asked.list_of(owner(number))) == expected
+        held(leases, 3)
 
 
 def test_a_small_pool_has_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

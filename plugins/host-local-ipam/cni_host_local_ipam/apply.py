@@ -73,13 +73,16 @@ def take(
     return choices
 
 
-def release(leases: Leases, owner: Attachment) -> None:
-    """Give back all that the attachment holds, whatever ranges are configured now; nothing is fine."""
+def release(leases: Leases, owner: Attachment, likely: Iterable[IpAddress]) -> None:
+    """Give back all that the attachment holds, whatever ranges are configured now; nothing is fine.
+
+    `likely` has the addresses that it was given, as far as that is known.
+    """
     if not leases.exists():
         return
     with leases.locked():
         errors = ErrorList()
-        for lease in leases.list_held_by(owner):
+        for lease in leases.list_held_by(owner, likely):
             errors.attempt(leases.remove, lease)
         errors.attempt(leases.remove_unfinished)
     errors.raise_any()

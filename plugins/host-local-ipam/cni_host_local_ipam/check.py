@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 def check(conf: HostLocalConf, leases: Leases, request: Request) -> None:
     """Raise CniError 104 that tells all that differs."""
-    if not leases.exists() or not leases.list_held_by(request.attachment):
+    addresses = list_addresses(conf, request)
+    if not leases.exists() or not leases.list_held_by(request.attachment, addresses):
         lost = "; ".join(_differences(conf, leases, request)) if leases.exists() else ""
         remedy = "pycni repair takes the addresses again, where nobody else has them"
         raise CniError(

@@ -31,7 +31,8 @@ def add(conf: HostLocalConf, request: Request, undo: Undo) -> Result:
 def delete(conf: HostLocalConf, request: Request) -> None:
     """Give back what the attachment holds; the ranges may be others than at ADD."""
     _requested_by_args(request)
-    apply.release(_leases(conf), request.attachment)
+    given = request.prev_result.ips if request.prev_result else ()
+    apply.release(_leases(conf), request.attachment, [each.address.ip for each in given])
 
 
 def check(conf: HostLocalConf, request: Request) -> None:
