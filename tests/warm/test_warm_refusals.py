@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import socket
 import time
 from pathlib import Path
@@ -188,12 +189,24 @@ def test_what_a_server_may_do_is_what_its_callers_may_do(warm_host: WarmHost) ->
     assert len(warm_host.servers()) == 2
 
 
-def test_children_of_a_call_get_no_descriptor_of_the_worker(warm_host: WarmHost) -> None:
-    assert warm_host.odd("child").ok
-    deadline = time.monotonic() + 5
-    sleeping: list[str] = []
-    while not sleeping:
-        assert time.monotonic() < deadline
-        sleeping = warm_host.run(["pgrep", "-f", "^/bin/sleep 2"], check=False).split()
-    names = [path.readlink() for pid in sleeping for path in Path(f"/proc/{pid}/fd").iterdir()]
-    assert {str(name) for name in names} == {"/dev/null"}
+LISTER = """#!/bin/sh
+ls -l /proc/self/fd > /run/files.$CNI_COMMAND
+echo '{"cniVersion": "1.0.0", "ips": [{"address": "10.22.0.2/24"}]}'
+"""
+
+
+def test_children_of_a_call_get_no_descriptor_of_the_worker(warm_host: WarmHost, tmp_path: Path) -> None:
+    (tmp_path / "lister").write_text(LISTER)
+    (tmp_path / "lister").chmod(0o755)
+    conf = {"cniVersion": "1.0.0", "name": "n", "type": "bridge", "ipam": {"type": "lister"}}
+    env = {"CNI_PATH": f"{warm_host.bindir}:{tmp_path}"}
+    sandbox = warm_host.sandbox("c1")
+    for verb in ("ADD", "DEL"):
+        warm_host.plugin("bridge", verb, conf, netns=sandbox, env=env).must()
+        listed = warm_host.run(["cat", f"/run/files.{verb}"])
+        files = dict(re.findall(r"(\d+) -> (\S+)$", listed, re.MULTILINE))
+        # Its own streams, what it writes to, and what it reads for that.
+        assert set(files) == {"0", "1", "2", "3"}
+        assert files["1"] == f"/run/files.{verb}"
+        assert re.fullmatch(r"/proc/\d+/fd", files["3"])
+    assert warm_host.status()["requests"] == 2

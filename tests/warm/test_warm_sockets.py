@@ -1,0 +1,99 @@
+"""The nfnetlink sockets that the server keeps for its workers: used again, and as good as new ones."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cni.errors import KernelError
+from cni.netlink_attributes import attributes, text
+from cni.nfnetlink import SUBSYS_NFTABLES, Message, Nfnetlink
+from cni.warm import control
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.warm.conftest import WarmHost
+
+NETFILTER = "12"
+# <linux/netfilter/nf_tables.h>
+NEWTABLE, GETTABLE = SUBSYS_NFTABLES << 8, SUBSYS_NFTABLES << 8 | 1
+NAME, IPV4 = 1, 2
+
+
+def sockets_of_netfilter(pid: int) -> set[str]:
+    """Give the inodes of such sockets in a process's network namespace: proc(5), net/netlink."""
+    lines = Path(f"/proc/{pid}/net/netlink").read_text().splitlines()[1:]
+    return {line.split()[-1] for line in lines if line.split()[1] == NETFILTER}
+
+
+def inodes(links: Iterator[str]) -> set[str]:
+    return {found[1] for found in (re.fullmatch(r"socket:\[(\d+)\]", link) for link in links) if found}
+
+
+def test_one_worker_after_another_has_the_servers_sockets(warm_host: WarmHost) -> None:
+    warm_host.settings(workers=1, calls=1)
+    workers, used = set(), set()
+    for _ in range(8):
+        facts = warm_host.facts()
+        workers.add(facts["pid"])
+        used |= inodes(iter(ast.literal_eval(facts["descriptors"]).values()))
+    [server] = warm_host.call(control.find)
+    used &= sockets_of_netfilter(server.pid)
+    kept = inodes(str(each.readlink()) for each in Path(f"/proc/{server.pid}/fd").iterdir())
+    assert len(workers) == 8
+    # One for the worker in a call, one for that which waits, perhaps one while both are there still.
+    assert 1 <= len(used) <= 3
+    assert used <= kept
+
+
+class _Hasty(Nfnetlink):
+    """One that does not wait for what it has asked."""
+
+    is_hasty = False
+
+    def _received(self, doing: str) -> Iterator[tuple[int, int, int, bytes]]:
+        if self.is_hasty:
+            raise KernelError(doing, 0)
+        return super()._received(doing)
+
+    def ask_only(self, message: Message) -> None:
+        self.is_hasty = True
+        with suppress(KernelError):
+            self.request(message)
+        self.is_hasty = False
+
+
+def _look_up(name: str) -> Message:
+    return Message(f"look for {name}", GETTABLE, IPV4, text(NAME, name))
+
+
+def _name(found: bytes | None) -> str:
+    return attributes(found or b"").get(NAME, b"").decode().rstrip("\0")
+
+
+def _find_after_another_process(*, is_renewed: bool) -> list[str]:
+    """Let a child ask with our socket and go; gives what we find then, table by table."""
+    opened = _Hasty()
+    opened.commit([Message(f"make {each}", NEWTABLE, IPV4, text(NAME, each)) for each in ("one", "two")])
+    child = os.fork()
+    if child == 0:
+        try:
+            opened.ask_only(_look_up("one"))
+            opened.ask_only(_look_up("one"))
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    if is_renewed:
+        opened.renew()
+    return [_name(opened.find(_look_up(each))) for each in ("two", "none", "one")]
+
+
+def test_replies_to_a_worker_that_was_killed_are_not_taken_for_ones_own(warm_host: WarmHost) -> None:
+    assert warm_host.call(_find_after_another_process, is_renewed=True) == ["two", "", "one"]
+    # That is what a fork would find otherwise: numbers go on from where the parent's were.
+    assert warm_host.call(_find_after_another_process, is_renewed=False)[0] == "one"
