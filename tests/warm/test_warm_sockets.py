@@ -2,53 +2,41 @@
 
 from __future__ import annotations
 
-import ast
+import json
 import os
-import re
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cni.errors import KernelError
 from cni.netlink_attributes import attributes, text
 from cni.nfnetlink import SUBSYS_NFTABLES, Message, Nfnetlink
 from cni.warm import control
+from tests.warm.odd.cni_odd import netfilter_sockets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.warm.conftest import WarmHost
 
-NETFILTER = "12"
 # <linux/netfilter/nf_tables.h>
 NEWTABLE, GETTABLE = SUBSYS_NFTABLES << 8, SUBSYS_NFTABLES << 8 | 1
 NAME, IPV4 = 1, 2
 
 
-def sockets_of_netfilter(pid: int) -> set[str]:
-    """Give the inodes of such sockets in a process's network namespace: proc(5), net/netlink."""
-    lines = Path(f"/proc/{pid}/net/netlink").read_text().splitlines()[1:]
-    return {line.split()[-1] for line in lines if line.split()[1] == NETFILTER}
-
-
-def inodes(links: Iterator[str]) -> set[str]:
-    return {found[1] for found in (re.fullmatch(r"socket:\[(\d+)\]", link) for link in links) if found}
-
-
 def test_one_worker_after_another_has_the_servers_sockets(warm_host: WarmHost) -> None:
     warm_host.settings(workers=1, calls=1)
-    workers, used = set(), set()
+    workers, used = set(), []
     for _ in range(8):
-        facts = warm_host.facts()
+        facts, sockets = map(json.loads, warm_host.odd("netfilter sockets").stderr.splitlines())
         workers.add(facts["pid"])
-        used |= inodes(iter(ast.literal_eval(facts["descriptors"]).values()))
+        # Those that are still to be given to others were closed.
+        assert len(sockets) == 1
+        used += sockets
     [server] = warm_host.call(control.find)
-    used &= sockets_of_netfilter(server.pid)
-    kept = inodes(str(each.readlink()) for each in Path(f"/proc/{server.pid}/fd").iterdir())
     assert len(workers) == 8
     # One for the worker in a call, one for that which waits, perhaps one while both are there still.
-    assert 1 <= len(used) <= 3
-    assert used <= kept
+    assert len(set(used)) <= 3
+    assert set(used) <= netfilter_sockets(server.pid)
 
 
 class _Hasty(Nfnetlink):

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, cast
 
+from cni import nfnetlink
 from cni.conf import NetConf
 from cni.errors import CniError
 from cni.notes import note
@@ -128,7 +129,28 @@ CHANGES: dict[str, Callable[[], object]] = {
     "own descriptors": lambda: os.dup2(2, 0),
 }
 
-DEEDS = LEAKS | CHANGES | {"": lambda: None, "wait": wait, "nap": nap, "end slowly": end_slowly}
+
+def netfilter_sockets(pid: int | str) -> set[str]:
+    """Give those that a process has in its network namespace, as links: proc(5), net/netlink."""
+    rows = [line.split() for line in Path(f"/proc/{pid}/net/netlink").read_text().splitlines()[1:]]
+    known = {f"socket:[{row[-1]}]" for row in rows if row[1] == "12"}
+    return known & {str(each.readlink()) for each in Path(f"/proc/{pid}/fd").iterdir() if each.is_symlink()}
+
+
+def show_netfilter_sockets() -> None:
+    nfnetlink.kept()
+    note(json.dumps(sorted(netfilter_sockets("self"))))
+
+
+DEEDS = {
+    **LEAKS,
+    **CHANGES,
+    "": lambda: None,
+    "wait": wait,
+    "nap": nap,
+    "end slowly": end_slowly,
+    "netfilter sockets": show_netfilter_sockets,
+}
 
 
 def add(conf: Conf, _request: Request, undo: Undo) -> Result:
