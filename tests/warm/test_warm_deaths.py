@@ -18,13 +18,8 @@ from cni.warm import control
 if TYPE_CHECKING:
     import subprocess
 
-    from cni.testing import Sandbox
     from tests.warm.conftest import WarmHost
 
-CONF = {
-    "cniVersion": "1.0.0", "name": "n", "type": "bridge", "isGateway": True, "ipMasq": True,
-    "ipMasqBackend": "nftables", "ipam": {"type": "host-local", "subnet": "10.22.0.0/16"},
-}  # fmt: skip
 ODD_WAITS = {"cniVersion": "1.0.0", "name": "n", "type": "odd", "do": "wait"}
 
 
@@ -163,6 +158,15 @@ def test_a_killed_server_leaves_calls_in_hand_alone(warm_host: WarmHost) -> None
     assert warm_host.servers() == [new.pid]
 
 
+def test_a_call_in_hand_succeeds_although_its_server_is_killed(warm_host: WarmHost) -> None:
+    launcher, worker = waiting(warm_host, "nap")
+    [server] = warm_host.call(control.find)
+    os.kill(server.pid, signal.SIGKILL)
+    out, _ = launcher.communicate(timeout=10)
+    assert (launcher.returncode, json.loads(out)) == (0, {"cniVersion": "1.0.0"})
+    wait_for_end(worker, 5)
+
+
 def test_a_server_that_is_told_to_end_waits_for_no_call(warm_host: WarmHost) -> None:
     launcher, worker = waiting(warm_host)
     [server] = warm_host.call(control.find)
@@ -191,25 +195,3 @@ def test_calls_while_servers_are_killed_all_succeed_or_say_what_happened(warm_ho
         for call in calls:
             out, _ = call.communicate(timeout=20)
             assert (call.returncode, json.loads(out).get("code")) in {(0, None), (1, 11)}
-
-
-def _add_and_kill(host: WarmHost, sandbox: Sandbox, after_s: float) -> None:
-    launcher = start(host, "bridge", CONF, sandbox.path)
-    time.sleep(after_s)
-    launcher.kill()
-    launcher.communicate()
-    host.plugin("bridge", "DEL", CONF, netns=sandbox).must()
-
-
-def test_del_cleans_up_after_an_add_that_was_killed_anywhere(warm_host: WarmHost) -> None:
-    """The DEL comes at once, as a runtime's does."""
-    sandbox = warm_host.sandbox("c1")
-    warm_host.plugin("bridge", "ADD", CONF, netns=sandbox, container_id="c0").must()
-    warm_host.plugin("bridge", "DEL", CONF, netns=sandbox, container_id="c0").must()
-    before = warm_host.snapshot()
-    for step in range(60):
-        _add_and_kill(warm_host, sandbox, 0.004 + step * 0.0004)
-        if step % 10 == 9:
-            assert before.differences(warm_host.snapshot()) == []
-    assert before.differences(warm_host.snapshot()) == []
-    assert len(warm_host.servers()) == 1
