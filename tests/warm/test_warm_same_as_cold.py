@@ -1,0 +1,153 @@
+"""A waiting worker, one made for one call, a process of its own: what they tell and leave is the same."""
+
+from __future__ import annotations
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from cni.testing import Host, Snapshot, warm, why_no_namespaces
+from cni.warm import control
+from tests.warm.calls import BASE, NONE_VALID, VERBS, WRONG, chain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from cni.testing import Answer
+
+MODES: dict[str, dict[str, int] | None] = {"warm": {}, "single": {"calls": 1}, "cold": None}
+
+
+class Told(NamedTuple):
+    """What a call has given, without what differs between any two runs."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+class Run:
+    """One host, and all that calls on it told and left, in order."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.sandbox = host.sandbox("c1")
+        self.told: dict[str, Told] = {}
+        self.there: dict[str, Snapshot] = {}
+
+    def call(self, what: str, plugin: str, verb: str, conf: dict[str, Any] | str, **more: Any) -> Answer:
+        answer = self.host.plugin(plugin, verb, conf, **{"netns": self.sandbox} | more)
+        # The kernel lists what is in a set in an order of its own.
+        stdout = "\n".join(sorted(answer.stdout.splitlines())) if verb == "PYCNI_GC_PLAN" else answer.stdout
+        self.told[what] = Told(answer.status, alike(stdout), alike(answer.stderr))
+        return answer
+
+    def look(self, when: str) -> None:
+        """Note what is there."""
+        found = self.host.snapshot()
+        # How servers are set up is what the hosts differ in.
+        files = [line for line in found.files if not line.startswith("/etc/cni/pycni/")]
+        kinds = [found.links, found.addresses, found.routes, found.rules, files]
+        self.there[when] = Snapshot(*[sorted(map(alike, lines)) for lines in kinds])
+
+    def live(self, backend: str) -> None:
+        """Call each verb of each plugin for a container."""
+        previous: dict[str, Any] = {}
+        for verb in VERBS:
+            for conf in chain(backend)[:: -1 if verb in {"DEL", "GC"} else 1]:
+                plugin = conf["type"]
+                answer = self.call(f"{verb} {plugin}", plugin, verb, conf | previous | NONE_VALID)
+                if (verb, plugin) == ("ADD", "bridge"):
+                    previous = {"prevResult": answer.must()}
+            if verb in {"ADD", "DEL"}:
+                self.look(f"after {verb}")
+
+    def lease(self) -> None:
+        """Call each verb of the plugin that bridge calls, until there is no address left."""
+        ipam = {"type": "host-local", "ranges": [[{"subnet": "10.2.0.0/30"}]]}
+        conf = BASE | {"type": "host-local", "ipam": ipam}
+        result = self.call("ADD host-local", "host-local", "ADD", conf).must()
+        for verb in VERBS:
+            more = NONE_VALID | {"prevResult": result}
+            self.call(f"{verb} host-local, second", "host-local", verb, conf | more, container_id="c2")
+        self.look("after leases")
+
+    def go_wrong(self) -> None:
+        """Make every call of `WRONG`."""
+        self.host.run(["touch", "/run/netns/file"])
+        for what, (plugin, verb, conf, more) in WRONG.items():
+            self.call(what, plugin, verb, conf, **more)
+        self.host.run(["rm", "/run/netns/file"])
+        self.look("after errors")
+
+
+# What two runs of one kind differ in: addresses by chance, and numbers that the kernel gives.
+OWN = {
+    r"\b([0-9a-f]{2}:){5}[0-9a-f]{2}\b": "MAC",
+    r"\bfe80::[0-9a-f:]+": "LINK-LOCAL",
+    r"\bveth[0-9a-f]{8}\b": "VETH",
+    r'"identity": \[\d+, \d+\]': "NETNS",
+    r'"comment": "\d+:\d+"': "FILE",
+}
+
+
+def alike(text: str) -> str:
+    """Give a text with what differs between any two runs replaced."""
+    for pattern, word in OWN.items():
+        text = re.sub(pattern, word, text)
+    return text
+
+
+@pytest.fixture
+def runs(odd_bindir: Path) -> Iterator[dict[str, Run]]:
+    """Give a host for each way of being served."""
+    if why_no_namespaces():
+        pytest.skip(why_no_namespaces())
+    with Host(odd_bindir) as one, Host(odd_bindir) as two, Host(odd_bindir) as three:
+        hosts = dict(zip(MODES, (one, two, three), strict=True))
+        for mode, host in hosts.items():
+            settings = MODES[mode]
+            warm.switch_off(host.place) if settings is None else warm.set_up(host.place, **settings)
+        yield {mode: Run(host) for mode, host in hosts.items()}
+        assert hosts["cold"].call(control.find) == []
+
+
+def assert_same(runs: dict[str, Run], do: Callable[[Run], None]) -> None:
+    """Have each do the same, and fail the test with what one of them told or left and the others did not."""
+    with ThreadPoolExecutor(len(runs)) as pool:
+        list(pool.map(do, runs.values()))
+    cold = runs.pop("cold")
+    for mode, run in runs.items():
+        [server] = run.host.call(control.find)
+        # The last one may not have been counted yet.
+        assert run.host.call(control.status, server)["requests"] >= len(run.told) - 1
+        assert list(run.told) == list(cold.told)
+        for what, told in cold.told.items():
+            assert (mode, what, run.told[what]) == (mode, what, told)
+        assert {when: cold.there[when].differences(there) for when, there in run.there.items()} == {
+            when: [] for when in cold.there
+        }
+
+
+@pytest.mark.parametrize("backend", ["nftables", "iptables"])
+def test_every_verb_tells_and_leaves_the_same(runs: dict[str, Run], backend: str) -> None:
+    cold = runs["cold"]
+    assert_same(runs, lambda run: run.live(backend))
+    assert {what for what, told in cold.told.items() if told.status} == {"PYCNI_GC_PLAN loopback"}
+    # The container's link, its rules and its claims were looked at.
+    assert len(cold.there["after DEL"].differences(cold.there["after ADD"])) > 20
+
+
+def test_addresses_are_the_same(runs: dict[str, Run]) -> None:
+    cold = runs["cold"]
+    assert_same(runs, Run.lease)
+    assert cold.told["ADD host-local, second"].status == 1
+
+
+def test_errors_are_the_same(runs: dict[str, Run]) -> None:
+    cold = runs["cold"]
+    assert_same(runs, Run.go_wrong)
+    assert {what for what, told in cold.told.items() if not told.status} == {"no verb"}
