@@ -16,7 +16,18 @@ if TYPE_CHECKING:
 
 _NOT_FOR_CALLS = ("cni.cli", "cni.runtime", "cni.testing")
 # What functions of ours import from the standard library when they run.
-_LATE = ("ctypes", "fcntl", "json", "random", "select", "shutil", "signal", "subprocess", "tempfile")
+_LATE = (
+    "ctypes",
+    "encodings.ascii",
+    "fcntl",
+    "json",
+    "random",
+    "select",
+    "shutil",
+    "signal",
+    "subprocess",
+    "tempfile",
+)
 
 _COLLECTED_AT = 20_000
 

@@ -17,6 +17,7 @@ import pytest
 from cni.testing import Host, why_no_namespaces
 from cni.warm import control
 from plugin_table import ROOT
+from tests.warm.calls import NONE_VALID, VERBS, WRONG, chain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -165,3 +166,43 @@ def test_workers_of_the_bundle_serve_many_calls(empty_opt: Host, bundle: Path) -
     log = empty_opt.run(["cat", "/run/pycni/warm/log"])
     assert "server of build" in log
     assert "a worker ends" not in log
+
+
+def _call_all(host: Host, sandbox: Sandbox) -> dict[str, Answer]:
+    """Make each call there is, right ones and wrong ones, and give the answers by what they are."""
+    answers: dict[str, Answer] = {}
+    for backend in ("nftables", "iptables"):
+        previous: dict[str, object] = {}
+        for verb in VERBS:
+            for conf in chain(backend)[:: -1 if verb in {"DEL", "GC"} else 1]:
+                asked = conf | previous | NONE_VALID
+                answer = host.plugin(conf["type"], verb, asked, netns=sandbox)
+                answers[f"{verb} {conf['type']} {backend}"] = answer
+                if (verb, conf["type"]) == ("ADD", "bridge"):
+                    previous = {"prevResult": answer.must()}
+    for what, (plugin, verb, wrong, more) in WRONG.items():
+        answers[what] = host.plugin(plugin, verb, wrong, **{"netns": sandbox} | more)
+    return answers
+
+
+def test_workers_need_no_file_of_the_bundle(empty_opt: Host, bundle: Path) -> None:
+    """Whatever they import late, when its files are gone or another build's, would be an error."""
+    host = empty_opt
+    _install(host, bundle)
+    host.plugin("loopback", "VERSION", {}).must()
+    [server] = host.call(control.find)
+    library = PREFIX / server.build / "lib"
+    host.run(["mount", "-t", "tmpfs", "tmpfs", str(library)])
+    sandbox = host.sandbox("c1")
+    answers = _call_all(host, sandbox)
+    right = {what: answer for what, answer in answers.items() if what not in WRONG}
+    assert {what for what, answer in right.items() if not answer.ok} == {
+        f"PYCNI_GC_PLAN loopback {backend}" for backend in ("nftables", "iptables")
+    }
+    told = {what: answer for what, answer in answers.items() if "Error" in answer.stdout + answer.stderr}
+    assert told == {}
+    assert {what: answer.code for what, answer in answers.items() if answer.code in {5, 999}} == {}
+    # None of them were served without.
+    assert [each.pid for each in host.call(control.find)] == [server.pid]
+    assert host.call(control.status, server)["requests"] >= len(answers)
+    assert not host.plugin("loopback", "VERSION", {}, env={"PYCNI_WARM": "off"}).ok
