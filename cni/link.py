@@ -22,13 +22,15 @@ if TYPE_CHECKING:
     from cni.netns import Netns
 
 IFF_UP, IFF_LOOPBACK, IFF_PROMISC = 0x1, 0x8, 0x100
+# The group of links whose maker has not told yet whose they are: the kernel takes no alias with a new link.
+UNFINISHED = int.from_bytes(b"pycn")
 # RFC 2863, section 6, in this order.
 _OPERSTATES = ("unknown", "not-present", "down", "lower-layer-down", "testing", "dormant", "up")
 
 # struct ifinfomsg and the attributes, <linux/if_link.h>, <linux/veth.h>
 _HEAD = struct.Struct("=BxHiII")  # family, device type, index, flags, which of them change
 _ADDRESS, _IFNAME, _MTU, _LINK, _MASTER, _PROTINFO = 1, 3, 4, 5, 10, 12
-_OPERSTATE, _LINKINFO, _IFALIAS, _NET_NS_FD, _EXT_MASK = 16, 18, 20, 28, 29
+_OPERSTATE, _LINKINFO, _IFALIAS, _GROUP, _NET_NS_FD, _EXT_MASK = 16, 18, 20, 27, 28, 29
 _INFO_KIND, _INFO_DATA, _INFO_PORT_KIND, _INFO_PORT_DATA = 1, 2, 4, 5
 _BRIDGE_VLAN_FILTERING = 7
 _PORT_MODE, _PORT_ISOLATED = 4, 33
@@ -64,6 +66,7 @@ class Link:
     master: int
     peer: int
     alias: str
+    group: int
     port: Port | None
     vlan_filtering: bool | None
 
@@ -83,7 +86,7 @@ class VethSpec:
     """A veth pair to create: the host end is here, the container end is born in `netns`.
 
     MAC addresses are given, as software on the host may change those that the kernel picks. `mtu` 0 leaves
-    it to the kernel; `master` is the index of the host end's bridge, 0 for none.
+    it to the kernel; `master` is the index of the host end's bridge, 0 for none; `group` is the host end's.
     """
 
     host_name: str
@@ -93,11 +96,12 @@ class VethSpec:
     netns: Netns
     mtu: int = 0
     master: int = 0
+    group: int = 0
 
 
-def find(nl: Netlink, name: str) -> Link | None:
-    """Look a link up by name, None if there is none."""
-    return _find(nl, f'look up "{name}"', _body(text(_IFNAME, name)))
+def find(nl: Netlink, name: str, *before: Message) -> Link | None:
+    """Look a link up by name, None if there is none; what comes `before` that is sent in the same go."""
+    return _find(nl, f'look up "{name}"', _body(text(_IFNAME, name)), *before)
 
 
 def find_by_index(nl: Netlink, index: int) -> Link | None:
@@ -105,9 +109,9 @@ def find_by_index(nl: Netlink, index: int) -> Link | None:
     return _find(nl, f"look up link {index}", _body(index=index))
 
 
-def get(nl: Netlink, name: str) -> Link:
-    """Look a link up by name; raises CniError 100 if there is none."""
-    if (found := find(nl, name)) is None:
+def get(nl: Netlink, name: str, *before: Message) -> Link:
+    """Look a link up by name, as `find`; raises CniError 100 if there is none."""
+    if (found := find(nl, name, *before)) is None:
         raise CniError(Code.KERNEL, f'failed to lookup "{name}": Link not found')
     return found
 
@@ -159,7 +163,8 @@ def create_veth(nl: Netlink, spec: VethSpec) -> bool:
     master = number(_MASTER, spec.master) if spec.master else b""
     info = nest(_LINKINFO, text(_INFO_KIND, "veth"), nest(_INFO_DATA, nest(_VETH_PEER, _body(peer))))
     host = _named(spec.host_name, spec.host_mac, spec.mtu)
-    return _create(nl, "failed to make veth pair", host + master + info)
+    group = number(_GROUP, spec.group) if spec.group else b""
+    return _create(nl, "failed to make veth pair", host + master + group + info)
 
 
 def _named(name: str, mac: str, mtu: int) -> bytes:
@@ -240,6 +245,12 @@ def set_alias(name: str, index: int, alias: str) -> Message:
     return _change(f'could not set the alias of "{name}"', index, attribute(_IFALIAS, alias.encode()))
 
 
+def set_owner(name: str, alias: str) -> Message:
+    """Tell by an alias whose a link is, and take it out of the group of unfinished ones."""
+    body = _body(text(_IFNAME, name), attribute(_IFALIAS, alias.encode()), number(_GROUP, 0))
+    return Message(f'could not set the alias of "{name}"', netlink.RTM_SETLINK, body=body)
+
+
 def set_master(name: str, index: int, master: int) -> Message:
     """Make a link a port of the bridge with index `master`; 0 takes it off its bridge."""
     return _change(f'could not make "{name}" a port of bridge {master}', index, number(_MASTER, master))
@@ -281,11 +292,13 @@ def _body(*attrs: bytes, index: int = 0, flags: int = 0, change: int = 0, family
     return _HEAD.pack(family, 0, index, flags, change) + b"".join(attrs)
 
 
-def _find(nl: Netlink, doing: str, body: bytes) -> Link | None:
+def _find(nl: Netlink, doing: str, body: bytes, *before: Message) -> Link | None:
+    message = Message(doing, netlink.RTM_GETLINK, body=body + _WITHOUT_STATISTICS)
     try:
-        return _parse(nl.request(Message(doing, netlink.RTM_GETLINK, body=body + _WITHOUT_STATISTICS)))
+        return _parse(nl.request(message, *before))
     except KernelError as error:
-        if error.errno == errno.ENODEV:
+        # What came before may have been refused for the same reason, and is not about this link.
+        if error.errno == errno.ENODEV and error.args[0] == doing:
             return None
         raise
 
@@ -307,6 +320,7 @@ def _parse(payload: bytes) -> Link:
         master=shown_number(found.get(_MASTER, b"")),
         peer=shown_number(found.get(_LINK, b"")) if kind == "veth" else 0,
         alias=shown_text(found.get(_IFALIAS, b"")),
+        group=shown_number(found.get(_GROUP, b"")),
         port=_parse_port(info),
         vlan_filtering=any(data.get(_BRIDGE_VLAN_FILTERING, b"")) if kind == "bridge" else None,
     )

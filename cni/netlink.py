@@ -141,20 +141,32 @@ class Netlink:
         point("netlink.changed")
         return refusals
 
-    def request(self, message: Message) -> bytes:
-        """Ask for one object; gives what follows the header. Raises KernelError (ENODEV: no such link)."""
-        first = self._send([message], NLM_F_REQUEST | NLM_F_ACK)
+    def request(self, message: Message, *before: Message) -> bytes:
+        """Ask for one object; gives what follows the header. Raises KernelError (ENODEV: no such link).
+
+        What comes `before` it is sent in the same go.
+        """
+        messages = [*before, message]
+        first = self._send(messages, NLM_F_REQUEST | NLM_F_ACK)
         answer = b""
-        while True:
+        refusals: list[KernelError] = []
+        left = len(messages)
+        while left:
             for number, reply in self._receive(message.doing):
-                if number != first:
+                place = number - first
+                if not 0 <= place < len(messages):
                     continue
                 if reply.kind != _NLMSG_ERROR:
                     answer = reply.payload
                     continue
-                if refusal := _refusal(message.doing, reply):
-                    raise refusal
-                return answer
+                left -= 1
+                if refusal := _refusal(messages[place].doing, reply):
+                    refusals.append(refusal)
+        if before:
+            point("netlink.changed")
+        if refusals:
+            raise refusals[0]
+        return answer
 
     def dump(self, message: Message) -> list[bytes]:
         """List objects; gives what follows each header.

@@ -10,6 +10,7 @@ from cni.firewall import select, spoofcheck
 from cni.netlink import Netlink
 from cni.stale import Removal, Stale
 from cni_bridge.bridges import bridge_locked
+from cni_bridge.links import is_unfinished
 from cni_bridge.plan import alias, alias_prefix, attachment_of, gateway_link, gateway_port_alias
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def finders(conf: BridgeConf, valid: frozenset[Attachment] | None) -> list[Finde
         return []
     return [
         partial(_host_ends, conf, valid),
+        partial(_unfinished_ends, conf),
         partial(_gateways, conf, valid),
         partial(_spoof_checks, conf, valid),
         partial(_rules, conf.name, valid),
@@ -66,6 +68,35 @@ def _remove_host_end(name: str, told: str) -> None:
         found = link.find(nl, name)
         if found and found.alias == told:
             link.remove(nl, name)
+
+
+def _unfinished_ends(conf: BridgeConf) -> Iterator[Removal]:
+    """Find what was left by those that were killed when they had made a pair and not yet said whose it is."""
+    for each in _list_unfinished(conf):
+        thing = Stale("link", each.name, conf.name, reason="who made it was killed on the way")
+        yield Removal((thing,), partial(_remove_unfinished, conf, each))
+
+
+def _list_unfinished(conf: BridgeConf) -> list[Link]:
+    """List the ends that nobody is working at: while the bridge is locked, nobody is."""
+    if not _see_unfinished(conf):
+        return []
+    with bridge_locked(conf.bridge):
+        return _see_unfinished(conf)
+
+
+def _see_unfinished(conf: BridgeConf) -> list[Link]:
+    with Netlink() as nl:
+        bridge = link.find(nl, conf.bridge)
+        return [each for each in link.list_links(nl, bridge.index) if is_unfinished(each)] if bridge else []
+
+
+def _remove_unfinished(conf: BridgeConf, found: Link) -> None:
+    # The MAC address is random: a link that has got the name and the index since is another one.
+    with bridge_locked(conf.bridge), Netlink() as nl:
+        now = link.find_by_index(nl, found.index)
+        if now and now.mac == found.mac and is_unfinished(now):
+            link.remove(nl, now.name, now.index)
 
 
 def _gateways(conf: BridgeConf, valid: frozenset[Attachment]) -> Iterator[Removal]:

@@ -64,9 +64,10 @@ def ensure(plan: LinkPlan, sides: Sides, undo: Undo) -> Made:
     with bridges.bridge_locked(plan.bridge.name):
         bridge = bridges.ensure(host, plan.bridge, undo)
         name = _create_veth(plan, sides, bridge, undo)
-        bridges.keep_mac(host, bridge)
+        # With the lock held, so that GC can tell what a killed ADD has left from what one is making.
+        bridges.keep_mac(host, bridge, link.set_owner(name, plan.alias))
     port = link.get(host, name)
-    set_up_port(host, port, plan.vlans, plan.alias, link.Port(plan.hairpin, plan.isolated))
+    set_up_port(host, port, plan.vlans, link.Port(plan.hairpin, plan.isolated))
     return Made(bridge, port, link.get(sides.inside, plan.ifname))
 
 
@@ -81,6 +82,7 @@ def _create_veth(plan: LinkPlan, sides: Sides, bridge: Link, undo: Undo) -> str:
             netns=sides.ns,
             mtu=plan.mtu,
             master=bridge.index,
+            group=link.UNFINISHED,
         )
         undo.add(f"remove {spec.host_name}", remove_veth, spec.host_name, spec.host_mac)
         if link.create_veth(sides.host, spec):
@@ -100,11 +102,11 @@ def remove_veth(host_name: str, host_mac: str) -> None:
         link.remove_made(nl, host_name, host_mac)
 
 
-def set_up_port(nl: Netlink, port: Link, vlans: VlanPlan | None, alias: str, settings: link.Port) -> None:
+def set_up_port(nl: Netlink, port: Link, vlans: VlanPlan | None, settings: link.Port) -> None:
     """Set up a new port of the bridge and switch it on."""
     # Before it is up, or the port may believe a router that the container plays.
     sysctl.set_if_possible(f"net/ipv6/conf/{port.name}/accept_ra", "0")
-    messages = [link.set_alias(port.name, port.index, alias)]
+    messages = []
     if settings != link.Port():
         messages.append(link.set_port(port.name, port.index, settings))
     if vlans is not None:
@@ -171,5 +173,10 @@ def _remove_host_end(name: str, alias: str) -> None:
     """Remove the host end of an attachment, and with it the container's, if the link is really its own."""
     with Netlink() as nl:
         found = link.find(nl, name)
-        if found and found.alias == alias:
+        if found and (found.alias == alias or is_unfinished(found)):
             link.remove(nl, name, found.index)
+
+
+def is_unfinished(found: Link) -> bool:
+    """Tell whether a link is the host end of an ADD that goes on or was killed."""
+    return found.kind == "veth" and found.group == link.UNFINISHED and not found.alias

@@ -36,15 +36,16 @@ def _create(nl: Netlink, plan: Gateway, bridge: Link, vlans: VlanPlan, undo: Und
             netns=here,
             mtu=bridge.mtu,
             master=bridge.index,
+            group=link.UNFINISHED,
         )
         undo.add(f"remove {plan.link}", _remove_unused, plan, spec.host_name, spec.host_mac)
         if not link.create_veth(nl, spec):
             raise CniError(
                 Code.ALREADY_EXISTS, f'failed to create vlan gateway "{plan.link}": the name is taken'
             )
-    port = link.get(nl, spec.host_name)
+    port = link.get(nl, spec.host_name, link.set_owner(spec.host_name, gateway_port_alias(plan.vlan)))
     own_vlan = VlanPlan(plan.vlan, (), vlans.keeps_default)
-    set_up_port(nl, port, own_vlan, gateway_port_alias(plan.vlan), link.Port())
+    set_up_port(nl, port, own_vlan, link.Port())
     holder = link.get(nl, plan.link)
     nl.batch([link.set_flags(holder.name, holder.index, on=link.IFF_UP)])
     return holder
@@ -58,8 +59,9 @@ def reattach(nl: Netlink, plan: Gateway, bridge: Link, vlans: VlanPlan) -> None:
         raise CniError(Code.MISMATCH, f"{plan.link} leads nowhere", f"remove it: ip link del {plan.link}")
     if port.master != bridge.index:
         nl.batch([link.set_master(port.name, port.index, bridge.index)])
+    nl.batch([link.set_owner(port.name, gateway_port_alias(plan.vlan))])
     own_vlan = VlanPlan(plan.vlan, (), vlans.keeps_default)
-    set_up_port(nl, port, own_vlan, gateway_port_alias(plan.vlan), link.Port())
+    set_up_port(nl, port, own_vlan, link.Port())
     nl.batch([link.set_flags(holder.name, holder.index, on=link.IFF_UP)])
 
 
