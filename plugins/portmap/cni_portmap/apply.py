@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
-from cni import claims, sysctl
+from cni import claims, listeners, sysctl
 from cni.errors import CniError, ErrorList
 from cni.firewall import select
 from cni.notes import note
@@ -46,6 +46,12 @@ def remove_published(owner: Owner, mappings: Sequence[PortMapping]) -> None:
     errors.attempt(flush_connections, known)
     errors.attempt(claims.release, owner)
     errors.raise_any()
+
+
+def note_listeners(intent: PortForward) -> None:
+    """Tell on stderr of processes of the host that nobody reaches any more on a port just published."""
+    for each in listeners.find(intent.mappings, [target.version for target in intent.targets]):
+        note(f'portmap: {each}, where container "{intent.owner.container_id}" is reached now instead')
 
 
 def flush_connections(mappings: Sequence[PortMapping]) -> None:

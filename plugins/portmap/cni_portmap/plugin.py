@@ -39,6 +39,7 @@ def add(conf: PortmapConf, request: Request, undo: Undo) -> Result:
     intent = plan_forward(conf, request, request.prev_result)
     if intent:
         apply.ensure_published(intent, conf.needed_backend, request.netns, undo)
+        apply.note_listeners(intent)
     return request.prev_result
 
 
