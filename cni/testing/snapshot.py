@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -35,27 +35,31 @@ _SAVES = ("iptables-nft-save", "ip6tables-nft-save", "iptables-legacy-save", "ip
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Each field is a sorted list of lines that begin with where the thing is: "host" or a sandbox's name."""
+    """Each field is a sorted list of lines that begin with where the thing is: "host" or a sandbox's name.
+
+    `flows` are tracked ones of UDP to published ports: what they were sent to, and where it goes.
+    """
 
     links: list[str]
     addresses: list[str]
     routes: list[str]
     rules: list[str]
     files: list[str]
+    flows: list[str] = field(default_factory=list)
 
     def differences(self, later: Snapshot) -> list[str]:
-        """List what `later` has more ("+ ...") and less ("- ...")."""
+        """List what `later` has more ("+ ...") and less ("- ..."); flows may end by themselves."""
         found = []
-        for field in fields(self):
-            before, after = set(getattr(self, field.name)), set(getattr(later, field.name))
-            found += [f"- {field.name}: {line}" for line in sorted(before - after)]
-            found += [f"+ {field.name}: {line}" for line in sorted(after - before)]
+        for kind in (each.name for each in fields(self)):
+            before, after = set(getattr(self, kind)), set(getattr(later, kind))
+            found += [f"- {kind}: {line}" for line in sorted(before - after) if kind != "flows"]
+            found += [f"+ {kind}: {line}" for line in sorted(after - before)]
         return found
 
 
 def take(*, exact: bool = False) -> Snapshot:
     """Take a snapshot of this namespace and of every one in /run/netns; files as `Host.snapshot` says."""
-    found: dict[str, list[str]] = {"links": [], "addresses": [], "routes": [], "rules": []}
+    found: dict[str, list[str]] = {"links": [], "addresses": [], "routes": [], "rules": [], "flows": []}
     sandboxes = sorted(each.name for each in Path("/run/netns").iterdir())
     for where, lines in [("host", _network()), *((name, _network_in(name)) for name in sandboxes)]:
         for kind, of_kind in lines.items():
@@ -85,7 +89,23 @@ def _network() -> dict[str, list[str]]:
         # The kernel derives this table from the addresses, for IPv6 seconds later.
         if route.get("table") != "local"
     ]
-    return {"links": links, "addresses": addresses, "routes": routes, "rules": _iptables() + _nftables()}
+    rules = _iptables() + _nftables()
+    return {"links": links, "addresses": addresses, "routes": routes, "rules": rules, "flows": _flows()}
+
+
+def _flows() -> list[str]:
+    """List UDP flows that were sent elsewhere than to where they were addressed."""
+    try:
+        lines = Path("/proc/net/nf_conntrack").read_text().splitlines()
+    except FileNotFoundError:
+        return []
+    found = set()
+    for line in lines:
+        # "ipv4 2 udp 17 29 src=A dst=B sport=1 dport=2 src=C dst=D sport=3 dport=4 ...": there and back.
+        match = re.search(r" udp .*? dst=(\S+) .*?dport=(\d+) .*?src=(\S+) .*?sport=(\d+) ", line)
+        if match and match.group(1, 2) != match.group(3, 4):
+            found.add("udp {} {} goes to {} {}".format(*match.groups()))
+    return sorted(found)
 
 
 def _iptables() -> list[str]:
