@@ -1,105 +1,26 @@
-"""The frozen suite at work: installed where there is no Python, and replaced while it serves."""
+"""The frozen suite at work: its children, its workers, and what replaces it while it serves."""
 
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
-import tarfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
-import pytest
-
-from cni.testing import Host, why_no_namespaces
 from cni.warm import control
-from plugin_table import ROOT
+from tests.netns.bundled_host import BINDIR, BRIDGE, PREFIX, add_check_del, empty_opt, install
 from tests.warm.calls import NONE_VALID, VERBS, WRONG, chain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from cni.testing import Answer, Host, Sandbox
 
-    from cni.testing import Answer, Sandbox
-
-PREFIX, BINDIR = Path("/opt/pycni"), Path("/opt/cni/bin")
-BRIDGE: dict[str, object] = {
-    "cniVersion": "1.1.0",
-    "name": "net",
-    "type": "bridge",
-    "isGateway": True,
-    "ipMasq": True,
-    "ipam": {
-        "type": "host-local",
-        "ranges": [[{"subnet": "10.30.0.0/24"}]],
-        "routes": [{"dst": "0.0.0.0/0"}],
-    },
-}
-# Bound over every interpreter, and tmpfs over the folders with libraries and these sources.
-_WITHOUT_PYTHON = """
-for file in /usr/bin/python3* /usr/local/bin/python3* /usr/lib/*/libpython3*; do
-    [ ! -e "$file" ] || mount --bind /dev/null "$file"
-done
-for folder in "$@" /usr/lib/python3*; do
-    [ ! -d "$folder" ] || mount -t tmpfs tmpfs "$folder"
-done
-"""
-
-
-@pytest.fixture
-def empty_opt() -> Iterator[Host]:
-    """Give a host with nothing in /opt."""
-    if why_no_namespaces():
-        pytest.skip(why_no_namespaces())
-    with Host(BINDIR) as host:
-        host.run(["mount", "-t", "tmpfs", "tmpfs", "/opt"])
-        yield host
-
-
-@pytest.fixture(scope="module")
-def tarball(bundle: Path) -> Path:
-    done = subprocess.run([ROOT / "build/make_tarball.sh"], capture_output=True, text=True, check=True)
-    return ROOT / done.stdout.strip()
-
-
-def _install(host: Host, bundle: Path) -> str:
-    return host.run([str(bundle / "pycni"), "--install"])
-
-
-def _add_check_del(host: Host, sandbox: Sandbox, *, warm: str) -> None:
-    def call(verb: str, conf: dict[str, object]) -> object:
-        env = {"PYCNI_WARM": warm}
-        return host.plugin("bridge", verb, conf, netns=sandbox, env=env).must()
-
-    after_add = {**BRIDGE, "prevResult": call("ADD", BRIDGE)}
-    call("CHECK", after_add)
-    call("DEL", after_add)
-
-
-def test_one_command_installs_the_tarball_where_there_is_no_python(
-    empty_opt: Host, tarball: Path, tmp_path: Path
-) -> None:
-    host = empty_opt
-    with tarfile.open(tarball) as archive:
-        archive.extractall(tmp_path, filter="data")
-    [unpacked] = tmp_path.iterdir()
-    host.run(["sh", "-c", _WITHOUT_PYTHON, "sh", str(ROOT), sys.base_prefix, sys.prefix])
-    with pytest.raises(AssertionError):
-        host.run(["python3", "-c", ""])
-    host.run([str(unpacked / "install")], env={"PATH": "/usr/bin:/bin"})
-    host.run(["rm", "-r", str(unpacked)])
-    sandbox = host.sandbox("c1")
-    for warm in ("off", "on"):
-        _add_check_del(host, sandbox, warm=warm)
-    assert "pycni 0" in host.run([str(PREFIX / "bin/pycni"), "version"])
-    assert "warm server of" in host.run([str(PREFIX / "bin/pycni"), "--uninstall"])
-    assert host.run(["find", "/opt", "-type", "f"]) == ""
+__all__ = ["empty_opt"]
 
 
 def test_children_of_a_cold_call_do_not_get_the_bundles_libraries(empty_opt: Host, bundle: Path) -> None:
-    _install(empty_opt, bundle)
+    install(empty_opt, bundle)
     delegate = BINDIR / "shows-environment"
     empty_opt.run(
         ["sh", "-c", f"printf '#!/bin/sh\\nenv >&2\\necho {{}}\\n' > {delegate}; chmod +x {delegate}"]
@@ -122,7 +43,7 @@ def test_an_upgrade_loses_no_call_and_mixes_no_builds(empty_opt: Host, bundle: P
     shutil.copytree(bundle, new)
     (new / "build").write_text("9.9.9-new")
     old_build = (bundle / "build").read_text()
-    _install(host, bundle)
+    install(host, bundle)
     is_over = Event()
 
     def keep_calling(number: int) -> list[Answer]:
@@ -137,7 +58,7 @@ def test_an_upgrade_loses_no_call_and_mixes_no_builds(empty_opt: Host, bundle: P
         calls = [pool.submit(keep_calling, number) for number in range(3)]
         time.sleep(1.5)
         assert {server.build for server in host.call(control.find)} == {old_build}
-        _install(host, new)
+        install(host, new)
         time.sleep(1.5)
         servers = host.call(control.find)
         is_over.set()
@@ -153,16 +74,16 @@ def test_an_upgrade_loses_no_call_and_mixes_no_builds(empty_opt: Host, bundle: P
     while Path(f"/proc/{old}").exists():
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    assert f"{old_build}: nothing runs from it any more, removed" in _install(host, new)
+    assert f"{old_build}: nothing runs from it any more, removed" in install(host, new)
     assert host.run(["ls", str(PREFIX)]).split() == ["9.9.9-new", "bin", "installed.json", "lock"]
 
 
 def test_workers_of_the_bundle_serve_many_calls(empty_opt: Host, bundle: Path) -> None:
     """Whatever a call imports late would leave traces in a worker, and end it; the server has it all."""
-    _install(empty_opt, bundle)
+    install(empty_opt, bundle)
     sandbox = empty_opt.sandbox("c1")
     for _ in range(6):
-        _add_check_del(empty_opt, sandbox, warm="on")
+        add_check_del(empty_opt, sandbox, warm="on")
     log = empty_opt.run(["cat", "/run/pycni/warm/log"])
     assert "server of build" in log
     assert "a worker ends" not in log
@@ -188,7 +109,7 @@ def _call_all(host: Host, sandbox: Sandbox) -> dict[str, Answer]:
 def test_workers_need_no_file_of_the_bundle(empty_opt: Host, bundle: Path) -> None:
     """Whatever they import late, when its files are gone or another build's, would be an error."""
     host = empty_opt
-    _install(host, bundle)
+    install(host, bundle)
     host.plugin("loopback", "VERSION", {}).must()
     [server] = host.call(control.find)
     library = PREFIX / server.build / "lib"
