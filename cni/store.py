@@ -215,8 +215,8 @@ def _write_unfinished(name: str, content: bytes, mode: int, *, is_known: bool) -
 
 
 def _unlink(name: str) -> None:
-    # A folder of this name is in the way of the file, which then tells so.
-    with suppress(FileNotFoundError, IsADirectoryError):
+    # What is in the way of the file, a folder or a read-only file system, was told or will be.
+    with suppress(OSError):
         os.unlink(name)  # noqa: PTH108 - on the path of every call
 
 

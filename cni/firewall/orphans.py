@@ -8,11 +8,12 @@ such children hold a lock that is their attachment's, and a removal waits until 
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cni import process, store
+from cni.errors import CniError, ErrorList
 from cni.firewall import owners
 from cni.lock import locked
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from cni.firewall.intents import Owner
 
 FOLDER = Path("/run/pycni")
+_PREFIX = "children-"
 
 
 @contextmanager
@@ -43,23 +45,47 @@ def bound(owner: Owner) -> Iterator[None]:
 @contextmanager
 def _held(path: Path) -> Iterator[int]:
     made = store.ensure_directory(path.parent)
-    with locked(path) as fd:
-        try:
-            yield fd
-        finally:
-            # All children have ended, or else we have been killed.
-            store.remove(path)
-            if made:
-                store.remove_directories(made)
+    try:
+        with locked(path) as fd:
+            try:
+                yield fd
+            finally:
+                # All children have ended, or else we have been killed.
+                store.remove(path)
+    finally:
+        # Stopped when the lock had just been taken. One that another holds is not ours.
+        with suppress(CniError):
+            _drop(path, 0)
+        store.remove_directories(made)
 
 
 def wait(owner: Owner) -> None:
     """Wait for the owner's children whose parent was killed. Raises CniError 11 when that takes 30 s."""
-    path = _path(owner)
+    _drop(_path(owner))
+
+
+def list_invalid(network: str, valid: frozenset[str]) -> list[Path]:
+    """Give the locks of a network's owners whose tags are not in `valid`."""
+    found = FOLDER.glob(f"{_PREFIX}{owners.network_tag(network)}*")
+    return sorted(each for each in found if each.name.removeprefix(_PREFIX) not in valid)
+
+
+def collect(network: str, valid: frozenset[str]) -> list[str]:
+    """Wait for the children of a network's owners whose tags are not in `valid`; name the locks removed."""
+    errors = ErrorList()
+    found = list_invalid(network, valid)
+    for each in found:
+        errors.attempt(_drop, each)
+    errors.raise_any()
+    return [str(each) for each in found]
+
+
+def _drop(path: Path, within_s: float = 30) -> None:
+    """Remove a lock that nobody holds, which may be gone already."""
     if os.path.lexists(path):
-        with locked(path):
+        with locked(path, within_s):
             store.remove(path)
 
 
 def _path(owner: Owner) -> Path:
-    return FOLDER / f"children-{owners.tag(owner)}"
+    return FOLDER / f"{_PREFIX}{owners.tag(owner)}"

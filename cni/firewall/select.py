@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # In the order of preference where the configuration leaves it open, which is the Go plugins'.
 NAMES = ("iptables", "nftables")
+_CUT_SHORT = "its call was killed, and its attachment is not valid"
 
 
 def choose_for_add(asked: str | None, what: str) -> Adding:
@@ -84,14 +85,20 @@ def remove_masquerade(owner: Owner) -> None:
 
 def stale(network: str, valid: Collection[Attachment]) -> list[Stale]:
     """Tell what `collect` would remove."""
-    found: list[Stale] = []
+    from cni.firewall import orphans, owners
+    from cni.stale import Stale
+
+    cut_short = orphans.list_invalid(network, owners.tags(network, valid))
+    found = [Stale("lock", str(each), network, reason=_CUT_SHORT) for each in cut_short]
     _in_all(lambda backend: found.extend(backend.stale(network, valid)))
     return found
 
 
 def collect(network: str, valid: Collection[Attachment]) -> list[str]:
     """Remove what any backend made for attachments of the network that are not valid; name those removed."""
-    removed: list[str] = []
+    from cni.firewall import orphans, owners
+
+    removed = orphans.collect(network, owners.tags(network, valid))
     _in_all(lambda backend: removed.extend(backend.collect(network, valid)))
     return list(dict.fromkeys(removed))
 

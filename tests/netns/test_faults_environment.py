@@ -152,8 +152,8 @@ def test_a_lock_that_a_stopped_process_holds_is_told_in_time(busy_world: World, 
         "CNI_COMMAND": "ADD", "CNI_CONTAINERID": CUT, "CNI_NETNS": f"/run/netns/{CUT}",
         "CNI_IFNAME": "eth0", "CNI_PATH": str(world.host.bindir),
     }  # fmt: skip
-    # The second one is that of the pool.
-    fault = Fault(STOP, "lock.taken", 2).env
+    # Those of the bridge and of nft's process come before that of the pool.
+    fault = Fault(STOP, "lock.taken", 3).env
     holder = world.host.place.popen(
         [str(world.host.bindir / "bridge")],
         json.dumps(world.conf("bridge", CUT)),

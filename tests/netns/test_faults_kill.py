@@ -31,6 +31,8 @@ __all__ = ["busy_world", "faulty_bindir", "world"]
 
 def kill(world: World, step: Step, fault: Fault, env: dict[str, str]) -> list[str]:
     """Have a step killed; tell what of that went wrong."""
+    if not env:
+        world.prime(step)
     answer = world.call(step.plugin, step.verb, CUT, fault.env | env)
     if not fault.was_met(answer):
         return ["was not reached"]

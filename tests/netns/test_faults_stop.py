@@ -44,6 +44,8 @@ done
 
 def stop_add(world: World, step: Step, fault: Fault, env: dict[str, str]) -> list[str]:
     """Ask an ADD to stop; tell what went wrong. Afterwards the plugin's part is not there."""
+    if not env:
+        world.prime(step)
     before = world.host.snapshot()
     answer = world.call(step.plugin, step.verb, CUT, fault.env | env)
     if not fault.was_met(answer):
