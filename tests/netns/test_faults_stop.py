@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["another_world", "busy_world", "faulty_bindir", "world"]
 
 
+# Of a call that is no worker's second one.
+FIRST = {"PYCNI_WARM": "on"}
 # What a failed ADD leaves to the next one: folders, forwarding, chains of the kernel's.
 STAYING = """
 mkdir -p /run/pycni/bridges /run/pycni/hostports/by-owner /run/pycni/hostports/adopted
@@ -44,10 +46,7 @@ done
 
 def stop_add(world: World, step: Step, fault: Fault, env: dict[str, str]) -> list[str]:
     """Ask an ADD to stop; tell what went wrong. Afterwards the plugin's part is not there."""
-    if not env:
-        world.prime(step)
-    before = world.host.snapshot()
-    answer = world.call(step.plugin, step.verb, CUT, fault.env | env)
+    answer, before = world.call_at(step, fault, env)
     if not fault.was_met(answer):
         return [f"was not reached: {answer}"]
     if answer.ok:
@@ -96,7 +95,7 @@ def test_the_first_add_of_a_host_that_is_asked_to_stop_anywhere(
         each.host.run(["sh", "-e"], STAYING)
     positions = [at for at in another_world.positions(step) if at.point != "answer.written"]
     world.prepare(step)
-    found = {at: stop_add(world, step, at._replace(action=TERM), {}) for at in positions}
+    found = {at: stop_add(world, step, at._replace(action=TERM), FIRST) for at in positions}
     assert_none(found)
 
 
