@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from bench import extras, machine, ours, table
 from bench.calls import CallError
+from bench.interrupts import INTERRUPTS
 from bench.report import Report
 from bench.run import prove_all, run_scene, steps_of
 from bench.scenes import CHAIN, SIZES, plan_scenes
@@ -39,8 +39,7 @@ def main() -> int:
     """Run it all; 1 with one line of text when it cannot be done."""
     asked = _parse()
     console = Console(highlight=False, emoji=False)
-    # So that contexts end and nothing stays behind.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    INTERRUPTS.listen()
     try:
         if why_no_namespaces():
             raise RuntimeError(f"{why_no_namespaces()}; try it as root")
@@ -88,7 +87,7 @@ def _run(asked: argparse.Namespace, folder: Path, console: Console) -> Report:
 
 def _measure(suites: Suites, size: Size, names: dict[str, str], console: Console) -> Report:
     scenes = plan_scenes(suites, size)
-    [chain] = [each for each in scenes if each.work == CHAIN and each.at_once == 1 and not each.there]
+    chain = next(each for each in scenes if each.work == CHAIN)
     usual = [side for side in chain.sides if side.answer != ACK]
     reused, single = suites.our(WARM, NFTABLES), suites.our(SINGLE, NFTABLES)
     memory, processes = [], {}

@@ -7,7 +7,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from bench import chain
-from bench.chain import Chain, name_of, port_of
+from bench.chain import Chain
+from bench.containers import CONTAINER_PORT, measured
 from bench.forks import Family, Forks
 from bench.stage import Stage
 from cni.warm import control
@@ -30,17 +31,17 @@ def prove(stage: Stage, number: int) -> None:
 
     The side must have been used before, as what all containers share stays.
     """
-    name = name_of(number)
-    stage.ensure_namespaces([name])
+    container = measured(number)
+    stage.ensure_namespaces([container.netns])
     before = stage.host.snapshot()
-    _, results = stage.host.call(chain.add, stage.side, [name])
-    sandbox = stage.sandbox(name)
-    with sandbox.serve(chain.CONTAINER_PORT):
-        if not stage.host.reaches("127.0.0.1", port_of(name)):
+    _, results = stage.call(chain.add, stage.side, [container])
+    sandbox = stage.sandbox(container.netns)
+    with sandbox.serve(CONTAINER_PORT):
+        if not stage.host.reaches("127.0.0.1", container.port):
             raise ProofError(f"{stage.side.label}: nobody answers at the published port")
-    stage.host.call(chain.delete, stage.side, results)
+    stage.call(chain.delete, stage.side, results)
     left = [line for line in before.differences(stage.host.snapshot()) if "/run/pycni/warm/" not in line]
-    stage.remove_namespaces([name])
+    stage.remove_namespaces([container.netns])
     if left:
         raise ProofError(f"{stage.side.label}: DEL has not put things back: {'; '.join(left[:4])}")
 
@@ -48,7 +49,7 @@ def prove(stage: Stage, number: int) -> None:
 def count_processes(side: Side) -> dict[str, int] | str:
     """Give the processes that each verb of the chain starts besides the plugins; or why it cannot be told."""
     with Stage(side) as stage:
-        Chain(stage, 1, 0).round()
+        Chain(stage).round()
         try:
             with Forks() as forks:
                 return _count(stage, forks)
@@ -57,17 +58,17 @@ def count_processes(side: Side) -> dict[str, int] | str:
 
 
 def _count(stage: Stage, forks: Forks) -> dict[str, int]:
-    host, side, name = stage.host, stage.side, name_of(1000)
-    stage.ensure_namespaces([name])
+    side, container = stage.side, measured(1000)
+    stage.ensure_namespaces([container.netns])
     family = Family(os.getpid(), stage.processes())
 
     def during(step: Callable[[], Any]) -> tuple[Any, int]:
         family.count(forks.heard())
         return step(), family.count(forks.heard())
 
-    (_, results), added = during(lambda: host.call(chain.add, side, [name]))
-    _, checked = during(lambda: host.call(chain.check, side, results))
-    _, deleted = during(lambda: host.call(chain.delete, side, results))
+    (_, results), added = during(lambda: stage.call(chain.add, side, [container]))
+    _, checked = during(lambda: stage.call(chain.check, side, results))
+    _, deleted = during(lambda: stage.call(chain.delete, side, results))
     return {"ADD": added, "CHECK": checked, "DEL": deleted}
 
 
@@ -77,7 +78,7 @@ def measure_memory(side: Side) -> dict[str, Any]:
     All figures are 0 when no server could be started.
     """
     with Stage(side) as stage:
-        case = Chain(stage, 1, 0)
+        case = Chain(stage)
         for _ in range(_ROUNDS_BEFORE):
             case.round()
         found: list[int] = []

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.calls import run_all
+from bench.containers import Container
 from bench.stage import make_call
 
 if TYPE_CHECKING:
@@ -30,13 +31,13 @@ class Ipam:
     def __init__(self, stage: Stage, there: int) -> None:
         self._stage = stage
         self._rounds = 0
-        stage.host.call(fill, there)
+        stage.call(fill, there)
 
     def round(self) -> dict[str, float]:
         """Reserve an address and give it back; gives the seconds of each verb."""
         self._rounds += 1
-        host, side, name = self._stage.host, self._stage.side, f"x{self._rounds}"
-        return {verb: host.call(_one, side, verb, name) for verb in ("ADD", "DEL")}
+        stage, who = self._stage, Container(self._rounds, "none")
+        return {verb: stage.call(_one, stage.side, verb, who) for verb in ("ADD", "DEL")}
 
 
 def fill(leases: int) -> None:
@@ -48,12 +49,12 @@ def fill(leases: int) -> None:
         (_POOL / "last_reserved_ip.0").write_text(str(_FIRST + leases - 1))
 
 
-def _one(side: Side, verb: str, name: str) -> float:
-    return run_all([_work(side, verb, name)])
+def _one(side: Side, verb: str, container: Container) -> float:
+    return run_all([_work(side, verb, container)])
 
 
-def _work(side: Side, verb: str, name: str) -> Work:
-    yield make_call(side, "host-local", verb, _CONF, name)
+def _work(side: Side, verb: str, container: Container) -> Work:
+    yield make_call(side, "host-local", verb, _CONF, container.env)
 
 
 class Version:
@@ -64,7 +65,7 @@ class Version:
 
     def round(self) -> dict[str, float]:
         """Ask bridge for its versions; gives the seconds."""
-        return {"VERSION": self._stage.host.call(_version, self._stage.side)}
+        return {"VERSION": self._stage.call(_version, self._stage.side)}
 
 
 def _version(side: Side) -> float:

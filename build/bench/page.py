@@ -6,12 +6,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.curves import CURVES, VERBS, find_series, list_numbers
 from bench.sides import GO
 from bench.targets import MISSED, REACHED, UNKNOWN, show_ratio, to_mb
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from bench.curves import Series
     from bench.report import Report
     from bench.rows import Row
 
@@ -33,6 +35,7 @@ def write(report: Report, picture: str, settle_ms: int) -> str:
                 for each in report.verdicts
             ),
         ),
+        *_curves(report.rows),
         "## All figures\n",
         *_scenes(report.rows),
         *_processes(report),
@@ -44,6 +47,33 @@ def write(report: Report, picture: str, settle_ms: int) -> str:
     return "\n".join(parts)
 
 
+def _curves(rows: list[Row]) -> Iterator[str]:
+    for curve in CURVES:
+        numbers = list_numbers(rows, curve)
+        yield f"## {curve.title}\n"
+        yield f"![{curve.title}]({curve.file})\n"
+        yield (
+            f"Median in ms of {curve.timed}, by the number of {curve.counted} there before; the last column"
+            " is the last time by the first.\n"
+        )
+        yield _table(
+            ["", "", *(f">{number:,}" for number in numbers), ">grows"],
+            (_curve_cells(each, numbers) for verb in VERBS for each in find_series(rows, curve, verb)),
+        )
+        if any(len(each.medians) < len(numbers) for each in find_series(rows, curve, VERBS[0])):
+            yield "Where nothing stands the Go plugins were left out: they take too long to make so many.\n"
+
+
+def _curve_cells(series: Series, numbers: Sequence[int]) -> list[str]:
+    times = [f"{series.medians[number]:.1f}" if number in series.medians else "" for number in numbers]
+    return [
+        series.verb,
+        series.line.label,
+        *times,
+        f"**{show_ratio(series.growth)}**" if series.growth else "",
+    ]
+
+
 def _scenes(rows: list[Row]) -> Iterator[str]:
     columns = ["", "", ">ratio", ">median ms", ">p90 ms", ">first ms", ">rounds"]
     for title, of_scene in groupby(rows, key=lambda row: row.scene):
@@ -53,7 +83,8 @@ def _scenes(rows: list[Row]) -> Iterator[str]:
 
 def _cells(row: Row) -> list[str]:
     times = [f"{each:.1f}" for each in (row.median_ms, row.p90_ms, row.first_ms)]
-    ratio = "1" if row.suite == GO else f"**{show_ratio(row.ratio)}**"
+    shown = "1" if row.suite == GO else show_ratio(row.ratio)
+    ratio = f"**{shown}**" if shown and row.suite != GO else shown
     return [row.verb, row.label, ratio, *times, str(len(row.times_ms))]
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
-from xml.sax.saxutils import escape
 
 from bench.scenes import CHAIN, IPAM, VERSION
 from bench.sides import ACK, BACKENDS, COLD, GONE, NFTABLES, SINGLE, WARM
+from bench.svg import WIDTH, document, heading, text
 from bench.targets import find_row, show_ratio
 
 if TYPE_CHECKING:
@@ -15,22 +15,10 @@ if TYPE_CHECKING:
 
     from bench.rows import Row
 
-_WIDTH, _LEFT, _RIGHT = 860, 270, 70
+_TITLE = "Times as fast as the Go plugins"
+_LEFT, _RIGHT = 270, 70
 _TOP, _BOTTOM = 100, 54
 _BAR, _GAP, _GROUP_GAP = 13, 3, 13
-_STYLE = """
-  text { font-family: system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; font-size: 13px; }
-  text { fill: #24292f; }
-  .page { fill: #ffffff; } .title { font-size: 18px; font-weight: 600; }
-  .quiet { fill: #656d76; font-size: 12px; } .value { font-size: 12px; font-weight: 600; }
-  .nftables { fill: #1f7a8c; } .iptables { fill: #e09f3e; } .both { fill: #6c5b9e; }
-  .grid { stroke: #d8dee4; } .go { stroke: #57606a; stroke-width: 1.5; stroke-dasharray: 4 3; }
-  @media (prefers-color-scheme: dark) {
-    text { fill: #e6edf3; } .page { fill: #0d1117; } .quiet { fill: #8d96a0; }
-    .nftables { fill: #4db6c6; } .iptables { fill: #e8b35c; } .both { fill: #a592dd; }
-    .grid { stroke: #262c36; } .go { stroke: #9198a1; }
-  }
-"""
 
 
 class Bar(NamedTuple):
@@ -54,7 +42,8 @@ class Group(NamedTuple):
 
 def _chain(verb: str, **more: Any) -> dict[str, Any]:
     answer = GONE if verb == "DEL" else ""
-    return {"work": CHAIN, "at_once": 1, "there": 0, "verb": verb, "suite": WARM, "answer": answer} | more
+    usual = {"work": CHAIN, "at_once": 1, "there": 0, "rules": 0, "suite": WARM}
+    return usual | {"verb": verb, "answer": answer} | more
 
 
 _LINES: tuple[tuple[str, Mapping[str, Any]], ...] = (
@@ -66,6 +55,8 @@ _LINES: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("DEL, 32 at once", _chain("DEL", at_once=32)),
     ("ADD, 1,000 attachments there", _chain("ADD", there=1000)),
     ("DEL, 1,000 attachments there", _chain("DEL", there=1000)),
+    ("ADD, 10,000 foreign rules there", _chain("ADD", rules=10_000)),
+    ("DEL, 10,000 foreign rules there", _chain("DEL", rules=10_000)),
     ("ADD, single-use workers", _chain("ADD", suite=SINGLE)),
     ("DEL, single-use workers", _chain("DEL", suite=SINGLE)),
     ("ADD, no server", _chain("ADD", suite=COLD)),
@@ -82,16 +73,13 @@ def draw(rows: list[Row], subtitle: str) -> str:
     scale = _Scale(min(*ratios, 0.5), max(*ratios, 20))
     height = _TOP + sum(group.height + _GROUP_GAP for group in groups) + _BOTTOM
     parts = [*_frame(subtitle, height), *scale.grid(height), *_bars(groups, scale)]
-    body = "\n".join(parts)
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img" '
-        f'aria-label="Times as fast as the Go plugins">\n<style>{_STYLE}</style>\n{body}\n</svg>\n'
-    )
+    return document(_TITLE, WIDTH, height, parts)
 
 
 def _group(rows: list[Row], label: str, wanted: Mapping[str, Any]) -> Group:
     found = [(backend, find_row(rows, {**wanted, "backend": backend})) for backend in ("", *BACKENDS)]
-    return Group(label, [Bar(backend or "both", row.ratio) for backend, row in found if row])
+    bars = [Bar(backend or "both", row.ratio) for backend, row in found if row and row.ratio]
+    return Group(label, bars)
 
 
 class _Scale:
@@ -110,7 +98,7 @@ class _Scale:
     def x(self, ratio: float) -> float:
         """Give the place of a ratio."""
         share = (math.log10(ratio) - self._low) / (self._high - self._low)
-        return _LEFT + share * (_WIDTH - _LEFT - _RIGHT)
+        return _LEFT + share * (WIDTH - _LEFT - _RIGHT)
 
     def grid(self, height: int) -> Iterator[str]:
         """Draw the lines behind the bars; Go's stands out."""
@@ -118,35 +106,29 @@ class _Scale:
         for ratio in self._ticks:
             x, kind = self.x(ratio), "go" if ratio == 1 else "grid"
             yield f'<line class="{kind}" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP - 10}" y2="{bottom}"/>'
-            yield _text(x, bottom + 16, "Go" if ratio == 1 else f"{ratio:g}x", "quiet", "middle")
+            yield text(x, bottom + 16, "Go" if ratio == 1 else f"{ratio:g}x", "quiet", "middle")
 
 
 def _frame(subtitle: str, height: int) -> Iterator[str]:
-    yield f'<rect class="page" width="{_WIDTH}" height="{height}" rx="8"/>'
-    yield _text(24, 34, "Times as fast as the Go plugins", "title")
-    yield _text(24, 54, subtitle, "quiet")
-    yield _text(_WIDTH - _RIGHT, height - 12, "logarithmic; longer to the right is faster", "quiet", "end")
+    yield from heading(_TITLE, subtitle, height)
+    yield text(WIDTH - _RIGHT, height - 12, "logarithmic; longer to the right is faster", "quiet", "end")
     legend = ((NFTABLES, NFTABLES), ("iptables", "iptables"), ("both", "no backend involved"))
-    for index, (kind, text) in enumerate(legend):
+    for index, (kind, label) in enumerate(legend):
         x = _LEFT + index * 100
         yield f'<rect class="{kind}" x="{x}" y="70" width="11" height="11" rx="2"/>'
-        yield _text(x + 17, 80, text, "quiet")
+        yield text(x + 17, 80, label, "quiet")
 
 
 def _bars(groups: list[Group], scale: _Scale) -> Iterator[str]:
     y = _TOP
     for group in groups:
-        yield _text(_LEFT - 14, y + group.height / 2 + 4.5, group.label, "", "end")
+        yield text(_LEFT - 14, y + group.height / 2 + 4.5, group.label, "", "end")
         for bar in group.bars:
             start, end = sorted((scale.x(1), scale.x(bar.ratio)))
             width = max(end - start, 1)
             place = f'x="{start:.1f}" y="{y}" width="{width:.1f}" height="{_BAR}" rx="2"'
             yield f'<rect class="{bar.kind}" {place}/>'
             # A bar to the left has its figure on Go's side, where there is room for it.
-            yield _text(end + 6, y + _BAR - 2.5, show_ratio(bar.ratio), "value")
+            yield text(end + 6, y + _BAR - 2.5, show_ratio(bar.ratio), "value")
             y += _BAR + _GAP
         y += _GROUP_GAP - _GAP
-
-
-def _text(x: float, y: float, text: str, kind: str, anchor: str = "start") -> str:
-    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'

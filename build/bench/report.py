@@ -6,7 +6,8 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench import page, picture
+from bench import page, picture, plot
+from bench.curves import CURVES
 from bench.run import SETTLE_S
 from bench.targets import judge
 
@@ -39,11 +40,12 @@ class Report:
         return f"{self.suites['ours']}, against {self.suites['go']}, on {self.machine['cores']} cores"
 
     def write(self, folder: Path) -> list[Path]:
-        """Write page, picture and figures, and give their paths. Raises OSError."""
+        """Write page, pictures and figures, and give their paths. Raises OSError."""
         folder.mkdir(parents=True, exist_ok=True)
         texts = {
             "benchmarks.md": page.write(self, "benchmarks.svg", round(SETTLE_S * 1000)),
             "benchmarks.svg": picture.draw(self.rows, self.subtitle),
+            **{each.file: plot.draw(self.rows, each, self.subtitle) for each in CURVES},
             "benchmarks.json": self._json(),
         }
         for name, text in texts.items():

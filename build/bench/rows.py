@@ -20,12 +20,16 @@ Times = dict[str, list[float]]
 
 @dataclass(frozen=True)
 class Row:
-    """Wall times in ms; `ratio` is Go's median by this one, so that 10 is ten times as fast as Go."""
+    """Wall times in ms; `ratio` is Go's median by this one, so that 10 is ten times as fast as Go.
+
+    There is none where Go was not measured.
+    """
 
     scene: str
     work: str
     at_once: int
     there: int
+    rules: int
     verb: str
     suite: str
     backend: str
@@ -33,24 +37,25 @@ class Row:
     label: str
     median_ms: float
     p90_ms: float
-    ratio: float
+    ratio: float | None
     first_ms: float
     times_ms: list[float]
 
 
 def make_rows(scene: Scene, first: Sequence[Mapping[str, float]], times: Sequence[Times]) -> list[Row]:
     """Give the rows of a scene out of the seconds of each side: of its first round, and of all others."""
-    go = next(index for index, side in enumerate(scene.sides) if side.suite == GO)
+    go = next((index for index, side in enumerate(scene.sides) if side.suite == GO), None)
+    medians = {} if go is None else {verb: statistics.median(each) for verb, each in times[go].items()}
     return [
-        _row(scene, side, verb, [first[index][verb], *seconds], statistics.median(times[go][verb]))
-        for verb in times[go]
+        _row(scene, side, verb, [first[index][verb], *seconds], medians.get(verb))
+        for verb in times[0]
         for index, side in enumerate(scene.sides)
         # The ways of DEL to answer differ in nothing else.
         if (seconds := times[index][verb]) and (side.answer != ACK or verb == "DEL")
     ]
 
 
-def _row(scene: Scene, side: Side, verb: str, seconds: list[float], go_median: float) -> Row:
+def _row(scene: Scene, side: Side, verb: str, seconds: list[float], go_median: float | None) -> Row:
     first, *others = seconds
     median = statistics.median(others)
     return Row(
@@ -58,6 +63,7 @@ def _row(scene: Scene, side: Side, verb: str, seconds: list[float], go_median: f
         work=scene.work,
         at_once=scene.at_once,
         there=scene.there,
+        rules=scene.rules,
         verb=verb,
         suite=side.suite,
         backend=side.backend,
@@ -65,7 +71,7 @@ def _row(scene: Scene, side: Side, verb: str, seconds: list[float], go_median: f
         label=side.label,
         median_ms=_ms(median),
         p90_ms=_ms(percentile(others, 0.9)),
-        ratio=round(go_median / median, 2),
+        ratio=None if go_median is None else round(go_median / median, 2),
         first_ms=_ms(first),
         times_ms=[_ms(each) for each in others],
     )

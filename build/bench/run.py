@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from itertools import chain
 from typing import TYPE_CHECKING, Protocol
 
+from bench import crowd
 from bench.chain import Chain
 from bench.extras import prove
 from bench.ipam import Ipam, Version
@@ -37,7 +38,8 @@ class Case(Protocol):
 
 def steps_of(scene: Scene) -> int:
     """Give how often `run_scene` reports progress."""
-    return 2 * len(scene.sides) + sum(map(len, _turns(scene)))
+    filling = crowd.steps_of(scene.there) if scene.work == CHAIN else 0
+    return (2 + filling) * len(scene.sides) + sum(map(len, _turns(scene)))
 
 
 def run_scene(scene: Scene, progress: Callable[[str], None]) -> list[Row]:
@@ -46,7 +48,7 @@ def run_scene(scene: Scene, progress: Callable[[str], None]) -> list[Row]:
         cases: list[Case] = []
         for side in scene.sides:
             progress(f"{scene.title}: prepare {side.label}")
-            cases.append(_case(scene, stack.enter_context(Stage(side))))
+            cases.append(_case(scene, stack.enter_context(Stage(side)), progress))
         first = []
         for side, case in zip(scene.sides, cases, strict=True):
             progress(f"{scene.title}: first round of {side.label}")
@@ -57,8 +59,9 @@ def run_scene(scene: Scene, progress: Callable[[str], None]) -> list[Row]:
             progress(f"{scene.title}: {scene.sides[index].label}")
             for verb, seconds in cases[index].round().items():
                 times[index][verb].append(seconds)
-    # The hosts have ended with all namespaces on them.
-    time.sleep(SETTLE_S + SETTLE_EACH_S * scene.there if scene.work == CHAIN else 0)
+    if scene.work == CHAIN:
+        # The hosts have ended with all namespaces on them.
+        time.sleep(SETTLE_S + SETTLE_EACH_S * scene.there / scene.filling.per_namespace)
     return make_rows(scene, first, times)
 
 
@@ -83,12 +86,24 @@ def _first(scene: Scene, side: Side, case: Case) -> dict[str, float]:
     return first
 
 
-def _case(scene: Scene, stage: Stage) -> Case:
+def _case(scene: Scene, stage: Stage, progress: Callable[[str], None]) -> Case:
     if scene.work == IPAM:
         return Ipam(stage, scene.there)
     if scene.work != CHAIN:
         return Version(stage)
-    return Chain(stage, scene.at_once, scene.there)
+    first = scene.there
+    if scene.rules:
+        crowd.write_foreign(stage, scene.rules)
+    if scene.there or scene.at_once > 1:
+        # The Go plugins fail where several make the chains that all containers share at the same time.
+        Chain(stage, first=first).round()
+        first += 1
+
+    def tell(what: str) -> None:
+        progress(f"{scene.title}: {stage.side.label}, {what}")
+
+    crowd.attach(stage, scene.there, scene.filling, tell)
+    return Chain(stage, scene.at_once, first)
 
 
 def _settle(scene: Scene) -> None:
@@ -101,5 +116,5 @@ def prove_all(sides: Iterable[Side], progress: Callable[[str], None]) -> None:
     for side in sides:
         progress(f"a real connection, and nothing left: {side.label}")
         with Stage(side) as stage:
-            Chain(stage, 1, 0).round()
+            Chain(stage).round()
             prove(stage, _PROOF_NUMBER)

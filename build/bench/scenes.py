@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bench.containers import Filling
 from bench.sides import BACKENDS, COLD, SINGLE, WARM
 
 if TYPE_CHECKING:
@@ -11,9 +12,11 @@ if TYPE_CHECKING:
 
 CHAIN, IPAM, VERSION = "chain", "ipam", "version"
 
+_EACH_ITS_OWN = Filling()
+
 
 class Scene(NamedTuple):
-    """Sides that take turns. `there` is attachments or, for IPAM, leases that are there before.
+    """Sides that take turns, and what is there before: attachments or, for IPAM, leases; foreign rules.
 
     `warm_up` rounds of reused workers come first and do not count: each worker has a first time of its own.
     """
@@ -24,6 +27,8 @@ class Scene(NamedTuple):
     warm_up: int
     at_once: int = 1
     there: int = 0
+    rules: int = 0
+    filling: Filling = _EACH_ITS_OWN
 
     @property
     def title(self) -> str:
@@ -33,11 +38,16 @@ class Scene(NamedTuple):
         if self.work == VERSION:
             return "VERSION"
         many = f", {self.at_once} at once" if self.at_once > 1 else ""
-        return f"chain{many}" + (f", {self.there:,} attachments there" if self.there else "")
+        there = f", {self.there:,} attachments there" if self.there else ""
+        return f"chain{many}{there}" + (f", {self.rules:,} foreign rules there" if self.rules else "")
 
 
 class Size(NamedTuple):
-    """How large a run is: rounds, fewer of those that take long, and how far each series goes."""
+    """How large a run is: rounds, fewer of those that take long, and how far each series goes.
+
+    `alone` are numbers of attachments that ours are measured with and Go, which would take too long to make
+    them, is not; `filling` is how they are made.
+    """
 
     name: str
     warm_up: int
@@ -47,11 +57,38 @@ class Size(NamedTuple):
     at_once: tuple[int, ...]
     there: tuple[int, ...]
     leases: tuple[int, ...]
+    rules: tuple[int, ...] = ()
+    alone: tuple[int, ...] = ()
+    filling: Filling = _EACH_ITS_OWN
 
 
-FULL = Size("full", 4, 30, 10, 12, (8, 32), (100, 1000), (0, 1_000, 10_000, 50_000))
-QUICK = Size("quick", 4, 6, 2, 4, (32,), (100,), (0, 10_000))
-TINY = Size("tiny", 0, 2, 2, 2, (3,), (2,), (20,))
+FULL = Size(
+    "full",
+    warm_up=4,
+    rounds=30,
+    burst_rounds=10,
+    slow_rounds=12,
+    at_once=(8, 32),
+    there=(100, 1_000),
+    leases=(0, 1_000, 10_000, 50_000),
+    rules=(10_000,),
+    alone=(10_000,),
+    filling=Filling(per_namespace=10, rules_apart=True),
+)
+QUICK = Size("quick", 4, 6, 2, 4, at_once=(32,), there=(100,), leases=(0, 10_000))
+TINY = Size(
+    "tiny",
+    warm_up=0,
+    rounds=2,
+    burst_rounds=2,
+    slow_rounds=2,
+    at_once=(3,),
+    there=(2,),
+    leases=(20,),
+    rules=(4,),
+    alone=(5,),
+    filling=Filling(per_namespace=2, per_network=2, rules_apart=True),
+)
 SIZES = {size.name: size for size in (FULL, QUICK, TINY)}
 
 
@@ -60,15 +97,17 @@ def plan_scenes(suites: Suites, size: Size) -> list[Scene]:
     go = suites.base()
     warm = [suites.our(WARM, backend) for backend in BACKENDS]
     single = [suites.our(SINGLE, backend) for backend in BACKENDS]
-    alone = [*suites.base(with_backends=False), *(suites.our(start) for start in (WARM, SINGLE, COLD))]
+    no_backend = [*suites.base(with_backends=False), *(suites.our(start) for start in (WARM, SINGLE, COLD))]
 
-    def scene(work: str, sides: list[Side], rounds: int, at_once: int = 1, there: int = 0) -> Scene:
-        return Scene(work, tuple(sides), rounds, size.warm_up, at_once, there)
+    def scene(work: str, sides: list[Side], rounds: int, **more: Any) -> Scene:
+        return Scene(work, tuple(sides), rounds, size.warm_up, **more)
 
     return [
-        scene(VERSION, alone, size.rounds),
+        scene(VERSION, no_backend, size.rounds),
         scene(CHAIN, [*go, *suites.all_ours()], size.rounds),
-        *(scene(IPAM, alone, size.slow_rounds, there=many) for many in size.leases),
+        *(scene(IPAM, no_backend, size.slow_rounds, there=many) for many in size.leases),
         *(scene(CHAIN, [*go, *warm, *single], size.burst_rounds, at_once=many) for many in size.at_once),
+        *(scene(CHAIN, [*go, *warm], size.slow_rounds, rules=many) for many in size.rules),
         *(scene(CHAIN, [*go, *warm], size.slow_rounds, there=many) for many in size.there),
+        *(scene(CHAIN, warm, size.slow_rounds, there=many, filling=size.filling) for many in size.alone),
     ]

@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import signal
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from bench.calls import Call
+from bench.interrupts import INTERRUPTS, SIGNALS
 from cni.testing import Host, Sandbox, warm
 from cni.testing.place import BARE_ENV
 from cni.warm import control
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from bench.sides import Side
 
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _BATCH_WITHIN_S = 300
 
@@ -26,7 +29,7 @@ class Stage:
 
     def __init__(self, side: Side) -> None:
         self.side = side
-        with _deaf_to_interrupts():
+        with _deaf_to_signals():
             self.host = Host(side.bindir)
         if side.settings:
             warm.set_up(self.host.place, **side.settings)
@@ -37,9 +40,13 @@ class Stage:
     def __exit__(self, *_: object) -> None:
         self.host.close()
 
+    def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a function on the host, in a child, and give its result or raise its exception."""
+        return INTERRUPTS.wait_for(self.host.call, function, *args, **kwargs)
+
     def processes(self) -> list[int]:
         """Give the process of this host's warm server and, behind it, its workers; none without a server."""
-        found = self.host.call(control.find)
+        found = self.call(control.find)
         return [found[0].pid, *control.children(found[0].pid)] if found else []
 
     def ensure_namespaces(self, names: Sequence[str]) -> None:
@@ -60,18 +67,19 @@ class Stage:
 
 
 @contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """Start processes that Ctrl-C does not end, so that we can put things in order before they go."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _deaf_to_signals() -> Iterator[None]:
+    """Start processes that a signal to all of us does not end, so that we can put things in order first."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def make_call(side: Side, plugin: str, verb: str, conf: Mapping[str, Any], name: str = "") -> Call:
-    """Give a call for the container `name`, whose namespace has the same name; "" for one without any."""
-    env = {**BARE_ENV, **side.env, "CNI_COMMAND": verb, "CNI_PATH": str(side.bindir)}
-    if name:
-        env |= {"CNI_CONTAINERID": name, "CNI_NETNS": f"/run/netns/{name}", "CNI_IFNAME": "eth0"}
+def make_call(
+    side: Side, plugin: str, verb: str, conf: Mapping[str, Any], container: Mapping[str, str] | None = None
+) -> Call:
+    """Give a call; `container` is the environment that tells whom it is for, if anybody."""
+    env = {**BARE_ENV, **side.env, "CNI_COMMAND": verb, "CNI_PATH": str(side.bindir), **(container or {})}
     return Call(str(side.bindir / plugin), env, json.dumps(conf).encode())

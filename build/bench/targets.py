@@ -36,7 +36,8 @@ class Verdict(NamedTuple):
 
 def _chain(verb: str, **more: Any) -> dict[str, Any]:
     answer = GONE if verb == "DEL" else ""
-    return {"work": CHAIN, "at_once": 1, "there": 0, "verb": verb, "suite": WARM, "answer": answer} | more
+    usual = {"work": CHAIN, "at_once": 1, "there": 0, "rules": 0, "suite": WARM}
+    return usual | {"verb": verb, "answer": answer} | more
 
 
 def _ipam(verb: str) -> dict[str, Any]:
@@ -80,7 +81,7 @@ def judge(rows: list[Row], memory: list[dict[str, Any]]) -> list[Verdict]:
 
 def _verdict(target: Target, backend: str, least: float, row: Row | None) -> Verdict:
     wanted = f"at least {least:g}x"
-    if row is None:
+    if row is None or row.ratio is None:
         return Verdict(target.what, backend, wanted, "", UNKNOWN)
     return Verdict(
         target.what, backend, wanted, show_ratio(row.ratio), REACHED if row.ratio >= least else MISSED
@@ -95,8 +96,10 @@ def _memory_verdict(memory: list[dict[str, Any]]) -> Verdict:
     return Verdict(what, "", wanted, f"{seen:.1f} MB", REACHED if seen <= MEMORY_MB else MISSED)
 
 
-def show_ratio(ratio: float) -> str:
-    """Give a ratio with two digits that count: "0.25x", "7.6x", "57x"."""
+def show_ratio(ratio: float | None) -> str:
+    """Give a ratio with two digits that count: "0.25x", "7.6x", "57x"; "" for none."""
+    if ratio is None:
+        return ""
     return f"{ratio:.2f}x" if ratio < 1 else f"{ratio:.1f}x" if ratio < 10 else f"{ratio:.0f}x"
 
 

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 import pytest
 
-from bench import picture
+from bench import picture, plot
+from bench.containers import Container, Filling, fill, measured
+from bench.curves import CURVES, find_series, list_numbers
 from bench.forks import Family, Fork
-from bench.rows import make_rows, percentile
-from bench.scenes import FULL, QUICK, TINY, Size, plan_scenes
+from bench.rows import Row, make_rows, percentile
+from bench.run import steps_of
+from bench.scenes import CHAIN, FULL, QUICK, TINY, Size, plan_scenes
 from bench.sides import ACK, GO, WARM, Suites
 from bench.targets import MISSED, REACHED, UNKNOWN, judge, show_ratio
+
+if TYPE_CHECKING:
+    from bench.curves import Curve
 
 SUITES = Suites(Path("/go"), Path("/ours"), Path("/other"))
 SCENE = plan_scenes(SUITES, TINY)[1]
@@ -42,8 +49,30 @@ def test_sides_that_wait_differ_in_del_only() -> None:
 def test_each_scene_has_go_once_and_no_side_twice(size: Size) -> None:
     for scene in plan_scenes(SUITES, size):
         labels = [side.label for side in scene.sides]
-        assert labels.count("go") == 1
+        assert labels.count("go") == (0 if scene.work == CHAIN and scene.there in size.alone else 1)
         assert len(set(labels)) == len(labels)
+
+
+def test_without_go_there_is_no_ratio_and_nothing_to_judge() -> None:
+    [*_, alone] = plan_scenes(SUITES, TINY)
+    rows = make_rows(alone, [{"ADD": 1.0}] * 2, [{"ADD": [0.1]}, {"ADD": [0.2]}])
+    assert [(row.ratio, row.median_ms) for row in rows] == [(None, 100), (None, 200)]
+    states = {each.state for each in judge([replace(row, there=1000) for row in rows], [])}
+    assert states == {UNKNOWN}
+
+
+def test_attachments_of_the_filling_share_namespaces_and_bridges() -> None:
+    shared = Filling(per_namespace=10, per_network=1000)
+    assert fill(9, Filling()) == Container(9, "f9", "eth0", 0)
+    assert fill(2_345, shared) == Container(2_345, "f234", "eth5", 2)
+    assert measured(10_000).netns not in {fill(number, shared).netns for number in range(10_000)}
+    confs = [list(fill(number, Filling(per_network=5)).confs(SCENE.sides[0])) for number in (4, 5)]
+    assert [[conf["name"] for conf in each] for each in confs] == [["bench", "bench"], ["bench1", "bench1"]]
+
+
+def test_progress_is_told_while_attachments_are_made() -> None:
+    [*_, alone] = plan_scenes(SUITES, TINY)
+    assert steps_of(alone._replace(there=100)) - steps_of(alone._replace(there=0)) == 3 * len(alone.sides)
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.5, 5), (0.9, 9), (0.91, 10), (1, 10), (0, 1)], ids=str)
@@ -101,3 +130,61 @@ def test_the_picture_has_bars_on_both_sides_of_go() -> None:
     said = "".join(ET.fromstring(picture.draw(rows, "")).itertext())  # noqa: S314 - our own
     assert "0.30x" in said
     assert "10x" in said
+
+
+def chain_rows(there: int) -> list[Row]:
+    """Give rows: ours are slower the more are there, and those that wait for the kernel far slower."""
+    scene = next(each for each in plan_scenes(SUITES, TINY) if each.work == CHAIN)._replace(there=there)
+    ours = 0.01 + 0.001 * there
+    seconds = [0.1 if side.suite == GO else 9 * ours if side.answer == ACK else ours for side in scene.sides]
+    times = [{"ADD": [each], "DEL": [each * 2]} for each in seconds]
+    return make_rows(scene, [dict.fromkeys(times[0], 1.0)] * len(times), times)
+
+
+def test_a_curve_has_the_usual_calls_of_each_side_and_no_others() -> None:
+    [curve, leases] = CURVES
+    foreign = [replace(row, rules=5, median_ms=1) for row in chain_rows(0)]
+    rows = [*foreign, *chain_rows(0), *chain_rows(10)]
+    assert {row.median_ms for row in rows if row.answer == ACK} == {1, 180, 360}
+    found = {each.line.label: each for each in find_series(rows, curve, "DEL")}
+    assert {label: each.medians for label, each in found.items()} == {
+        "Go plugins, iptables": {0: 200, 10: 200},
+        "ours, iptables": {0: 20, 10: 40},
+        "ours, nftables": {0: 20, 10: 40},
+    }
+    assert found["ours, nftables"].growth == 2
+    assert list_numbers(rows, curve) == [0, 10]
+    assert find_series(rows, leases, "ADD") == []
+
+
+@pytest.mark.parametrize("curve", CURVES, ids=lambda curve: curve.file)
+def test_a_plot_is_well_formed_with_nothing_to_show(curve: Curve) -> None:
+    root = ET.fromstring(plot.draw([], curve, "a < b & c"))  # noqa: S314 - our own
+    assert "a < b & c" in "".join(root.itertext())
+
+
+def test_a_plot_has_all_numbers_from_left_to_right_and_slower_ones_above() -> None:
+    rows = [*chain_rows(0), *chain_rows(300), *chain_rows(3000)]
+    root = ET.fromstring(plot.draw(rows, CURVES[0], ""))  # noqa: S314 - our own
+    said = [each.text for each in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert [said.count(number) for number in ("0", "300", "3,000")] == [2, 2, 2]
+    lines = [
+        (each.get("class"), [tuple(map(float, point.split(","))) for point in each.get("points", "").split()])
+        for each in root.iter("{http://www.w3.org/2000/svg}polyline")
+    ]
+    # Those of the legend have two points.
+    drawn = [(kind, points) for kind, points in lines if len(points) == 3]
+    assert [kind for kind, _ in drawn] == ["theirs", "iptables", "nftables"] * 2
+    for kind, ((x0, y0), (x1, y1), (x2, y2)) in drawn:
+        # A tenth, then ten times as many: the steps are equal.
+        assert x1 - x0 == pytest.approx(x2 - x1, abs=0.2)
+        assert (y0 == y1 == y2) if kind == "theirs" else (y0 > y1 > y2)
+
+
+def test_figures_at_the_ends_of_lines_are_not_drawn_over_each_other() -> None:
+    root = ET.fromstring(plot.draw([*chain_rows(0), *chain_rows(10)], CURVES[0], ""))  # noqa: S314 - our own
+    texts = [each for each in root.iter("{http://www.w3.org/2000/svg}text") if each.get("class") == "value"]
+    places = [(each.get("x"), float(each.get("y", 0))) for each in texts]
+    assert len(places) == 8
+    assert all(abs(y - other) >= 13 for x, y in places for at, other in places if at == x and other != y)
+    assert len(set(places)) == len(places)

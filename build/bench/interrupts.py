@@ -1,0 +1,79 @@
+"""Ctrl-C and SIGTERM: what runs is ended and cleared away, wherever the run is, and then the run is.
+
+Most of the time a child on some host does the work. It is told, ends the plugins that it has started, and
+hands the KeyboardInterrupt over as its outcome; to leave it alone would let it go on with nobody to hear it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+from typing import TYPE_CHECKING, NoReturn, ParamSpec, TypeVar
+
+from cni.warm import control
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupts:
+    """What this process does when it is asked to stop; one that was asked twice goes on clearing away."""
+
+    def __init__(self) -> None:
+        self._is_waiting = False
+        self._was_asked = False
+
+    def listen(self) -> None:
+        """Raise KeyboardInterrupt from now on when asked to stop."""
+        for number in SIGNALS:
+            signal.signal(number, self._on_signal)
+
+    def wait_for(
+        self, call: Callable[..., T], function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run `call(function, ...)`, which runs the function in a child, and wait for its end in any case."""
+        self._is_waiting = True
+        try:
+            result = call(_run_in_child, function, *args, **kwargs)
+        finally:
+            self._is_waiting = False
+        if self._was_asked:
+            # Before the child could hear of it.
+            raise KeyboardInterrupt
+        return result
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        _ignore()
+        self._was_asked = True
+        for child in control.children(os.getpid()):
+            # Whoever asked us may have asked it too; those that hold hosts do not listen.
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGINT)
+        if not self._is_waiting:
+            raise KeyboardInterrupt
+
+
+def _run_in_child(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    for number in SIGNALS:
+        signal.signal(number, _stop)
+    return function(*args, **kwargs)
+
+
+def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
+    _ignore()
+    raise KeyboardInterrupt
+
+
+def _ignore() -> None:
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+INTERRUPTS = Interrupts()

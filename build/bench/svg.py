@@ -1,0 +1,50 @@
+"""What all pictures are made of: SVG for light and dark pages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from xml.sax.saxutils import escape, quoteattr
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+WIDTH = 860
+_STYLE = """
+  text { font-family: system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; font-size: 13px; }
+  text { fill: #24292f; }
+  .page { fill: #ffffff; } .title { font-size: 18px; font-weight: 600; }
+  .quiet { fill: #656d76; font-size: 12px; } .value { font-size: 12px; font-weight: 600; }
+  .nftables { fill: #1f7a8c; stroke: #1f7a8c; } .iptables { fill: #e09f3e; stroke: #e09f3e; }
+  .both { fill: #6c5b9e; stroke: #6c5b9e; } .theirs { fill: #57606a; stroke: #57606a; }
+  rect[class] { stroke: none; }
+  polyline[class] { fill: none; stroke-width: 2; stroke-linejoin: round; }
+  polyline.theirs { stroke-dasharray: 6 4; }
+  .grid { stroke: #d8dee4; } .go { stroke: #57606a; stroke-width: 1.5; stroke-dasharray: 4 3; }
+  @media (prefers-color-scheme: dark) {
+    text { fill: #e6edf3; } .page { fill: #0d1117; } .quiet { fill: #8d96a0; }
+    .nftables { fill: #4db6c6; stroke: #4db6c6; } .iptables { fill: #e8b35c; stroke: #e8b35c; }
+    .both { fill: #a592dd; stroke: #a592dd; } .theirs { fill: #9198a1; stroke: #9198a1; }
+    .grid { stroke: #262c36; } .go { stroke: #9198a1; }
+  }
+"""
+
+
+def document(label: str, width: int, height: int, parts: Iterable[str]) -> str:
+    """Give a whole picture; `label` says what it shows to those who do not see it."""
+    body = "\n".join(parts)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
+        f"aria-label={quoteattr(label)}>\n<style>{_STYLE}</style>\n{body}\n</svg>\n"
+    )
+
+
+def heading(title: str, subtitle: str, height: int) -> Iterator[str]:
+    """Draw the page that all else is on, and the two lines at its top."""
+    yield f'<rect class="page" width="{WIDTH}" height="{height}" rx="8"/>'
+    yield text(24, 34, title, "title")
+    yield text(24, 54, subtitle, "quiet")
+
+
+def text(x: float, y: float, words: str, kind: str, anchor: str = "start") -> str:
+    """Draw a line of text; `kind` is its class in the style sheet."""
+    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
