@@ -72,6 +72,8 @@ for purpose in "$@"; do
         need podman podman
         need crun crun
         need busybox-static busybox
+        need strace strace
+        need e2fsprogs mkfs.ext4
         # Where systemd runs, installing it would start it, and close the machine's ports.
         [ -d /run/systemd/system ] || need firewalld firewalld firewall-cmd dbus-daemon
         ;;

@@ -1,8 +1,9 @@
 """Who has published which host port: a ledger that keeps containers from shadowing each other.
 
 One small file per protocol and port names its holders, one file per attachment says what it holds and in
-which namespace it lives, so that no call reads what it does not concern. The ledger is in /run, as rules
-are: both end with the boot. A holder whose namespace is gone holds nothing.
+which namespace it lives, so that no call reads what it does not concern. The ledger is in /run and ends
+with the boot, as rules do; what another boot has left is dropped before a port is claimed. A holder whose
+namespace is gone holds nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cni import store
+from cni import boot, store
 from cni.errors import CniError, Code
 from cni.firewall.intents import Owner, PortMapping
 from cni.lock import locked
@@ -65,7 +66,9 @@ def claim(owner: Owner, mappings: Sequence[PortMapping], netns: str, undo: Undo)
     former holders whose namespace is gone: what is left of their rules is in the way. Raises CniError 103
     naming the holder when a port is taken, and changes nothing then.
     """
-    for folder in (FOLDER.parent, FOLDER, _OWNERS):
+    store.ensure_directory(FOLDER.parent)
+    boot.drop_earlier(FOLDER.parent)
+    for folder in (FOLDER, _OWNERS):
         store.ensure_directory(folder)
     with locked(_LOCK):
         if not os.path.lexists(_ADOPTED):

@@ -16,7 +16,7 @@ Why what it says can be relied on:
   that, and what changes before has changed the times. Links are changed before files appear and after
   they go, so that between the two the cache names a file too many, which is read.
 - A lease that could not be read would be missing: a pool that has one gets no cache.
-- Nothing is here after a boot, see `cni.boot`.
+- What another boot has left is dropped (`cni.boot`).
 
 Two things remain, both done by hand and without the lock: a file that appears or goes while one of our calls
 has the lock, and one whose content is replaced in place. Until the next change by somebody else they are
@@ -33,7 +33,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cni import store
+from cni import boot, store
 from cni.errors import CniError
 from cni.faults import point
 
@@ -65,8 +65,10 @@ class LeaseIndex:
     def look(self) -> bool:
         """Tell whether the cache tells what is in the folder now."""
         try:
-            self.is_current = os.readlink(self._stamp) == self._identity()[0]  # noqa: PTH115 - in each call
-        except OSError:
+            told = os.readlink(self._stamp)  # noqa: PTH115 - in each call
+            boot.drop_earlier(FOLDER.parent)
+            self.is_current = told == self._identity()[0]
+        except (OSError, CniError):
             self.is_current = False
         return self.is_current
 
@@ -104,6 +106,8 @@ class LeaseIndex:
             import shutil
 
             shutil.rmtree(self._links, ignore_errors=True)
+            store.ensure_directory(FOLDER)
+            boot.drop_earlier(FOLDER.parent)
             store.ensure_directory(self._links)
             for (container_id, ifname), names in held.items():
                 self._link(container_id, ifname).symlink_to("/".join(names))

@@ -1,7 +1,8 @@
 """Which elements an owner has in nftables: a small file for each, so that DEL need not read all maps.
 
 Written before the elements, so that what it lists may not exist; it lies in /run, as rules too are gone
-after a boot. A folder that was lost costs searches; a single file that was lost, its elements until GC.
+after a boot, and what another boot has left is dropped. A folder that was lost costs searches; a single file
+that was lost, its elements until GC.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cni import store
+from cni import boot, store
 from cni.errors import CniError
 from cni.firewall import owners
 from cni.firewall.nftables_elements import Element
@@ -43,6 +44,8 @@ def write(kind: str, owner: Owner, elements: Sequence[Element], made: list[Path]
         [[each.family, each.set_name, each.key.hex(), each.value.hex(), each.what] for each in elements]
     )
     for attempt in range(_TRIES):
+        made += store.ensure_directory(FOLDER.parent)
+        boot.drop_earlier(FOLDER.parent)
         made += store.ensure_directory(FOLDER)
         try:
             store.write_atomic(_path(kind, owner), content.encode(), beside=_unfinished(kind, owner))
@@ -57,7 +60,7 @@ def write(kind: str, owner: Owner, elements: Sequence[Element], made: list[Path]
 def read(kind: str, owner: Owner) -> list[Element] | None:
     """Give the elements that were written, None when there is no record or it makes no sense."""
     content = store.read(_path(kind, owner))
-    if content is None:
+    if content is None or boot.drop_earlier(FOLDER.parent):
         return None
     with suppress(ValueError, TypeError, AttributeError, RecursionError):
         return [_read_element(*each) for each in json.loads(content)]

@@ -25,10 +25,11 @@ _VOLATILE_ADDRESS = {"valid_life_time", "preferred_life_time", "tentative"}
 _VOLATILE_ROUTE = {"expires", "cache", "flags"}
 _VOLATILE_RULE = {"handle", "index", "counter", "packets", "bytes", "expires"}
 _IPTABLES_TABLES = {"filter", "nat", "mangle", "raw", "security"}
-# What iptables and container runtimes keep there is theirs; a warm server is no trace of a call.
+# What iptables and container runtimes keep there is theirs; a warm server, and which boot this is, are no
+# traces of a call.
 _NOT_CNIS = (
     "/run/netns", "/run/xtables.lock", "/run/containerd", "/run/containers", "/run/libpod", "/run/crun",
-    "/run/pycni/warm",
+    "/run/pycni/warm", "/run/pycni/boot",
 )  # fmt: skip
 _SAVES = ("iptables-nft-save", "ip6tables-nft-save", "iptables-legacy-save", "ip6tables-legacy-save")
 
