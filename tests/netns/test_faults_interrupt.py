@@ -45,8 +45,9 @@ def interrupt_add(world: World, step: Step, fault: Fault) -> list[str]:
     return wrong + world.left(before)
 
 
-@pytest.mark.parametrize("backend", ["nftables"])
-@pytest.mark.parametrize("plugin", PLUGINS)
+@pytest.mark.parametrize(
+    ("backend", "plugin"), [*(("nftables", each) for each in PLUGINS), ("iptables", "portmap")]
+)
 def test_an_add_that_is_interrupted_takes_all_back(busy_world: World, backend: str, plugin: str) -> None:
     world, step = busy_world, Step(plugin, "ADD")
     positions = [at._replace(action=STOP) for at in ends(world.positions(step, COLD))]
