@@ -82,7 +82,7 @@ FIRST = 2
 # By call: changes told to the kernel by rtnetlink, and settings written.
 MOST = {
     ("loopback", "ADD"): (1, 0),
-    ("bridge", "ADD"): (4, 2),
+    ("bridge", "ADD"): (5, 2),
     ("portmap", "ADD"): (0, 0),
     ("portmap", "DEL"): (0, 0),
     ("bridge", "DEL"): (0, 0),
