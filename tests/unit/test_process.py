@@ -102,6 +102,8 @@ def test_one_that_is_stopped_hears_that_it_shall_end(tmp_path: Path) -> None:
     assert told.read_text() == "undone\n"
 
 
+# A pipe's end that nobody had yet is closed as its object goes.
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 def test_a_signal_at_any_moment_of_the_start_leaves_no_child() -> None:
     """Whenever the handler runs, the child is not there yet or is ended."""
 
