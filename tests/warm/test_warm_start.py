@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -218,18 +217,6 @@ os.execvp('ionice', ['ionice', '-c', '3', '{warm_host.bindir}/loopback'])" """
     assert warm_host.run(["ionice", "-p", str(server.pid)]).startswith("none:")
     assert os.getsid(server.pid) != os.getsid(0)
     assert (process / "oom_score_adj").read_text() == "0\n"
-
-
-def test_the_callers_pipe_ends_with_the_plugin(warm_host: WarmHost) -> None:
-    warm_host.odd()
-    reader, writer = os.pipe()
-    with os.fdopen(reader, "rb") as pipe:
-        command = ["nsenter", f"--net=/proc/{warm_host.pid}/ns/net", f"--mount=/proc/{warm_host.pid}/ns/mnt"]
-        env = BARE_ENV | {"CNI_COMMAND": "VERSION"}
-        process = subprocess.Popen([*command, str(warm_host.bindir / "odd")], stdout=writer, env=env)
-        os.close(writer)
-        assert b"1.1.0" in pipe.read()
-    assert process.wait(timeout=5) == 0
 
 
 def test_a_server_that_nobody_calls_ends(warm_host: WarmHost) -> None:

@@ -1,0 +1,173 @@
+"""What is in a call's way costs it a bounded wait at the most, and nobody waits for its pipes to end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cni import executables
+from cni.testing.place import BARE_ENV
+from cni.warm import control
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.warm.conftest import WarmHost
+
+BRIDGE = {
+    "cniVersion": "1.0.0", "name": "n", "type": "bridge", "isGateway": True, "ipMasq": True,
+    "ipMasqBackend": "nftables", "ipam": {"type": "host-local", "subnet": "10.22.0.0/16"},
+}  # fmt: skip
+HIGH_FD = 200
+
+
+def socket_of(host: WarmHost) -> str:
+    return host.run([str(host.bindir / "odd"), "--warm-socket"]).strip()
+
+
+def is_cold(host: WarmHost, **more: Any) -> bool:
+    return int(host.facts(**more)["parent"]) not in host.servers()
+
+
+def test_a_stopped_holder_of_the_lock_is_waited_for_some_seconds(warm_host: WarmHost) -> None:
+    lock = f"{socket_of(warm_host)}.lock"
+    script = f"exec 9>{lock}; flock 9; echo has it; kill -STOP $$"
+    holder = warm_host.place.popen(["sh", "-c", script])
+    assert holder.stdout
+    assert holder.stdout.readline() == "has it\n"
+    assert is_cold(warm_host, timeout_s=20)
+    assert warm_host.servers() == []
+    holder.kill()
+    holder.communicate()
+    assert not is_cold(warm_host)
+
+
+def test_a_stopped_server_serves_with_the_workers_that_it_has(warm_host: WarmHost) -> None:
+    """Then calls are made without; when it goes on, by it again."""
+    warm_host.settings(workers=1, calls=1)
+    warm_host.odd()
+    [server] = warm_host.call(control.find)
+    deadline = time.monotonic() + 5
+    while len(control.children(server.pid)) != 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.kill(server.pid, signal.SIGSTOP)
+    assert not is_cold(warm_host)
+    assert is_cold(warm_host, env={"PYCNI_WARM_ACCEPT_S": "1"}, timeout_s=20)
+    os.kill(server.pid, signal.SIGCONT)
+    assert not is_cold(warm_host)
+    assert warm_host.servers() == [server.pid]
+
+
+STARTS = {"ends": "exit 1", "hangs": "exec sleep 5", "cannot be executed": "exec /nowhere"}
+
+
+@pytest.mark.parametrize("what", STARTS)
+def test_a_server_that_does_not_start_is_done_without(
+    warm_host: WarmHost, launcher: Path, tmp_path: Path, what: str
+) -> None:
+    """Each call tries again, and is made by a process of its own."""
+    real = warm_host.bindir.parent / "pycni"
+    script = f'#!/bin/sh\n[ "$1" != --warm-server ] || {STARTS[what]}\nexec {real} "$@"\n'
+    (tmp_path / "pycni").write_text(script)
+    (tmp_path / "pycni").chmod(0o755)
+    program = executables.launcher(launcher.read_bytes(), str(tmp_path), "odd")
+    executables.put(tmp_path, ["odd"], program)
+    conf = {"cniVersion": "1.0.0", "name": "n", "type": "odd"}
+    for _ in range(2):
+        env = {"PYCNI_WARM_ACCEPT_S": "1"}
+        answer = warm_host.plugin("odd", "ADD", conf, netns="/n", bindir=tmp_path, env=env, timeout_s=20)
+        assert answer.ok, answer
+    assert warm_host.servers() == []
+
+
+@pytest.mark.parametrize("suffix", [".sock.lock", ".status", "log"])
+@pytest.mark.parametrize("target", ["/run/target", "/run/nowhere"])
+def test_a_planted_link_is_not_followed(warm_host: WarmHost, suffix: str, target: str) -> None:
+    path = socket_of(warm_host).removesuffix(".sock") + suffix if suffix != "log" else "/run/pycni/warm/log"
+    warm_host.run(["sh", "-c", f"echo mine > /run/target; ln -s {target} {path}"])
+    # Without a lock of its own there is no server; the others are done without.
+    assert is_cold(warm_host) == (suffix == ".sock.lock")
+    assert warm_host.odd().ok
+    assert warm_host.run(["cat", "/run/target"]) == "mine\n"
+    assert not Path(f"/proc/{warm_host.pid}/root/run/nowhere").exists()
+
+
+def test_a_foreign_folder_in_place_of_the_status_is_left_alone(warm_host: WarmHost) -> None:
+    path = socket_of(warm_host).removesuffix(".sock") + ".status"
+    warm_host.run(["mkdir", "-p", f"{path}/mine"])
+    assert is_cold(warm_host)
+    assert warm_host.run(["ls", path]) == "mine\n"
+
+
+@pytest.mark.parametrize("files", [20, 60])
+def test_an_add_with_few_descriptors_is_an_add(warm_host: WarmHost, files: int) -> None:
+    """It is made by a process that the limit binds."""
+    sandbox = warm_host.sandbox("c1")
+    (Path(f"/proc/{warm_host.pid}/root/run/limited")).mkdir()
+    script = f'#!/bin/sh\nulimit -n {files}\nexec {warm_host.bindir}/bridge "$@"\n'
+    wrapper = Path(f"/proc/{warm_host.pid}/root/run/limited/bridge")
+    wrapper.write_text(script)
+    wrapper.chmod(0o755)
+    env = {"CNI_PATH": str(warm_host.bindir)}
+    for verb in ("ADD", "DEL"):
+        warm_host.plugin("bridge", verb, BRIDGE, netns=sandbox, bindir=Path("/run/limited"), env=env).must()
+    assert warm_host.servers() == []
+
+
+def pipes(stack: ExitStack, number: int) -> Iterator[tuple[int, int]]:
+    for _ in range(number):
+        reader, writer = os.pipe()
+        stack.callback(os.close, reader)
+        yield reader, writer
+
+
+def ends(reader: int) -> bool:
+    """Tell whether a pipe comes to its end, whatever is in it, within some seconds."""
+    os.set_blocking(reader, False)
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        try:
+            if not os.read(reader, 1 << 16):
+                return True
+        except BlockingIOError:
+            time.sleep(0.01)
+    return False
+
+
+@pytest.mark.parametrize("is_first", [True, False], ids=["starts the server", "is served"])
+def test_the_callers_pipes_end_with_the_plugin(warm_host: WarmHost, *, is_first: bool) -> None:
+    """Its three streams and one more that it passes on, under a number that no program uses."""
+    if not is_first:
+        warm_host.odd()
+    with ExitStack() as stack:
+        (stdin_out, stdin_in), *outputs = pipes(stack, 4)
+        stack.callback(os.close, stdin_in)
+        (_, stdout), (_, stderr), (_, extra) = outputs
+        os.dup2(extra, HIGH_FD, inheritable=True)
+        space = [f"--net=/proc/{warm_host.pid}/ns/net", f"--mount=/proc/{warm_host.pid}/ns/mnt"]
+        process = subprocess.Popen(
+            ["/usr/bin/nsenter", *space, str(warm_host.bindir / "odd")],
+            stdin=stdin_out,
+            stdout=stdout,
+            stderr=stderr,
+            pass_fds=[HIGH_FD],
+            env=BARE_ENV | {"CNI_COMMAND": "VERSION"},
+        )
+        for fd in (stdout, stderr, extra, HIGH_FD):
+            os.close(fd)
+        assert process.wait(timeout=10) == 0
+        assert all(ends(reader) for reader, _ in outputs)
+        # Nobody reads it any more, where this process gives up its own end.
+        with Path(os.devnull).open("rb") as null:
+            os.dup2(null.fileno(), stdin_out, inheritable=False)
+        with pytest.raises(BrokenPipeError):
+            os.write(stdin_in, b"x")
+    assert warm_host.status()["requests"] == 2 - is_first
