@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _VERSIONS = (4, 6)
 # How often others may change the ruleset in between.
 _NETLINK_TRIES = 5
-_LOCK = Path("/run/pycni/iptables.lock")
+LOCK = Path("/run/pycni/iptables.lock")
 
 
 class Iptables:
@@ -170,8 +170,8 @@ class _TakenBack:
 
 @contextmanager
 def _locked(timeout_s: float) -> Iterator[None]:
-    store.ensure_directory(_LOCK.parent)
-    with locked(_LOCK, timeout_s):
+    store.ensure_directory(LOCK.parent)
+    with locked(LOCK, timeout_s):
         yield
 
 

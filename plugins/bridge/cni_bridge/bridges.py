@@ -32,8 +32,13 @@ _VLAN_OPTION = "CONFIG_BRIDGE_VLAN_FILTERING"
 def bridge_locked(name: str) -> Iterator[None]:
     """Hold the lock of a bridge; its file stays, as removing it would pull it from under others."""
     store.ensure_directory(_LOCKS)
-    with locked(_LOCKS / f"{name}.lock"):
+    with locked(lock_path(name)):
         yield
+
+
+def lock_path(name: str) -> Path:
+    """Give the file that is locked for a bridge."""
+    return _LOCKS / f"{name}.lock"
 
 
 def ensure(nl: Netlink, plan: BridgePlan, undo: Undo, mac: str = "") -> Link:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cni import addr, invoke, link, netns, sysctl
 from cni.errors import KernelError
-from cni.firewall import spoofcheck, tryout
+from cni.firewall import spoofcheck, stores, tryout
 from cni.firewall.intents import Owner
 from cni.netlink import Netlink
 from cni.readiness import Reasons, trial
@@ -36,10 +36,13 @@ def status(conf: BridgeConf, request: Request) -> None:
     """Raise CniError 50 or 51 with every reason."""
     reasons = Reasons()
     reasons.attempt(_try_links, plan_bridge(conf))
+    reasons.attempt(stores.check_lock, bridges.lock_path(conf.bridge))
     if conf.has_masquerade:
         reasons.attempt(tryout.try_out, conf.ip_masq_backend, "ipmasq")
+        reasons.attempt(stores.check, conf.ip_masq_backend, "ipmasq")
     if conf.macspoofchk:
         reasons.attempt(spoofcheck.try_out)
+        reasons.attempt(stores.check_children)
     if conf.ipam.type:
         reasons.attempt(invoke.status, conf.ipam.type, request)
     reasons.attempt(reasons.limit, partial(_list_impairments, conf))

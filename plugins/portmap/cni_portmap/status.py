@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cni import claims
-from cni.firewall import presence, tryout
+from cni.firewall import presence, stores, tryout
 from cni.readiness import Reasons
 from cni_portmap.apply import WHAT
 
@@ -21,9 +21,14 @@ def status(conf: PortmapConf) -> None:
     """Raise CniError 50 or 51 with every reason."""
     reasons = Reasons()
     reasons.attempt(tryout.try_out, conf.needed_backend, WHAT)
-    reasons.attempt(claims.check_writable)
+    reasons.attempt(_check_stores, conf)
     reasons.attempt(reasons.limit, partial(_list_impairments, conf.name))
     reasons.raise_any()
+
+
+def _check_stores(conf: PortmapConf) -> None:
+    claims.check_writable()
+    stores.check(conf.needed_backend, WHAT)
 
 
 def _list_impairments(network: str) -> Iterator[Impairment]:

@@ -1,0 +1,66 @@
+"""Whether the files that an ADD writes beside its rules could be written now, for STATUS."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from cni import store
+from cni.errors import CniError, Code
+from cni.firewall import iptables, nftables_records, orphans, select
+from cni.lock import locked
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def check(asked: str | None, what: str) -> None:
+    """Raise CniError 106 when a file that the backend needs could not be written, or a lock not be made.
+
+    `asked` and `what` are as for `select.choose`; where no backend is usable its own try-out tells so.
+    """
+    try:
+        name = select.choose(asked, what).name
+    except CniError:
+        return
+    if name == "nftables":
+        store.check_writable(nftables_records.FOLDER)
+        return
+    check_children()
+    try:
+        # Only an ADD that misses what all share needs it.
+        check_lock(iptables.LOCK, 0)
+    except CniError as error:
+        if error.code != Code.TRY_AGAIN:
+            raise
+
+
+def check_children() -> None:
+    """Raise CniError 106 when no lock could be made for a program that changes rules."""
+    _check_place(orphans.FOLDER)
+
+
+def check_lock(path: Path, within_s: float = 30) -> None:
+    """Raise CniError 106 when a lock could not be made, 11 when another one has it; nothing is left."""
+    if os.path.lexists(path):
+        with locked(path, within_s):
+            pass
+    else:
+        _check_place(path.parent)
+
+
+def _check_place(folder: Path) -> None:
+    """Raise CniError 106 when no empty file can be made in a folder, which need not exist.
+
+    That is less than `store.check_writable` asks for: on a full disk locks can be made.
+    """
+    store.check_keepers(folder)
+    existing = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
+    name = existing / f"{store.UNFINISHED_PREFIX}{os.urandom(6).hex()}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        os.close(os.open(name, flags, 0o600))
+        name.unlink()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise CniError(Code.STORE, f"could not write to {existing}: {reason}") from error
