@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 _WITHIN_MS = 120_000
+_PRACTICE = 3
 
 
 class Call(NamedTuple):
@@ -42,6 +43,7 @@ def run_all(works: Iterable[Work]) -> float:
     queue = list(works)
     gc.disable()
     try:
+        _practise()
         with _Burst() as burst:
             start = time.perf_counter()
             for work in queue:
@@ -50,6 +52,19 @@ def run_all(works: Iterable[Work]) -> float:
             return time.perf_counter() - start
     finally:
         gc.enable()
+
+
+def _practise() -> None:
+    """Start programs that do nothing: what a fresh child of ours is slow at the first time is no plugin's time."""
+    for _ in range(_PRACTICE):
+        with _Burst() as burst:
+            work = _nothing()
+            burst.start(work, next(work))
+            burst.finish()
+
+
+def _nothing() -> Work:
+    yield Call("/bin/true", {}, b"")
 
 
 class _Running(NamedTuple):

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cni.warm.protocol import Call
-
 
 class Disguise:
     """What a worker wears during a call; made once, in the worker."""
@@ -23,7 +21,7 @@ class Disguise:
         sys.stdout = TextIOWrapper(_writer(1), "utf-8")
         sys.stderr = TextIOWrapper(_writer(2), "utf-8", "backslashreplace", line_buffering=True)
 
-    def put_on(self, call: Call, fds: list[int]) -> tuple[BinaryIO, BinaryIO]:
+    def put_on(self, env: Mapping[str, str], umask: int, fds: list[int]) -> tuple[BinaryIO, BinaryIO]:
         """Become the caller's process and close `fds`; gives its stdin and stdout.
 
         Raises OSError, and changes nothing, when the last one is no folder.
@@ -36,8 +34,8 @@ class Disguise:
         finally:
             for fd in fds:
                 os.close(fd)
-        os.umask(call.umask)
-        _set_environment(call.env)
+        os.umask(umask)
+        _set_environment(env)
         # A new one: what one caller sent and the plugin did not read must not be there for the next.
         sys.stdin = TextIOWrapper(BufferedReader(FileIO(0, closefd=False)), "utf-8")
         return cast("BinaryIO", sys.stdin.buffer), cast("BinaryIO", sys.stdout.buffer)

@@ -11,7 +11,7 @@ import os
 import socket
 import struct
 from contextlib import suppress
-from dataclasses import dataclass
+from typing import NamedTuple
 
 MAGIC = "PYCNI-WARM"
 PROTOCOL_VERSION = 1
@@ -21,6 +21,7 @@ GO = b"G"
 STATUS = b"S"
 FDS = 4  # stdin, stdout, stderr, working directory
 
+_HEAD = f"{MAGIC} {PROTOCOL_VERSION} ".encode()
 _PEER_CREDENTIALS = struct.Struct("3i")  # unix(7), SO_PEERCRED: pid, uid, gid
 
 
@@ -28,15 +29,19 @@ class ProtocolError(Exception):
     """What came is no call of this protocol; nothing was done."""
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One call as the launcher sends it."""
+class Call(NamedTuple):
+    """One call as the launcher sends it; `variables` are "NAME=value" texts, each with a NUL at its end."""
 
     build: str
     name: str
     executable: str
-    env: dict[str, str]
     umask: int
+    variables: bytes
+
+    def env(self) -> dict[str, str]:
+        """Read the variables as a new process does: the first of a name counts, nameless ones do not."""
+        texts = reversed(os.fsdecode(self.variables).split("\0"))
+        return {name: value for name, sign, value in (each.partition("=") for each in texts) if name and sign}
 
 
 def peer(connection: socket.socket) -> tuple[int, int]:
@@ -51,19 +56,23 @@ def limit(connection: socket.socket, seconds: int) -> None:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", seconds, 0))
 
 
-def receive(connection: socket.socket) -> Call | None:
+def receive(connection: socket.socket, flags: int = 0) -> Call | None:
     """Read the call; None when the launcher has gone. Raises ProtocolError."""
-    data = _receive(connection, MAX_REQUEST, descriptors=0)[0]
+    data = _receive(connection, MAX_REQUEST, descriptors=0, flags=flags)[0]
     return _parse(data) if data else None
 
 
+def accept(connection: socket.socket) -> None:
+    """Tell the launcher that the call will be run. Raises OSError."""
+    connection.send(ACCEPTED, socket.MSG_NOSIGNAL)
+
+
 def begin(connection: socket.socket) -> list[int]:
-    """Accept the call and give the descriptors that come with GO, for the caller to close.
+    """Give the descriptors that come with GO, for the caller to close.
 
     They are stdin, stdout, stderr and the working directory. Raises ProtocolError, or OSError, when the
     launcher does not want the call run any more.
     """
-    connection.send(ACCEPTED, socket.MSG_NOSIGNAL)
     data, fds = _receive(connection, len(GO), descriptors=FDS)
     if data != GO or len(fds) != FDS:
         _close(fds)
@@ -77,13 +86,15 @@ def answer(connection: socket.socket, status: int) -> None:
         connection.send(STATUS + bytes([status & 0xFF]), socket.MSG_NOSIGNAL)
 
 
-def _receive(connection: socket.socket, most: int, *, descriptors: int) -> tuple[bytes, list[int]]:
+def _receive(
+    connection: socket.socket, most: int, *, descriptors: int, flags: int = 0
+) -> tuple[bytes, list[int]]:
     """Read one message whole, with so many descriptors at the most; raises ProtocolError."""
     # The kernel closes descriptors for which there is no space, and says so with MSG_CTRUNC.
     space = socket.CMSG_SPACE(descriptors * array.array("i").itemsize) if descriptors else 0
-    data, ancillary, flags, _ = connection.recvmsg(most, space, socket.MSG_CMSG_CLOEXEC)
+    data, ancillary, told, _ = connection.recvmsg(most, space, socket.MSG_CMSG_CLOEXEC | flags)
     fds = _descriptors(ancillary)
-    if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+    if told & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
         _close(fds)
         raise ProtocolError("the message is too long or has too many descriptors")
     return data, fds
@@ -103,28 +114,19 @@ def _close(fds: list[int]) -> None:
 
 
 def _parse(data: bytes) -> Call:
+    if not data.startswith(_HEAD):
+        raise ProtocolError("another protocol, or another version of it")
     if not data.endswith(b"\0"):
         raise ProtocolError("the message does not end where a text ends")
-    head, *texts = os.fsdecode(data[:-1]).split("\0")
-    if len(texts) < 3:
+    mask, *texts = data[len(_HEAD) :].split(b"\0", 4)
+    if len(texts) < 4:
         raise ProtocolError("build, name or executable is missing")
-    mask = _umask(head)
-    build, name, executable, *variables = texts
-    return Call(build, name, executable, _environment(variables), mask)
+    *names, variables = texts
+    return Call(*map(os.fsdecode, names), _umask(mask), variables)
 
 
-def _umask(head: str) -> int:
-    match head.split(" "):
-        case [magic, version, umask] if magic == MAGIC and version == str(PROTOCOL_VERSION):
-            try:
-                return int(umask, 8) & 0o777
-            except ValueError:
-                raise ProtocolError("the umask is no octal number") from None
-        case _:
-            raise ProtocolError("another protocol, or another version of it")
-
-
-def _environment(variables: list[str]) -> dict[str, str]:
-    """Read "NAME=value" texts as a new process does: the first of a name counts, nameless ones do not."""
-    pairs = (variable.partition("=") for variable in reversed(variables))
-    return {name: value for name, sign, value in pairs if name and sign}
+def _umask(octal: bytes) -> int:
+    try:
+        return int(octal, 8) & 0o777
+    except ValueError:
+        raise ProtocolError("the umask is no octal number") from None

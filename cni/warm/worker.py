@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import socket
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,6 @@ from cni.warm.log import log
 from cni.warm.watch import LauncherWatch
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Mapping
     from types import FrameType
 
@@ -73,7 +73,6 @@ class Worker:
             with self._accept() as connection:
                 # Before the launcher is told anything: until then it can do without us.
                 self._is_busy = True
-                self._post.is_busy()
                 status = self._serve_one(connection)
             late.wait(_LATE_WITHIN_S)
             left = traces.differences(start, traces.take())
@@ -103,18 +102,19 @@ class Worker:
 
     def _serve_one(self, connection: socket.socket) -> int | None:
         """Run the call of one connection; gives its exit status, None for what was no call."""
-        if not self._is_allowed(connection):
-            return None
-        protocol.limit(connection, _CALL_WITHIN_S)
         try:
-            call = protocol.receive(connection)
-            if call is None or not self._is_for_us(call):
+            if not self._is_allowed(connection) or (call := self._receive(connection)) is None:
                 return None
-            stdin, stdout = self._disguise.put_on(call, protocol.begin(connection))
+            protocol.accept(connection)
+            # While the launcher is at its descriptors.
+            self._post.is_busy()
+            protocol.limit(connection, _CALL_WITHIN_S)
+            env = call.env()
+            stdin, stdout = self._disguise.put_on(env, call.umask, protocol.begin(connection))
         except (protocol.ProtocolError, OSError) as error:
             log(f"refused a call: {error}")
             return None
-        status = self._run(call, stdin, stdout, connection)
+        status = self._run(call, env, stdin, stdout, connection)
         protocol.answer(connection, status)
         return status
 
@@ -127,12 +127,28 @@ class Worker:
         log(f"refused a call of user {uid}, process {pid}")
         return False
 
-    def _is_for_us(self, call: protocol.Call) -> bool:
-        if call.build != self._build:
+    def _receive(self, connection: socket.socket) -> protocol.Call | None:
+        """Give the call of a connection, None when there is none that is for us."""
+        try:
+            call = protocol.receive(connection, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            # Not a launcher, or a slow one: somebody else must wait for calls meanwhile.
+            self._post.is_busy()
+            protocol.limit(connection, _CALL_WITHIN_S)
+            call = protocol.receive(connection)
+        if call and call.build != self._build:
             log(f"refused a call for build {call.build}")
-        return call.build == self._build
+            return None
+        return call
 
-    def _run(self, call: protocol.Call, stdin: BinaryIO, stdout: BinaryIO, connection: socket.socket) -> int:
+    def _run(
+        self,
+        call: protocol.Call,
+        env: Mapping[str, str],
+        stdin: BinaryIO,
+        stdout: BinaryIO,
+        connection: socket.socket,
+    ) -> int:
         """Be the plugin's process, from its start to its end; gives the exit status."""
 
         def load() -> Plugin[Any]:
@@ -144,7 +160,7 @@ class Worker:
         status = 1
         try:
             try:
-                status = skel.run(load, {**self._defaults, **call.env}, stdin, stdout, delegates)
+                status = skel.run(load, {**self._defaults, **env}, stdin, stdout, delegates)
                 self._disguise.flush()
             finally:
                 self._watch.end(connection)
