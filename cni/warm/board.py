@@ -12,7 +12,7 @@ import struct
 from contextlib import suppress
 from typing import NamedTuple
 
-_VACANT, _IDLE, _BUSY = b"\0\1\2"
+_VACANT, _IDLE, _BUSY, _LATE = b"\0\1\2\3"
 _COUNT = struct.Struct("=Q")
 
 
@@ -34,6 +34,10 @@ class Board:
     def set_busy(self, place: int) -> None:
         """Note that it has a connection."""
         self._memory[place] = _BUSY
+
+    def set_late(self, place: int) -> None:
+        """Note that it has answered, and waits for the kernel to be done before it takes another call."""
+        self._memory[place] = _LATE
 
     def set_vacant(self, place: int) -> None:
         """Note that it has ended."""
@@ -59,8 +63,13 @@ class Board:
 
     @property
     def busy(self) -> int:
-        """How many have a connection."""
-        return self._states().count(_BUSY)
+        """How many have a connection, or have answered and wait for the kernel."""
+        return self._states().count(_BUSY) + self.late
+
+    @property
+    def late(self) -> int:
+        """How many have answered and wait for the kernel."""
+        return self._states().count(_LATE)
 
     @property
     def calls(self) -> int:
@@ -85,6 +94,10 @@ class Post(NamedTuple):
             # A full pipe says it as well.
             with suppress(OSError):
                 os.write(self.alarm, b"!")
+
+    def is_late(self) -> None:
+        """Tell that it has answered, and takes no call before the kernel is done."""
+        self.board.set_late(self.place)
 
     def has_served(self) -> None:
         """Tell that it was a call, which has been answered."""

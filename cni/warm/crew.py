@@ -84,9 +84,9 @@ class Crew:
         return 0 if self.busy else time.monotonic() - self._last_call
 
     def is_stretched(self) -> bool:
-        """Tell whether calls may be waiting, though there are as many workers as the cores can serve."""
+        """Tell whether calls may be waiting, though as many workers as the cores can serve are at it."""
         enough = max(self._settings.workers, _WORKERS_PER_CORE * self._cores)
-        return self._board.idle == 0 and len(self._members) >= enough
+        return self._board.idle == 0 and len(self._members) - self._board.late >= enough
 
     def fill(self) -> bool:
         """Fork the workers that are missing; False when that should rest for a while, as it fails."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from cni import late
 from cni.errors import CniError
 from cni.warm import settings
-from cni.warm.crew import PATIENCE_S, REST_S, Crew
+from cni.warm.crew import REST_S, Crew
 from cni.warm.log import keep_journal, log
 from cni.warm.preload import preload
 from cni.warm.report import Report
@@ -35,6 +35,7 @@ PROCESS_NAME = "pycni-server"
 _BACKLOG = 1024
 _PR_SET_NAME = 15
 _LOOK_AROUND_S = 15
+_LOOK_IN_RUSH_S = 0.005
 
 
 def main(path: Path, build: str, table: Mapping[str, str]) -> NoReturn:
@@ -102,7 +103,7 @@ class Server:
             wait_s = min(self._idle_s, _LOOK_AROUND_S) if self._crew.fill() else REST_S
             if self._crew.is_stretched():
                 # Each call of a rush sounds the alarm: to look now and then does.
-                ready, _, _ = select.select([woken], [], [], PATIENCE_S)
+                ready, _, _ = select.select([woken], [], [], _LOOK_IN_RUSH_S)
             else:
                 ready, _, _ = select.select([woken, self._crew.alarm], [], [], wait_s)
             if woken in ready:

@@ -74,7 +74,9 @@ class Worker:
                 # Before the launcher is told anything: until then it can do without us.
                 self._is_busy = True
                 status = self._serve_one(connection)
-            late.wait(_LATE_WITHIN_S)
+            if late.count_threads() > 1:
+                self._post.is_late()
+                late.wait(_LATE_WITHIN_S)
             left = traces.differences(start, traces.take())
             # Who was let go has closed the listener itself, and ends anyway.
             if left and not self._is_orphan:
