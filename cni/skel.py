@@ -54,7 +54,7 @@ def main(load: Load, run_delegate: DelegateRunner | None = None) -> NoReturn:
     """Be the plugin's process: answer on stdout and exit, 0 for success and 1 for an error object."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    _keep_pydantic_alone()
+    keep_pydantic_alone()
     # A call ends long before a collection would pay.
     gc.disable()
     status = run(load, dict(os.environ), sys.stdin.buffer, sys.stdout.buffer, run_delegate)
@@ -62,7 +62,7 @@ def main(load: Load, run_delegate: DelegateRunner | None = None) -> NoReturn:
     os._exit(status)
 
 
-def _keep_pydantic_alone() -> None:
+def keep_pydantic_alone() -> None:
     """Let pydantic find no extensions of its own: searching all packages for them costs 15 ms of a start."""
     loader = ModuleType("pydantic.plugin._loader")
     vars(loader)["get_plugins"] = tuple

@@ -6,10 +6,13 @@ another build once this one has been replaced.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from cni import skel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -38,11 +41,14 @@ def preload(packages: Iterable[str]) -> None:
     A module that opens its door late offers `open_door()`. The collector leaves alone what is there
     then: counting it again in each worker would copy its memory.
     """
+    skel.keep_pydantic_alone()
     for name in [*_LATE, *_modules("cni"), *(each for package in packages for each in _modules(package))]:
         module = importlib.import_module(name)
         if hasattr(module, "open_door"):
             module.open_door()
     gc.collect()
+    # What the imports have needed for a moment only.
+    ctypes.CDLL(None).malloc_trim(0)
     gc.freeze()
     # What a call makes is freed without the collector; what is not can wait for some calls.
     gc.set_threshold(_COLLECTED_AT)
