@@ -11,7 +11,7 @@ import os
 import socket
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cni import netlink
 from cni.errors import CniError, Code, KernelError
@@ -40,8 +40,7 @@ _AF_SPEC, _INET_SETTINGS, _ARP_NOTIFY = 26, 1, 22
 _WITHOUT_STATISTICS = number(_EXT_MASK, 0x8)
 
 
-@dataclass(frozen=True, slots=True)
-class Port:
+class Port(NamedTuple):
     """The settings of a link as a port of a bridge."""
 
     hairpin: bool = False
@@ -81,8 +80,7 @@ class Link:
         return bool(self.flags & IFF_PROMISC)
 
 
-@dataclass(frozen=True, slots=True)
-class VethSpec:
+class VethSpec(NamedTuple):
     """A veth pair to create: the host end is here, the container end is born in `netns`.
 
     MAC addresses are given, as software on the host may change those that the kernel picks. `mtu` 0 leaves

@@ -16,15 +16,14 @@ import socket
 import struct
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from cni.errors import CniError, Code, KernelError
 from cni.faults import point
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from cni.netns import Netns
 
@@ -60,8 +59,7 @@ _MOST_AT_ONCE = 64
 _MOST_DATAGRAMS = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One request: `doing` tells a person what it is for.
 
     Either `body` is all that follows the netlink header, or `fields` and `attrs` say it in pyroute2's words:
@@ -71,8 +69,8 @@ class Message:
     doing: str
     kind: int
     flags: int = 0
-    fields: dict[str, int] = field(default_factory=dict)
-    attrs: list[tuple[str, Any]] = field(default_factory=list)
+    fields: Mapping[str, int] = MappingProxyType({})
+    attrs: Sequence[tuple[str, Any]] = ()
     body: bytes = b""
 
 
@@ -327,7 +325,7 @@ def _encode(message: Message, flags: int, number: int) -> bytes:
     encoder = _message_class(message.kind)()
     for name, value in message.fields.items():
         encoder[name] = value
-    encoder["attrs"] = message.attrs
+    encoder["attrs"] = list(message.attrs)
     encoder["header"] = {
         "type": message.kind,
         "flags": flags | message.flags,

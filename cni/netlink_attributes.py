@@ -52,15 +52,16 @@ def each_attribute(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 def attributes(data: bytes) -> dict[int, bytes]:
     """Give encoded attributes by kind; of several of one kind the last."""
-    # What is told of a link has a hundred of them: not by way of `each_attribute`, which takes twice as long.
+    # What is told of a link has a hundred of them: `each_attribute` would take three times as long.
     found = {}
-    at, end, read = 0, len(data) - 3, _HEADER.unpack_from
+    at, end = 0, len(data) // 4 * 2
+    words = struct.unpack_from(f"={end}H", data)
     while at < end:
-        length, kind = read(data, at)
+        length = words[at]
         if length < 4:
             break
-        found[kind & _KIND] = data[at + 4 : at + length]
-        at += (length + 3) & ~3
+        found[words[at + 1] & _KIND] = data[2 * at + 4 : 2 * at + length]
+        at += (length + 3) // 4 * 2
     return found
 
 

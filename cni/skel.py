@@ -11,7 +11,6 @@ import gc
 import os
 import signal
 import sys
-from dataclasses import replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -96,7 +95,7 @@ def run(
         if not env.get("CNI_COMMAND"):
             _print_about(plugin)
             return 0
-        request = replace(from_env(env), run_delegate=run_delegate)
+        request = from_env(env)._replace(run_delegate=run_delegate)
         call.answer(plugin, request, stdin)
     except CniError as error:
         return call.fail(error)
@@ -236,7 +235,7 @@ def _without_own_netns(request: Request) -> Request:
     if not _netns_check_applies(request) or not is_own(request.netns):
         return request
     if request.verb is Verb.DEL:
-        return replace(request, netns="")
+        return request._replace(netns="")
     raise CniError(
         Code.INVALID_NETNS,
         "plugin's netns and netns from CNI_NETNS should not be the same",
@@ -258,10 +257,10 @@ def _with_document(request: Request, document: dict[str, Any], version: str, tex
             raise CniError(Code.INVALID_CONFIG, f'field "prevResult" is a {kind}, not an object')
         from cni.convert import parse_result
 
-        request = replace(request, prev_result=parse_result(previous, version, "prevResult"))
+        request = request._replace(prev_result=parse_result(previous, version, "prevResult"))
     if request.verb in {Verb.GC, Verb.GC_PLAN}:
-        request = replace(request, valid_attachments=_valid_attachments(folded))
-    return replace(request, stdin=text)
+        request = request._replace(valid_attachments=_valid_attachments(folded))
+    return request._replace(stdin=text)
 
 
 def _valid_attachments(folded: dict[str, Any]) -> frozenset[Attachment] | None:

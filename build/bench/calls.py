@@ -55,7 +55,7 @@ def run_all(works: Iterable[Work]) -> float:
 
 
 def _practise() -> None:
-    """Start programs that do nothing: what a fresh child of ours is slow at the first time is no plugin's time."""
+    """Start programs that do nothing: a fresh child of ours is slow at first, which is no plugin's time."""
     for _ in range(_PRACTICE):
         with _Burst() as burst:
             work = _nothing()

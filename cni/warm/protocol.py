@@ -121,8 +121,8 @@ def _parse(data: bytes) -> Call:
     mask, *texts = data[len(_HEAD) :].split(b"\0", 4)
     if len(texts) < 4:
         raise ProtocolError("build, name or executable is missing")
-    *names, variables = texts
-    return Call(*map(os.fsdecode, names), _umask(mask), variables)
+    build, name, executable = map(os.fsdecode, texts[:3])
+    return Call(build, name, executable, _umask(mask), texts[3])
 
 
 def _umask(octal: bytes) -> int:

@@ -48,7 +48,7 @@ class Attachment:
 
     def delete(self) -> None:
         for conf in (self.portmap, self.bridge):
-            self.host.plugin(conf["type"], "DEL", conf, netns=self.sandbox).must()
+            self.host.plugin(str(conf["type"]), "DEL", conf, netns=self.sandbox).must()
 
     def kill(self, conf: dict[str, Any]) -> None:
         """Start an ADD and kill it; tells for itself how that went."""

@@ -57,9 +57,9 @@ def test_a_call_is_read() -> None:
     with pair() as (launcher, worker):
         launcher.send(GOLDEN)
         call = protocol.receive(worker)
-        assert call == protocol.Call(
-            "1.2-abc", "bridge", "/x/bridge", {"CNI_COMMAND": "ADD", "A": "b=c\udcff"}, 0o27
-        )
+        assert call is not None
+        assert call[:4] == ("1.2-abc", "bridge", "/x/bridge", 0o27)
+        assert call.env() == {"CNI_COMMAND": "ADD", "A": "b=c\udcff"}
 
 
 def test_the_first_variable_of_a_name_counts_and_nameless_ones_do_not() -> None:
@@ -67,7 +67,7 @@ def test_the_first_variable_of_a_name_counts_and_nameless_ones_do_not() -> None:
         launcher.send(b"PYCNI-WARM 1 22\0b\0n\0e\0X=1\0X=2\0=C:=x\0none\0EMPTY=\0")
         call = protocol.receive(worker)
         assert call is not None
-        assert call.env == {"X": "1", "EMPTY": ""}
+        assert call.env() == {"X": "1", "EMPTY": ""}
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ import os
 import signal
 from pathlib import Path
 
-from cni_odd import Conf, add
-
+from cni.conf import NetConf
 from cni.plugin import Plugin
+from cni.result import Result
 
 ENDING = Path("/run/ending")
 
@@ -19,4 +19,4 @@ def _end() -> None:
 
 
 os.register_at_fork(after_in_child=_end)
-PLUGIN = Plugin("ending", "ends workers", Conf, add, lambda _conf, _request: None)
+PLUGIN = Plugin("ending", "ends workers", NetConf, lambda *_: Result(), lambda *_: None)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 import time
 
-from cni_odd import Conf, add
-
+from cni.conf import NetConf
 from cni.plugin import Plugin
+from cni.result import Result
 
 threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
-PLUGIN = Plugin("threaded", "has a thread", Conf, add, lambda _conf, _request: None)
+PLUGIN = Plugin("threaded", "has a thread", NetConf, lambda *_: Result(), lambda *_: None)
