@@ -86,11 +86,12 @@ def test_a_launcher_that_is_stopped_after_the_answer_has_one_answer(warm_host: W
     out, _ = launcher.communicate(timeout=5)
     assert (launcher.returncode, json.loads(out)) == (0, {"cniVersion": "1.0.0"})
     assert not is_undone(warm_host)
-    # The worker heard of it, minded, and can be used again.
-    launcher, again = waiting(warm_host)
+    # The worker has heard of it, and can be used again.
+    assert warm_host.status()["busy"] == 0
+    assert Path(f"/proc/{worker}/root").exists()
+    launcher, _ = waiting(warm_host)
     launcher.send_signal(number)
     assert json.loads(launcher.communicate(timeout=5)[0])["msg"] == "stopped by SIGTERM"
-    assert again == worker
 
 
 def test_a_launcher_that_is_stopped_and_then_killed_takes_its_worker_along(warm_host: WarmHost) -> None:

@@ -36,7 +36,7 @@ class Attachment:
         self.sandbox: Sandbox = host.sandbox("c1")
         ipam = {"type": "host-local", "subnet": "10.22.0.0/16"}
         bridge = {"type": "bridge", "isGateway": True, "ipMasq": True, "ipMasqBackend": backend, "ipam": ipam}
-        self.bridge = BASE | bridge
+        self.bridge: dict[str, Any] = BASE | bridge
         self.portmap: dict[str, Any] = BASE | {"type": "portmap", "backend": backend, "runtimeConfig": PORTS}
         self.late = 0
         self.killed = 0
