@@ -8,11 +8,11 @@ import pytest
 
 from cni.testing import Host, warm, why_no_namespaces
 from cni.testing.executables import make_warm_bindir
-from cni.testing.faults import TELL, Fault, list_met
+from cni.testing.faults import TELL, VARIABLE, Fault, list_met
 from plugin_table import declared, packages
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from cni.testing import Answer, Sandbox
@@ -37,9 +37,11 @@ class Step(NamedTuple):
 class World:
     """A network of loopback, bridge with host-local, and portmap, of both families."""
 
-    def __init__(self, host: Host, backend: str) -> None:
+    def __init__(self, host: Host, backend: str, tally: dict[str, int] | None = None) -> None:
         self.host = host
         self.backend = backend
+        # How many faults were tried, by what was done to the process.
+        self.tally = {} if tally is None else tally
         self.results: dict[str, dict[str, Any]] = {}
         warm.set_up(host.place, workers=1)
         self.sandboxes: dict[str, Sandbox] = {name: host.sandbox(name) for name in (CALM, CUT)}
@@ -70,6 +72,9 @@ class World:
 
     def call(self, plugin: str, verb: str, name: str, env: dict[str, str] | None = None) -> Answer:
         """Call one plugin for a container."""
+        action = (env or {}).get(VARIABLE, TELL).split(" ")[0]
+        if action != TELL:
+            self.tally[action] = self.tally.get(action, 0) + 1
         conf = self.conf(plugin, name)
         answer = self.host.plugin(
             plugin, verb, conf, netns=f"/run/netns/{name}", container_id=name, env=env, timeout_s=120
@@ -196,19 +201,27 @@ def faulty_bindir(launcher: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 @pytest.fixture
-def world(faulty_bindir: Path, backend: str) -> Iterator[World]:
+def world(
+    faulty_bindir: Path, backend: str, record_property: Callable[[str, object], None]
+) -> Iterator[World]:
     """Give a host on which nothing was ever attached."""
     if why_no_namespaces():
         pytest.skip(why_no_namespaces())
     with Host(faulty_bindir) as host:
-        yield World(host, backend)
+        made = World(host, backend)
+        record_property("figures", ("faults", "times that a call was cut short", made.tally))
+        yield made
 
 
 @pytest.fixture
-def another_world(faulty_bindir: Path, backend: str) -> Iterator[World]:
+def another_world(
+    faulty_bindir: Path, backend: str, record_property: Callable[[str, object], None]
+) -> Iterator[World]:
     """Give one more such host, to try something out."""
     with Host(faulty_bindir) as host:
-        yield World(host, backend)
+        made = World(host, backend)
+        record_property("figures", ("faults", "times that a call was cut short", made.tally))
+        yield made
 
 
 @pytest.fixture

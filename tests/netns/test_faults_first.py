@@ -56,5 +56,7 @@ def test_killed_as_the_first(faulty_bindir: Path, another_world: World, backend:
     for each in another_world.positions(step):
         if each.point in _SHARED:
             with Host(faulty_bindir) as host:
-                found[each] = kill_first(World(host, backend), step, each._replace(action=KILL))
+                found[each] = kill_first(
+                    World(host, backend, another_world.tally), step, each._replace(action=KILL)
+                )
     assert_none(found)

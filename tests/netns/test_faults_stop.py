@@ -32,6 +32,11 @@ __all__ = ["another_world", "busy_world", "faulty_bindir", "world"]
 FIRST = {"PYCNI_WARM": "on"}
 # What a failed ADD leaves to the next one: folders, forwarding, chains of the kernel's.
 STAYING = """
+umask 077
+mkdir -p /run/pycni
+touch /run/pycni/boot.lock
+cat /proc/sys/kernel/random/boot_id > /run/pycni/boot
+umask 022
 mkdir -p /run/pycni/bridges /run/pycni/hostports/by-owner /run/pycni/hostports/adopted
 mkdir -p /var/lib/cni/networks/net1
 sysctl -q -w net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
