@@ -54,7 +54,9 @@ test-single: .venv/stamp ## the plugins' tests, each call in a warm worker of it
 	$(call say,tests with single-use workers)
 	@PYCNI_MODE=single $(python) -m pytest -q -n auto --dist loadfile plugins tests/netns/test_every_plugin.py $(ARGS)
 
-soak: .venv/stamp ## churn with kills, SECONDS=300 of each kind, and ten thousand calls of one server
+soak: .venv/stamp ## faults everywhere, churn with kills, SECONDS=300 of each kind, ten thousand calls of one server
+	$(call say,faults at every step)
+	@PYCNI_FAULTS=all $(python) -m pytest -q -n auto tests/netns -k faults $(ARGS)
 	$(call say,churn for $(SECONDS) s and endurance)
 	@PYCNI_CHURN_S=$(SECONDS) PYCNI_SOAK=10000 $(python) -m pytest -q tests/churn tests/warm/test_warm_endurance.py $(ARGS)
 

@@ -56,7 +56,12 @@ def main(load: Load, run_delegate: DelegateRunner | None = None) -> NoReturn:
     keep_pydantic_alone()
     # A call ends long before a collection would pay.
     gc.disable()
-    status = run(load, dict(os.environ), sys.stdin.buffer, sys.stdout.buffer, run_delegate)
+    status = 1
+    try:
+        status = run(load, dict(os.environ), sys.stdin.buffer, sys.stdout.buffer, run_delegate)
+    except CniError:
+        # Asked to stop when all was done and told.
+        note("pycni: stopped after the answer")
     # All is written: taking modules and objects apart one by one would only cost another 10 ms.
     os._exit(status)
 

@@ -37,6 +37,8 @@ def told(net: Wired, *mappings: dict[str, Any]) -> list[str]:
         net.call("portmap", "CHECK", c1, conf).must()
     finally:
         net.call("portmap", "DEL", c1, conf).must()
+        # With the namespace it would go some time later.
+        net.host.run(["ip", "link", "delete", c1.host_end])
         net.host.run(["ip", "netns", "delete", c1.sandbox.name])
     return answer.stderr.splitlines()
 
