@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 _FAMILIES = {4: nft.IPV4, 6: nft.IPV6}
 _TABLE = "nat"
 _TRIES = 50
+# More rules than a container's ports and addresses need; numbers that others may have taken in between.
+_MOST_LEADING = 64
+_BETWEEN = 4
 
 
 def list_with_table(tool: Tool) -> list[Tool]:
@@ -128,6 +131,25 @@ def _has_once(family: int, shared: Shared) -> bool:
     ) and (not shared.rules or len(nft.list_rules(family, _TABLE, shared.chain)) == len(shared.rules))
 
 
+def _made_together(family: int, chain: str, parent: str) -> list[nft.Rule] | None:
+    """Find the rules of `parent` that lead to a chain without listing it, which may have thousands.
+
+    What is made in one transaction has numbers in a row, and the kernel counts what holds a chain. None unless
+    all that do were found: they were made one by one, or there is no such chain.
+    """
+    found = nft.find_chain(family, _TABLE, chain)
+    if found is None:
+        return None
+    own = len(nft.list_rules(family, _TABLE, chain))
+    wanted = found.use - own
+    if not 0 <= wanted <= _MOST_LEADING:
+        return None
+    numbers = range(found.handle + 1, found.handle + own + wanted + _BETWEEN)
+    named = f"{chain}\0".encode()
+    leading = [rule for rule in nft.find_rules(family, _TABLE, parent, numbers) if named in rule.raw]
+    return leading if len(leading) == wanted else None
+
+
 def remove_by_netlink(tool: Tool, chain: str, parent: str) -> None:
     """Remove a chain of the nf_tables variant, if it is there, and the rules of `parent` that lead to it.
 
@@ -136,7 +158,9 @@ def remove_by_netlink(tool: Tool, chain: str, parent: str) -> None:
     family = _FAMILIES[tool.version]
     named = f"{chain}\0".encode()
     for _ in range(_TRIES):
-        leading = [rule for rule in nft.list_rules(family, _TABLE, parent) if named in rule.raw]
+        leading = _made_together(family, chain, parent)
+        if leading is None:
+            leading = [rule for rule in nft.list_rules(family, _TABLE, parent) if named in rule.raw]
         whole = [nft.flush_chain(family, _TABLE, chain), nft.delete_chain(family, _TABLE, chain)]
         done = nft.commit_deletions([*map(nft.delete_rule, leading), *whole])
         if done or nft.find_chain(family, _TABLE, chain) is None:

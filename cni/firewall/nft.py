@@ -16,7 +16,7 @@ from cni.netlink_attributes import attribute, attributes, shown_text, text
 from cni.nfnetlink import SUBSYS_NFTABLES, Message, kept
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 INET = 1
 IPV4 = 2
@@ -32,6 +32,7 @@ _GETRULE = 7
 _DELRULE = 8
 _GETGEN = 16
 _NAME = 1
+_CHAIN_HANDLE = 2
 _CHAIN_NAME = 3
 _CHAIN_HOOK = 4
 _CHAIN_USE = 6
@@ -47,10 +48,14 @@ _EXISTING = "File exists"
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A chain: whether it hangs on a hook, and how many rules and jumps hold it (its own rules count)."""
+    """A chain: whether it hangs on a hook, and how many rules and jumps hold it (its own rules count).
+
+    `handle` is its number in the table, where chains and rules are numbered together, in the order of making.
+    """
 
     has_hook: bool
     use: int
+    handle: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +104,8 @@ def find_chain(family: int, table: str, chain: str) -> Chain | None:
     if found is None:
         return None
     parts = attributes(found)
-    return Chain(_CHAIN_HOOK in parts, int.from_bytes(parts.get(_CHAIN_USE, b""), "big"))
+    use, handle = (int.from_bytes(parts.get(each, b""), "big") for each in (_CHAIN_USE, _CHAIN_HANDLE))
+    return Chain(_CHAIN_HOOK in parts, use, handle)
 
 
 def list_chains(family: int, table: str) -> list[str]:
@@ -117,14 +123,27 @@ def list_rules(family: int, table: str, chain: str) -> list[Rule]:
     """List the rules of one chain in order; [] when there is no such chain."""
     payload = text(_NAME, table) + text(_RULE_CHAIN, chain)
     doing = f"list chain {FAMILY_NAMES[family]} {table} {chain}"
-    rules = []
-    for raw in kept().dump(Message(doing, kind(_GETRULE), family, payload)):
-        parts = attributes(raw)
-        # Kernels before 4.15 list more chains than were asked for.
-        if shown_text(parts.get(_RULE_CHAIN, b"")) == chain:
-            told = shown_comment(parts.get(_RULE_USERDATA, b""))
-            rules.append(Rule(family, table, chain, parts.get(_RULE_HANDLE, b""), told, raw))
-    return rules
+    found = kept().dump(Message(doing, kind(_GETRULE), family, payload))
+    # Kernels before 4.15 list more chains than were asked for.
+    return [rule for raw in found if (rule := _read_rule(family, table, raw)).chain == chain]
+
+
+def find_rules(family: int, table: str, chain: str, handles: Iterable[int]) -> list[Rule]:
+    """Find rules of a chain by their handles; those that are not there are left out."""
+    payload = text(_NAME, table) + text(_RULE_CHAIN, chain)
+    doing = f"find rules of {FAMILY_NAMES[family]} {table} {chain}"
+    asked = [
+        Message(doing, kind(_GETRULE), family, payload + attribute(_RULE_HANDLE, each.to_bytes(8, "big")))
+        for each in handles
+    ]
+    return [_read_rule(family, table, raw) for raw in kept().find_all(asked) if raw is not None]
+
+
+def _read_rule(family: int, table: str, raw: bytes) -> Rule:
+    parts = attributes(raw)
+    told = shown_comment(parts.get(_RULE_USERDATA, b""))
+    chain = shown_text(parts.get(_RULE_CHAIN, b""))
+    return Rule(family, table, chain, parts.get(_RULE_HANDLE, b""), told, raw)
 
 
 def delete_table(family: int, table: str) -> Message:

@@ -5,6 +5,7 @@ Counted, not timed: what the plugins send to the kernel and hear of it, and whic
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +15,7 @@ from cni.testing import Host, make_bindir, why_no_namespaces
 from plugin_table import declared, packages
 from tests.netns import scale_rules
 from tests.netns.scale_chain import VERBS, Chain, namespaces
-from tests.netns.scale_meter import FILES, NETLINK, OPENED, PROCESSES, RECEIVED, Meter
+from tests.netns.scale_meter import FILES, NETLINK, OPENED, PROCESSES, Meter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,8 +28,8 @@ PLUGINS = ("bridge", "portmap")
 CALLS = [(verb, plugin) for verb in VERBS for plugin in PLUGINS]
 # Names have more digits, and of the foreign rules the one is told that is in a chain with one of ours.
 SLACK = 1.1
-# What the kernel tells of one attachment's rules in the two chains that all attachments share.
-_SHARED_RULES_BYTES = 1_500
+# What follows in the name of a chain that is a container's.
+_OWN = re.compile("[0-9a-f]{20,}$")
 
 Stages = dict[str, "Costs"]
 
@@ -106,15 +107,8 @@ def test_of_links_and_addresses_only_those_of_the_bridge_are_listed(nftables: St
     assert kinds == [RTM_GETADDR]
 
 
-def test_iptables_adds_cost_the_same_beside_ten_and_a_thousand(iptables: Stages) -> None:
-    found = grown(iptables, (*NETLINK, *FILES))
-    assert [each for each in found if not each.startswith("DEL")] == []
-
-
-def test_iptables_dels_read_no_more_than_the_chain_that_leads_to_theirs(iptables: Stages) -> None:
-    assert [each for each in grown(iptables, (*NETLINK, *FILES)) if RECEIVED not in each] == []
-    received = sum(iptables["many"]["DEL", plugin].figures[RECEIVED] for plugin in PLUGINS)
-    assert received < MANY * _SHARED_RULES_BYTES
+def test_iptables_attachments_cost_the_same_beside_ten_and_a_thousand(iptables: Stages) -> None:
+    assert grown(iptables, (*NETLINK, *FILES)) == []
 
 
 def test_iptables_attachments_cost_the_same_next_to_foreign_rules(iptables: Stages) -> None:
@@ -126,15 +120,15 @@ def test_iptables_attachments_cost_the_same_next_to_foreign_rules(iptables: Stag
     [
         ("ADD", "bridge", set()),
         ("ADD", "portmap", {"CNI-HOSTPORT-SETMARK", "CNI-HOSTPORT-MASQ", "PREROUTING", "OUTPUT"}),
-        ("DEL", "portmap", {"CNI-HOSTPORT-DNAT"}),
-        ("DEL", "bridge", {"POSTROUTING"}),
+        ("DEL", "portmap", {"CNI-DN-"}),
+        ("DEL", "bridge", {"CNI-"}),
     ],
 )
-def test_iptables_lists_only_chains_that_lead_to_its_own(
+def test_iptables_lists_only_what_all_ports_share_and_its_own_chain(
     iptables: Stages, verb: str, plugin: str, chains: set[str]
 ) -> None:
     for costs in iptables.values():
         cost = costs[verb, plugin]
-        assert {each.chain for each in cost.listings()} == chains
+        assert {_OWN.sub("", each.chain) for each in cost.listings()} == chains
         assert cost.batches() == 1
         assert cost.figures[PROCESSES] == 0
