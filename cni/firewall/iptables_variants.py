@@ -134,8 +134,8 @@ def _has_once(family: int, shared: Shared) -> bool:
 def _made_together(family: int, chain: str, parent: str) -> list[nft.Rule] | None:
     """Find the rules of `parent` that lead to a chain without listing it, which may have thousands.
 
-    What is made in one transaction has numbers in a row, and the kernel counts what holds a chain. None unless
-    all that do were found: they were made one by one, or there is no such chain.
+    What is made in one transaction has numbers in a row, and the kernel counts what holds a chain. None
+    unless all of that was found: it was made one by one, or there is no such chain.
     """
     found = nft.find_chain(family, _TABLE, chain)
     if found is None:
