@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 _FAMILIES = {4: nft.IPV4, 6: nft.IPV6}
 _TABLE = "nat"
 _TRIES = 50
-# More rules than a container's ports and addresses need; numbers that others may have taken in between.
-_MOST_LEADING = 64
+# More rules than one or two dozen ports need, the answers about which have room in the socket's buffer; and
+# numbers that others may have taken in between.
+_MOST_TOGETHER = 64
 _BETWEEN = 4
 
 
@@ -138,13 +139,10 @@ def _made_together(family: int, chain: str, parent: str) -> list[nft.Rule] | Non
     unless all of that was found: it was made one by one, or there is no such chain.
     """
     found = nft.find_chain(family, _TABLE, chain)
-    if found is None:
+    if found is None or found.use > _MOST_TOGETHER:
         return None
-    own = len(nft.list_rules(family, _TABLE, chain))
-    wanted = found.use - own
-    if not 0 <= wanted <= _MOST_LEADING:
-        return None
-    numbers = range(found.handle + 1, found.handle + own + wanted + _BETWEEN)
+    wanted = found.use - len(nft.list_rules(family, _TABLE, chain))
+    numbers = range(found.handle + 1, found.handle + found.use + _BETWEEN)
     named = f"{chain}\0".encode()
     leading = [rule for rule in nft.find_rules(family, _TABLE, parent, numbers) if named in rule.raw]
     return leading if len(leading) == wanted else None

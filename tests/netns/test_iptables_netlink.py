@@ -13,6 +13,7 @@ from cni import process
 from cni.firewall import iptables_netlink as fast
 from cni.firewall import iptables_rules as rules
 from cni.firewall import iptables_steps as steps
+from cni.firewall import nft
 from cni.firewall.intents import Masquerade, Owner, PortForward, PortMapping
 from cni.firewall.iptables import Iptables
 from cni.firewall.iptables_exec import Tool
@@ -159,3 +160,18 @@ def test_steps_and_netlink_make_the_same_of_an_intent() -> None:
     intent = FORWARDS["both protocols"]
     told = [each for each in steps.publish_as_usual(intent, 4) if each.startswith("-A")]
     assert told == [each.line for each in _forward_rules(intent)]
+
+
+def test_hundreds_of_ports_are_taken_back(nft_host: Host) -> None:
+    ports = tuple(PortMapping("tcp", 9000 + number, 80) for number in range(300))
+    many = PortForward(Owner("net1", "many", "eth0"), ports, (ip_interface("10.1.0.9/24"),))
+
+    def add_and_remove() -> None:
+        backend = Iptables()
+        backend.add_forward(many, Undo())
+        assert nft.find_chain(nft.IPV4, "nat", rules.forward_chain(many.owner)) is not None
+        backend.remove_forward(many.owner)
+
+    before = _saved(nft_host)
+    nft_host.call(add_and_remove)
+    assert _saved(nft_host) == before
