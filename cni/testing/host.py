@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, Self, TypeVar
@@ -21,6 +22,7 @@ T = TypeVar("T")
 
 OURS: Path | None = None
 GO = Path("/usr/lib/cni")
+_GONE_S = 10
 
 # The machine's own state is hidden behind empty folders. Where it has none of CNI's, none is made on it:
 # the folder above is covered, /etc with links to what is in it. The pipe ends the holder with the test
@@ -111,9 +113,19 @@ class Sandbox(_Inside):
         self.path = f"/run/netns/{name}"
         self.place = Place(host.place.holder, self.path, host.place.own_user)
 
-    def delete(self) -> None:
-        """Remove the namespace, as a runtime or a crash may do before DEL."""
+    def delete(self, *, settled: bool = False) -> None:
+        """Remove the namespace, as a runtime or a crash may do before DEL.
+
+        The kernel removes its links some time after; `settled` waits for that.
+        """
+        links = self.json(["ip", "-j", "link"]) if settled else []
+        peers = {link["link_index"] for link in links if "link_netnsid" in link}
         self.host.run(["ip", "netns", "delete", self.name])
+        deadline = time.monotonic() + _GONE_S
+        while peers & {link["ifindex"] for link in self.host.json(["ip", "-j", "link"])}:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"links of {self.name} are there {_GONE_S} s after it was removed")
+            time.sleep(0.02)
 
 
 class Outside(NamedTuple):
