@@ -73,8 +73,7 @@ def add(type_: str, request: Request) -> Result:
     from cni.convert import parse_result
 
     answer = decode_object(_call(Verb.ADD, type_, request) or b"{}", f"the result of plugin {type_}")
-    version = _config_version(request.stdin)
-    return parse_result(answer, version, f"result of {type_}")
+    return parse_result(answer, request.version, f"result of {type_}")
 
 
 def delete(type_: str, request: Request) -> None:
@@ -162,9 +161,3 @@ def error_of(type_: str, status_: int, stdout: bytes) -> CniError:
             f"plugin {type_} failed with {how} and no error object",
             f"it printed: {said[:200]}" if said else "it printed nothing; its stderr may tell more",
         )
-
-
-def _config_version(stdin: bytes) -> str:
-    document = json.loads(stdin.decode(errors="replace"))
-    folded = {key.lower(): value for key, value in document.items()}
-    return folded.get("cniversion") or ""

@@ -10,7 +10,7 @@ import errno
 import os
 import socket
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from cni import netlink
@@ -19,6 +19,8 @@ from cni.netlink import Message, Netlink
 from cni.netlink_attributes import attribute, attributes, nest, number, shown_number, shown_text, text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cni.netns import Netns
 
 IFF_UP, IFF_LOOPBACK, IFF_PROMISC = 0x1, 0x8, 0x100
@@ -97,21 +99,36 @@ class VethSpec(NamedTuple):
     group: int = 0
 
 
-def find(nl: Netlink, name: str, *before: Message) -> Link | None:
-    """Look a link up by name, None if there is none; what comes `before` that is sent in the same go."""
-    return _find(nl, f'look up "{name}"', _body(text(_IFNAME, name)), *before)
+def find(nl: Netlink, name: str) -> Link | None:
+    """Look a link up by name, None if there is none."""
+    return _find(nl, _look_up(name))
 
 
 def find_by_index(nl: Netlink, index: int) -> Link | None:
     """Look a link up by index, None if there is none."""
-    return _find(nl, f"look up link {index}", _body(index=index))
+    body = _body(_WITHOUT_STATISTICS, index=index)
+    return _find(nl, Message(f"look up link {index}", netlink.RTM_GETLINK, body=body))
 
 
-def get(nl: Netlink, name: str, *before: Message) -> Link:
-    """Look a link up by name, as `find`; raises CniError 100 if there is none."""
-    if (found := find(nl, name, *before)) is None:
-        raise CniError(Code.KERNEL, f'failed to lookup "{name}": Link not found')
-    return found
+def get(nl: Netlink, name: str) -> Link:
+    """Look a link up by name; raises CniError 100 if there is none."""
+    return get_all(nl, [name])[0]
+
+
+def get_all(nl: Netlink, names: Sequence[str], *before: Message) -> list[Link]:
+    """Look links up by name; raises CniError 100 if there is none of a name.
+
+    What comes `before` is sent in the same go.
+    """
+    asked = {message.doing: name for name in names for message in [_look_up(name)]}
+    try:
+        answers = nl.request(*before, *map(_look_up, names))
+    except KernelError as error:
+        # What came before may have been refused for the same reason, and is not about these links.
+        if error.errno == errno.ENODEV and (name := asked.get(error.args[0])):
+            raise CniError(Code.KERNEL, f'failed to lookup "{name}": Link not found') from error
+        raise
+    return [_parse(each) for each in answers[len(before) :]]
 
 
 def list_links(nl: Netlink, master: int = 0) -> list[Link]:
@@ -126,7 +143,7 @@ def find_port_flags(nl: Netlink, index: int) -> dict[str, bool]:
     message = Message(
         f"look up link {index}", netlink.RTM_GETLINK, body=_body(_WITHOUT_STATISTICS, index=index)
     )
-    info = attributes(attributes(nl.request(message)[_HEAD.size :]).get(_LINKINFO, b""))
+    info = attributes(attributes(nl.request(message)[0][_HEAD.size :]).get(_LINKINFO, b""))
     if shown_text(info.get(_INFO_PORT_KIND, b"")) != "bridge":
         return {}
     data = attributes(info.get(_INFO_PORT_DATA, b""))
@@ -163,6 +180,16 @@ def create_veth(nl: Netlink, spec: VethSpec) -> bool:
     host = _named(spec.host_name, spec.host_mac, spec.mtu)
     group = number(_GROUP, spec.group) if spec.group else b""
     return _create(nl, "failed to make veth pair", host + master + group + info)
+
+
+def other_end(host: Link, spec: VethSpec) -> Link | None:
+    """Give the container end of a pair just made, known without a question; None where its index is not."""
+    if not host.peer:
+        return None
+    name, mac = spec.container_name, spec.container_mac
+    return replace(
+        host, name=name, index=host.peer, mac=mac, master=0, peer=host.index, alias="", group=0, port=None
+    )
 
 
 def _named(name: str, mac: str, mtu: int) -> bytes:
@@ -290,13 +317,16 @@ def _body(*attrs: bytes, index: int = 0, flags: int = 0, change: int = 0, family
     return _HEAD.pack(family, 0, index, flags, change) + b"".join(attrs)
 
 
-def _find(nl: Netlink, doing: str, body: bytes, *before: Message) -> Link | None:
-    message = Message(doing, netlink.RTM_GETLINK, body=body + _WITHOUT_STATISTICS)
+def _look_up(name: str) -> Message:
+    body = _body(text(_IFNAME, name), _WITHOUT_STATISTICS)
+    return Message(f'look up "{name}"', netlink.RTM_GETLINK, body=body)
+
+
+def _find(nl: Netlink, message: Message) -> Link | None:
     try:
-        return _parse(nl.request(message, *before))
+        return _parse(nl.request(message)[0])
     except KernelError as error:
-        # What came before may have been refused for the same reason, and is not about this link.
-        if error.errno == errno.ENODEV and error.args[0] == doing:
+        if error.errno == errno.ENODEV:
             return None
         raise
 

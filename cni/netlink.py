@@ -139,32 +139,31 @@ class Netlink:
         point("netlink.changed")
         return refusals
 
-    def request(self, message: Message, *before: Message) -> bytes:
-        """Ask for one object; gives what follows the header. Raises KernelError (ENODEV: no such link).
+    def request(self, *messages: Message) -> list[bytes]:
+        """Ask for objects, in one send; gives what follows the header of each, b"" for a change that is made.
 
-        What comes `before` it is sent in the same go.
+        Raises KernelError for the first that is refused (ENODEV: no such link).
         """
-        messages = [*before, message]
         first = self._send(messages, NLM_F_REQUEST | NLM_F_ACK)
-        answer = b""
+        answers = [b""] * len(messages)
         refusals: list[KernelError] = []
         left = len(messages)
         while left:
-            for number, reply in self._receive(message.doing):
+            for number, reply in self._receive(messages[0].doing):
                 place = number - first
                 if not 0 <= place < len(messages):
                     continue
                 if reply.kind != _NLMSG_ERROR:
-                    answer = reply.payload
+                    answers[place] = reply.payload
                     continue
                 left -= 1
                 if refusal := _refusal(messages[place].doing, reply):
                     refusals.append(refusal)
-        if before:
+        if len(messages) > 1:
             point("netlink.changed")
         if refusals:
             raise refusals[0]
-        return answer
+        return answers
 
     def dump(self, message: Message) -> list[bytes]:
         """List objects; gives what follows each header.

@@ -62,9 +62,9 @@ class Attachment:
 class Request(NamedTuple):
     """One call of a plugin. `container_id`, `netns` and `ifname` are "" where the verb has none.
 
-    `prev_result` is parsed already. `valid_attachments` is what GC must keep: None when the key is absent
-    from the configuration, which is not the same as an empty set. `stdin` and `env` are what came in, byte
-    for byte, for delegates.
+    `version` is the configuration's, `prev_result` is parsed already. `valid_attachments` is what GC must
+    keep: None when the key is absent from the configuration, which is not the same as an empty set. `stdin`
+    and `env` are what came in, byte for byte, for delegates.
     """
 
     verb: Verb
@@ -73,6 +73,7 @@ class Request(NamedTuple):
     ifname: str = ""
     args: str = ""
     path: tuple[str, ...] = ()
+    version: str = ""
     prev_result: Result | None = None
     valid_attachments: frozenset[Attachment] | None = None
     stdin: bytes = b""

@@ -69,7 +69,7 @@ def find_link_index(nl: Netlink, destination: IpAddress) -> int | None:
     head = _HEAD.pack(family, destination.max_prefixlen, 0, 0, 0, 0, 0, 0, 0)
     body = head + attribute(_DST, destination.packed)
     try:
-        found = nl.request(Message(f"find the way to {destination}", netlink.RTM_GETROUTE, body=body))
+        [found] = nl.request(Message(f"find the way to {destination}", netlink.RTM_GETROUTE, body=body))
     except KernelError as error:
         if error.errno in {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL}:
             return None

@@ -142,15 +142,16 @@ class _Call:
 
             self._write(supported_text(plugin.versions, versions.CURRENT))
             return
-        from cni.conf import decode_object, read
+        from cni.conf import parse
 
         text = stdin.read()
-        document = decode_object(text, "network config")
+        given = parse(text)
+        document = given.document
         self._version = _check_identity(document)
         versions.require_verb(request.verb, self._version, plugin.versions)
         versions.require(self._version, plugin.versions)
         request = _without_own_netns(request)
-        conf = read(plugin.conf, document)
+        conf = given.read(plugin.conf)
         self._dispatch(plugin, conf, _with_document(request, document, self._version, text))
 
     def _dispatch(self, plugin: Plugin[Any], conf: Any, request: Request) -> None:
@@ -265,7 +266,7 @@ def _with_document(request: Request, document: dict[str, Any], version: str, tex
         request = request._replace(prev_result=parse_result(previous, version, "prevResult"))
     if request.verb in {Verb.GC, Verb.GC_PLAN}:
         request = request._replace(valid_attachments=_valid_attachments(folded))
-    return request._replace(stdin=text)
+    return request._replace(stdin=text, version=version)
 
 
 def _valid_attachments(folded: dict[str, Any]) -> frozenset[Attachment] | None:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cni.link import Link
-    from cni.netlink import Message
     from cni.undo import Undo
     from cni_bridge.plan import BridgePlan
 
@@ -104,12 +103,9 @@ def _remove_unused_bridge(name: str, mac: str) -> None:
             link.remove_made(nl, name, mac)
 
 
-def keep_mac(nl: Netlink, bridge: Link, *before: Message) -> None:
-    """Give a bridge its MAC address back if the new port has changed it, as with those made by hand.
-
-    What comes `before` it is sent in the same go as the look at the bridge.
-    """
-    if link.get(nl, bridge.name, *before).mac != bridge.mac:
+def keep_mac(nl: Netlink, bridge: Link, now: Link) -> None:
+    """Give a bridge its MAC address back if the new port has changed it, as with those made by hand."""
+    if now.mac != bridge.mac:
         nl.batch([link.set_mac(bridge.name, bridge.index, bridge.mac)])
 
 

@@ -110,21 +110,28 @@ def announce(plan: AddressPlan, sides: Sides, container: Link) -> None:
         note(f"pycni: could not announce the addresses of {container.name}: {error}")
 
 
-def ensure_gateway(nl: Netlink, plan: Gateway, host_name: str, undo: Undo) -> None:
+def ensure_gateway(nl: Netlink, plan: Gateway, holder: Link, host_name: str, undo: Undo) -> None:
     """Give the bridge the gateway's addresses and let the host route. Raises CniError 105 for others on it.
 
-    `host_name` is the port of the container that this is for.
+    `holder` is the link that has the addresses, `host_name` the port of the container that this is for.
     """
-    with bridge_locked(plan.bridge):
-        for address in plan.addresses:
-            _ensure_address(nl, plan, address, host_name, undo)
+    # What is there stays without a lock: who takes an address away looks for ports first, and there is one.
+    missing = [each for each in plan.addresses if each not in _addresses(nl, holder, each.version)]
+    if missing:
+        with bridge_locked(plan.bridge):
+            for address in missing:
+                _ensure_address(nl, plan, address, host_name, undo)
     for version in sorted({address.version for address in plan.addresses}):
         sysctl.ensure(FORWARDING[version], "1")
 
 
+def _addresses(nl: Netlink, holder: Link, version: int) -> list[IpInterface]:
+    return [each.address for each in addr.list_addrs(nl, holder.index, version)]
+
+
 def _ensure_address(nl: Netlink, plan: Gateway, address: IpInterface, host_name: str, undo: Undo) -> None:
     holder = link.get(nl, plan.link)
-    found = [each.address for each in addr.list_addrs(nl, holder.index, address.version)]
+    found = _addresses(nl, holder, address.version)
     if address in found:
         return
     for other in found:

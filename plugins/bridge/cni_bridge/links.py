@@ -63,16 +63,17 @@ def ensure(plan: LinkPlan, sides: Sides, undo: Undo) -> Made:
     host = sides.host
     with bridges.bridge_locked(plan.bridge.name):
         bridge = bridges.ensure(host, plan.bridge, undo)
-        name = _create_veth(plan, sides, bridge, undo)
+        spec = _create_veth(plan, sides, bridge, undo)
         # With the lock held, so that GC can tell what a killed ADD has left from what one is making.
-        bridges.keep_mac(host, bridge, link.set_owner(name, plan.alias))
-    port = link.get(host, name)
+        owner = link.set_owner(spec.host_name, plan.alias)
+        now, port = link.get_all(host, [bridge.name, spec.host_name], owner)
+        bridges.keep_mac(host, bridge, now)
     set_up_port(host, port, plan.vlans, link.Port(plan.hairpin, plan.isolated))
-    return Made(bridge, port, link.get(sides.inside, plan.ifname))
+    return Made(bridge, port, link.other_end(port, spec) or link.get(sides.inside, plan.ifname))
 
 
-def _create_veth(plan: LinkPlan, sides: Sides, bridge: Link, undo: Undo) -> str:
-    """Make the pair and name its host end, which gets another name where the planned one is taken."""
+def _create_veth(plan: LinkPlan, sides: Sides, bridge: Link, undo: Undo) -> link.VethSpec:
+    """Make the pair; its host end gets another name where the planned one is taken."""
     for attempt in range(_NAME_ATTEMPTS):
         spec = link.VethSpec(
             host_name=link.new_host_name() if attempt else plan.host_name,
@@ -86,7 +87,7 @@ def _create_veth(plan: LinkPlan, sides: Sides, bridge: Link, undo: Undo) -> str:
         )
         undo.add(f"remove {spec.host_name}", remove_veth, spec.host_name, spec.host_mac)
         if link.create_veth(sides.host, spec):
-            return spec.host_name
+            return spec
         if link.find(sides.inside, plan.ifname):
             break
     raise CniError(

@@ -82,13 +82,13 @@ def _ensure_gateway(plan: LinkPlan, addresses: AddressPlan, made: Made, sides: S
     """Give the gateway its addresses; gives the MAC address of the VLAN's gateway link, if it has one."""
     from cni_bridge import layer3, vlan_gateway
 
-    if addresses.gateway is None:
+    gateway, holder = addresses.gateway, made.bridge
+    if gateway is None:
         return ""
-    mac = ""
-    if addresses.gateway.vlan and plan.vlans is not None:
-        mac = vlan_gateway.ensure(sides.host, addresses.gateway, made.bridge, plan.vlans, undo).mac
-    layer3.ensure_gateway(sides.host, addresses.gateway, made.host.name, undo)
-    return mac
+    if gateway.vlan and plan.vlans is not None:
+        holder = vlan_gateway.ensure(sides.host, gateway, made.bridge, plan.vlans, undo)
+    layer3.ensure_gateway(sides.host, gateway, holder, made.host.name, undo)
+    return "" if holder is made.bridge else holder.mac
 
 
 def delete(conf: BridgeConf, request: Request) -> None:

@@ -112,7 +112,7 @@ def _host_end(plan: LinkPlan, result: Result, sides: Sides, host: Link, _undo: U
         sysctl.set_if_possible(key, "0")
     if messages:
         nl.batch(messages)
-        bridges.keep_mac(nl, bridge)
+        bridges.keep_mac(nl, bridge, link.get(nl, bridge.name))
     return f"{host.name}: {', '.join(told)}" if told else ""
 
 
@@ -189,7 +189,7 @@ def _gateway(gateway: Gateway, plan: LinkPlan, sides: Sides, host: Link, undo: U
     if gateway.vlan and plan.vlans is not None:
         vlan_gateway.ensure(nl, gateway, bridge, plan.vlans, undo)
         vlan_gateway.reattach(nl, gateway, bridge, plan.vlans)
-    layer3.ensure_gateway(nl, gateway, host.name, undo)
+    layer3.ensure_gateway(nl, gateway, link.get(nl, gateway.link), host.name, undo)
     return f"{gateway.link}: gave it {', '.join(map(str, gateway.addresses))} and let the host forward"
 
 

@@ -43,7 +43,8 @@ def _create(nl: Netlink, plan: Gateway, bridge: Link, vlans: VlanPlan, undo: Und
             raise CniError(
                 Code.ALREADY_EXISTS, f'failed to create vlan gateway "{plan.link}": the name is taken'
             )
-    port = link.get(nl, spec.host_name, link.set_owner(spec.host_name, gateway_port_alias(plan.vlan)))
+    owner = link.set_owner(spec.host_name, gateway_port_alias(plan.vlan))
+    [port] = link.get_all(nl, [spec.host_name], owner)
     own_vlan = VlanPlan(plan.vlan, (), vlans.keeps_default)
     set_up_port(nl, port, own_vlan, link.Port())
     holder = link.get(nl, plan.link)

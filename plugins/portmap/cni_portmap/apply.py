@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from cni import claims, listeners, sysctl
@@ -80,13 +81,14 @@ def localhost_devices(intent: PortForward) -> list[str]:
 
 
 def _find_device(target: IpInterface) -> str | None:
-    from cni import link, route
+    from cni import route
     from cni.netlink import Netlink
 
     with Netlink() as nl:
         index = route.find_link_index(nl, target.ip)
-        found = link.find_by_index(nl, index) if index else None
-    return found.name if found else None
+    with suppress(OSError):
+        return socket.if_indextoname(index) if index else None
+    return None
 
 
 def route_localnet(device: str) -> str:
