@@ -104,6 +104,8 @@ def test_one_that_is_stopped_hears_that_it_shall_end(tmp_path: Path) -> None:
 
 # A pipe's end that nobody had yet is closed as its object goes.
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+# The handler may run as an object goes, where Python only tells of what it raises.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_signal_at_any_moment_of_the_start_leaves_no_child() -> None:
     """Whenever the handler runs, the child is not there yet or is ended."""
 
