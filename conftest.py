@@ -17,6 +17,7 @@ import pytest
 
 from cni.testing import Host, make_bindir, warm, why_no_namespaces
 from cni.testing.executables import make_warm_bindir
+from cni.warm import door
 from plugin_table import ROOT, declared, packages
 
 if TYPE_CHECKING:
@@ -52,13 +53,15 @@ def mode(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def launcher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the launcher, compiled from the sources as they are now."""
+    """Give the launcher, compiled from the sources as they are now; the door lies beside it."""
     program = tmp_path_factory.mktemp("launcher") / "launcher"
     sources = map(str, (ROOT / "build/launcher").glob("*.c"))
     command = [str(ROOT / "build/launcher/compile.sh"), str(program), *sources]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.fail(f"the launcher needs a C compiler that makes static programs: {done.stderr}")
+    library = program.with_name(door.FILE)
+    subprocess.run([ROOT / "build/door/compile.sh", library, ROOT / "build/door/door.c"], check=True)
     return program
 
 

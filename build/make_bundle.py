@@ -4,6 +4,7 @@
     dist/bundle/bin, lib         its interpreter, and all that it imports
     dist/bundle/plugins.json     plugin name to package name
     dist/bundle/launcher         what is installed under each plugin's name
+    dist/bundle/door.so          what its workers meet launchers with
     dist/bundle/conf/            networks to choose from
     dist/bundle/build            <version>-<hash of the sources>: the name of this build
 
@@ -31,6 +32,7 @@ DIST = ROOT / "dist"
 BUNDLE = DIST / "bundle"
 LAUNCHER = DIST / "launcher"
 PROGRAM = DIST / "program"
+DOOR = DIST / "door.so"
 
 
 def main() -> int:
@@ -57,7 +59,8 @@ def name_of_build() -> str:
     files = [*ROOT.glob("build/install*.py"), ROOT / "build/plugin_table.py", ROOT / "build/lock/bundle.txt"]
     for path in sorted([*files, *(path for folder in folders for path in _sources(folder))]):
         digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes() + b"\0")
-    digest.update(LAUNCHER.read_bytes() + PROGRAM.read_bytes())
+    for path in (LAUNCHER, PROGRAM, DOOR):
+        digest.update(path.read_bytes())
     return f"{__version__}-{digest.hexdigest()[:12]}"
 
 
@@ -86,6 +89,7 @@ def _make(build: str) -> int:
     _arrange(work / "collected/pycni/_internal", new)
     shutil.copy2(PROGRAM, new / "pycni")
     shutil.copy2(LAUNCHER, new / "launcher")
+    shutil.copy2(DOOR, new / "door.so")
     (new / "conf").mkdir()
     for path in (ROOT / "conf").glob("*.conflist"):
         shutil.copy(path, new / "conf")

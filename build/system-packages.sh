@@ -52,6 +52,7 @@ for purpose in "$@"; do
     build)
         need binutils objdump strip
         need gcc cc
+        need libc6-dev /usr/include/stdio.h
         need musl-tools musl-gcc
         [ "$python" != python3 ] || need python3 python3
         # Only an interpreter that is there can say which library is its own.

@@ -7,6 +7,7 @@ the older shapes lose what they have no place for.
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field
@@ -19,7 +20,7 @@ from cni.result import Interface, Ip, IpAddress, IpInterface, IpNetwork, Result,
 from cni.versions import OLDEST
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
 OLDEST_SHAPE = ("0.1.0", "0.2.0")
 MIDDLE_SHAPE = ("0.3.0", "0.3.1", "0.4.0")
@@ -255,7 +256,8 @@ def _sorted(value: Any) -> Any:
     return [_sorted(each) for each in value] if isinstance(value, list) else value
 
 
-def supported_text(versions: Iterable[str], current: str) -> bytes:
+@cache
+def supported_text(versions: tuple[str, ...], current: str) -> bytes:
     """Give the answer to VERSION: one compact line."""
     answer = {"cniVersion": current, "supportedVersions": list(versions)}
     return json.dumps(answer, separators=(",", ":")).encode() + b"\n"

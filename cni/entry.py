@@ -6,7 +6,6 @@ server; whoever calls the program by hand gets the command.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -28,7 +27,7 @@ def main(table_file: str, bindir: str = "") -> NoReturn:
     if sys.argv[1:2] == [SERVER_OPTION]:
         from cni.warm import server
 
-        server.main(Path(sys.argv[2]), sys.argv[3], json.loads(Path(table_file).read_text()))
+        server.main(Path(sys.argv[2]), sys.argv[3], Path(table_file))
     from cni.cli import main as cli
 
     cli.main(bindir)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import sys
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -31,9 +32,8 @@ def main(executable: str, table_file: str, name: str = "") -> NoReturn:
 
     `table_file` is JSON, plugin name to package name.
     """
-    called = Path(executable)
     table = json.loads(Path(table_file).read_text())
-    skel.main(partial(load, name or called.name, table), partial(run_delegate, called, table))
+    skel.main(partial(load, name or Path(executable).name, table), partial(run_delegate, executable, table))
 
 
 def load(name: str, table: Table) -> Plugin[Any]:
@@ -44,15 +44,16 @@ def load(name: str, table: Table) -> Plugin[Any]:
             f'there is no plugin "{name}" in this executable',
             f"it must be called by the name of one of: {', '.join(sorted(table))}",
         )
-    plugin: Plugin[Any] = importlib.import_module(table[name]).PLUGIN
+    package = sys.modules.get(table[name]) or importlib.import_module(table[name])
+    plugin: Plugin[Any] = package.PLUGIN
     return plugin
 
 
 def run_delegate(
-    called: Path, table: Table, executable: Path, env: Mapping[str, str], stdin: bytes
+    called: str, table: Table, executable: Path, env: Mapping[str, str], stdin: bytes
 ) -> tuple[int, bytes]:
     """Run a delegate as a function if its file is what we were started from or a copy, else as a process."""
-    if executable.name not in table or not _is_same_program(executable, called):
+    if executable.name not in table or not _is_same_program(executable, Path(called)):
         return run_executable(executable, env, stdin)
     stdout = BytesIO()
     loader = partial(load, executable.name, table)

@@ -50,6 +50,10 @@ REQUIRED_BY = {
 }
 
 
+_VERBS = {verb.value: verb for verb in Verb}
+_REQUIRED = {verb: [name for name, verbs in REQUIRED_BY.items() if verb in verbs] for verb in Verb}
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Attachment:
     """A container's link on a network, as runtimes name it."""
@@ -103,7 +107,7 @@ class Request(NamedTuple):
 def from_env(env: Mapping[str, str]) -> Request:
     """Read and check the CNI_* variables. Raises CniError 4 naming the variables that are wrong."""
     verb = _verb(env)
-    missing = [name for name, verbs in REQUIRED_BY.items() if verb in verbs and not env.get(name)]
+    missing = [name for name in _REQUIRED[verb] if not env.get(name)]
     if missing:
         raise CniError(
             Code.INVALID_ENVIRONMENT,
@@ -129,10 +133,9 @@ def _verb(env: Mapping[str, str]) -> Verb:
     command = env.get("CNI_COMMAND", "")
     if not command:
         raise CniError(Code.INVALID_ENVIRONMENT, "required env variables [CNI_COMMAND] missing")
-    try:
-        return Verb(command)
-    except ValueError:
-        raise unknown_verb(command) from None
+    if command not in _VERBS:
+        raise unknown_verb(command)
+    return _VERBS[command]
 
 
 def unknown_verb(command: str) -> CniError:

@@ -9,6 +9,7 @@
  */
 #define _GNU_SOURCE
 #include "launcher.h"
+#include "protocol.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -23,12 +24,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PROTOCOL_VERSION 1
-#define MAGIC "PYCNI-WARM"
-#define ACCEPTED 'A'
-#define GO 'G'
-#define STATUS 'S'
-#define MAX_REQUEST (160 * 1024)
 #define OFF_FILE "/etc/cni/pycni/warm-off"
 #define FEW_DESCRIPTORS 256
 #define MOST_SECONDS (24 * 60 * 60)

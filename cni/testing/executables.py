@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cni import executables
 from cni.testing import faults
+from cni.warm import door
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +39,8 @@ def make_warm_bindir(
 ) -> Path:
     """Make a folder of executables that are the compiled launcher: plugins served by a warm server.
 
+    The compiled door lies beside `launcher`.
+
     Those `with_faults` heed what `cni.testing.faults` says.
     """
     bindir = folder / "bin"
@@ -47,6 +51,7 @@ def make_warm_bindir(
     if with_faults:
         entry = entry.replace("from cni.entry", f"{faults.ARMING}from cni.entry")
     executables.put(folder, ["pycni"], entry)
+    shutil.copy(launcher.with_name(door.FILE), folder)
     executables.put(bindir, packages, executables.launcher(launcher.read_bytes(), str(folder), build))
     return bindir
 

@@ -1,5 +1,5 @@
 """Warm start: a server that has everything imported, and workers that are a plugin when a launcher asks.
 
-`protocol` is what goes over the socket, `worker` is one call after another, `server` keeps workers
+`door` is where a worker meets launchers, `worker` is one call after another, `server` keeps workers
 waiting. Nothing here decides what a plugin does: a worker runs the same entry as a process of its own.
 """

@@ -24,9 +24,10 @@ from cni.warm.worker import LET_GO, Worker
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import NoReturn
 
+    from cni.warm.door import Door
     from cni.warm.settings import Settings
 
 MOST_WORKERS = 64
@@ -49,13 +50,20 @@ class _Member(NamedTuple):
 
 
 class Crew:
-    """Workers at a listening socket; `alarm` is readable when no worker waits any more."""
+    """Workers at a listening socket; `alarm` is readable when no worker waits any more.
+
+    `door` makes a worker's door to that socket.
+    """
 
     def __init__(
-        self, listener: socket.socket, build: str, table: Mapping[str, str], settings: Settings
+        self,
+        listener: socket.socket,
+        door: Callable[[], Door],
+        table: Mapping[str, str],
+        settings: Settings,
     ) -> None:
         self._listener = listener
-        self._build = build
+        self._door = door
         self._table = table
         self._settings = settings
         self.alarm, self._alarm = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -176,7 +184,7 @@ class Crew:
             if os.getppid() == server:
                 defaults = {link_removal.VARIABLE: self._settings.answer_del}
                 post = Post(self._board, member.place, self._alarm)
-                worker = Worker(self._listener, self._build, self._table, post, defaults)
+                worker = Worker(self._listener, self._door(), self._table, post, defaults)
                 worker.serve(self._settings.calls)
             status = 0
         except BaseException as error:  # noqa: BLE001 - it must not go on as if it were the server

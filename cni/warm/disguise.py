@@ -1,4 +1,4 @@
-"""Being the process that the caller has started, and nobody's again."""
+"""What a worker's Python has of the caller: its environment and streams, and nobody's again."""
 
 from __future__ import annotations
 
@@ -12,32 +12,17 @@ if TYPE_CHECKING:
 
 
 class Disguise:
-    """What a worker wears during a call; made once, in the worker."""
+    """What a worker wears during a call, when its descriptors are the caller's; made once, in the worker."""
 
     def __init__(self) -> None:
-        self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         os.environ.clear()
         self.take_off()
         sys.stdout = TextIOWrapper(_writer(1), "utf-8")
         sys.stderr = TextIOWrapper(_writer(2), "utf-8", "backslashreplace", line_buffering=True)
 
-    def put_on(self, env: Mapping[str, str], umask: int, fds: list[int]) -> tuple[BinaryIO, BinaryIO]:
-        """Become the caller's process and close `fds`; gives its stdin and stdout.
-
-        Raises OSError, and changes nothing, when the last one is no folder.
-        """
-        *streams, folder = fds
-        try:
-            os.fchdir(folder)
-            for target, fd in enumerate(streams):
-                os.dup2(fd, target)
-        finally:
-            for fd in fds:
-                os.close(fd)
-        os.umask(umask)
+    def put_on(self, env: Mapping[str, str]) -> tuple[BinaryIO, BinaryIO]:
+        """Have the caller's environment; gives its stdin and stdout."""
         _set_environment(env)
-        # A new one: what one caller sent and the plugin did not read must not be there for the next.
-        sys.stdin = TextIOWrapper(BufferedReader(FileIO(0, closefd=False)), "utf-8")
         return cast("BinaryIO", sys.stdin.buffer), cast("BinaryIO", sys.stdout.buffer)
 
     def flush(self) -> None:
@@ -46,12 +31,10 @@ class Disguise:
         sys.stderr.flush()
 
     def take_off(self) -> None:
-        """Let go of all that was the caller's; its pipes reach their end when this returns."""
-        for target in range(3):
-            os.dup2(self._null, target)
-        os.chdir("/")
-        os.umask(0o022)
+        """Forget the caller, and be ready for the next one."""
         _set_environment({})
+        # A new one: what one caller sent and the plugin did not read must not be there for the next.
+        sys.stdin = TextIOWrapper(BufferedReader(FileIO(0, closefd=False)), "utf-8")
 
 
 def _writer(fd: int) -> BufferedWriter:

@@ -9,24 +9,26 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import json
 import os
 import select
 import signal
 import socket
 import sys
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cni import late
 from cni.errors import CniError
-from cni.warm import settings
+from cni.warm import door, settings
 from cni.warm.crew import REST_S, Crew
 from cni.warm.log import keep_journal, log
 from cni.warm.preload import preload
 from cni.warm.report import Report
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
     from typing import NoReturn
 
@@ -38,8 +40,11 @@ _LOOK_AROUND_S = 15
 _LOOK_IN_RUSH_S = 0.005
 
 
-def main(path: Path, build: str, table: Mapping[str, str]) -> NoReturn:
-    """Be the server of the socket that callers find at `path`, until nobody calls any more."""
+def main(path: Path, build: str, table_file: Path) -> NoReturn:
+    """Be the server of the socket that callers find at `path`, until nobody calls any more.
+
+    `table_file` is JSON, plugin name to package name; the compiled door lies beside it.
+    """
     is_lent = os.environ.get("LISTEN_PID") == str(os.getpid())
     if "JOURNAL_STREAM" in os.environ:
         keep_journal()
@@ -48,10 +53,13 @@ def main(path: Path, build: str, table: Mapping[str, str]) -> NoReturn:
     try:
         # Before it can be another server's.
         inode = path.lstat().st_ino
+        table = json.loads(table_file.read_text())
+        library = door.load(table_file.with_name(door.FILE))
         preload(table.values())
         if late.count_threads() > 1:
             log("importing the plugins has started a thread: workers are forked without it, and may hang")
-        Server(path, inode, build, table, is_lent=is_lent).serve()
+        make_door = partial(door.Door, library, LISTEN_FD, build)
+        Server(path, inode, build, make_door, table, is_lent=is_lent).serve()
     except Exception as error:  # noqa: BLE001 - nobody but the log is there to hear it
         log(f"server ends: unexpected {type(error).__name__}: {error}")
         sys.exit(1)
@@ -73,8 +81,15 @@ class Server:
     server ends.
     """
 
-    def __init__(
-        self, path: Path, inode: int, build: str, table: Mapping[str, str], *, is_lent: bool
+    def __init__(  # noqa: PLR0913 - what makes one
+        self,
+        path: Path,
+        inode: int,
+        build: str,
+        make_door: Callable[[], door.Door],
+        table: Mapping[str, str],
+        *,
+        is_lent: bool,
     ) -> None:
         self._path = path
         self._inode = inode
@@ -86,7 +101,7 @@ class Server:
         self._listener.set_inheritable(False)
         # Again, so that callers are shown our credentials and not those of whoever bound it.
         self._listener.listen(_BACKLOG)
-        self._crew = Crew(self._listener, build, table, setup)
+        self._crew = Crew(self._listener, make_door, table, setup)
         self._is_ending = False
         self._is_asked = False
 

@@ -10,20 +10,19 @@ from __future__ import annotations
 import os
 import select
 import signal
-import socket
-from contextlib import suppress
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from cni import late, multicall, skel
 from cni.errors import CniError
-from cni.warm import protocol, traces
+from cni.warm import traces
 from cni.warm.disguise import Disguise
+from cni.warm.door import SLOW, TAKEN, Call, Door, RefusedError
 from cni.warm.log import log
 from cni.warm.watch import LauncherWatch
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Mapping
     from types import FrameType
 
@@ -45,35 +44,34 @@ class Worker:
     def __init__(
         self,
         listener: socket.socket,
-        build: str,
+        door: Door,
         table: Mapping[str, str],
         post: Post,
         defaults: Mapping[str, str],
     ) -> None:
         self._listener = listener
-        self._build = build
+        self._door = door
         self._table = table
         self._post = post
         self._defaults = defaults
-        self._user = os.geteuid(), _user_namespace(os.getpid())
         self._is_orphan = self._is_busy = False
         # So the first idle worker gets the call, whose memory and caches are warm, and not, as with
         # those that wait in accept(2), the one that has been idle for longest: 0.3 ms of each call.
         listener.settimeout(0)
         self._calls = select.epoll()
         self._calls.register(listener, select.EPOLLIN | select.EPOLLEXCLUSIVE)
-        self._watch = LauncherWatch()
+        self._watch = LauncherWatch(door)
         signal.signal(LET_GO, self._on_let_go)
+        # What the server may write to, its journal, is for its log alone.
+        door.leave()
         self._disguise = Disguise()
 
     def serve(self, calls: int) -> None:
         """Work until all calls are done, one has failed or left traces, or the server has gone."""
         start = traces.take()
         for _ in range(calls):
-            with self._accept() as connection:
-                # Before the launcher is told anything: until then it can do without us.
-                self._is_busy = True
-                status = self._serve_one(connection)
+            status = self._serve_one(self._await_caller())
+            self._door.close()
             if late.count_threads() > 1:
                 self._post.is_late()
                 late.wait(_LATE_WITHIN_S)
@@ -88,12 +86,16 @@ class Worker:
                 return
             self._post.is_idle()
 
-    def _accept(self) -> socket.socket:
+    def _await_caller(self) -> int:
         while True:
             self._calls.poll()
-            # Another one may have been faster.
-            with suppress(BlockingIOError):
-                return self._listener.accept()[0]
+            # Before the launcher is told anything: until then it can do without us.
+            self._is_busy = True
+            if (found := self._door.take()) != TAKEN:
+                return found
+            self._is_busy = False
+            if self._is_orphan:
+                os._exit(0)
 
     def _on_let_go(self, _number: int, _frame: FrameType | None) -> None:
         if not self._is_busy:
@@ -102,82 +104,53 @@ class Worker:
         # As long as anybody has it, callers find a socket; nobody would accept them.
         self._listener.close()
 
-    def _serve_one(self, connection: socket.socket) -> int | None:
-        """Run the call of one connection; gives its exit status, None for what was no call."""
+    def _serve_one(self, found: int) -> int | None:
+        """Run the call of the caller that was let in; gives its exit status, None for what was no call."""
         try:
-            if not self._is_allowed(connection) or (call := self._receive(connection)) is None:
+            if found == SLOW:
+                # Not a launcher, or a slow one: somebody else must wait for calls meanwhile.
+                self._post.is_busy()
+                found = self._door.wait(_CALL_WITHIN_S)
+            if (call := self._door.call(found)) is None:
                 return None
-            protocol.accept(connection)
             # While the launcher is at its descriptors.
             self._post.is_busy()
-            protocol.limit(connection, _CALL_WITHIN_S)
             env = call.env()
-            stdin, stdout = self._disguise.put_on(env, call.umask, protocol.begin(connection))
-        except (protocol.ProtocolError, OSError) as error:
+            self._door.begin(_CALL_WITHIN_S)
+        except RefusedError as error:
             log(f"refused a call: {error}")
+            self._door.leave()
             return None
-        status = self._run(call, env, stdin, stdout, connection)
-        protocol.answer(connection, status)
+        status = self._run(call, env)
+        self._door.leave()
+        self._door.answer(status)
+        self._disguise.take_off()
+        self._watch.renew()
         return status
 
-    def _is_allowed(self, connection: socket.socket) -> bool:
-        """Tell whether the peer is our user, in our user namespace; a number alone may be one by chance."""
-        pid, uid = protocol.peer(connection)
-        with suppress(OSError):
-            if (uid, _user_namespace(pid)) == self._user:
-                return True
-        log(f"refused a call of user {uid}, process {pid}")
-        return False
-
-    def _receive(self, connection: socket.socket) -> protocol.Call | None:
-        """Give the call of a connection, None when there is none that is for us."""
-        try:
-            call = protocol.receive(connection, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            # Not a launcher, or a slow one: somebody else must wait for calls meanwhile.
-            self._post.is_busy()
-            protocol.limit(connection, _CALL_WITHIN_S)
-            call = protocol.receive(connection)
-        if call and call.build != self._build:
-            log(f"refused a call for build {call.build}")
-            return None
-        return call
-
-    def _run(
-        self,
-        call: protocol.Call,
-        env: Mapping[str, str],
-        stdin: BinaryIO,
-        stdout: BinaryIO,
-        connection: socket.socket,
-    ) -> int:
+    def _run(self, call: Call, env: Mapping[str, str]) -> int:
         """Be the plugin's process, from its start to its end; gives the exit status."""
+        stdin, stdout = self._disguise.put_on(env)
 
         def load() -> Plugin[Any]:
             # Only from here on an interruption is answered with an error object.
-            self._watch.begin(connection)
+            self._watch.begin()
             return multicall.load(call.name, self._table)
 
-        delegates = partial(multicall.run_delegate, Path(call.executable), self._table)
+        delegates = partial(multicall.run_delegate, call.executable, self._table)
         status = 1
         try:
             try:
                 status = skel.run(load, {**self._defaults, **env}, stdin, stdout, delegates)
                 self._disguise.flush()
             finally:
-                self._watch.end(connection)
+                self._watch.end()
         except CniError:
             # Asked to stop when all was done, and told; a second time nobody is interrupted.
-            self._watch.end(connection)
+            self._watch.end()
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else int(end.code is not None)
         except OSError as error:
             log(f"the last output of {call.name} could not be written: {error}")
             status = 1
-        finally:
-            self._disguise.take_off()
         return status
-
-
-def _user_namespace(pid: int) -> int:
-    return os.stat(f"/proc/{pid}/ns/user").st_ino  # noqa: PTH116 - before each call: 13 us less

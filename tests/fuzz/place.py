@@ -94,7 +94,7 @@ def call(name: str, env: Mapping[str, str], stdin: bytes | Mapping[str, Any]) ->
             env,
             io.BytesIO(text),
             stdout,
-            partial(multicall.run_delegate, BIN / name, TABLE),
+            partial(multicall.run_delegate, str(BIN / name), TABLE),
         )
     assert late.wait(30)
     return Answer(status, stdout.getvalue().decode(), stderr.getvalue())

@@ -15,9 +15,10 @@ from cni import process
 from cni.testing import Host, warm, why_no_namespaces
 from cni.testing.executables import make_warm_bindir
 from cni.testing.place import BARE_ENV
-from cni.warm import control, protocol
+from cni.warm import control
 from plugin_table import declared, packages
 from tests.fuzz.cases import Tried, cases
+from tests.warm import wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,16 +58,14 @@ CALLS = st.builds(
 )
 CUT = st.builds(lambda call, at: call[: at % (len(call) + 1)], CALLS, st.integers(0, 200))
 LONG = st.integers(0, 1 << 18).map(lambda more: CALL + b"A=" + b"x" * more + b"\0")
-DATA = st.one_of(
-    st.just(CALL), CALLS, CUT, LONG, st.binary(max_size=50), st.just(protocol.GO), st.just(b"GG")
-)
+DATA = st.one_of(st.just(CALL), CALLS, CUT, LONG, st.binary(max_size=50), st.just(wire.GO), st.just(b"GG"))
 FILES = st.sampled_from([0, 0, 0, 4, 4, 4, 3, 5, 7, 250])
 MESSAGES = st.lists(st.builds(Send, DATA, FILES), max_size=4)
 # Most callers begin well.
 CONVERSATIONS = MESSAGES | st.builds(
     lambda call, go, more: [Send(call), go, *more],
     st.just(CALL) | CALLS,
-    st.just(Send(protocol.GO, 4)) | st.builds(Send, DATA, FILES),
+    st.just(Send(wire.GO, 4)) | st.builds(Send, DATA, FILES),
     MESSAGES,
 )
 
@@ -111,8 +110,8 @@ class _Server:
                     replies += reply
             except ConnectionError:
                 pass
-        assert replies in {b"", protocol.ACCEPTED} or (
-            len(replies) == 3 and replies.startswith(protocol.ACCEPTED + protocol.STATUS)
+        assert replies in {b"", wire.ACCEPTED} or (
+            len(replies) == 3 and replies.startswith(wire.ACCEPTED + wire.STATUS)
         )
         self._cases += 1
         if self._cases % 25 == 0:

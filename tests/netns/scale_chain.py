@@ -47,7 +47,7 @@ def call(bindir: Path, verb: str, conf: dict[str, Any], container: Container) ->
     """Run the plugin that `conf` names, and fail the test when it fails; gives what it said."""
     env = {**BARE_ENV, **container.env, "PYCNI_DEL": "gone", "CNI_COMMAND": verb, "CNI_PATH": str(bindir)}
     program = bindir / conf["type"]
-    status, said = multicall.run_delegate(program, _TABLE, program, env, json.dumps(conf).encode())
+    status, said = multicall.run_delegate(str(program), _TABLE, program, env, json.dumps(conf).encode())
     # As a worker does before the next call.
     assert late.wait(10)
     assert status == 0, said

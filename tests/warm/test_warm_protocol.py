@@ -1,12 +1,12 @@
-"""Launcher and worker speak one protocol: what the compiled launcher sends is what Python reads."""
+"""Launcher and worker speak one protocol: what the compiled launcher sends is what the door reads."""
 
 from __future__ import annotations
 
 import os
-import re
 import socket
 import subprocess
-from contextlib import contextmanager
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,13 +14,13 @@ import pytest
 
 from cni import executables
 from cni.testing import Host, warm, why_no_namespaces
-from cni.warm import protocol
+from cni.warm import door
 from plugin_table import ROOT
+from tests.warm import wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SOURCE = "".join(path.read_text() for path in sorted((ROOT / "build/launcher").glob("*.[ch]")))
 TEXT = (ROOT / "build/launcher/protocol.md").read_text()
 
 # What a launcher of build 1.2-abc sends when it is called as /x/bridge with two variables and umask 027.
@@ -29,45 +29,69 @@ GOLDEN = b"\0".join(
 )
 
 
-def test_constants_are_the_same_on_both_sides() -> None:
-    defined = dict(re.findall(r"^#define (\w+) +(.+)$", SOURCE, re.MULTILINE))
-    assert defined["MAGIC"] == f'"{protocol.MAGIC}"'
-    assert defined["PROTOCOL_VERSION"] == str(protocol.PROTOCOL_VERSION)
-    assert eval(defined["MAX_REQUEST"]) == protocol.MAX_REQUEST  # noqa: S307 - a product of numbers
-    for name in ("ACCEPTED", "GO", "STATUS"):
-        assert defined[name] == f"'{getattr(protocol, name).decode()}'"
-    assert defined["FOLDER"] == '"/run/pycni/warm"'
-    assert f"{protocol.MAX_REQUEST} bytes" in TEXT
-    assert f"{protocol.MAGIC} <protocol version, {protocol.PROTOCOL_VERSION}> <umask, octal>" in TEXT
+def test_the_text_says_what_the_header_does() -> None:
+    magic, version = wire.DEFINED["MAGIC"].strip('"'), wire.DEFINED["PROTOCOL_VERSION"]
+    assert wire.DEFINED["MAX_REQUEST"] == "(160 * 1024)"
+    assert f"{wire.MAX_REQUEST} bytes" in TEXT
+    assert f"{magic} <protocol version, {version}> <umask, octal>" in TEXT
+    for each in (wire.ACCEPTED, wire.GO, wire.STATUS):
+        assert f"`{each.decode()}`" in TEXT
 
 
-@contextmanager
-def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours, theirs:
-        theirs.settimeout(2)
-        yield ours, theirs
+class Meeting:
+    """A door in this process, and the launcher that stands before it."""
+
+    def __init__(self, library: Path, folder: Path) -> None:
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._listener.bind(str(folder / "socket"))
+        self._listener.listen()
+        self._listener.settimeout(0)
+        self.door = door.Door(door.load(library), self._listener.fileno(), "1.2-abc")
+        self.launcher = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.launcher.settimeout(2)
+
+    def knock(self) -> socket.socket:
+        self.launcher.connect(self._listener.getsockname())
+        return self.launcher
+
+    def close(self) -> None:
+        self.door.close()
+        self.launcher.close()
+        self._listener.close()
+
+
+@pytest.fixture
+def meeting(launcher: Path, tmp_path: Path) -> Iterator[Meeting]:
+    made = Meeting(launcher.with_name(door.FILE), tmp_path)
+    yield made
+    made.close()
 
 
 def open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def test_a_call_is_read() -> None:
-    with pair() as (launcher, worker):
-        launcher.send(GOLDEN)
-        call = protocol.receive(worker)
-        assert call is not None
-        assert call[:4] == ("1.2-abc", "bridge", "/x/bridge", 0o27)
-        assert call.env() == {"CNI_COMMAND": "ADD", "A": "b=c\udcff"}
+def test_a_call_is_read_and_accepted(meeting: Meeting) -> None:
+    meeting.knock().send(GOLDEN)
+    call = meeting.door.call(meeting.door.take())
+    assert call is not None
+    assert call[:2] == ("bridge", "/x/bridge")
+    assert call.env() == {"CNI_COMMAND": "ADD", "A": "b=c\udcff"}
+    assert meeting.launcher.recv(10) == wire.ACCEPTED
 
 
-def test_the_first_variable_of_a_name_counts_and_nameless_ones_do_not() -> None:
-    with pair() as (launcher, worker):
-        launcher.send(b"PYCNI-WARM 1 22\0b\0n\0e\0X=1\0X=2\0=C:=x\0none\0EMPTY=\0")
-        call = protocol.receive(worker)
-        assert call is not None
-        assert call.env() == {"X": "1", "EMPTY": ""}
+def test_the_first_variable_of_a_name_counts_and_nameless_ones_do_not(meeting: Meeting) -> None:
+    meeting.knock().send(b"PYCNI-WARM 1 22\0" + b"1.2-abc\0n\0e\0X=1\0X=2\0=C:=x\0none\0EMPTY=\0")
+    call = meeting.door.call(meeting.door.take())
+    assert call is not None
+    assert call.env() == {"X": "1", "EMPTY": ""}
+
+
+def test_a_call_without_variables_has_none(meeting: Meeting) -> None:
+    meeting.knock().send(b"PYCNI-WARM 1 0\0" + b"1.2-abc\0n\0e\0")
+    call = meeting.door.call(meeting.door.take())
+    assert call is not None
+    assert (call.name, call.env()) == ("n", {})
 
 
 @pytest.mark.parametrize(
@@ -77,39 +101,89 @@ def test_the_first_variable_of_a_name_counts_and_nameless_ones_do_not() -> None:
         b"\0",
         GOLDEN[:-1],
         GOLDEN[:20],
-        b"PYCNI-WARM 2 27\0b\0n\0e\0",
-        b"PYCNI-WARM 1 99\0b\0n\0e\0",
-        b"PYCNI-WARM 1\0b\0n\0e\0",
-        b"PYCNI-WARM 1 27\0b\0n\0",
-        b"OTHER 1 27\0b\0n\0e\0",
-        GOLDEN + b"A=" + b"x" * (protocol.MAX_REQUEST - len(GOLDEN)) + b"\0",
+        GOLDEN.replace(b"1.2-abc", b"1.2-abd"),
+        GOLDEN.replace(b"1.2-abc", b"1.2-abcd"),
+        GOLDEN.replace(b"WARM 1 ", b"WARM 2 "),
+        GOLDEN.replace(b" 27", b" 99"),
+        GOLDEN.replace(b" 27", b" -1"),
+        GOLDEN.replace(b" 27", b" 27 "),
+        GOLDEN.replace(b" 27", b" "),
+        b"PYCNI-WARM 1\0" + b"1.2-abc\0n\0e\0",
+        b"PYCNI-WARM 1 27\0" + b"1.2-abc\0n\0",
+        b"PYCNI-WARM 1 27\0",
+        b"PYCNI-WARM 1 27",
+        b"OTHER 1 27\0" + b"1.2-abc\0n\0e\0",
+        GOLDEN + b"A=" + b"x" * (wire.MAX_REQUEST - len(GOLDEN)) + b"\0",
         os.urandom(500),
     ],
 )
 @pytest.mark.parametrize("number_of_files", [0, 1, 30])
-def test_what_is_no_call_is_refused_and_nothing_stays_open(data: bytes, number_of_files: int) -> None:
+def test_what_is_no_call_is_refused_and_nothing_stays_open(
+    meeting: Meeting, data: bytes, number_of_files: int
+) -> None:
+    meeting.knock()
     before = open_files()
-    with pair() as (launcher, worker), open("/dev/null", "rb") as null:  # noqa: PTH123 - for its number
-        socket.send_fds(launcher, [data], [null.fileno()] * number_of_files)
-        with pytest.raises(protocol.ProtocolError):
-            protocol.receive(worker)
+    with open("/dev/null", "rb") as null:  # noqa: PTH123 - for its number
+        socket.send_fds(meeting.launcher, [data], [null.fileno()] * number_of_files)
+    with pytest.raises(door.RefusedError):
+        meeting.door.call(meeting.door.take())
+    meeting.door.close()
+    assert open_files() == before
+    with suppress(ConnectionResetError):
+        assert meeting.launcher.recv(10) == b""
+
+
+def test_a_whole_call_with_descriptors_is_refused(meeting: Meeting) -> None:
+    """Those of a call that nobody accepts would stay open."""
+    with open("/dev/null", "rb") as null:  # noqa: PTH123 - for its number
+        socket.send_fds(meeting.knock(), [GOLDEN], [null.fileno()])
+    assert meeting.door.take() == door.ALIEN
+
+
+@pytest.mark.parametrize("number_of_files", [0, 3, 5, 200, 253])
+def test_other_than_four_descriptors_are_refused_and_closed(meeting: Meeting, number_of_files: int) -> None:
+    meeting.knock().send(GOLDEN)
+    meeting.door.call(meeting.door.take())
+    before = open_files()
+    with open("/dev/null", "rb") as null:  # noqa: PTH123 - for its number
+        socket.send_fds(meeting.launcher, [wire.GO], [null.fileno()] * number_of_files)
+    with pytest.raises(door.RefusedError):
+        meeting.door.begin(2)
     assert open_files() == before
 
 
-@pytest.mark.parametrize("number_of_files", [0, 3, 5, 200])
-def test_other_than_four_descriptors_are_refused_and_closed(number_of_files: int) -> None:
-    before = open_files()
-    with pair() as (launcher, worker), open("/dev/null", "rb") as null:  # noqa: PTH123 - for its number
-        socket.send_fds(launcher, [protocol.GO], [null.fileno()] * number_of_files)
-        with pytest.raises(protocol.ProtocolError):
-            protocol.begin(worker)
-    assert open_files() == before
+def test_a_launcher_that_has_gone_is_no_call(meeting: Meeting) -> None:
+    meeting.knock().close()
+    assert meeting.door.call(meeting.door.take()) is None
 
 
-def test_a_launcher_that_has_gone_is_no_call() -> None:
-    with pair() as (launcher, worker):
-        launcher.close()
-        assert protocol.receive(worker) is None
+def test_a_launcher_that_goes_before_it_sends_descriptors_has_nothing_run(meeting: Meeting) -> None:
+    meeting.knock().send(GOLDEN)
+    meeting.door.take()
+    meeting.launcher.close()
+    with pytest.raises(door.RefusedError):
+        meeting.door.begin(2)
+
+
+def test_without_a_caller_nobody_waits(meeting: Meeting) -> None:
+    assert meeting.door.take() == door.TAKEN
+
+
+def test_a_slow_launcher_is_waited_for(meeting: Meeting) -> None:
+    meeting.knock()
+    assert meeting.door.take() == door.SLOW
+    meeting.launcher.send(GOLDEN)
+    call = meeting.door.call(meeting.door.wait(2))
+    assert call is not None
+
+
+def test_one_that_says_nothing_is_refused_when_the_time_is_up(meeting: Meeting) -> None:
+    meeting.knock()
+    assert meeting.door.take() == door.SLOW
+    start = time.monotonic()
+    with pytest.raises(door.RefusedError, match="in time"):
+        meeting.door.call(meeting.door.wait(1))
+    assert 0.9 < time.monotonic() - start < 5
 
 
 class Listening:
@@ -139,14 +213,14 @@ def _golden(program: Path) -> tuple[bytes, bytes, list[str], int, str]:
             [program], stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env
         )
         with server.accept() as connection:
-            call = connection.recv(protocol.MAX_REQUEST)
-            connection.send(protocol.ACCEPTED)
+            call = connection.recv(wire.MAX_REQUEST)
+            connection.send(wire.ACCEPTED)
             go, fds, _, _ = socket.recv_fds(connection, 9, 9)
             names = [str(Path(f"/proc/self/fd/{fd}").readlink()) for fd in fds]
             os.write(fds[1], b"answered")
             for fd in fds:
                 os.close(fd)
-            protocol.answer(connection, 7)
+            connection.send(wire.STATUS + b"\7")
         out, _ = launcher.communicate(timeout=5)
     return call, go, names, launcher.returncode, out.decode()
 
@@ -161,7 +235,7 @@ def test_the_launcher_sends_what_is_written(launcher: Path, tmp_path: Path) -> N
         host.call(executables.put, Path("/run/x"), ["bridge"], program)
         call, go, names, status, out = host.call(_golden, Path("/run/x/bridge"))
         assert call == GOLDEN.replace(b"/x/", b"/run/x/")
-        assert go == protocol.GO
+        assert go == wire.GO
         assert (names[0], names[3], len(names)) == ("/etc/hostname", "/usr", 4)
         assert (status, out) == (7, "answered")
 

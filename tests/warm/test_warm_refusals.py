@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cni.testing.place import BARE_ENV
-from cni.warm import control, protocol
+from cni.warm import control
+from tests.warm import wire
 from tests.warm.odd.cni_odd import unshare
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def _send(path: str, data: bytes, number_of_files: int) -> bytes:
 def _begin(path: str, go: bytes, number_of_files: int) -> bytes:
     with connected(path) as connection, Path("/dev/null").open("rb") as null:
         connection.send(call_of())
-        assert connection.recv(10) == protocol.ACCEPTED
+        assert connection.recv(10) == wire.ACCEPTED
         socket.send_fds(connection, [go], [null.fileno()] * number_of_files)
         try:
             return connection.recv(10)
@@ -72,7 +73,7 @@ def test_garbage_is_refused_and_the_server_unharmed(warm_host: WarmHost) -> None
     cut = [whole[: random.randrange(1, len(whole) - 1)].rstrip(b"\0") for _ in range(30)]  # noqa: S311 - at any place
     for data in [*garbage, *cut, b"x" * 200_000, whole + b"A=" + b"x" * 170_000 + b"\0"]:
         assert warm_host.call(_send, path, data, random.choice([0, 4, 100])) == b""  # noqa: S311
-    for go, number in [(b"x", 4), (protocol.GO, 3), (protocol.GO, 5), (protocol.GO, 200), (b"GG", 4)]:
+    for go, number in [(b"x", 4), (wire.GO, 3), (wire.GO, 5), (wire.GO, 200), (b"GG", 4)]:
         assert warm_host.call(_begin, path, go, number) == b""
     time.sleep(0.1)
     assert control.children(server.pid) == pids[1:]
@@ -122,8 +123,8 @@ def test_the_socket_refuses_another_user(warm_host: WarmHost) -> None:
         warm_host.call(_as_user, path, 65534)
     warm_host.run(["chmod", "0777", "/run/pycni", "/run/pycni/warm", path])
     assert warm_host.call(_as_user, path, 65534) == b""
-    assert "refused a call of user 65534" in warm_host.log()
-    assert warm_host.call(_send, path, call_of(), 0) == protocol.ACCEPTED
+    assert "refused a call: it is of user 65534" in warm_host.log()
+    assert warm_host.call(_send, path, call_of(), 0) == wire.ACCEPTED
 
 
 def test_the_socket_refuses_another_user_namespace(warm_host: WarmHost) -> None:

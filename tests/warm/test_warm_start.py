@@ -169,7 +169,7 @@ def test_builds_do_not_mix(warm_host: WarmHost, launcher: Path) -> None:
     warm_host.run(["ln", "-f", old, new])
     answer = warm_host.plugin("loopback", "VERSION", "", bindir=Path("/run/new"))
     assert answer.ok
-    assert "refused a call for build other" in warm_host.log()
+    assert "refused a call: it is for another build" in warm_host.log()
 
 
 def test_a_stopped_server_and_workers_cost_a_bounded_wait(warm_host: WarmHost) -> None:

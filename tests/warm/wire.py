@@ -1,0 +1,13 @@
+"""What goes over the socket of a warm server, as its header file says."""
+
+from __future__ import annotations
+
+import re
+
+from plugin_table import ROOT
+
+DEFINED = dict(
+    re.findall(r"^#define (\w+) +(.+)$", (ROOT / "build/launcher/protocol.h").read_text(), re.MULTILINE)
+)
+ACCEPTED, GO, STATUS = (DEFINED[each].strip("'").encode() for each in ("ACCEPTED", "GO", "STATUS"))
+MAX_REQUEST = 160 * 1024
