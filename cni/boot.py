@@ -61,7 +61,7 @@ def drop_earlier(folder: Path) -> bool:
 
 def _read_id() -> bytes:
     try:
-        with open(_ID, "rb") as file:  # noqa: PTH123 - as below
+        with open(_ID, "rb") as file:
             return file.read()
     except OSError:
         return b""
@@ -86,7 +86,7 @@ def began_s() -> float:
 
 def _kernels_s() -> float:
     # proc(5): the line "btime 1700000000".
-    with open("/proc/stat", encoding="ascii") as lines:  # noqa: PTH123 - pathlib reads all, which is long
+    with open("/proc/stat", encoding="ascii") as lines:
         return next((float(line.split()[1]) for line in lines if line.startswith("btime ")), 0)
 
 

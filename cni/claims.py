@@ -84,7 +84,7 @@ def claim(owner: Owner, mappings: Sequence[PortMapping], netns: str, undo: Undo)
 
 def release(owner: Owner) -> None:
     """Give up all ports of `owner`; that it holds none is no error."""
-    if os.path.lexists(_record_path(_key(owner))) or os.path.lexists(_OWNERS / _UNFINISHED):
+    if os.path.lexists(_record_path(_key(owner))) or os.path.lexists(f"{_OWNERS}/{_UNFINISHED}"):
         with locked(_LOCK):
             _drop(owner)
 
@@ -205,7 +205,7 @@ def _put(record: _Record, before: _Record | None) -> None:
     # First the record, so that a crash leaves no port held by nobody who could give it up.
     old = before.mappings if before else ()
     _write_record(key, record, (*record.mappings, *old))
-    held: dict[Path, list[IpAddress | None]] = {_port_path(mapping): [] for mapping in old}
+    held: dict[str, list[IpAddress | None]] = {_port_path(mapping): [] for mapping in old}
     for mapping in record.mappings:
         held.setdefault(_port_path(mapping), []).append(mapping.host_ip)
     for path, host_ips in held.items():
@@ -222,13 +222,13 @@ def _drop(owner: Owner) -> None:
     store.remove(_record_path(key))
     # With the lock held nobody is writing them: a crash has left them.
     for folder in (FOLDER, _OWNERS):
-        if os.path.lexists(folder / _UNFINISHED):
-            store.remove(folder / _UNFINISHED)
+        if os.path.lexists(f"{folder}/{_UNFINISHED}"):
+            store.remove(f"{folder}/{_UNFINISHED}")
 
 
 def _identity(netns: str) -> tuple[int, ...]:
     try:
-        found = Path(netns).stat()
+        found = os.stat(netns)
     except (OSError, ValueError):
         return ()
     return found.st_dev, found.st_ino
@@ -239,12 +239,12 @@ def _key(owner: Owner) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _record_path(key: str) -> Path:
-    return _OWNERS / key
+def _record_path(key: str) -> str:
+    return f"{_OWNERS}/{key}"
 
 
-def _port_path(mapping: PortMapping) -> Path:
-    return FOLDER / f"{mapping.protocol}-{mapping.host_port}"
+def _port_path(mapping: PortMapping) -> str:
+    return f"{FOLDER}/{mapping.protocol}-{mapping.host_port}"
 
 
 def _read_record(key: str) -> _Record | None:
@@ -280,7 +280,7 @@ def _write_record(key: str, record: _Record, mappings: Sequence[PortMapping]) ->
     store.write_atomic(_record_path(key), json.dumps(kept).encode(), beside=_UNFINISHED)
 
 
-def _read_holders(path: Path) -> list[tuple[str, IpAddress | None]]:
+def _read_holders(path: str) -> list[tuple[str, IpAddress | None]]:
     content = store.read(path)
     try:
         return [(str(key), _parse(host_ip)) for key, host_ip in json.loads(content or b"[]")]
@@ -288,7 +288,7 @@ def _read_holders(path: Path) -> list[tuple[str, IpAddress | None]]:
         return []
 
 
-def _write_holders(path: Path, key: str, host_ips: Sequence[IpAddress | None]) -> None:
+def _write_holders(path: str, key: str, host_ips: Sequence[IpAddress | None]) -> None:
     """Replace what `key` holds of a port; the file of a port that nobody holds is removed."""
     others = [each for each in _read_holders(path) if each[0] != key]
     kept = [(name, _show(host_ip)) for name, host_ip in [*others, *((key, each) for each in host_ips)]]

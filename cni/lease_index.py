@@ -58,14 +58,14 @@ class LeaseIndex:
 
     def __init__(self, folder: Path) -> None:
         self._leases = folder
-        self._links = FOLDER / hashlib.sha256(os.fsencode(folder)).hexdigest()[:32]
-        self._stamp = self._links.with_suffix(".stamp")
+        self._links = f"{FOLDER}/{hashlib.sha256(os.fsencode(folder)).hexdigest()[:32]}"
+        self._stamp = f"{self._links}.stamp"
         self.is_current = False
 
     def look(self) -> bool:
         """Tell whether the cache tells what is in the folder now."""
         try:
-            told = os.readlink(self._stamp)  # noqa: PTH115 - in each call
+            told = os.readlink(self._stamp)
             boot.drop_earlier(FOLDER.parent)
             self.is_current = told == self._identity()[0]
         except (OSError, CniError):
@@ -74,7 +74,7 @@ class LeaseIndex:
 
     def _identity(self) -> tuple[str, int]:
         """Tell in which state the two folders are, and when the last change of either seems to have been."""
-        found = [os.stat(folder) for folder in (self._leases, self._links)]  # noqa: PTH116 - as above
+        found = [os.stat(folder) for folder in (self._leases, self._links)]
         told = [f"{each.st_dev}:{each.st_ino}:{each.st_mtime_ns}:{each.st_ctime_ns}" for each in found]
         return " ".join(told), max(each.st_mtime_ns for each in found)
 
@@ -108,9 +108,9 @@ class LeaseIndex:
             shutil.rmtree(self._links, ignore_errors=True)
             store.ensure_directory(FOLDER)
             boot.drop_earlier(FOLDER.parent)
-            store.ensure_directory(self._links)
+            store.ensure_directory(Path(self._links))
             for (container_id, ifname), names in held.items():
-                self._link(container_id, ifname).symlink_to("/".join(names))
+                os.symlink("/".join(names), self._link(container_id, ifname))
             point("index.changed")
         except (OSError, CniError):
             return
@@ -122,18 +122,18 @@ class LeaseIndex:
             return
         past = time.time_ns() - _PAST_NS
         with suppress(OSError):
-            self._stamp.unlink(missing_ok=True)
+            _unlink(self._stamp)
             for folder in (self._leases, self._links):
                 os.utime(folder, ns=(past, past))
             point("index.changed")
             identity, changed_ns = self._identity()
             # Somebody may have changed something since.
             if changed_ns < past + _ROUNDED_NS:
-                self._stamp.symlink_to(identity)
+                os.symlink(identity, self._stamp)
 
     def _read(self, container_id: str, ifname: str) -> list[str]:
         try:
-            return str(self._link(container_id, ifname).readlink()).split("/")
+            return os.readlink(self._link(container_id, ifname)).split("/")
         except FileNotFoundError:
             return []
 
@@ -143,12 +143,17 @@ class LeaseIndex:
         link = self._link(container_id, ifname)
         try:
             names = change(self._read(container_id, ifname))
-            link.unlink(missing_ok=True)
+            _unlink(link)
             if names:
-                link.symlink_to("/".join(names))
+                os.symlink("/".join(names), link)
             point("index.changed")
         except OSError:
             self.is_current = False
 
-    def _link(self, container_id: str, ifname: str) -> Path:
-        return self._links / hashlib.sha256(f"{container_id}/{ifname}".encode()).hexdigest()[:32]
+    def _link(self, container_id: str, ifname: str) -> str:
+        return f"{self._links}/{hashlib.sha256(f'{container_id}/{ifname}'.encode()).hexdigest()[:32]}"
+
+
+def _unlink(path: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(path)

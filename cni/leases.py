@@ -52,12 +52,12 @@ class Lease(NamedTuple):
     @property
     def name(self) -> str:
         """The file's name: the address, unless somebody else put the file there."""
-        return os.path.basename(self.path)  # noqa: PTH119 - a Path for each of thousands of files is slow
+        return os.path.basename(self.path)
 
     @property
     def folder(self) -> str:
         """The folder that the file is in."""
-        return os.path.dirname(self.path)  # noqa: PTH120 - as above
+        return os.path.dirname(self.path)
 
     @property
     def address(self) -> IpAddress | None:
@@ -120,7 +120,7 @@ class Leases:
             # From here on `remove_unused` knows it, whatever comes.
             self._made = list(dict.fromkeys([*self._made, *made]))
             try:
-                stack.enter_context(locked(self.folder / "lock", timeout_s, 0o750))
+                stack.enter_context(locked(f"{self.folder}/lock", timeout_s, 0o750))
             except CniError as error:
                 if not left or not isinstance(error.__cause__, FileNotFoundError):
                     store.remove_directories(made)
@@ -143,7 +143,7 @@ class Leases:
         if not self._made:
             return
         with suppress(OSError, CniError), locked(self.folder / "lock", 0, 0o750):
-            if os.listdir(self.folder) == ["lock"]:  # noqa: PTH208 - names are all that is needed
+            if os.listdir(self.folder) == ["lock"]:
                 (self.folder / "lock").unlink()
                 store.remove_directories(self._made)
 
@@ -213,12 +213,13 @@ class Leases:
         Anything that has the name takes the address, whatever it is. Raises CniError 106 when it cannot
         be told who holds it.
         """
-        content = store.read(self.folder / str(address))
-        return None if content is None else _parse(str(self.folder / str(address)), content)
+        path = self._path(address)
+        content = store.read(path)
+        return None if content is None else _parse(path, content)
 
     def is_free(self, address: IpAddress) -> bool:
         """Tell whether nothing has the address's name. Needs no lock."""
-        return not os.path.lexists(self.folder / str(address))
+        return not os.path.lexists(self._path(address))
 
     def is_reclaimable(self, address: IpAddress) -> bool:
         """Tell whether the address is taken by a file that holds it for nobody. Needs no lock."""
@@ -240,13 +241,13 @@ class Leases:
             self._began_s = boot.began_s()
         try:
             # Not the time of modification, which whoever restores or copies files may set.
-            return os.lstat(self.folder / lease.path).st_ctime >= self._began_s
+            return os.lstat(lease.path).st_ctime >= self._began_s
         except OSError:
             return True
 
     def reserve(self, address: IpAddress, owner: Attachment) -> None:
         """Take an address that is free or reclaimable. Raises CniError 106."""
-        path = self.folder / str(address)
+        path = self._path(address)
         content = f"{owner.container_id}\r\n{owner.ifname}".encode()
         self._index.add(owner, str(address))
         if store.create_exclusive(path, content, beside=_UNFINISHED):
@@ -265,7 +266,7 @@ class Leases:
 
     def remove(self, lease: Lease) -> None:
         """Remove one file; absent is fine."""
-        store.remove(self.folder / lease.path)
+        store.remove(lease.path)
         self._index.remove(lease)
 
     def read_last(self, number: int) -> bytes | None:
@@ -282,7 +283,7 @@ class Leases:
 
     def remove_unfinished(self) -> None:
         """Remove what a killed ADD may have left half written; with the lock held, nobody is writing it."""
-        path = self.folder / _UNFINISHED
+        path = f"{self.folder}/{_UNFINISHED}"
         # Looked for first: on a read-only file system even the removal of nothing is refused.
         if os.path.lexists(path):
             store.remove(path)
@@ -296,8 +297,11 @@ class Leases:
         else:
             store.write_atomic(self._last(number), before)
 
-    def _last(self, number: int) -> Path:
-        return self.folder / f"last_reserved_ip.{number}"
+    def _last(self, number: int) -> str:
+        return f"{self.folder}/last_reserved_ip.{number}"
+
+    def _path(self, address: IpAddress) -> str:
+        return f"{self.folder}/{address}"
 
 
 def parse_last(content: bytes | None) -> IpAddress | None:

@@ -16,7 +16,16 @@ from typing import TYPE_CHECKING, NamedTuple
 from cni import netlink
 from cni.errors import CniError, Code, KernelError
 from cni.netlink import Message, Netlink
-from cni.netlink_attributes import attribute, attributes, nest, number, shown_number, shown_text, text
+from cni.netlink_attributes import (
+    attribute,
+    attributes,
+    each_attribute,
+    nest,
+    number,
+    shown_number,
+    shown_text,
+    text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,6 +113,13 @@ def find(nl: Netlink, name: str) -> Link | None:
     return _find(nl, _look_up(name))
 
 
+def get_operstate(nl: Netlink, name: str) -> str:
+    """Give the state of a link's traffic alone, "up" and so on; raises CniError 100 if there is none."""
+    answer = _ask(nl, [name])[0]
+    state = next((value for kind, value in each_attribute(answer[_HEAD.size :]) if kind == _OPERSTATE), b"")
+    return _shown_operstate(state)
+
+
 def find_by_index(nl: Netlink, index: int) -> Link | None:
     """Look a link up by index, None if there is none."""
     body = _body(_WITHOUT_STATISTICS, index=index)
@@ -120,15 +136,19 @@ def get_all(nl: Netlink, names: Sequence[str], *before: Message) -> list[Link]:
 
     What comes `before` is sent in the same go.
     """
-    asked = {message.doing: name for name in names for message in [_look_up(name)]}
+    return [_parse(each) for each in _ask(nl, names, *before)]
+
+
+def _ask(nl: Netlink, names: Sequence[str], *before: Message) -> list[bytes]:
+    asked = {name: _look_up(name) for name in names}
     try:
-        answers = nl.request(*before, *map(_look_up, names))
+        return nl.request(*before, *asked.values())[len(before) :]
     except KernelError as error:
         # What came before may have been refused for the same reason, and is not about these links.
-        if error.errno == errno.ENODEV and (name := asked.get(error.args[0])):
-            raise CniError(Code.KERNEL, f'failed to lookup "{name}": Link not found') from error
+        missing = [name for name, message in asked.items() if message.doing == error.args[0]]
+        if error.errno == errno.ENODEV and missing:
+            raise CniError(Code.KERNEL, f'failed to lookup "{missing[0]}": Link not found') from error
         raise
-    return [_parse(each) for each in answers[len(before) :]]
 
 
 def list_links(nl: Netlink, master: int = 0) -> list[Link]:

@@ -26,7 +26,7 @@ _LONGEST_PAUSE_S = 0.004
 
 
 @contextmanager
-def locked(path: Path, timeout_s: float = 30, mode: int = 0o600) -> Iterator[int]:
+def locked(path: Path | str, timeout_s: float = 30, mode: int = 0o600) -> Iterator[int]:
     """Hold the lock on `path`, a file that is made with `mode` when missing; its folder must exist.
 
     Gives its descriptor: whoever has a copy of that holds the lock, too.
@@ -42,7 +42,7 @@ def locked(path: Path, timeout_s: float = 30, mode: int = 0o600) -> Iterator[int
         os.close(fd)
 
 
-def _acquire(path: Path, deadline: float, timeout_s: float, mode: int) -> int:
+def _acquire(path: Path | str, deadline: float, timeout_s: float, mode: int) -> int:
     """Give a descriptor that holds the lock on the file that has the name now."""
     while True:
         fd = _open(path, mode)
@@ -57,7 +57,7 @@ def _acquire(path: Path, deadline: float, timeout_s: float, mode: int) -> int:
         os.close(fd)
 
 
-def _open(path: Path, mode: int) -> int:
+def _open(path: Path | str, mode: int) -> int:
     # O_NONBLOCK: a planted FIFO must not block us.
     flags = os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     try:
@@ -70,7 +70,7 @@ def _open(path: Path, mode: int) -> int:
     return fd
 
 
-def _wait(fd: int, path: Path, deadline: float, timeout_s: float) -> None:
+def _wait(fd: int, path: Path | str, deadline: float, timeout_s: float) -> None:
     pause_s = _FIRST_PAUSE_S
     while not _try(fd, path):
         if time.monotonic() >= deadline:
@@ -83,7 +83,7 @@ def _wait(fd: int, path: Path, deadline: float, timeout_s: float) -> None:
         pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
 
-def _try(fd: int, path: Path) -> bool:
+def _try(fd: int, path: Path | str) -> bool:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -93,7 +93,7 @@ def _try(fd: int, path: Path) -> bool:
     return True
 
 
-def _is_still_named(fd: int, path: Path) -> bool:
+def _is_still_named(fd: int, path: Path | str) -> bool:
     try:
         return os.path.samestat(os.fstat(fd), os.lstat(path))
     except FileNotFoundError:

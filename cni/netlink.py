@@ -15,7 +15,6 @@ import select
 import socket
 import struct
 import sys
-from contextlib import ExitStack
 from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -51,6 +50,7 @@ _ERRNO = struct.Struct("=i")
 _ATTRIBUTE = struct.Struct("=HH")
 _RECEIVE_BYTES = 1 << 16
 _ANSWER_WITHIN_S = 60
+_ANSWER_WITHIN = struct.pack("@ll", _ANSWER_WITHIN_S, 0)
 _DUMP_ATTEMPTS = 20
 # The kernel answers a whole send before anything is read: about 280 acknowledgements fit into the buffer
 # that a socket has by default, fewer refusals with a text.
@@ -87,15 +87,15 @@ class Netlink:
     """
 
     def __init__(self, ns: Netns | None = None, groups: int = 0) -> None:
-        with ExitStack() as stack:
-            if ns is not None:
-                stack.enter_context(ns.entered())
-            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+        if ns is None:
+            self._socket = _open_socket()
+        else:
+            with ns.entered():
+                self._socket = _open_socket()
         for option in (_NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK):
             self._socket.setsockopt(_SOL_NETLINK, option, 1)
         # A dead kernel thread must not hang the runtime for ever.
-        limit = struct.pack("@ll", _ANSWER_WITHIN_S, 0)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _ANSWER_WITHIN)
         # An unbound socket has port id 0, by which the kernel cannot tell it from itself.
         self._socket.bind((0, groups))
         self._number = 0
@@ -256,6 +256,10 @@ class Netlink:
             length, kind, flags, number, _ = _HEADER.unpack_from(data, place)
             yield number, _Reply(kind, flags, data[place + _HEADER.size : place + length])
             place += max((length + 3) & ~3, _HEADER.size)
+
+
+def _open_socket() -> socket.socket:
+    return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
 
 
 def _refusal(doing: str, reply: _Reply) -> KernelError | None:

@@ -98,7 +98,7 @@ def is_gone(path: str) -> bool:
 def is_own(path: str) -> bool:
     """Tell whether `path` is the namespace of the calling thread; one that cannot be opened is not."""
     try:
-        return os.path.samestat(os.stat(path), os.stat(_OWN_PATH))  # noqa: PTH116 - in every call
+        return os.path.samestat(os.stat(path), os.stat(_OWN_PATH))
     except (OSError, ValueError):
         return False
 

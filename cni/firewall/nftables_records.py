@@ -8,6 +8,7 @@ that was lost, its elements until GC.
 from __future__ import annotations
 
 import json
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,8 +30,8 @@ _TRIES = 5
 _MOST_DIGITS = 256
 
 
-def _path(kind: str, owner: Owner) -> Path:
-    return FOLDER / f"{owners.tag(owner)}.{kind}"
+def _path(kind: str, owner: Owner) -> str:
+    return f"{FOLDER}/{owners.tag(owner)}.{kind}"
 
 
 def _unfinished(kind: str, owner: Owner) -> str:
@@ -76,7 +77,7 @@ def _read_element(family: int, name: str, key: str, value: str, what: str) -> El
 
 def exists(kind: str, owner: Owner) -> bool:
     """Tell whether there is a record, be it one that makes no sense."""
-    return _path(kind, owner).exists()
+    return os.path.exists(_path(kind, owner))
 
 
 def identity() -> str:

@@ -260,7 +260,7 @@ def fill_and_forge() -> None:
     with leases.locked():
         leases.list_of(Attachment("c0", "eth0"))
     assert index.look()
-    for link in index._links.iterdir():  # noqa: SLF001 - to forge it
+    for link in Path(index._links).iterdir():  # noqa: SLF001 - to forge it
         link.unlink()
     index.is_current = True
     index.seal()

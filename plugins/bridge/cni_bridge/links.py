@@ -141,9 +141,9 @@ def wait_for_port(nl: Netlink, name: str) -> None:
     """Wait until the host end carries traffic. Raises CniError 100 when it does not in 2.5 s."""
     deadline = time.monotonic() + _PORT_UP_WITHIN_S
     pause_s = 0.0005
-    while (port := link.get(nl, name)).operstate != "up":
+    while (state := link.get_operstate(nl, name)) != "up":
         if time.monotonic() > deadline:
-            raise CniError(Code.KERNEL, f"bridge port in error state: {port.operstate}", f'it is "{name}"')
+            raise CniError(Code.KERNEL, f"bridge port in error state: {state}", f'it is "{name}"')
         time.sleep(pause_s)
         pause_s = min(2 * pause_s, 0.02)
 
