@@ -5,9 +5,8 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from dataclasses import dataclass
 from ipaddress import IPv4Interface, ip_interface
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cni import netlink
 from cni.errors import KernelError
@@ -27,8 +26,7 @@ _HEAD = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, link ind
 _ADDRESS, _LOCAL, _BROADCAST, _FLAGS = 1, 2, 4, 8
 
 
-@dataclass(frozen=True, slots=True)
-class Addr:
+class Addr(NamedTuple):
     """An address as the kernel shows it; `is_global` leaves out link-local and loopback ones."""
 
     address: IpInterface

@@ -11,10 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cni import boot, store
 from cni.errors import CniError, Code
@@ -38,8 +37,7 @@ _ADOPTED = FOLDER / "adopted"
 _UNFINISHED = f"{store.UNFINISHED_PREFIX}claim"
 
 
-@dataclass(frozen=True, slots=True)
-class _Record:
+class _Record(NamedTuple):
     """What an attachment holds; `identity` is device and inode of its namespace, [] if it had none.
 
     `chain` is set for what the Go plugins have published: it is held as long as that chain is there.

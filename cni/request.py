@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
@@ -54,8 +53,7 @@ _VERBS = {verb.value: verb for verb in Verb}
 _REQUIRED = {verb: [name for name, verbs in REQUIRED_BY.items() if verb in verbs] for verb in Verb}
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Attachment:
+class Attachment(NamedTuple):
     """A container's link on a network, as runtimes name it."""
 
     container_id: str

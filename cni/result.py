@@ -5,16 +5,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from typing import NamedTuple
 
 IpAddress = IPv4Address | IPv6Address
 IpInterface = IPv4Interface | IPv6Interface
 IpNetwork = IPv4Network | IPv6Network
 
 
-@dataclass(frozen=True, slots=True)
-class Interface:
+class Interface(NamedTuple):
     """A link of the attachment; `sandbox` is the CNI_NETNS text as given, "" for a link on the host."""
 
     name: str
@@ -25,8 +24,7 @@ class Interface:
     pci_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Ip:
+class Ip(NamedTuple):
     """An address with its prefix; `interface` is an index into Result.interfaces, None when unknown."""
 
     address: IpInterface
@@ -34,8 +32,7 @@ class Ip:
     interface: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """A route of the container; `table` and `scope` are None when not given (0 is a value)."""
 
     dst: IpNetwork
@@ -47,8 +44,7 @@ class Route:
     scope: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Dns:
+class Dns(NamedTuple):
     """Name service settings, passed on to the runtime; no plugin here acts on them."""
 
     nameservers: tuple[str, ...] = ()
@@ -60,18 +56,17 @@ class Dns:
         return bool(self.nameservers or self.domain or self.search or self.options)
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """The answer to ADD (CNI spec 1.1.0, section 5), all members in the order in which they are shown."""
 
     interfaces: tuple[Interface, ...] = ()
     ips: tuple[Ip, ...] = ()
     routes: tuple[Route, ...] = ()
-    dns: Dns = field(default_factory=Dns)
+    dns: Dns = Dns()
 
     def with_dns(self, dns: Dns) -> Result:
         """Give the same result with other name service settings."""
-        return replace(self, dns=dns)
+        return self._replace(dns=dns)
 
     def container_interface(self, ifname: str) -> Interface | None:
         """Give the interface called `ifname` that lies in a sandbox, None if there is none."""

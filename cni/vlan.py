@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from cni import netlink
 from cni.errors import KernelError
@@ -16,8 +15,7 @@ _RTEXT_FILTER_BRVLAN = 0x2
 _ALL_VLANS = (1, 4094)
 
 
-@dataclass(frozen=True, slots=True)
-class PortVlan:
+class PortVlan(NamedTuple):
     """One VLAN, or those from `vid` to `last`; `pvid` takes in untagged frames, `untagged` sends so."""
 
     vid: int

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -14,8 +13,7 @@ if TYPE_CHECKING:
     from cni.undo import Undo
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(NamedTuple):
     """Whose rules they are; every rule, chain and element can be traced to one."""
 
     network: str
@@ -23,8 +21,7 @@ class Owner:
     ifname: str
 
 
-@dataclass(frozen=True, slots=True)
-class PortMapping:
+class PortMapping(NamedTuple):
     """One published port; `host_ip` None means every local address of both families."""
 
     protocol: str
@@ -33,8 +30,7 @@ class PortMapping:
     host_ip: IpAddress | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PortForward:
+class PortForward(NamedTuple):
     """Publish ports of a container. `targets` holds its address, with prefix, of each family it has.
 
     Mappings whose `host_ip` is of a family without a target are left out by the backend. `mark_bit`,
@@ -53,8 +49,7 @@ class PortForward:
     conditions_v6: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Masquerade:
+class Masquerade(NamedTuple):
     """Hide a container's addresses behind the host's for whatever leaves their subnets."""
 
     owner: Owner

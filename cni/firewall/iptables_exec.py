@@ -7,8 +7,7 @@ it takes listings and checks as well as changes, several of them for the price o
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cni import process
 from cni.errors import CniError, Code
@@ -49,8 +48,7 @@ class RefusedError(CniError):
         return self.status in {1, 4}
 
 
-@dataclass(frozen=True, slots=True)
-class Tool:
+class Tool(NamedTuple):
     """The programs of one IP version, working on table nat of the namespace that the process is in.
 
     `variant` is "-nft" or "-legacy" for the program of that name, "" for what PATH has as iptables.

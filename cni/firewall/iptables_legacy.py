@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from cni.errors import CniError, Code
@@ -61,8 +60,7 @@ class Rule(NamedTuple):
     raw: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(NamedTuple):
     """A table as the kernel gives it: `entries` are (start, end, offset jumped to) in the block.
 
     `chains` holds first and behind-last entry of each chain, `heads` the chain that begins at an offset.

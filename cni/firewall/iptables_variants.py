@@ -8,7 +8,6 @@ What PATH gives may have changed since an ADD: from legacy to nf_tables, or to n
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cni.errors import CniError, Code
@@ -81,7 +80,7 @@ def raise_if_left(error: CniError, version: int, chain: str) -> None:
 
 def _of_variant(tool: Tool, variant: str, chains: Sequence[str]) -> Tool:
     """Give the program for a variant that has `chains` of containers."""
-    found = replace(tool, variant=variant)
+    found = tool._replace(variant=variant)
     if found.find():
         return found
     from cni.firewall import iptables_programs as programs

@@ -7,8 +7,7 @@ they are. Constants are those of <linux/netfilter/nf_tables.h>.
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cni import process
 from cni.errors import CniError, Code, KernelError
@@ -46,8 +45,7 @@ _NOT_EXISTING = "No such file or directory"
 _EXISTING = "File exists"
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
+class Chain(NamedTuple):
     """A chain: whether it hangs on a hook, and how many rules and jumps hold it (its own rules count).
 
     `handle` is its number in the table, where chains and rules are numbered together, in the order of making.
@@ -58,8 +56,7 @@ class Chain:
     handle: int
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     """A rule by what identifies it; `raw` is all that the kernel tells of it."""
 
     family: int

@@ -7,7 +7,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from ipaddress import ip_interface
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -39,9 +39,9 @@ def owner(number: int = 1, network: str = "net1") -> Owner:
     return Owner(network, f"cid{number}", "eth0")
 
 
-def forward(number: int = 1, **options: object) -> PortForward:
+def forward(number: int = 1, **options: Any) -> PortForward:
     intent = PortForward(owner(number), (PortMapping("tcp", 8080 + number, 80),), TARGETS)
-    return PortForward(**{**{name: getattr(intent, name) for name in intent.__slots__}, **options})
+    return intent._replace(**options)
 
 
 def masquerade(number: int = 1, network: str = "net1") -> Masquerade:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import Any
 
@@ -86,8 +85,8 @@ def test_the_newest_shape_keeps_everything(result: Result, version: str) -> None
 @given(RESULTS, st.sampled_from(MIDDLE_SHAPE))
 def test_the_middle_shape_loses_only_what_interfaces_got_in_1_1_0(result: Result, version: str) -> None:
     """CNI spec 0.4.0, Result: interfaces have name, mac and sandbox."""
-    kept = tuple(replace(each, mtu=0, socket_path="", pci_id="") for each in result.interfaces)
-    assert through(result, version) == replace(result, interfaces=kept)
+    kept = tuple(each._replace(mtu=0, socket_path="", pci_id="") for each in result.interfaces)
+    assert through(result, version) == result._replace(interfaces=kept)
 
 
 @given(RESULTS.filter(lambda result: bool(result.ips)), st.sampled_from(OLDEST_SHAPE))
@@ -95,7 +94,7 @@ def test_the_oldest_shape_keeps_the_first_address_of_each_family_and_its_routes(
     result: Result, version: str
 ) -> None:
     """CNI spec 0.2.0, Result: ip4 and ip6, each with ip, gateway and routes of dst and gw."""
-    first = {ip.address.version: replace(ip, interface=None) for ip in reversed(result.ips)}
+    first = {ip.address.version: ip._replace(interface=None) for ip in reversed(result.ips)}
     families = sorted(first)
     kept = tuple(
         Route(route.dst, route.gw)

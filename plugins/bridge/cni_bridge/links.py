@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cni import link, link_removal, netns, sysctl, vlan
 from cni.errors import CniError, Code, ErrorList
@@ -28,8 +27,7 @@ _PORT_UP_WITHIN_S = 2.5
 _DEFAULT_VLAN = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
+class Made(NamedTuple):
     """The links of an attachment after they were made."""
 
     bridge: Link
@@ -42,8 +40,7 @@ class Made:
         return Ends(self.bridge.mac, self.host.name, self.host.mac, self.container.mac, self.container.mtu)
 
 
-@dataclass(frozen=True, slots=True)
-class Sides:
+class Sides(NamedTuple):
     """The host and the container: a socket in each one's namespace, and the container's namespace."""
 
     host: Netlink

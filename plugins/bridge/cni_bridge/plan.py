@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
 from ipaddress import ip_interface, ip_network
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cni.errors import CniError, Code
 from cni.firewall.intents import Masquerade, Owner
@@ -24,8 +23,7 @@ _ALIAS_PART = 80
 _IFNAME_BYTES = 15
 
 
-@dataclass(frozen=True, slots=True)
-class BridgePlan:
+class BridgePlan(NamedTuple):
     """The bridge; an MTU of 0 is the kernel's default."""
 
     name: str
@@ -34,8 +32,7 @@ class BridgePlan:
     promisc: bool
 
 
-@dataclass(frozen=True, slots=True)
-class VlanPlan:
+class VlanPlan(NamedTuple):
     """The VLANs of the host end; `pvid` 0 is none, `trunk` are the tagged ones, sorted."""
 
     pvid: int
@@ -43,8 +40,7 @@ class VlanPlan:
     keeps_default: bool
 
 
-@dataclass(frozen=True, slots=True)
-class LinkPlan:
+class LinkPlan(NamedTuple):
     """The bridge, and the veth pair between it and the container.
 
     `host_name` is the name to try first; `alias` tells whose host end it is. `mac` is the container's, ""
@@ -66,8 +62,7 @@ class LinkPlan:
     is_up: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Gateway:
+class Gateway(NamedTuple):
     """The gateway's addresses and the link that has them: the bridge, or the end of one of its VLANs."""
 
     link: str
@@ -78,8 +73,7 @@ class Gateway:
     dad: bool
 
 
-@dataclass(frozen=True, slots=True)
-class AddressPlan:
+class AddressPlan(NamedTuple):
     """What the container gets on layer 3; `routes` are complete, each with its gateway if it has one."""
 
     ips: tuple[Ip, ...]
@@ -95,8 +89,7 @@ class AddressPlan:
         return tuple(sorted({ip.address.version for ip in self.ips}))
 
 
-@dataclass(frozen=True, slots=True)
-class Ends:
+class Ends(NamedTuple):
     """The links as they were made: MAC addresses, MTU, and the host end's name."""
 
     bridge_mac: str
@@ -191,7 +184,7 @@ def _with_gateway(conf: BridgeConf, ip: Ip) -> Ip:
     gateway = ip.gateway
     if gateway is None and conf.has_gateway:
         gateway = ip.address.network.network_address + 1
-    return replace(ip, gateway=gateway, interface=CONTAINER_INDEX)
+    return ip._replace(gateway=gateway, interface=CONTAINER_INDEX)
 
 
 def _default_routes(conf: BridgeConf, ips: tuple[Ip, ...], routes: tuple[Route, ...]) -> list[Route]:
@@ -212,7 +205,7 @@ def _first_gateway(ips: tuple[Ip, ...], version: int) -> IpAddress | None:
 
 
 def _with_gw(route: Route, ips: tuple[Ip, ...]) -> Route:
-    return route if route.gw else replace(route, gw=_first_gateway(ips, route.dst.version))
+    return route if route.gw else route._replace(gw=_first_gateway(ips, route.dst.version))
 
 
 def complete_routes(routes: tuple[Route, ...], ips: tuple[Ip, ...]) -> tuple[Route, ...]:

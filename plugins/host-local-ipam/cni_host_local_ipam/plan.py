@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import ip_interface
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cni.result import Dns, Ip, Result
 from cni_host_local_ipam.ranges import Range, RangeSet, find_range
@@ -16,8 +15,7 @@ if TYPE_CHECKING:
     from cni_host_local_ipam.conf import HostLocalConf
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """The address that range set `number` gives; `is_held` when the attachment has it already."""
 
     number: int
