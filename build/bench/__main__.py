@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 from rich.markup import escape
@@ -90,12 +90,12 @@ def _measure(suites: Suites, size: Size, names: dict[str, str], console: Console
     chain = next(each for each in scenes if each.work == CHAIN)
     usual = [side for side in chain.sides if side.answer != ACK]
     reused, single = suites.our(WARM, NFTABLES), suites.our(SINGLE, NFTABLES)
-    memory, processes = [], {}
+    memory, processes = list[dict[str, Any]](), {}
     with _Steps(console, sum(map(steps_of, scenes)) + 2 * len(usual) + 2) as steps:
         prove_all(usual, steps)
         for side in (reused, single):
             steps(f"memory: {side.label}")
-            memory.append(extras.measure_memory(side))
+            memory += extras.measure_memory(side)
         for side in usual:
             steps(f"processes: {side.label}")
             processes[side.label] = extras.count_processes(side)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bench import chain
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 _ROUNDS_BEFORE = 8
 _SETTLE_S, _TRIES = 0.3, 5
+# The time without a call after which workers are replaced here, and the time that this takes.
+_REST_S, _RESTED_S = 3, 3
 
 
 class ProofError(Exception):
@@ -72,25 +75,40 @@ def _count(stage: Stage, forks: Forks) -> dict[str, int]:
     return {"ADD": added, "CHECK": checked, "DEL": deleted}
 
 
-def measure_memory(side: Side) -> dict[str, Any]:
+def measure_memory(side: Side) -> list[dict[str, Any]]:
     """Give the PSS in KiB of a warm server that has served some calls, the only one of this run.
 
-    All figures are 0 when no server could be started.
+    First when workers that have served calls have been replaced, as nobody calls, then right after the
+    calls. All figures are 0 when no server could be started.
     """
+    at_rest = replace(side, settings={**side.settings, "restSeconds": _REST_S})
+    with Stage(at_rest) as stage:
+        calm = _after_calls(stage, _REST_S + _RESTED_S)
     with Stage(side) as stage:
-        case = Chain(stage)
-        for _ in range(_ROUNDS_BEFORE):
-            case.round()
-        found: list[int] = []
-        for _ in range(_TRIES):
-            # Workers that have just been replaced are about to end.
-            time.sleep(_SETTLE_S)
-            found = [control.pss_kib(pid) for pid in stage.processes()]
-            if found and all(found):
-                break
+        return [
+            _figures(side.label, calm),
+            _figures(f"{side.label}, right after calls", _after_calls(stage, 0)),
+        ]
+
+
+def _after_calls(stage: Stage, seconds: float) -> list[int]:
+    case = Chain(stage)
+    for _ in range(_ROUNDS_BEFORE):
+        case.round()
+    time.sleep(seconds)
+    for _ in range(_TRIES):
+        # Workers that have just been replaced are about to end.
+        time.sleep(_SETTLE_S)
+        found = [control.pss_kib(pid) for pid in stage.processes()]
+        if found and all(found):
+            return found
+    return []
+
+
+def _figures(label: str, found: list[int]) -> dict[str, Any]:
     server, *workers = found or [0]
     return {
-        "side": side.label,
+        "side": label,
         "server_kib": server,
         "workers_kib": workers,
         "together_kib": server + sum(workers),

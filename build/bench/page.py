@@ -105,7 +105,8 @@ def _memory(report: Report) -> Iterator[str]:
     yield "## Memory\n"
     yield (
         "Of the server and its idle workers after some calls, as PSS: memory shared by several processes"
-        " counts once. The Go plugins keep nothing between calls, nor do ours when cold.\n"
+        " counts once. At rest: when nobody calls for half a minute, workers that have served calls are"
+        " replaced by new ones. The Go plugins keep nothing between calls, nor do ours when cold.\n"
     )
     rows = (
         [

@@ -89,7 +89,7 @@ def _verdict(target: Target, backend: str, least: float, row: Row | None) -> Ver
 
 
 def _memory_verdict(memory: list[dict[str, Any]]) -> Verdict:
-    what, wanted = "memory of the server and its idle workers", f"at most {MEMORY_MB} MB"
+    what, wanted = "memory of the server and its idle workers, at rest", f"at most {MEMORY_MB} MB"
     if not memory or not memory[0]["together_kib"]:
         return Verdict(what, "", wanted, "", UNKNOWN)
     seen = to_mb(memory[0]["together_kib"])

@@ -117,6 +117,19 @@ class Crew:
             for pid in self.workers[self._settings.workers :]:
                 self._dismiss(pid)
 
+    def rest(self) -> None:
+        """Let a worker go that has served calls, once nobody calls any more: a new one needs less memory.
+
+        One at a time, so that others wait meanwhile.
+        """
+        if self._dismissed or self.idle_for() < self._settings.rest_seconds:
+            return
+        served = (
+            pid for pid, each in self._members.items() if self._board.calls_at(each.place) > each.before
+        )
+        for pid in list(served)[:1]:
+            self._dismiss(pid)
+
     def dismiss(self) -> None:
         """Let all go: at once, or after the call in hand."""
         for pid in self.workers:

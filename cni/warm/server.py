@@ -97,6 +97,7 @@ class Server:
         self._is_lent = is_lent
         setup = _settings()
         self._idle_s = settings.idle_s(setup)
+        self._look_around_s = min(self._idle_s, setup.rest_seconds, _LOOK_AROUND_S)
         self._listener = socket.socket(fileno=LISTEN_FD)
         self._listener.set_inheritable(False)
         # Again, so that callers are shown our credentials and not those of whoever bound it.
@@ -115,7 +116,7 @@ class Server:
         report = Report(self._path)
         log(f"server of build {self._build} waits at {self._path}, {self._idle_s} s without a call at most")
         while not self._is_over():
-            wait_s = min(self._idle_s, _LOOK_AROUND_S) if self._crew.fill() else REST_S
+            wait_s = self._look_around_s if self._crew.fill() else REST_S
             if self._crew.is_stretched():
                 # Each call of a rush sounds the alarm: to look now and then does.
                 ready, _, _ = select.select([woken], [], [], _LOOK_IN_RUSH_S)
@@ -126,6 +127,7 @@ class Server:
             self._crew.look()
             if not ready:
                 self._crew.shrink()
+            self._crew.rest()
             if self._is_asked:
                 self._is_asked = False
                 report.write(self._crew)

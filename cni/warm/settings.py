@@ -16,7 +16,7 @@ ELSEWHERE_S = 60
 
 
 class Settings(Model):
-    """The keys of `/etc/cni/pycni/warm.json`: `workers`, `calls`, `idleSeconds`, `answerDel`."""
+    """The keys of `/etc/cni/pycni/warm.json`: `workers`, `calls`, `restSeconds` and so on."""
 
     # Nobody else's keys are in this file: an unknown one is a mistake.
     model_config = ConfigDict(extra="forbid")
@@ -26,6 +26,9 @@ class Settings(Model):
 
     calls: Int = Field(default=256, ge=1)
     """Calls that one worker serves before it is replaced; 1 makes every worker single-use."""
+
+    rest_seconds: Int = Field(default=30, ge=1)
+    """Time without a call after which workers that have served some are replaced: new ones are smaller."""
 
     idle_seconds: Int = Field(default=600, ge=1)
     """Time without a call after which the server ends; where nothing is said, `ELSEWHERE_S` for some."""

@@ -88,7 +88,7 @@ def test_a_target_is_judged_by_its_row() -> None:
     assert states["ADD", "nftables"] == MISSED
     assert states["ADD", "iptables"] == REACHED
     assert states["VERSION", ""] == UNKNOWN
-    assert states["memory of the server and its idle workers", ""] == UNKNOWN
+    assert states["memory of the server and its idle workers, at rest", ""] == UNKNOWN
 
 
 def test_memory_is_judged_in_millions_of_bytes() -> None:
