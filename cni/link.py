@@ -42,6 +42,7 @@ _OPERSTATES = ("unknown", "not-present", "down", "lower-layer-down", "testing", 
 _HEAD = struct.Struct("=BxHiII")  # family, device type, index, flags, which of them change
 _ADDRESS, _IFNAME, _MTU, _LINK, _MASTER, _PROTINFO = 1, 3, 4, 5, 10, 12
 _OPERSTATE, _LINKINFO, _IFALIAS, _GROUP, _NET_NS_FD, _EXT_MASK = 16, 18, 20, 27, 28, 29
+_SHOWN = {_ADDRESS, _IFNAME, _MTU, _LINK, _MASTER, _OPERSTATE, _LINKINFO, _IFALIAS, _GROUP}
 _INFO_KIND, _INFO_DATA, _INFO_PORT_KIND, _INFO_PORT_DATA = 1, 2, 4, 5
 _BRIDGE_VLAN_FILTERING = 7
 _PORT_MODE, _PORT_ISOLATED = 4, 33
@@ -353,10 +354,10 @@ def _find(nl: Netlink, message: Message) -> Link | None:
 
 def _parse(payload: bytes) -> Link:
     _, _, index, flags, _ = _HEAD.unpack_from(payload)
-    found = attributes(payload[_HEAD.size :])
+    found = attributes(payload[_HEAD.size :], _SHOWN)
     info = attributes(found.get(_LINKINFO, b""))
     kind = shown_text(info.get(_INFO_KIND, b""))
-    data = attributes(info.get(_INFO_DATA, b"")) if kind == "bridge" else {}
+    data = attributes(info.get(_INFO_DATA, b""), {_BRIDGE_VLAN_FILTERING}) if kind == "bridge" else {}
     return Link(
         name=shown_text(found.get(_IFNAME, b"")),
         index=index,
@@ -382,5 +383,5 @@ def _shown_operstate(payload: bytes) -> str:
 def _parse_port(info: dict[int, bytes]) -> Port | None:
     if shown_text(info.get(_INFO_PORT_KIND, b"")) != "bridge":
         return None
-    data = attributes(info.get(_INFO_PORT_DATA, b""))
+    data = attributes(info.get(_INFO_PORT_DATA, b""), {_PORT_MODE, _PORT_ISOLATED})
     return Port(any(data.get(_PORT_MODE, b"")), any(data.get(_PORT_ISOLATED, b"")))
