@@ -30,6 +30,7 @@ import hashlib
 import os
 import time
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,7 +59,7 @@ class LeaseIndex:
 
     def __init__(self, folder: Path) -> None:
         self._leases = folder
-        self._links = f"{FOLDER}/{hashlib.sha256(os.fsencode(folder)).hexdigest()[:32]}"
+        self._links = f"{FOLDER}/{_hash_of(str(folder))}"
         self._stamp = f"{self._links}.stamp"
         self.is_current = False
 
@@ -151,7 +152,12 @@ class LeaseIndex:
             self.is_current = False
 
     def _link(self, container_id: str, ifname: str) -> str:
-        return f"{self._links}/{hashlib.sha256(f'{container_id}/{ifname}'.encode()).hexdigest()[:32]}"
+        return f"{self._links}/{_hash_of(f'{container_id}/{ifname}')}"
+
+
+@lru_cache(maxsize=64)
+def _hash_of(text: str) -> str:
+    return hashlib.sha256(os.fsencode(text)).hexdigest()[:32]
 
 
 def _unlink(path: str) -> None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]*")
 IFNAME_BYTES = 15
+# One with which there is nothing to look at closer.
+_USUAL_IFNAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]{0,14}")
 
 
 class Verb(StrEnum):
@@ -156,6 +158,8 @@ def check_name(text: str, code: Code, msg: str) -> None:
 
 def check_ifname(ifname: str) -> None:
     """Raise CniError 4 unless the kernel would take the name for a link, and texts can have it."""
+    if _USUAL_IFNAME.fullmatch(ifname):
+        return
     msg = details = ""
     if len(ifname.encode(errors="surrogateescape")) > IFNAME_BYTES:
         msg, details = "interface name is too long", "interface name should be less than 16 characters"

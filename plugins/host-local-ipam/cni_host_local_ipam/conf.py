@@ -109,7 +109,7 @@ class HostLocalConf(NetConf):
     args: HostLocalArgs = Field(default_factory=HostLocalArgs)
     runtime_config: RuntimeConf = Field(default_factory=RuntimeConf)
 
-    @property
+    @cached_property
     def folder(self) -> PurePosixPath:
         """Where the network's leases lie."""
         return PurePosixPath(self.ipam.data_dir or DEFAULT_DATA_DIR) / self.name
