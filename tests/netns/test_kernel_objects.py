@@ -60,6 +60,47 @@ def test_the_peer_of_a_pair_is_born_in_the_other_namespace(host: Host) -> None:
     host.call(run)
 
 
+def test_the_other_end_of_a_pair_just_made_is_known_without_a_question(host: Host) -> None:
+    path = host.sandbox("c1").path
+
+    def run() -> None:
+        with netns.open_netns(path) as ns, Netlink() as nl, Netlink(ns) as inside:
+            link.create_bridge(nl, "br0", link.new_mac())
+            spec = link.VethSpec("veth0", HOST_MAC, "eth0", MAC, ns, 1300, link.get(nl, "br0").index, 5)
+            assert link.create_veth(nl, spec)
+            assert link.other_end(link.get(nl, "veth0"), spec) == link.get(inside, "eth0")
+
+    host.call(run)
+
+
+def test_several_links_are_looked_up_after_a_change_in_one_go(host: Host) -> None:
+    def run() -> None:
+        with Netlink() as nl:
+            link.create_bridge(nl, "br0", MAC)
+            link.create_bridge(nl, "br1", HOST_MAC)
+            found = link.get_all(nl, ["br1", "br0"], link.set_owner("br0", "whose it is"))
+            assert [(each.name, each.alias) for each in found] == [("br1", ""), ("br0", "whose it is")]
+            with pytest.raises(CniError, match='failed to lookup "br2"'):
+                link.get_all(nl, ["br0", "br2"], link.set_owner("br1", "another's"))
+            assert link.get(nl, "br1").alias == "another's"
+            # Refused for the same reason, but not about a link that is looked up.
+            with pytest.raises(KernelError, match='could not set the alias of "br3"'):
+                link.get_all(nl, ["br0"], link.set_owner("br3", "nobody's"))
+
+    host.call(run)
+
+
+def test_the_state_of_a_link_is_told_alone(host: Host) -> None:
+    def run() -> None:
+        with Netlink() as nl:
+            link.create_bridge(nl, "br0", MAC)
+            assert link.get_operstate(nl, "br0") == link.get(nl, "br0").operstate == "down"
+            with pytest.raises(CniError, match='failed to lookup "br1"'):
+                link.get_operstate(nl, "br1")
+
+    host.call(run)
+
+
 def test_a_taken_name_at_either_end_makes_no_pair(host: Host) -> None:
     path = host.sandbox("c1").path
 

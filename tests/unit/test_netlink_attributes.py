@@ -16,8 +16,19 @@ def test_attributes_come_back_as_written(parts: list[tuple[int, bytes]]) -> None
     assert list(netlink_attributes.each_attribute(data)) == parts
 
 
+@given(st.lists(st.tuples(st.integers(0, 9), st.binary(max_size=9))), st.sets(st.integers(0, 9)))
+def test_of_one_kind_the_last_counts_and_others_can_be_left_out(
+    parts: list[tuple[int, bytes]], wanted: set[int]
+) -> None:
+    data = b"".join(netlink_attributes.attribute(kind | 0x8000, payload) for kind, payload in parts)
+    assert netlink_attributes.attributes(data) == dict(parts)
+    some = {kind: payload for kind, payload in dict(parts).items() if kind in wanted}
+    assert netlink_attributes.attributes(data, wanted) == some
+
+
 @given(st.binary(max_size=200))
 def test_reading_garbage_ends(data: bytes) -> None:
+    assert all(kind <= 0x3FFF for kind in netlink_attributes.attributes(data))
     assert all(kind <= 0x3FFF for kind, _ in netlink_attributes.each_attribute(data))
     assert isinstance(nft.shown_comment(data), str)
 
