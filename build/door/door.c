@@ -77,7 +77,9 @@ static int parse(size_t length)
     static const char head[] = MAGIC " " TEXT_OF(PROTOCOL_VERSION) " ";
     const char *end = request + length, *octal = request + sizeof head - 1;
     char *rest;
-    if (length < sizeof head || memcmp(request, head, sizeof head - 1) != 0 || end[-1] != 0 || !isdigit((unsigned char)*octal))
+    if (length < sizeof head || memcmp(request, head, sizeof head - 1) != 0)
+        return ALIEN;
+    if (end[-1] != 0 || !isdigit((unsigned char)*octal))
         return ALIEN;
     unsigned long bits = strtoul(octal, &rest, 8);
     if (*rest)
