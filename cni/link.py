@@ -194,7 +194,16 @@ def new_host_name() -> str:
 
 
 def create_veth(nl: Netlink, spec: VethSpec) -> bool:
-    """Create a veth pair, both ends down; False if one of the two names is taken. Raises KernelError."""
+    """Create a veth pair, both ends down; False if one of the two names is taken. Raises KernelError.
+
+    Raises CniError 4 for a name with a "%", of which the kernel would make another one.
+    """
+    if "%" in spec.container_name:
+        raise CniError(
+            Code.INVALID_ENVIRONMENT,
+            f'failed to make veth pair: no link can be called "{spec.container_name}"',
+            'the kernel numbers links whose names have a "%"; give another CNI_IFNAME',
+        )
     peer = _named(spec.container_name, spec.container_mac, spec.mtu) + number(_NET_NS_FD, spec.netns.fd)
     master = number(_MASTER, spec.master) if spec.master else b""
     info = nest(_LINKINFO, text(_INFO_KIND, "veth"), nest(_INFO_DATA, nest(_VETH_PEER, _body(peer))))
