@@ -59,6 +59,15 @@ def drop_earlier(folder: Path) -> bool:
     return has_dropped
 
 
+def is_earlier(folder: Path) -> bool:
+    """Tell whether a folder of /run is as an earlier boot has left it; changes nothing.
+
+    Raises CniError 106.
+    """
+    this, kept = _read_id(), store.read(folder / "boot")
+    return bool(this) and kept not in {None, this}
+
+
 def _read_id() -> bytes:
     try:
         with open(_ID, "rb") as file:

@@ -121,7 +121,9 @@ def _show_port(mapping: PortMapping) -> str:
 
 
 def list_live(network: str) -> list[Owner]:
-    """List the network's holders whose namespace is there."""
+    """List the network's holders whose namespace is there; none of those of an earlier boot is."""
+    if boot.is_earlier(FOLDER.parent):
+        return []
     records = [_read_record(path.name) for path in sorted(_OWNERS.iterdir())] if _OWNERS.is_dir() else []
     return [each.owner for each in records if each and each.owner.network == network and each.is_live()]
 

@@ -7,7 +7,6 @@ the older shapes lose what they have no place for.
 from __future__ import annotations
 
 import json
-from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field
@@ -254,10 +253,3 @@ def _sorted(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _sorted(value[key]) for key in sorted(value)}
     return [_sorted(each) for each in value] if isinstance(value, list) else value
-
-
-@cache
-def supported_text(versions: tuple[str, ...], current: str) -> bytes:
-    """Give the answer to VERSION: one compact line."""
-    answer = {"cniVersion": current, "supportedVersions": list(versions)}
-    return json.dumps(answer, separators=(",", ":")).encode() + b"\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,9 +45,10 @@ def find(type_: str, path: Sequence[str]) -> Path:
             Code.INVALID_ENVIRONMENT, "no paths provided", "CNI_PATH names the folders of plugins"
         )
     for folder in path:
-        candidate = Path(folder) / type_
-        if candidate.is_file():
-            return candidate
+        candidate = f"{folder}/{type_}"
+        # Not pathlib's, which fails where nothing can be told of a path.
+        if os.path.isfile(candidate):  # noqa: PTH113
+            return Path(candidate)
     raise NothingDoneError(
         Code.INVALID_CONFIG,
         f'failed to find plugin "{type_}" in path [{" ".join(path)}]',
@@ -55,16 +57,24 @@ def find(type_: str, path: Sequence[str]) -> Path:
 
 
 def _near_misses(type_: str, path: Sequence[str]) -> str:
-    missing = [folder for folder in path if not Path(folder).is_dir()]
+    missing = [folder for folder in path if not os.path.isdir(folder)]  # noqa: PTH112 - as above
     alike = [
         str(each)
         for folder in path
         if folder not in missing
-        for each in Path(folder).iterdir()
+        for each in _listed(Path(folder))
         if each.name.lower().replace("_", "-") == type_.lower().replace("_", "-")
     ]
     told = [f"no such folder: {each}" for each in missing] + [f"there is {each}" for each in alike]
     return "; ".join(told)
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        # One that may only be gone through, or that has just been removed: it has no hint for us.
+        return []
 
 
 def add(type_: str, request: Request) -> Result:

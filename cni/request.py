@@ -104,7 +104,7 @@ class Request(NamedTuple):
         return parse_args(self.args, known)
 
 
-def from_env(env: Mapping[str, str]) -> Request:
+def from_env(env: Mapping[str, str], run_delegate: DelegateRunner | None = None) -> Request:
     """Read and check the CNI_* variables. Raises CniError 4 naming the variables that are wrong."""
     verb = _verb(env)
     missing = [name for name in _REQUIRED[verb] if not env.get(name)]
@@ -115,7 +115,7 @@ def from_env(env: Mapping[str, str]) -> Request:
             f"the runtime must set them for {verb}",
         )
     if verb not in ATTACHMENT_VERBS:
-        return Request(verb, path=_split_path(env), env=env)
+        return Request(verb, path=_split_path(env), env=env, run_delegate=run_delegate)
     check_name(env["CNI_CONTAINERID"], Code.INVALID_ENVIRONMENT, "invalid characters in containerID")
     check_ifname(env["CNI_IFNAME"])
     return Request(
@@ -126,6 +126,7 @@ def from_env(env: Mapping[str, str]) -> Request:
         args=env.get("CNI_ARGS", ""),
         path=_split_path(env),
         env=env,
+        run_delegate=run_delegate,
     )
 
 

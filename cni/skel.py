@@ -100,7 +100,7 @@ def run(
         if not env.get("CNI_COMMAND"):
             _print_about(plugin)
             return 0
-        request = from_env(env)._replace(run_delegate=run_delegate)
+        request = from_env(env, run_delegate)
         call.answer(plugin, request, stdin)
     except CniError as error:
         return call.fail(error)
@@ -138,9 +138,7 @@ class _Call:
 
     def answer(self, plugin: Plugin[Any], request: Request, stdin: BinaryIO) -> None:
         if request.verb is Verb.VERSION:
-            from cni.convert import supported_text
-
-            self._write(supported_text(plugin.versions, versions.CURRENT))
+            self._write(versions.supported_text(plugin.versions, versions.CURRENT))
             return
         from cni.conf import parse
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from functools import cache
+
 from cni.errors import CniError, Code
 
 SUPPORTED = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
@@ -55,3 +58,10 @@ def require_verb(verb: str, version: str, supported: tuple[str, ...]) -> None:
         )
     if not any(at_least(each, version) for each in supported):
         raise CniError(Code.INCOMPATIBLE_VERSION, f"plugin version does not allow {verb}")
+
+
+@cache
+def supported_text(versions: tuple[str, ...], current: str) -> bytes:
+    """Give the answer to VERSION: one compact line."""
+    answer = {"cniVersion": current, "supportedVersions": list(versions)}
+    return json.dumps(answer, separators=(",", ":")).encode() + b"\n"

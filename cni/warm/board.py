@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 _VACANT, _IDLE, _BUSY, _LATE = b"\0\1\2\3"
+_IDLE_STATE = bytes([_IDLE])
 _COUNT = struct.Struct("=Q")
 
 
@@ -31,9 +32,10 @@ class Board:
         """Note that a worker is there and waits."""
         self._memory[place] = _IDLE
 
-    def set_busy(self, place: int) -> None:
-        """Note that it has a connection."""
+    def set_busy(self, place: int) -> bool:
+        """Note that it has a connection; tells whether another one waits."""
         self._memory[place] = _BUSY
+        return self._memory.find(_IDLE_STATE, 0, self._places) >= 0
 
     def set_late(self, place: int) -> None:
         """Note that it has answered, and waits for the kernel to be done before it takes another call."""
@@ -49,7 +51,7 @@ class Board:
 
     def is_idle(self, place: int) -> bool:
         """Tell whether the worker at a place waits, or did so when it ended."""
-        return self._memory[place : place + 1] == bytes([_IDLE])
+        return self._memory[place : place + 1] == _IDLE_STATE
 
     def calls_at(self, place: int) -> int:
         """Give how many calls were served at a place, by whatever worker."""
@@ -89,8 +91,7 @@ class Post(NamedTuple):
 
     def is_busy(self) -> None:
         """Tell that the worker has a connection."""
-        self.board.set_busy(self.place)
-        if self.board.idle == 0:
+        if not self.board.set_busy(self.place):
             # A full pipe says it as well.
             with suppress(OSError):
                 os.write(self.alarm, b"!")

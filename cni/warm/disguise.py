@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+# As the interpreter encodes them.
+_AS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
+
 
 class Disguise:
     """What a worker wears during a call, when its descriptors are the caller's; made once, in the worker."""
@@ -46,4 +49,4 @@ def _set_environment(env: Mapping[str, str]) -> None:
 
     Not by putenv(3) for each, 0.1 ms of a call: no C library that a worker uses asks for one.
     """
-    vars(os.environ)["_data"] = {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
+    vars(os.environ)["_data"] = {name.encode(*_AS): value.encode(*_AS) for name, value in env.items()}

@@ -162,6 +162,17 @@ def test_invalid_holders_of_a_network_are_listed(machine: Host) -> None:
     assert machine.call(claims.list_invalid, "net3", ()) == []
 
 
+def test_what_an_earlier_boot_has_left_is_of_nobody_who_lives(host: Host) -> None:
+    host.sandbox("c1")
+    host.call(claim, ONE, web(port=80))
+    assert host.call(claims.list_live, "net1") == [ONE]
+    before = host.snapshot(exact=True)
+    host.run(["tee", "/run/pycni/boot"], "another\n")
+    # Its namespace may have the device and inode that one of today has.
+    assert host.call(claims.list_live, "net1") == []
+    assert before.differences(host.snapshot(exact=True)) == []
+
+
 def test_files_that_are_no_claims_hold_nothing(host: Host) -> None:
     host.sandbox("c1")
     host.sandbox("c2")

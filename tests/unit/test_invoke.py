@@ -50,6 +50,13 @@ def test_folders_that_are_not_there_are_told_too(folders: list[str]) -> None:
     assert error.details == f"no such folder: /no/such; there is {folders[1]}/Bridge"
 
 
+@pytest.mark.parametrize("folder", ["/" + "x" * 300, "/x\0"])
+def test_a_folder_that_there_cannot_be_is_no_fault(folders: list[str], folder: str) -> None:
+    assert refusal("bridge", [folder, *folders]).details == (
+        f"no such folder: {folder}; there is {folders[1]}/Bridge"
+    )
+
+
 def test_where_nothing_is_near_the_remedy_is_told(folders: list[str]) -> None:
     assert refusal("tuning", folders).details == "install it there or correct CNI_PATH"
 
