@@ -16,16 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cni import netlink
 from cni.errors import CniError, Code, KernelError
 from cni.netlink import Message, Netlink
-from cni.netlink_attributes import (
-    attribute,
-    attributes,
-    each_attribute,
-    nest,
-    number,
-    shown_number,
-    shown_text,
-    text,
-)
+from cni.netlink_attributes import attribute, attributes, nest, number, shown_number, shown_text, text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -116,9 +107,8 @@ def find(nl: Netlink, name: str) -> Link | None:
 
 def get_operstate(nl: Netlink, name: str) -> str:
     """Give the state of a link's traffic alone, "up" and so on; raises CniError 100 if there is none."""
-    answer = _ask(nl, [name])[0]
-    state = next((value for kind, value in each_attribute(answer[_HEAD.size :]) if kind == _OPERSTATE), b"")
-    return _shown_operstate(state)
+    [answer] = _ask(nl, [name])
+    return _shown_operstate(attributes(answer[_HEAD.size :], {_OPERSTATE}).get(_OPERSTATE, b""))
 
 
 def find_by_index(nl: Netlink, index: int) -> Link | None:

@@ -51,10 +51,6 @@ REQUIRED_BY = {
 }
 
 
-_VERBS = {verb.value: verb for verb in Verb}
-_REQUIRED = {verb: [name for name, verbs in REQUIRED_BY.items() if verb in verbs] for verb in Verb}
-
-
 class Attachment(NamedTuple):
     """A container's link on a network, as runtimes name it."""
 
@@ -107,7 +103,7 @@ class Request(NamedTuple):
 def from_env(env: Mapping[str, str], run_delegate: DelegateRunner | None = None) -> Request:
     """Read and check the CNI_* variables. Raises CniError 4 naming the variables that are wrong."""
     verb = _verb(env)
-    missing = [name for name in _REQUIRED[verb] if not env.get(name)]
+    missing = [name for name, verbs in REQUIRED_BY.items() if verb in verbs and not env.get(name)]
     if missing:
         raise CniError(
             Code.INVALID_ENVIRONMENT,
@@ -134,9 +130,10 @@ def _verb(env: Mapping[str, str]) -> Verb:
     command = env.get("CNI_COMMAND", "")
     if not command:
         raise CniError(Code.INVALID_ENVIRONMENT, "required env variables [CNI_COMMAND] missing")
-    if command not in _VERBS:
-        raise unknown_verb(command)
-    return _VERBS[command]
+    try:
+        return Verb(command)
+    except ValueError:
+        raise unknown_verb(command) from None
 
 
 def unknown_verb(command: str) -> CniError:

@@ -86,7 +86,7 @@ def measure_memory(side: Side) -> list[dict[str, Any]]:
         calm = _after_calls(stage, _REST_S + _RESTED_S)
     with Stage(side) as stage:
         return [
-            _figures(side.label, calm),
+            _figures(f"{side.label}, at rest", calm),
             _figures(f"{side.label}, right after calls", _after_calls(stage, 0)),
         ]
 

@@ -124,11 +124,10 @@ class Crew:
         """
         if self._dismissed or self.idle_for() < self._settings.rest_seconds:
             return
-        served = (
-            pid for pid, each in self._members.items() if self._board.calls_at(each.place) > each.before
-        )
-        for pid in list(served)[:1]:
-            self._dismiss(pid)
+        for pid, each in self._members.items():
+            if self._board.calls_at(each.place) > each.before:
+                self._dismiss(pid)
+                return
 
     def dismiss(self) -> None:
         """Let all go: at once, or after the call in hand."""

@@ -31,7 +31,7 @@ _VLAN_OPTION = "CONFIG_BRIDGE_VLAN_FILTERING"
 def bridge_locked(name: str) -> Iterator[None]:
     """Hold the lock of a bridge; its file stays, as removing it would pull it from under others."""
     store.ensure_directory(_LOCKS)
-    with locked(f"{_LOCKS}/{name}.lock"):
+    with locked(lock_path(name)):
         yield
 
 
