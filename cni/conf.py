@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -160,18 +160,81 @@ def read(model: type[M], value: object, prefix: str = "") -> M:
         raise CniError(Code.INVALID_CONFIG, told[0], "; ".join(details)) from error
 
 
+# Keys that belong to the spec or to the runtime. The plugin's model need not have them.
+SPEC_KEYS = frozenset(
+    {
+        "args",
+        "capabilities",
+        "cni.dev/attachments",
+        "cni.dev/valid-attachments",
+        "cniVersion",
+        "cniVersions",
+        "disableCheck",
+        "disableGC",
+        "dns",
+        "ipam",
+        "loadOnlyInlinedPlugins",
+        "name",
+        "plugins",
+        "prevResult",
+        "runtimeConfig",
+        "type",
+    }
+)
+# Objects whose keys others choose.
+_FOREIGN = frozenset({"args", "runtime_config"})
+
+
+class Unread(NamedTuple):
+    """A key that the plugin does not read: the object it is in ("" or "ipam"), and the keys known there."""
+
+    where: str
+    key: str
+    known: frozenset[str]
+
+
+def _list_unread(model: Model, where: str = "") -> list[Unread]:
+    found = []
+    extra = model.model_extra
+    if extra and (unread := extra.keys() - SPEC_KEYS if not where else extra.keys()):
+        known = _exact_keys(type(model)) | (frozenset() if where else SPEC_KEYS)
+        found = [Unread(where, key, known) for key in extra if key in unread]
+    for name in model.model_fields_set - _FOREIGN:
+        value = getattr(model, name, None)
+        if isinstance(value, Model | tuple):
+            place = f"{where}.{to_camel(name)}" if where else to_camel(name)
+            found += _list_unread_within(value, place)
+    return found
+
+
+def _list_unread_within(value: object, where: str) -> list[Unread]:
+    if isinstance(value, Model):
+        return _list_unread(value, where)
+    if isinstance(value, tuple):
+        return [found for each in value for found in _list_unread_within(each, where)]
+    return []
+
+
 class Given:
     """A network configuration: decoded, which nobody changes, and as the models that have been asked for."""
 
     def __init__(self, text: bytes) -> None:
         self.document = decode_object(text, "network config")
         self._models: dict[type[Model], Model] = {}
+        self._unread: dict[type[Model], tuple[Unread, ...]] = {}
 
     def read(self, model: type[M]) -> M:
         """Validate it as a plugin's configuration, once. Raises CniError 7."""
         found = self._models.get(model)
         if not isinstance(found, model):
             found = self._models[model] = read(model, self.document)
+        return found
+
+    def list_unread(self, model: type[M]) -> tuple[Unread, ...]:
+        """Return the keys that this model does not read, those of the spec and of the runtime excluded."""
+        found = self._unread.get(model)
+        if found is None:
+            found = self._unread[model] = tuple(_list_unread(self.read(model)))
         return found
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cni.errors import CniError, Code
 from cni.notes import note
-from cni.request import Request, Verb
+from cni.request import ANY_VERSION, Request, Verb
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -93,17 +93,38 @@ def delete(type_: str, request: Request) -> None:
 
 def check(type_: str, request: Request) -> None:
     """Let the plugin CHECK."""
-    _call(Verb.CHECK, type_, request)
+    _follow(Verb.CHECK, type_, request)
 
 
 def gc(type_: str, request: Request) -> None:
     """Let the plugin GC."""
-    _call(Verb.GC, type_, request)
+    _follow(Verb.GC, type_, request)
 
 
 def status(type_: str, request: Request) -> None:
     """Let the plugin answer STATUS."""
-    _call(Verb.STATUS, type_, request)
+    _follow(Verb.STATUS, type_, request)
+
+
+def _follow(verb: Verb, type_: str, request: Request) -> None:
+    """Call a verb of the spec, or this suite's command for it where the caller was called by that.
+
+    A plugin of another suite refuses the latter. That is logged and is no error.
+    """
+    from cni.stale import is_own_answer, is_refusal, refusal_text
+
+    own = ANY_VERSION[verb]
+    if request.verb is not own:
+        _call(verb, type_, request)
+        return
+    try:
+        answer = _call(own, type_, request)
+    except CniError as error:
+        if not is_refusal(error):
+            raise
+        answer = b""
+    if not is_own_answer(answer):
+        note(f"pycni: {refusal_text(type_, verb, request.version)}")
 
 
 def plan_gc(type_: str, request: Request) -> list[Stale]:

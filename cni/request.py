@@ -33,19 +33,27 @@ class Verb(StrEnum):
     GC = "GC"
     STATUS = "STATUS"
     VERSION = "VERSION"
-    # Two of this suite's own, which any other plugin refuses without having done anything.
+    # This suite's own, which any other plugin refuses without having done anything.
     GC_PLAN = "PYCNI_GC_PLAN"
     REPAIR = "PYCNI_REPAIR"
+    LINT = "PYCNI_LINT"
+    # The spec's verbs without the spec's minimum version of the configuration.
+    CHECK_ANY = "PYCNI_CHECK"
+    GC_ANY = "PYCNI_GC"
+    STATUS_ANY = "PYCNI_STATUS"
 
 
-OWN_VERBS = frozenset({Verb.GC_PLAN, Verb.REPAIR})
-ATTACHMENT_VERBS = frozenset({Verb.ADD, Verb.CHECK, Verb.DEL, Verb.REPAIR})
+# A verb of the spec, and the command for it that this suite answers for every version.
+ANY_VERSION = {Verb.CHECK: Verb.CHECK_ANY, Verb.GC: Verb.GC_ANY, Verb.STATUS: Verb.STATUS_ANY}
+OWN_VERBS = frozenset({Verb.GC_PLAN, Verb.REPAIR, Verb.LINT, *ANY_VERSION.values()})
+ATTACHMENT_VERBS = frozenset({Verb.ADD, Verb.CHECK, Verb.DEL, Verb.REPAIR, Verb.CHECK_ANY})
+GC_VERBS = frozenset({Verb.GC, Verb.GC_PLAN, Verb.GC_ANY})
 
 # Which variable which verb needs, in the order in which missing ones are listed.
 REQUIRED_BY = {
     "CNI_COMMAND": frozenset(Verb),
     "CNI_CONTAINERID": ATTACHMENT_VERBS,
-    "CNI_NETNS": frozenset({Verb.ADD, Verb.CHECK, Verb.REPAIR}),
+    "CNI_NETNS": frozenset({Verb.ADD, Verb.CHECK, Verb.REPAIR, Verb.CHECK_ANY}),
     "CNI_IFNAME": ATTACHMENT_VERBS,
     "CNI_PATH": frozenset(Verb) - {Verb.VERSION},
 }

@@ -19,7 +19,9 @@ from cni.errors import CniError, Code
 from cni.faults import point
 from cni.notes import note
 from cni.request import (
+    ANY_VERSION,
     ATTACHMENT_VERBS,
+    GC_VERBS,
     OWN_VERBS,
     Attachment,
     Request,
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import BinaryIO
 
+    from cni.conf import Unread
     from cni.plugin import Plugin
     from cni.request import DelegateRunner
 
@@ -44,6 +47,8 @@ if TYPE_CHECKING:
 REFERENCE_LEVEL = "v1.9.1"
 
 _UNDONE = "an ADD was undone; what else was called may be called again"
+
+_SPEC_VERBS = {own: verb for verb, own in ANY_VERSION.items()}
 
 # What `stop` has raised in this call: a step may have taken it for a failure of its own.
 _stops: list[CniError] = []
@@ -150,7 +155,19 @@ class _Call:
         versions.require(self._version, plugin.versions)
         request = _without_own_netns(request)
         conf = given.read(plugin.conf)
+        if request.verb is Verb.LINT:
+            self._lint(plugin.name, document, given.list_unread(plugin.conf))
+            return
+        if request.verb is Verb.ADD and (unread := given.list_unread(plugin.conf)):
+            _warn_of_keys(plugin.name, document, unread)
         self._dispatch(plugin, conf, _with_document(request, document, self._version, text))
+
+    def _lint(self, plugin: str, document: dict[str, Any], unread: tuple[Unread, ...]) -> None:
+        """Answer which keys look misspelt; the configuration has been validated already."""
+        from cni.convert import dumps
+        from cni.misspelt import explain
+
+        self._write(dumps({"warnings": explain(unread, plugin, document)}))
 
     def _dispatch(self, plugin: Plugin[Any], conf: Any, request: Request) -> None:
         if request.verb is Verb.ADD:
@@ -170,15 +187,7 @@ class _Call:
         if request.verb in OWN_VERBS:
             self._dispatch_own(plugin, conf, request)
             return
-        verbs = {
-            Verb.DEL: plugin.delete,
-            Verb.CHECK: plugin.check,
-            Verb.GC: plugin.gc,
-            Verb.STATUS: plugin.status,
-        }
-        run_verb = verbs[request.verb]
-        if run_verb is not None:
-            run_verb(conf, request)
+        _run_verb(plugin, request.verb, conf, request)
 
     def _dispatch_own(self, plugin: Plugin[Any], conf: Any, request: Request) -> None:
         """Answer a verb that is not the spec's; one that the plugin has not is refused as by any other."""
@@ -188,6 +197,10 @@ class _Call:
             shown = plugin.repair(conf, request).to_dict()
         elif request.verb is Verb.GC_PLAN and plugin.plan_gc:
             shown = {"stale": [each.to_dict() for each in plugin.plan_gc(conf, request)]}
+        elif request.verb in _SPEC_VERBS:
+            _run_verb(plugin, _SPEC_VERBS[request.verb], conf, request)
+            # By a document in the answer the caller knows a plugin of this suite.
+            shown = {"pycni": __version__}
         else:
             raise unknown_verb(request.verb)
         self._write(dumps(shown))
@@ -213,6 +226,27 @@ class _Call:
             self._stdout.flush()
         except OSError as error:
             raise CniError(Code.IO_FAILURE, f"could not write the answer: {error.strerror}") from error
+
+
+def _run_verb(plugin: Plugin[Any], verb: Verb, conf: Any, request: Request) -> None:
+    """Run a verb that prints nothing; one that the plugin does not have succeeds."""
+    verbs = {
+        Verb.DEL: plugin.delete,
+        Verb.CHECK: plugin.check,
+        Verb.GC: plugin.gc,
+        Verb.STATUS: plugin.status,
+    }
+    run_verb = verbs[verb]
+    if run_verb is not None:
+        run_verb(conf, request)
+
+
+def _warn_of_keys(plugin: str, document: dict[str, Any], unread: tuple[Unread, ...]) -> None:
+    """Log keys that look misspelt: they are allowed, and have no effect."""
+    from cni.misspelt import explain
+
+    for each in explain(unread, plugin, document):
+        note(f'{plugin}: network "{document.get("name")}": {each}')
 
 
 def _check_identity(document: dict[str, Any]) -> str:
@@ -262,7 +296,7 @@ def _with_document(request: Request, document: dict[str, Any], version: str, tex
         from cni.convert import parse_result
 
         request = request._replace(prev_result=parse_result(previous, version, "prevResult"))
-    if request.verb in {Verb.GC, Verb.GC_PLAN}:
+    if request.verb in GC_VERBS:
         request = request._replace(valid_attachments=_valid_attachments(folded))
     return request._replace(stdin=text, version=version)
 

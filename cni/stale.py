@@ -6,10 +6,12 @@ two agree.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cni.errors import CniError, Code, ErrorList
 from cni.notes import note
+from cni.versions import FIRST_WITH_VERB
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from cni.firewall.intents import PortMapping
 
     Finder = Callable[[], Iterable["Removal"]]
+
+_CODE_OF_OLD_LIBCNI = 100
 
 _KEYS = {
     "kind": "kind",
@@ -98,4 +102,21 @@ def _find(finder: Finder, errors: ErrorList) -> list[Removal]:
 
 def is_refusal(error: CniError) -> bool:
     """Tell whether a plugin does not know a verb of ours, as those of other suites do not."""
-    return error.code == Code.INVALID_ENVIRONMENT and "unknown CNI_COMMAND" in error.msg
+    # Plugins built with libcni before 0.8 refuse with code 100.
+    codes = {Code.INVALID_ENVIRONMENT, _CODE_OF_OLD_LIBCNI}
+    return error.code in codes and "unknown CNI_COMMAND" in error.msg
+
+
+def is_own_answer(answer: bytes) -> bool:
+    """Return whether it is the answer of a plugin of this suite to CHECK, GC or STATUS by our command."""
+    try:
+        told = json.loads(answer)
+    except ValueError:
+        return False
+    return isinstance(told, dict) and "pycni" in told
+
+
+def refusal_text(type_: str, verb: str, version: str) -> str:
+    """Return the line that reports a plugin of another suite which has no such verb in this version."""
+    first = FIRST_WITH_VERB.get(verb, "")
+    return f"plugin {type_} is of another suite: {verb} came with cniVersion {first}, this is {version}"

@@ -2,6 +2,10 @@
 
 ADD stops at the first error and takes nothing back: that is for the caller, who sends a DEL (or asks
 `add` to). DEL runs in reverse order and stops at the first error as well, so that it can be repeated.
+A plugin that is missing does not stop DEL: the others must clean up, and it is reported at the end.
+
+GC and STATUS came with version 1.1.0 of the spec. Plugins of this suite are asked in older networks as
+well, by commands of their own. Plugins of other suites cannot be asked there, which is logged.
 """
 
 from __future__ import annotations
@@ -14,10 +18,12 @@ from cni import invoke, versions
 from cni.conf import decode_object
 from cni.convert import parse_result, show_result
 from cni.errors import CniError, Code, ErrorList
-from cni.request import Attachment, Verb, check_ifname, check_name
+from cni.notes import note
+from cni.request import ANY_VERSION, Attachment, Verb, check_ifname, check_name
 from cni.runtime.cache import Cache, Entry
 from cni.runtime.derive import RuntimeArgs, plugin_env, plugin_stdin
-from cni.runtime.execute import run_plugin
+from cni.runtime.execute import UnavailableError, run_plugin
+from cni.stale import is_own_answer, is_refusal, refusal_text
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -28,6 +34,9 @@ Json = dict[str, Any]
 
 # A kubelet gives up on a pod's sandbox after four minutes: a plugin that takes longer helps nobody.
 DEFAULT_TIMEOUT_S = 240.0
+
+# The Go plugins check these variables before they look at a command that they do not know.
+_DUMMY = RuntimeArgs("dummy", "dummy", "dummy")
 
 # As in libcni's messages, which people search for.
 _DOING = {Verb.DEL: "delete"}
@@ -110,16 +119,31 @@ class Runtime:
                 self.run(Verb.CHECK, plugin, stdin, told)
 
     def delete(self, network: Network, told: RuntimeArgs) -> None:
-        """Detach; an attachment that never was is fine. The cached result goes after full success only."""
+        """Detach; an attachment that never was is fine. The cached result goes after full success only.
+
+        Raises UnavailableError when plugins are missing and all others have succeeded.
+        """
+        missing = self._delete(network, told)
+        if missing:
+            raise _not_asked(network, missing)
+
+    def _delete(self, network: Network, told: RuntimeArgs) -> dict[str, UnavailableError]:
+        """Let all plugins delete that are there, and return an error for each type that is missing."""
         attachment = _check(network, told)
         entry = self._entry_or_none(network, attachment)
         told = _as_added(told, entry)
         result = self._result_for_del(network, entry)
+        missing: dict[str, UnavailableError] = {}
         for plugin in reversed(network.plugins):
-            with _telling(plugin, Verb.DEL):
-                stdin = plugin_stdin(network, plugin, result, told.capability_args)
-                self.run(Verb.DEL, plugin, stdin, told)
-        self.cache.remove(network.name, attachment)
+            try:
+                with _telling(plugin, Verb.DEL):
+                    stdin = plugin_stdin(network, plugin, result, told.capability_args)
+                    self.run(Verb.DEL, plugin, stdin, told)
+            except UnavailableError as error:
+                missing[plugin.type] = error
+        if not missing:
+            self.cache.remove(network.name, attachment)
+        return missing
 
     def _entry_or_none(self, network: Network, attachment: Attachment) -> Entry | None:
         """Give the cached entry, None for a broken one as well: that must not keep anybody from a DEL."""
@@ -144,43 +168,82 @@ class Runtime:
     def gc(self, network: Network, valid: Collection[Attachment] | None) -> None:
         """Remove whatever belongs to attachments that are not in `valid`; None keeps none.
 
-        First a DEL for every such attachment in the cache, then GC for every plugin, if the network's
-        version has it. Goes on after errors and raises them together.
+        First a DEL for every such attachment in the cache, then GC for every plugin. Goes on after errors and
+        raises them together.
         """
         if network.disable_gc:
             return
         check_name(network.name, Code.INVALID_CONFIG, "invalid characters found in network name")
         errors = ErrorList()
+        missing: dict[str, UnavailableError] = {}
         for entry in self.cache.list_entries():
             if entry.network == network.name and entry.attachment not in (valid or ()):
-                errors.attempt(self._delete_stale, network, entry)
-        if network.has(Verb.GC):
-            for plugin in network.plugins:
-                errors.attempt(self._gc_plugin, network, plugin, valid)
+                try:
+                    missing |= self._delete_stale(network, entry)
+                except CniError as error:
+                    errors.errors.append(error)
+        for plugin in network.plugins:
+            try:
+                with _prefixing(f"failed to GC plugin {plugin.type}"):
+                    self.ask(Verb.GC, network, plugin, plugin_stdin(network, plugin, valid=valid))
+            except UnavailableError as error:
+                missing.setdefault(plugin.type, error)
+            except CniError as error:
+                errors.errors.append(error)
+        if missing:
+            errors.errors.append(_not_asked(network, missing))
         errors.raise_any()
 
-    def _delete_stale(self, network: Network, entry: Entry) -> None:
+    def _delete_stale(self, network: Network, entry: Entry) -> dict[str, UnavailableError]:
         what = f"failed to delete stale attachment {entry.container_id} {entry.ifname}"
         with _prefixing(what):
-            self.delete(network, RuntimeArgs(entry.container_id, entry.sandbox, entry.ifname))
-
-    def _gc_plugin(self, network: Network, plugin: PluginConf, valid: Collection[Attachment] | None) -> None:
-        with _prefixing(f"failed to GC plugin {plugin.type}"):
-            self.run(Verb.GC, plugin, plugin_stdin(network, plugin, valid=valid), RuntimeArgs())
+            return self._delete(network, RuntimeArgs(entry.container_id, entry.sandbox, entry.ifname))
 
     def status(self, network: Network) -> None:
-        """Ask every plugin whether it could ADD now; networks older than 1.1.0 are not asked."""
-        if not network.has(Verb.STATUS):
-            return
+        """Ask every plugin whether it could ADD now. Raises the first error, the others in its details."""
+        errors = ErrorList()
         for plugin in network.plugins:
-            with _telling(plugin, Verb.STATUS):
-                self.run(Verb.STATUS, plugin, plugin_stdin(network, plugin), RuntimeArgs())
+            errors.attempt(self._status_plugin, network, plugin)
+        errors.raise_any()
+
+    def _status_plugin(self, network: Network, plugin: PluginConf) -> None:
+        with _telling(plugin, Verb.STATUS):
+            is_asked = self.ask(Verb.STATUS, network, plugin, plugin_stdin(network, plugin))
+            if not is_asked and plugin.ipam:
+                # A plugin of this suite looks for its IPAM plugin itself.
+                invoke.find(plugin.ipam, self.path)
+
+    def ask(
+        self,
+        verb: Verb,
+        network: Network,
+        plugin: PluginConf,
+        stdin: bytes,
+    ) -> bool:
+        """Run GC or STATUS of one plugin whatever the network's version is.
+
+        Returns False, and logs it, where the version has no such verb and the plugin is of another suite.
+        """
+        if network.has(verb):
+            self.run(verb, plugin, stdin, RuntimeArgs())
+            return True
+        if is_own_answer(self.ask_own(ANY_VERSION[verb], plugin, stdin)):
+            return True
+        note(f"pycni: {refusal_text(plugin.type, verb, network.cni_version)}")
+        return False
+
+    def ask_own(self, verb: Verb, plugin: PluginConf, stdin: bytes, told: RuntimeArgs = _DUMMY) -> bytes:
+        """Run a command of this suite; b"" from a plugin of another suite, which does not know it."""
+        try:
+            return self.run(verb, plugin, stdin, told)
+        except CniError as error:
+            if is_refusal(error):
+                return b""
+            raise
 
     def versions(self, type_: str) -> tuple[str, ...]:
         """Give the spec versions that a plugin supports."""
-        # Plugins of libcni's time expect all variables to be set, whatever the verb.
-        told = RuntimeArgs("dummy", "dummy", "dummy")
-        env = plugin_env(self._env, Verb.VERSION, ("dummy",), told)
+        env = plugin_env(self._env, Verb.VERSION, ("dummy",), _DUMMY)
         stdin = json.dumps({"cniVersion": versions.CURRENT}).encode()
         try:
             answer = run_plugin(invoke.find(type_, self.path), env, stdin, self._timeout_s)
@@ -196,7 +259,10 @@ class Runtime:
 
     def run(self, verb: Verb, plugin: PluginConf, stdin: bytes, told: RuntimeArgs) -> bytes:
         """Run one verb of one plugin and give what it printed."""
-        executable = invoke.find(plugin.type, self.path)
+        try:
+            executable = invoke.find(plugin.type, self.path)
+        except CniError as error:
+            raise UnavailableError(error.code, error.msg, error.details) from error
         return run_plugin(executable, plugin_env(self._env, verb, self.path, told), stdin, self._timeout_s)
 
 
@@ -264,4 +330,20 @@ def _prefixing(what: str) -> Iterator[None]:
     try:
         yield
     except CniError as error:
-        raise CniError(error.code, f"{what}: {error.msg}", error.details) from error
+        kind = UnavailableError if isinstance(error, UnavailableError) else CniError
+        raise kind(error.code, f"{what}: {error.msg}", error.details) from error
+
+
+def _not_asked(network: Network, missing: Mapping[str, UnavailableError]) -> UnavailableError:
+    """Return the error for plugins that are missing where all others have deleted their part."""
+    first, *others = missing.values()
+    names = ", ".join(missing)
+    where = network.file or "the network's file"
+    parts = [
+        first.details,
+        *(f"also: {error.msg}" for error in others),
+        "the other plugins have deleted their part",
+        f"if {names} ever ran for this network, its part remains: install it and call the command again",
+        f"else remove it from {where}",
+    ]
+    return UnavailableError(first.code, first.msg, "; ".join(filter(None, parts)))

@@ -24,14 +24,23 @@ _BUSY_PAUSE_S = 1.0
 _GRACE_S = 10.0
 
 
+class UnavailableError(CniError):
+    """The plugin's executable is missing or cannot be started: it has not been asked."""
+
+
 def run_plugin(executable: Path, env: Mapping[str, str], stdin: bytes, timeout_s: float) -> bytes:
     """Give what the plugin printed, when it succeeded; its stderr then goes to ours.
 
-    Raises the error object that it printed, CniError 999 when it failed without a proper one, 5 when it
-    cannot be executed and 11 when it took longer than `timeout_s` seconds; it is asked to end then, so that
-    an ADD is undone, and killed 10 s later.
+    Raises the error object that it printed, CniError 999 when it failed without a proper one,
+    UnavailableError 5 when it cannot be executed and 11 when it took longer than `timeout_s` seconds; it is
+    asked to end then, so that an ADD is undone, and killed 10 s later.
     """
-    done = _run_when_not_busy(executable, env, stdin, timeout_s)
+    try:
+        done = _run_when_not_busy(executable, env, stdin, timeout_s)
+    except CniError as error:
+        if isinstance(error.__cause__, OSError):
+            raise UnavailableError(error.code, error.msg, error.details) from error
+        raise
     if done.status != 0:
         raise _error_of(done)
     if done.stderr:

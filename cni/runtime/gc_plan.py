@@ -10,7 +10,7 @@ from cni.conf import decode_object
 from cni.errors import CniError, Code
 from cni.netns import is_gone
 from cni.request import Verb, check_name
-from cni.runtime.derive import RuntimeArgs, plugin_stdin
+from cni.runtime.derive import plugin_stdin
 from cni.stale import Stale
 
 if TYPE_CHECKING:
@@ -52,9 +52,6 @@ def plan(runtime: Runtime, network: Network, valid: Collection[Attachment]) -> G
         told = _ask(runtime, network, plugin, valid)
         silent += [plugin.type] if told is None else []
         found += told or []
-    if not network.has(Verb.GC):
-        # Then there is only a DEL of each of these.
-        found = [each for each in found if any(_is_owner(entry, each) for entry in going)]
     unique = {(each.kind, each.name): each for each in reversed(found)}
     return GcPlan(
         tuple(_with_reason(each, cached) for each in reversed(unique.values())), tuple(dict.fromkeys(silent))
@@ -67,13 +64,13 @@ def _ask(
     """Give what a plugin tells, None for one that does not know the question."""
     stdin = plugin_stdin(network, plugin, valid=valid)
     try:
-        answer = runtime.run(Verb.GC_PLAN, plugin, stdin, RuntimeArgs())
+        answer = runtime.ask_own(Verb.GC_PLAN, plugin, stdin)
     except CniError as error:
-        if stale.is_refusal(error):
-            return None
         raise CniError(
             error.code, f"failed to ask plugin {plugin.type} what is to go: {error.msg}", error.details
         ) from error
+    if not answer:
+        return None
     told = decode_object(answer, f"the answer of plugin {plugin.type}").get("stale") or []
     return [stale.parse(each) for each in told if isinstance(each, dict)]
 

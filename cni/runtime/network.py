@@ -25,6 +25,13 @@ class PluginConf:
     capabilities: frozenset[str]
     document: Json
 
+    @property
+    def ipam(self) -> str:
+        """The type of its IPAM plugin, "" without one."""
+        ipam = fold(self.document).get("ipam")
+        type_ = fold(ipam).get("type") if isinstance(ipam, dict) else None
+        return type_ if isinstance(type_, str) else ""
+
 
 @dataclass(frozen=True, slots=True)
 class Network:

@@ -14,7 +14,7 @@ from cni.runtime import conflists
 from cni.runtime.chain import in_version
 from cni.runtime.derive import RuntimeArgs, plugin_stdin
 from cni.runtime.network import parse_network
-from cni.stale import is_refusal
+from cni.stale import is_own_answer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,13 +32,15 @@ class Outcome:
     """What became of one attachment.
 
     `state` is "well", "repaired", "failed", "gone" (its namespace) or, in a dry run, "differs". `repaired`
-    tells what was made again, `problems` what is still wrong.
+    tells what was made again, `problems` what is still wrong. `unasked` are plugins of other suites that
+    cannot be asked what is wrong.
     """
 
     entry: Entry
     state: str = WELL
     repaired: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    unasked: list[str] = field(default_factory=list)
 
 
 def repair(runtime: Runtime, entry: Entry, conf_folder: Path, *, dry_run: bool) -> Outcome:
@@ -56,10 +58,9 @@ def repair(runtime: Runtime, entry: Entry, conf_folder: Path, *, dry_run: bool) 
         return _failed(outcome, str(error))
     if not dry_run:
         _repair(runtime, network, outcome)
-    still = _check(runtime, network, entry)
-    if outcome.problems or still:
+    _check(runtime, network, outcome)
+    if outcome.problems:
         outcome.state = DIFFERS if dry_run else FAILED
-        outcome.problems += still
     elif outcome.repaired:
         outcome.state = REPAIRED
     if outcome.repaired:
@@ -100,29 +101,31 @@ def _repair(runtime: Runtime, network: Network, outcome: Outcome) -> None:
 
 
 def _repair_one(runtime: Runtime, network: Network, plugin: PluginConf, entry: Entry) -> Repaired:
-    """Let a plugin repair its part; one that does not know how has done nothing."""
+    """Let a plugin repair its part; one of another suite has done nothing."""
     stdin = plugin_stdin(network, plugin, in_version(entry.result, network), entry.capability_args)
-    try:
-        answer = runtime.run(Verb.REPAIR, plugin, stdin, _told(entry))
-    except CniError as error:
-        if is_refusal(error):
-            return repairs.Repaired()
-        raise
+    answer = runtime.ask_own(Verb.REPAIR, plugin, stdin, _told(entry))
+    if not answer:
+        return repairs.Repaired()
     return repairs.parse(decode_object(answer, f"the answer of plugin {plugin.type}"))
 
 
-def _check(runtime: Runtime, network: Network, entry: Entry) -> list[str]:
-    """Give what CHECK tells, all of the chain's plugins asked; nothing where the network has no CHECK."""
-    if not network.has(Verb.CHECK) or network.disable_check:
-        return []
-    found = []
+def _check(runtime: Runtime, network: Network, outcome: Outcome) -> None:
+    """Add what CHECK of each plugin reports.
+
+    Where the network has no CHECK, or its file disables it, plugins of this suite are asked all the same.
+    """
+    entry = outcome.entry
+    is_spec = network.has(Verb.CHECK) and not network.disable_check
     for plugin in network.plugins:
         stdin = plugin_stdin(network, plugin, in_version(entry.result, network), entry.capability_args)
         try:
-            runtime.run(Verb.CHECK, plugin, stdin, _told(entry))
+            if is_spec:
+                runtime.run(Verb.CHECK, plugin, stdin, _told(entry))
+            elif not is_own_answer(runtime.ask_own(Verb.CHECK_ANY, plugin, stdin, _told(entry))):
+                outcome.unasked.append(plugin.type)
         except CniError as error:
-            found.append(f"{plugin.type}: {error}")
-    return found
+            told = f"{plugin.type}: {error}"
+            outcome.problems += [] if told in outcome.problems else [told]
 
 
 def _undo_if_deleted(runtime: Runtime, network: Network, outcome: Outcome) -> None:
