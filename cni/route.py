@@ -15,11 +15,11 @@ from cni.netlink_attributes import attribute, attributes, nest, number, shown_nu
 from cni.result import Route
 
 if TYPE_CHECKING:
-    from cni.result import IpAddress
+    from cni.result import IpAddress, IpNetwork
 
 MAIN_TABLE = 254
 # rtnetlink(7), struct rtmsg
-_RTPROT_BOOT, _RTN_UNICAST, _RTM_F_CLONED = 3, 1, 0x200
+_RTPROT_BOOT, _RTN_UNICAST, _RTM_F_CLONED, _RTM_F_FIB_MATCH = 3, 1, 0x200, 0x2000
 # family, lengths of destination and source, type of service, table, protocol, scope, type, flags
 _HEAD = struct.Struct("=8BI")
 _DST, _OIF, _GATEWAY, _PRIORITY, _METRICS, _TABLE = 1, 4, 5, 6, 8, 15
@@ -75,6 +75,25 @@ def find_link_index(nl: Netlink, destination: IpAddress) -> int | None:
             return None
         raise
     return shown_number(attributes(found[_HEAD.size :]).get(_OIF, b"")) or None
+
+
+def find_connected(nl: Netlink, destination: IpAddress) -> tuple[int, IpNetwork] | None:
+    """Return the link and the subnet of the route to an address that needs no gateway, None without one."""
+    family = _FAMILIES[destination.version]
+    head = _HEAD.pack(family, destination.max_prefixlen, 0, 0, 0, 0, 0, 0, _RTM_F_FIB_MATCH)
+    body = head + attribute(_DST, destination.packed)
+    try:
+        [found] = nl.request(Message(f"find the route to {destination}", netlink.RTM_GETROUTE, body=body))
+    except KernelError as error:
+        if error.errno in {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL}:
+            return None
+        raise
+    prefix = _HEAD.unpack_from(found)[1]
+    shown = attributes(found[_HEAD.size :])
+    if not prefix or _GATEWAY in shown or _OIF not in shown or _DST not in shown:
+        return None
+    subnet = ip_network((ip_address(bytes(shown[_DST])), prefix), strict=False)
+    return shown_number(shown[_OIF]), subnet
 
 
 def is_among(wanted: Route, found: list[Route]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cni.cli.output import console, print_json, printable
+from cni.cli.output import FailedError, console, print_json, printable, tell_error
 from cni.notes import note
 
 if TYPE_CHECKING:
@@ -12,17 +12,31 @@ if TYPE_CHECKING:
 
 
 def show(plan: GcPlan, network: str, *, as_json: bool) -> None:
-    """Print a table, or JSON; plugins that cannot tell are named."""
+    """Print a table, or JSON; plugins that cannot tell are named. Raises FailedError where one is missing."""
     if as_json:
-        shown = [each.to_dict() for each in plan.things]
-        print_json({"network": network, "stale": shown, "cannotTell": list(plan.silent)})
-        return
+        print_json(
+            {
+                "network": network,
+                "stale": [each.to_dict() for each in plan.things],
+                "cannotTell": list(plan.silent),
+                **({"missing": [each.to_dict() for each in plan.missing]} if plan.missing else {}),
+            }
+        )
+    else:
+        _print(plan, network)
+    if plan.missing:
+        raise FailedError
+
+
+def _print(plan: GcPlan, network: str) -> None:
     if plan.things:
         _print_table(plan)
     else:
         console().print(f"Nothing of network {network} is to go.")
     for each in plan.silent:
         note(f"pycni: plugin {printable(each)} cannot tell what its GC would remove")
+    for error in plan.missing:
+        tell_error(error)
 
 
 def _print_table(plan: GcPlan) -> None:

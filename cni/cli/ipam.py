@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cni.cli.output import answering, console, print_json, printable
+from cni.cli.output import answering, console, print_json, printable, require_verb
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from cni.leases import Lease
     from cni.runtime.pools import Pools
 
-app = typer.Typer(no_args_is_help=True, help="Look at the addresses of a network.")
+app = typer.Typer(
+    callback=require_verb,
+    invoke_without_command=True,
+    rich_markup_mode=None,
+    help="Look at the addresses of a network.",
+)
 
 Json = Annotated[bool, typer.Option("--json", help="For programs: JSON, errors as well.")]
 _STYLES = {"alive": "green", "gone": "red", "unknown": "yellow"}
@@ -28,7 +33,7 @@ def list_(
     json: Json = False,
 ) -> None:
     """List who holds which address, and how many are free."""
-    with answering(as_json=json):
+    with answering(as_json=json, root_for="pycni ipam list"):
         from cni.cli.settings import from_env
         from cni.runtime import conflists
         from cni.runtime.pools import take

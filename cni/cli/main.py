@@ -13,14 +13,16 @@ from typing import Annotated, NoReturn
 import typer
 
 from cni.cli import ipam, warm
-from cni.cli.output import FAILED, INTERRUPTED, WRONG_USAGE, FailedError, answering, printable
+from cni.cli.output import FAILED, INTERRUPTED, WRONG_USAGE, FailedError, answering, printable, write
 from cni.notes import note
 
 app = typer.Typer(
     name="pycni",
     add_completion=False,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
+    invoke_without_command=True,
     help="Attach network namespaces to CNI networks by hand, and see what is attached.",
     epilog="Environment: CNI_PATH, NETCONFPATH, CAP_ARGS, CNI_ARGS, CNI_IFNAME, as for cnitool.",
 )
@@ -28,11 +30,30 @@ app = typer.Typer(
 app.add_typer(ipam.app, name="ipam")
 app.add_typer(warm.app, name="warm")
 
+
+@app.callback()
+def root(
+    *,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    """Take the options that go without a verb."""
+    if version:
+        from cni.cli import verbs
+
+        verbs.print_own_version(as_json=False)
+        raise typer.Exit
+
+
 Name = Annotated[str, typer.Argument(metavar="NETWORK", help="Name of a network, as its file says.")]
 NamePerhaps = Annotated[str, typer.Argument(metavar="NETWORK", help="Name of a network; without: our own.")]
-NetnsPath = Annotated[str, typer.Argument(metavar="NETNS", help="Path of the namespace: /run/netns/NAME.")]
+NetnsPath = Annotated[
+    str, typer.Argument(metavar="NETNS", help="Namespace: a name in /run/netns, or a path.")
+]
 Unused = Annotated[str, typer.Argument(metavar="NETNS", help="Not looked at; cnitool wants one here.")]
-Ifname = Annotated[str, typer.Option("--ifname", "-i", help="Name of the link in it; else CNI_IFNAME, eth0.")]
+Ifname = Annotated[
+    str,
+    typer.Option("--ifname", "-i", metavar="NAME", help="Name of the link in it; else CNI_IFNAME, eth0."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Errors as a CNI error object on stdout.")]
 JsonToo = Annotated[bool, typer.Option("--json", help="For programs: JSON, errors as well.")]
 Timeout = Annotated[
@@ -51,7 +72,7 @@ def add(  # noqa: PLR0913 - the options of the command
     timeout: Timeout = 240,
 ) -> None:
     """Attach NETNS to NETWORK and print the result."""
-    with answering(as_json=json):
+    with answering(as_json=json, root_for="pycni add"):
         from cni.cli import settings, verbs
 
         verbs.add(settings.from_env(os.environ, ifname), network, netns, timeout, undo=undo)
@@ -62,7 +83,7 @@ def check(
     network: Name, netns: NetnsPath, *, ifname: Ifname = "", json: Json = False, timeout: Timeout = 240
 ) -> None:
     """Check that the attachment is still as it was made."""
-    with answering(as_json=json):
+    with answering(as_json=json, root_for="pycni check"):
         from cni.cli import settings, verbs
 
         verbs.check(settings.from_env(os.environ, ifname), network, netns, timeout)
@@ -73,7 +94,7 @@ def delete(
     network: Name, netns: NetnsPath, *, ifname: Ifname = "", json: Json = False, timeout: Timeout = 240
 ) -> None:
     """Detach NETNS from NETWORK; doing so twice is fine."""
-    with answering(as_json=json):
+    with answering(as_json=json, root_for="pycni del"):
         from cni.cli import settings, verbs
 
         verbs.delete(settings.from_env(os.environ, ifname), network, netns, timeout)
@@ -93,8 +114,8 @@ def gc(
     json: Json = False,
     timeout: Timeout = 240,
 ) -> None:
-    """Remove ALL attachments of NETWORK, and what is left of earlier ones."""
-    with answering(as_json=json):
+    """Remove ALL attachments of NETWORK and remains of others."""
+    with answering(as_json=json, root_for="pycni gc"):
         from cni.cli import settings, verbs
 
         given = settings.from_env(os.environ)
@@ -114,8 +135,8 @@ def repair(
     json: JsonToo = False,
     timeout: Timeout = 240,
 ) -> None:
-    """Make again what attachments miss on the host: rules, bridges, addresses, ports."""
-    with answering(as_json=json):
+    """Restore what attachments miss: rules, bridges, ports."""
+    with answering(as_json=json, root_for="pycni repair"):
         from cni.cli import repair, settings
 
         repair.run(settings.from_env(os.environ), network, timeout, dry_run=dry_run, as_json=json)
@@ -123,8 +144,8 @@ def repair(
 
 @app.command()
 def status(network: Name, _netns: Unused = "", *, json: Json = False, timeout: Timeout = 240) -> None:
-    """Ask the plugins of NETWORK whether they are ready for an ADD."""
-    with answering(as_json=json):
+    """Ask the plugins of NETWORK if they are ready for an ADD."""
+    with answering(as_json=json, root_for="pycni status"):
         from cni.cli import settings, verbs
 
         verbs.status(settings.from_env(os.environ), network, timeout)
@@ -134,7 +155,7 @@ def status(network: Name, _netns: Unused = "", *, json: Json = False, timeout: T
 def version(
     network: NamePerhaps = "", _netns: Unused = "", *, json: JsonToo = False, timeout: Timeout = 240
 ) -> None:
-    """Print the spec versions of each plugin of NETWORK, or our own."""
+    """Print the spec versions of NETWORK's plugins, or our own."""
     with answering(as_json=json):
         from cni.cli import settings, verbs
 
@@ -147,7 +168,7 @@ def networks(*, json: JsonToo = False) -> None:
     with answering(as_json=json):
         from cni.cli import networks, settings
 
-        networks.run(settings.from_env(os.environ).conf_folder, as_json=json)
+        networks.run(settings.from_env(os.environ), as_json=json)
 
 
 @app.command()
@@ -156,11 +177,43 @@ def show(
     *,
     json: JsonToo = False,
 ) -> None:
-    """Show what is attached: networks, bridges, containers, addresses, published ports."""
-    with answering(as_json=json):
+    """Show networks, bridges, containers, addresses, ports."""
+    with answering(as_json=json, root_for="pycni show"):
         from cni.cli import settings, show
 
-        show.run(settings.from_env(os.environ).conf_folder, network, as_json=json)
+        show.run(settings.from_env(os.environ), network, as_json=json)
+
+
+@app.command()
+def completion(
+    shell: Annotated[str, typer.Argument(metavar="SHELL", help="bash, zsh or fish.")],
+) -> None:
+    """Print the completion script for a shell."""
+    with answering(as_json=False):
+        from cni.cli.complete import SCRIPTS
+
+        if shell not in SCRIPTS:
+            raise typer.BadParameter(f'there is no completion for "{shell}", only for {", ".join(SCRIPTS)}')
+        write(SCRIPTS[shell])
+
+
+@app.command(hidden=True)
+def complete(words: Annotated[list[str], typer.Argument()]) -> None:
+    """Print what may stand in the place of the last word; the scripts of `completion` ask for it."""
+    with answering(as_json=False):
+        from cni.cli.complete import list_candidates
+
+        for each in list_candidates(typer.main.get_command(app), words):
+            write(f"{printable(each.word)}\t{printable(each.about)}\n")
+
+
+@app.command()
+def man() -> None:
+    """Print the manual page pycni(1)."""
+    with answering(as_json=False):
+        from cni.cli.man import page
+
+        write(page(typer.main.get_command(app)))
 
 
 def main(bindir: str = "") -> NoReturn:

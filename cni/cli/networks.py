@@ -4,25 +4,34 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cni.cli.output import FailedError, console, print_json, printable, show_broken, tell_error
+from cni.cli.output import FailedError, console, print_json, printable, show_broken, tell_error, warn
+from cni.runtime.chain import Runtime
 from cni.runtime.conflists import Broken, load_all
+from cni.runtime.lint import list_warnings
 from cni.runtime.network import subnets
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from cni.cli.settings import Settings
     from cni.runtime.network import Network
 
 
-def run(conf_folder: Path, *, as_json: bool) -> None:
-    """Print the networks of a folder; files that are none are told on stderr and make the call fail."""
+def run(settings: Settings, *, as_json: bool) -> None:
+    """Print the networks of a folder, and on stderr what looks wrong in them.
+
+    A file that is no network is reported there, too, and makes the call fail.
+    """
+    conf_folder = settings.conf_folder
     found = load_all(conf_folder)
     networks = [each for each in found if not isinstance(each, Broken)]
     broken = [each for each in found if isinstance(each, Broken)]
+    warnings = [list_warnings(_runtime(settings), each, networks) for each in networks]
     if as_json:
         print_json(
             {
-                "networks": [_show(each, networks) for each in networks],
+                "networks": [
+                    _show(each, networks) | ({"warnings": told} if told else {})
+                    for each, told in zip(networks, warnings, strict=True)
+                ],
                 "broken": show_broken(broken),
             }
         )
@@ -32,8 +41,15 @@ def run(conf_folder: Path, *, as_json: bool) -> None:
         console().print(f"No networks are configured in {conf_folder}.")
     for each in broken:
         tell_error(each.error)
+    for network, told in zip(networks, warnings, strict=True):
+        for line in () if as_json else told:
+            warn(network.name, line)
     if broken:
         raise FailedError
+
+
+def _runtime(settings: Settings) -> Runtime:
+    return Runtime(settings.path, settings.env)
 
 
 def _show(network: Network, all_networks: list[Network]) -> dict[str, Any]:

@@ -8,6 +8,9 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import typer  # noqa: TC002 - Typer reads the annotation
+
+from cni.cli.rights import require_root
 from cni.errors import CniError, Code
 from cni.notes import note
 
@@ -29,9 +32,14 @@ class FailedError(Exception):
 
 
 @contextmanager
-def answering(*, as_json: bool) -> Iterator[None]:
-    """Tell any error inside in one line, or as a CNI error object on stdout, and end the call with it."""
+def answering(*, as_json: bool, root_for: str = "") -> Iterator[None]:
+    """Report any error inside in one line, or as a CNI error object on stdout, and end the call with it.
+
+    `root_for` names the command if it needs root's rights.
+    """
     try:
+        if root_for:
+            require_root(root_for)
         yield
         sys.stdout.flush()
     except FailedError:
@@ -43,11 +51,17 @@ def answering(*, as_json: bool) -> Iterator[None]:
         _tell(error, as_json=as_json)
         raise FailedError from error
     except OSError as error:
-        # The library's own accesses raise CniError: this one is ours to stdout.
+        if error.filename is not None or isinstance(error, PermissionError):
+            _tell(_refused(error), as_json=as_json)
+            raise FailedError from error
+        # Accesses to files name them: this one is ours to stdout.
         _stop_writing()
         tell_error(CniError(Code.IO_FAILURE, f"could not print: {error.strerror}"))
         raise FailedError from error
     except Exception as error:  # the user gets one line whatever happens
+        # What Typer raises for wrong usage has no public name.
+        if hasattr(error, "format_message"):
+            raise
         _tell(_unexpected(error), as_json=as_json)
         raise FailedError from error
 
@@ -59,6 +73,11 @@ def tell_error(error: CniError) -> None:
         dim, plain = ("\x1b[2m", "\x1b[0m") if _has_colour() else ("", "")
         hint = f" {dim}({hint}){plain}"
     note(f"pycni: {printable(error.msg)}{hint}")
+
+
+def warn(network: str, text: str) -> None:
+    """Write to stderr what looks wrong in a network."""
+    note(f'pycni: warning: network "{printable(network)}": {printable(text)}')
 
 
 def print_json(value: Any) -> None:
@@ -108,6 +127,20 @@ def _unexpected(error: Exception) -> CniError:
     return CniError(
         Code.INTERNAL, f"unexpected {type(error).__name__}: {error}", f"a fault of pycni, at {place}"
     )
+
+
+def _refused(error: OSError) -> CniError:
+    """Return the error for a file or a process that the caller may not touch, or that is not as expected."""
+    where = f"{error.filename}: " if error.filename is not None else ""
+    hint = "run as root" if isinstance(error, PermissionError) else ""
+    return CniError(Code.IO_FAILURE, f"{where}{error.strerror}", hint)
+
+
+def require_verb(context: typer.Context) -> None:
+    """Fail with wrong usage, naming the verbs, where a group of verbs is called without one."""
+    if context.invoked_subcommand is None:
+        command: Any = context.command
+        context.fail(f'a verb is missing after "{context.info_name}": {", ".join(command.commands)}')
 
 
 def _has_colour() -> bool:

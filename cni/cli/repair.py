@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cni.cli.output import FailedError, console, print_json, printable
+from cni.runtime import conflists
 from cni.runtime.cache import Cache
 from cni.runtime.chain import Runtime
 from cni.runtime.repair import DIFFERS, FAILED, GONE, REPAIRED, WELL, repair
@@ -20,6 +21,9 @@ def run(settings: Settings, name: str, timeout_s: float, *, dry_run: bool, as_js
     """Repair the attachments of a network, of all for "". Raises FailedError when one is not well then."""
     runtime = Runtime(settings.path, settings.env, Cache(), timeout_s)
     entries = [each for each in runtime.cache.list_entries() if name in {"", each.network}]
+    if name and not entries:
+        # Raises if there is no such network.
+        conflists.find(settings.conf_folder, name)
     outcomes = [repair(runtime, each, settings.conf_folder, dry_run=dry_run) for each in entries]
     if as_json:
         print_json({"attachments": [_show(each) for each in outcomes]})
@@ -38,6 +42,7 @@ def _show(outcome: Outcome) -> dict[str, Any]:
         "state": outcome.state,
         "repaired": outcome.repaired,
         "problems": outcome.problems,
+        "cannotTell": outcome.unasked,
     }
 
 
@@ -52,5 +57,7 @@ def _print(outcomes: list[Outcome]) -> None:
             console().print(Text(f"    {printable(told)}"))
         for told in each.problems:
             console().print(Text(f"    {printable(told)}", style="red"))
+        for plugin in each.unasked:
+            console().print(Text(f"    {printable(plugin)}: of another suite, cannot be asked", style="dim"))
     if not outcomes:
         console().print("Nothing is attached.")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PATH = "/opt/cni/bin"
 DEFAULT_IFNAME = "eth0"
+NETNS_FOLDER = "/run/netns"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Settings:
 
     def runtime_args(self, netns: str) -> RuntimeArgs:
         """Give what identifies and describes the attachment of a namespace, as cnitool does."""
-        path = absolute(netns)
+        path = find_netns(netns)
         return RuntimeArgs(container_id(path), path, self.ifname, self.args, self.capability_args)
 
 
@@ -51,6 +52,28 @@ def from_env(env: Mapping[str, str], ifname: str = "") -> Settings:
         _parse_args(env["CNI_ARGS"]) if env.get("CNI_ARGS") else None,
         _parse_capability_args(capability_args) if capability_args else None,
     )
+
+
+def find_netns(netns: str) -> str:
+    """Return the absolute path of a namespace; a name without a slash is one of /run/netns.
+
+    A name that is not there is a path from the working directory if such a file exists, as for cnitool.
+    """
+    named = f"{NETNS_FOLDER}/{netns}"
+    if not netns or "/" in netns or netns in {".", ".."}:
+        return absolute(netns)
+    return named if os.path.lexists(named) or not os.path.lexists(netns) else absolute(netns)
+
+
+def require_netns(netns: str) -> None:
+    """Raise CniError 8 naming what was looked for unless a namespace's name or path leads to something."""
+    found = find_netns(netns)
+    if "/" not in netns and not os.path.lexists(found):
+        raise CniError(
+            Code.INVALID_NETNS,
+            f'there is no network namespace "{netns}"',
+            f"looked for {found} and {absolute(netns)}; make it with ip netns add, or give a path",
+        )
 
 
 def absolute(netns: str) -> str:

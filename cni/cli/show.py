@@ -2,36 +2,41 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cni.cli.output import console, print_json, printable, show_broken, tell_error
+from cni.cli.output import console, print_json, printable, show_broken, tell_error, warn
+from cni.cli.settings import DEFAULT_IFNAME, NETNS_FOLDER, container_id
 from cni.errors import CniError, Code
-from cni.runtime.cache import DEFAULT_FOLDER, Cache
+from cni.runtime import remains
+from cni.runtime.cache import DEFAULT_FOLDER
+from cni.runtime.chain import Runtime
 from cni.runtime.conflists import Broken, load_all
 from cni.runtime.inventory import Inventory, take
+from cni.runtime.lint import list_warnings
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rich.text import Text
     from rich.tree import Tree
 
+    from cni.cli.settings import Settings
+    from cni.runtime.network import Network
     from cni.runtime.observe import Attached, HostLink, PublishedPort
+    from cni.stale import Stale
 
 LEASES_FOLDER = DEFAULT_FOLDER / "networks"
 _NETNS_STYLES = {"alive": "green", "gone": "red", "unknown": "yellow"}
 
 
-def run(conf_folder: Path, only: str, *, as_json: bool) -> None:
+def run(settings: Settings, only: str, *, as_json: bool) -> None:
     """Print what is attached to all networks or to one. Raises CniError 7 when there is no such network."""
-    configured = load_all(conf_folder)
+    configured = load_all(settings.conf_folder)
     networks = [each for each in configured if not isinstance(each, Broken)]
     broken = [each for each in configured if isinstance(each, Broken)]
-    inventories = take(networks, Cache().list_entries(), LEASES_FOLDER)
-    if only:
-        inventories = [each for each in inventories if each.name == only]
-        if not inventories:
-            raise CniError(Code.INVALID_CONFIG, f'there is no network "{only}"', "pycni networks lists them")
+    inventories = _take(Runtime(settings.path, settings.env), networks, only)
+    if only and not inventories:
+        raise CniError(Code.INVALID_CONFIG, f'there is no network "{only}"', "pycni networks lists them")
     if as_json:
         print_json(
             {"networks": [show_inventory(each) for each in inventories], "broken": show_broken(broken)}
@@ -40,9 +45,51 @@ def run(conf_folder: Path, only: str, *, as_json: bool) -> None:
     for each in broken:
         tell_error(each.error)
     if not inventories:
-        console().print(f"No networks are configured in {conf_folder} and nothing is attached.")
+        console().print(f"No networks are configured in {settings.conf_folder} and nothing is attached.")
     for inventory in inventories:
         console().print(_tree(inventory))
+        for line in inventory.warnings:
+            warn(inventory.name, line)
+
+
+def _take(runtime: Runtime, networks: list[Network], only: str) -> list[Inventory]:
+    """Return what is attached, with what plugins report of failed attachments and of the network's file."""
+    entries = runtime.cache.list_entries()
+    things: dict[str, list[Stale]] = {}
+    warnings: dict[str, list[str]] = {}
+    for network in networks:
+        if network.name in things or only not in {"", network.name}:
+            continue
+        things[network.name] = []
+        warnings[network.name] = list_warnings(runtime, network, networks)
+        try:
+            found = remains.ask(runtime, network, entries)
+            things[network.name] = list(found.things)
+            warnings[network.name] += map(str, found.missing)
+        except CniError as error:
+            warnings[network.name].append(str(error))
+    return [
+        replace(
+            each,
+            warnings=tuple(warnings.get(each.name, ())),
+            attached=tuple(_with_remedy(each.name, attached) for attached in each.attached),
+        )
+        for each in take(networks, entries, LEASES_FOLDER, things)
+        if only in {"", each.name}
+    ]
+
+
+def _with_remedy(network: str, attached: Attached) -> Attached:
+    """Add the command that removes an attachment without a result."""
+    if remains.UNCACHED not in attached.problems:
+        return attached
+    folder = Path(NETNS_FOLDER)
+    names = sorted(each.name for each in folder.iterdir()) if folder.is_dir() else []
+    name = next((each for each in names if container_id(f"{folder}/{each}") == attached.container_id), "")
+    ifname = "" if attached.ifname in {"", DEFAULT_IFNAME} else f" -i {attached.ifname}"
+    # Without a known namespace only GC remains, which keeps what is cached and alive.
+    remedy = f"pycni del {network} {name}{ifname}" if name else f"pycni gc {network} --dead-only"
+    return replace(attached, remedy=remedy)
 
 
 def show_inventory(inventory: Inventory) -> dict[str, Any]:
@@ -54,6 +101,7 @@ def show_inventory(inventory: Inventory) -> dict[str, Any]:
         "subnets": list(inventory.subnets),
         "bridges": [_link_json(each) for each in inventory.bridges],
         "attachments": [_attached_json(each) for each in inventory.attached],
+        "warnings": list(inventory.warnings),
     }
 
 
@@ -71,6 +119,9 @@ def _attached_json(attached: Attached) -> dict[str, Any]:
     return {
         "containerID": attached.container_id,
         "ifname": attached.ifname,
+        "podNamespace": attached.pod_namespace,
+        "podName": attached.pod_name,
+        "containerName": attached.container_name,
         "netns": attached.netns,
         "netnsState": attached.netns_state,
         "addresses": list(attached.addresses),
@@ -87,6 +138,8 @@ def _attached_json(attached: Attached) -> dict[str, Any]:
             for each in attached.ports
         ],
         "problems": list(attached.problems),
+        "remains": list(attached.remains),
+        "remedy": attached.remedy,
     }
 
 
@@ -127,8 +180,12 @@ def _bridge_text(bridge: HostLink) -> Text:
 
 def _container_text(attached: Attached) -> Text:
     style = _NETNS_STYLES[attached.netns_state]
+    pod = f"pod {attached.pod_namespace}/{attached.pod_name}" if attached.pod_name else ""
     return _text(
-        (attached.container_id, "bold"), (attached.netns, ""), (f"netns {attached.netns_state}", style)
+        (pod or attached.container_name, "bold"),
+        (attached.container_id, "bold"),
+        (attached.netns, ""),
+        (f"netns {attached.netns_state}", style),
     )
 
 
@@ -147,6 +204,10 @@ def _add_attached(branch: Tree, attached: Attached) -> None:
         link.add(_text((_port_text(port), "magenta")))
     for problem in attached.problems:
         link.add(_text((problem, "red")))
+    for each in attached.remains:
+        link.add(_text((f"remains: {each}", "yellow")))
+    if attached.remedy:
+        link.add(_text((f"remedy: {attached.remedy}", "bold")))
 
 
 def _port_text(port: PublishedPort) -> str:

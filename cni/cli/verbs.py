@@ -6,12 +6,14 @@ import sys
 from typing import TYPE_CHECKING
 
 from cni import __version__, invoke, versions
-from cni.cli.output import print_json, write
+from cni.cli.output import print_json, warn, write
+from cni.cli.settings import require_netns
 from cni.convert import dumps
 from cni.errors import CniError, Code, ErrorList
 from cni.runtime import conflists
 from cni.runtime.cache import Cache
 from cni.runtime.chain import Runtime
+from cni.runtime.lint import list_overlaps, list_warnings
 from cni.runtime.network import parse_network
 
 if TYPE_CHECKING:
@@ -24,13 +26,27 @@ if TYPE_CHECKING:
 def add(settings: Settings, name: str, netns: str, timeout_s: float, *, undo: bool) -> None:
     """Attach a namespace to a network and print the result, nothing else."""
     network = conflists.find(settings.conf_folder, name)
+    require_netns(netns)
     result = _runtime(settings, timeout_s).add(network, settings.runtime_args(netns), undo=undo)
     write(dumps(result).decode() + ("\n" if sys.stdout.isatty() else ""))
+    _warn_of_overlaps(settings, network)
+
+
+def _warn_of_overlaps(settings: Settings, network: Network) -> None:
+    for each in list_overlaps(network, _list_configured(settings)):
+        warn(network.name, each)
+
+
+def _list_configured(settings: Settings) -> list[Network]:
+    found = conflists.load_all(settings.conf_folder)
+    return [each for each in found if not isinstance(each, conflists.Broken)]
 
 
 def check(settings: Settings, name: str, netns: str, timeout_s: float) -> None:
     """Compare an attachment with what its ADD made."""
     network = conflists.find(settings.conf_folder, name)
+    require_netns(netns)
+    _warn_if_disabled(network, "disableCheck", is_set=network.disable_check)
     _runtime(settings, timeout_s).check(network, settings.runtime_args(netns))
 
 
@@ -64,7 +80,13 @@ def gc(settings: Settings, name: str, timeout_s: float, *, dead_only: bool) -> N
     """Remove all attachments of a network, or those alone whose namespace is gone."""
     network = conflists.find(settings.conf_folder, name)
     runtime = _runtime(settings, timeout_s)
+    _warn_if_disabled(network, "disableGC", is_set=network.disable_gc)
     runtime.gc(network, _list_alive(runtime.cache, name) if dead_only else set())
+
+
+def _warn_if_disabled(network: Network, key: str, *, is_set: bool) -> None:
+    if is_set:
+        warn(network.name, f'nothing is done, since "{key}" is set in {network.file}')
 
 
 def plan_gc(settings: Settings, name: str, timeout_s: float, *, dead_only: bool, as_json: bool) -> None:
@@ -74,6 +96,7 @@ def plan_gc(settings: Settings, name: str, timeout_s: float, *, dead_only: bool,
 
     network = conflists.find(settings.conf_folder, name)
     runtime = _runtime(settings, timeout_s)
+    _warn_if_disabled(network, "disableGC", is_set=network.disable_gc)
     gc_plan.show(
         plan(runtime, network, _list_alive(runtime.cache, name) if dead_only else set()),
         name,
@@ -90,8 +113,12 @@ def _list_alive(cache: Cache, name: str) -> set[Attachment]:
 
 
 def status(settings: Settings, name: str, timeout_s: float) -> None:
-    """Ask the plugins of a network whether they could attach something now."""
-    _runtime(settings, timeout_s).status(conflists.find(settings.conf_folder, name))
+    """Ask the plugins of a network whether they could attach something now, and warn of what looks wrong."""
+    network = conflists.find(settings.conf_folder, name)
+    runtime = _runtime(settings, timeout_s)
+    for each in list_warnings(runtime, network, _list_configured(settings)):
+        warn(network.name, each)
+    runtime.status(network)
 
 
 def version(settings: Settings, name: str, timeout_s: float, *, as_json: bool) -> None:
@@ -100,7 +127,7 @@ def version(settings: Settings, name: str, timeout_s: float, *, as_json: bool) -
     Raises CniError 1 when a plugin does not know the network's version.
     """
     if not name:
-        _print_own_version(as_json=as_json)
+        print_own_version(as_json=as_json)
         return
     network = conflists.find(settings.conf_folder, name)
     runtime = _runtime(settings, timeout_s)
@@ -127,7 +154,8 @@ def _ask_version(runtime: Runtime, network: Network, type_: str, known: dict[str
         )
 
 
-def _print_own_version(*, as_json: bool) -> None:
+def print_own_version(*, as_json: bool) -> None:
+    """Print the version of this suite and the spec versions that it knows."""
     if as_json:
         print_json({"pycni": __version__, "supportedVersions": list(versions.SUPPORTED)})
     else:

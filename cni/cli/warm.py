@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cni.cli.output import answering, console, print_json, write
+from cni.cli.output import answering, console, print_json, require_verb, write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-app = typer.Typer(no_args_is_help=True, help="Look at the warm servers, start or stop them.")
+app = typer.Typer(
+    callback=require_verb,
+    invoke_without_command=True,
+    rich_markup_mode=None,
+    help="Look at the warm servers, start or stop them.",
+)
 
 Json = Annotated[bool, typer.Option("--json", help="For programs: JSON, errors as well.")]
 
@@ -22,8 +27,8 @@ _OFF_FILE = Path("/etc/cni/pycni/warm-off")
 
 @app.command()
 def status(*, json: Json = False) -> None:
-    """Show which servers run, and what they cost."""
-    with answering(as_json=json):
+    """Show which servers run and what they cost."""
+    with answering(as_json=json, root_for="pycni warm status"):
         from cni.warm import control
 
         told = [control.status(server) for server in control.find()]
@@ -56,8 +61,8 @@ def _figures(told: dict[str, Any]) -> list[str]:
 
 @app.command()
 def start(*, json: Json = False) -> None:
-    """Start the server of the plugins in CNI_PATH, as the first call of one would."""
-    with answering(as_json=json):
+    """Start the server of the plugins in CNI_PATH."""
+    with answering(as_json=json, root_for="pycni warm start"):
         from cni.warm import control
 
         server = control.start(_launcher())
@@ -70,7 +75,7 @@ def start(*, json: Json = False) -> None:
 @app.command()
 def stop(*, json: Json = False) -> None:
     """End all servers; calls in hand are finished. The next call starts one again."""
-    with answering(as_json=json):
+    with answering(as_json=json, root_for="pycni warm stop"):
         from cni.warm import control
 
         ended = [server.pid for server in control.stop_all()]
@@ -89,7 +94,7 @@ def units(
     ] = "",
     json: Json = False,
 ) -> None:
-    """Print a socket and a service for systemd, which then runs the server."""
+    """Print the units by which systemd runs the server."""
     with answering(as_json=json):
         from cni.store import write_atomic
         from cni.warm import units

@@ -11,6 +11,7 @@ from cni.errors import CniError, Code
 from cni.netns import is_gone
 from cni.request import Verb, check_name
 from cni.runtime.derive import plugin_stdin
+from cni.runtime.execute import UnavailableError
 from cni.stale import Stale
 
 if TYPE_CHECKING:
@@ -24,16 +25,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class GcPlan:
-    """What would go, each thing with a reason, and the types of plugins that cannot tell."""
+    """What would go, each thing with a reason.
 
-    things: tuple[Stale, ...]
-    silent: tuple[str, ...]
+    `silent` are the types of plugins of other suites, which cannot tell. `missing` are errors of plugins that
+    are not there.
+    """
+
+    things: tuple[Stale, ...] = ()
+    silent: tuple[str, ...] = ()
+    missing: tuple[CniError, ...] = ()
 
 
 def plan(runtime: Runtime, network: Network, valid: Collection[Attachment]) -> GcPlan:
     """Tell what `Runtime.gc` with the same arguments would remove. Raises CniError."""
     if network.disable_gc:
-        return GcPlan((), ())
+        return GcPlan()
     check_name(network.name, Code.INVALID_CONFIG, "invalid characters found in network name")
     cached = [each for each in runtime.cache.list_entries() if each.network == network.name]
     going = [each for each in cached if each.attachment not in valid]
@@ -48,13 +54,20 @@ def plan(runtime: Runtime, network: Network, valid: Collection[Attachment]) -> G
         for each in going
     ]
     silent = []
+    missing = []
     for plugin in network.plugins:
-        told = _ask(runtime, network, plugin, valid)
+        try:
+            told = _ask(runtime, network, plugin, valid)
+        except UnavailableError as error:
+            missing.append(error)
+            continue
         silent += [plugin.type] if told is None else []
         found += told or []
     unique = {(each.kind, each.name): each for each in reversed(found)}
     return GcPlan(
-        tuple(_with_reason(each, cached) for each in reversed(unique.values())), tuple(dict.fromkeys(silent))
+        tuple(_with_reason(each, cached) for each in reversed(unique.values())),
+        tuple(dict.fromkeys(silent)),
+        tuple(missing),
     )
 
 
@@ -65,6 +78,8 @@ def _ask(
     stdin = plugin_stdin(network, plugin, valid=valid)
     try:
         answer = runtime.ask_own(Verb.GC_PLAN, plugin, stdin)
+    except UnavailableError:
+        raise
     except CniError as error:
         raise CniError(
             error.code, f"failed to ask plugin {plugin.type} what is to go: {error.msg}", error.details
@@ -75,8 +90,8 @@ def _ask(
     return [stale.parse(each) for each in told if isinstance(each, dict)]
 
 
-def _is_owner(entry: Entry, thing: Stale) -> bool:
-    """Tell whether a thing is an attachment's; chains of iptables do not tell the ifname."""
+def is_owner(entry: Entry, thing: Stale) -> bool:
+    """Return whether a thing is an attachment's; chains of iptables do not tell the ifname."""
     return entry.container_id == thing.container_id and thing.ifname in {"", entry.ifname}
 
 
@@ -87,7 +102,7 @@ def _with_reason(thing: Stale, cached: Sequence[Entry]) -> Stale:
 def _reason(thing: Stale, cached: Sequence[Entry]) -> str:
     if not thing.container_id:
         return "its attachment is not valid"
-    owner = next((each for each in cached if _is_owner(each, thing)), None)
+    owner = next((each for each in cached if is_owner(each, thing)), None)
     if owner is None:
         return "no such attachment in the cache"
     return "its network namespace is gone" if is_gone(owner.sandbox) else "every attachment is to go"

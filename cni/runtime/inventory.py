@@ -7,20 +7,23 @@ changes anything.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from cni.leases import Leases
 from cni.netlink import Netlink
+from cni.runtime import remains
 from cni.runtime.network import bridges, subnets
 from cni.runtime.observe import Attached, HostLink, find_host_link, observe
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     from cni.request import Attachment
     from cni.runtime.cache import Entry
     from cni.runtime.network import Network
+    from cni.stale import Stale
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +36,20 @@ class Inventory:
     subnets: tuple[str, ...] = ()
     bridges: tuple[HostLink, ...] = ()
     attached: tuple[Attached, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
-def take(networks: Sequence[Network], entries: Sequence[Entry], leases_folder: Path) -> list[Inventory]:
+def take(
+    networks: Sequence[Network],
+    entries: Sequence[Entry],
+    leases_folder: Path,
+    things: Mapping[str, Sequence[Stale]] = MappingProxyType({}),
+) -> list[Inventory]:
     """Give every network that is configured or has attachments, by name.
 
     Must run in the host's network namespace, single-threaded. What the kernel refuses to show is a problem
-    of the attachment, not an error. Of two files for one network the first counts.
+    of the attachment, not an error. Of two files for one network the first counts. `things` are, by network,
+    what plugins have of attachments that are not among `entries`.
     """
     configured = {each.name: each for each in reversed(networks)}
     names = sorted({*configured, *(each.network for each in entries)})
@@ -49,17 +59,24 @@ def take(networks: Sequence[Network], entries: Sequence[Entry], leases_folder: P
                 host,
                 configured.get(name) or name,
                 [each for each in entries if each.network == name],
-                leases_folder / name,
+                list_leased(
+                    leases_folder / name, {each.attachment for each in entries if each.network == name}
+                ),
+                things.get(name, ()),
             )
             for name in names
         ]
 
 
 def _take_one(
-    host: Netlink, network: Network | str, entries: Sequence[Entry], leases_folder: Path
+    host: Netlink,
+    network: Network | str,
+    entries: Sequence[Entry],
+    leased: Sequence[Attached],
+    things: Sequence[Stale],
 ) -> Inventory:
     attached = [observe(host, entry) for entry in entries]
-    attached += list_leased(leases_folder, {entry.attachment for entry in entries})
+    attached += remains.add_to(host, leased, things)
     masters = {each.host_link.master for each in attached if each.host_link and each.host_link.master}
     if isinstance(network, str):
         return Inventory(
@@ -92,7 +109,7 @@ def list_leased(folder: Path, known: Collection[Attachment]) -> list[Attached]:
             owner.container_id,
             owner.ifname,
             addresses=tuple(sorted(addresses)),
-            problems=("leased, but no result is cached",),
+            problems=(remains.UNCACHED,),
         )
         for owner, addresses in sorted(found.items())
     ]

@@ -45,7 +45,9 @@ class Attached:
     """One attachment as it is now. `netns_state` is "alive", "gone" or "unknown".
 
     `addresses` (with prefix, unless from a lease alone) and `mac` are the kernel's where it could be asked.
-    `problems` tell in words what is not as ADD left it.
+    `problems` tell in words what is not as ADD left it. `remains` are things on the host of an attachment
+    without a result, by kind and name, and `remedy` is what to do. The names are those that the runtime
+    passed in CNI_ARGS: of a pod with its namespace, or of a container.
     """
 
     container_id: str
@@ -58,11 +60,18 @@ class Attached:
     host_link: HostLink | None = None
     ports: tuple[PublishedPort, ...] = ()
     problems: tuple[str, ...] = ()
+    remains: tuple[str, ...] = ()
+    remedy: str = ""
+    pod_namespace: str = ""
+    pod_name: str = ""
+    container_name: str = ""
 
 
 def observe(host: Netlink, entry: Entry) -> Attached:
     """Compare a cached attachment with the kernel; what cannot be found out is told as a problem."""
     result, problems = _read_result(entry)
+    args = dict(entry.args)
+    namespace, name = args.get("K8S_POD_NAMESPACE", ""), args.get("K8S_POD_NAME", "")
     expected = Attached(
         entry.container_id,
         entry.ifname,
@@ -71,6 +80,10 @@ def observe(host: Netlink, entry: Entry) -> Attached:
         mac=next((each.mac for each in result.interfaces if each.name == entry.ifname and each.sandbox), ""),
         ports=tuple(list_ports(entry.capability_args)),
         problems=problems,
+        pod_namespace=namespace,
+        pod_name=name if namespace else "",
+        # podman passes the name of a container in the place of a pod's, without a namespace.
+        container_name="" if namespace else name,
     )
     try:
         if not entry.sandbox:

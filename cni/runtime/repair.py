@@ -112,16 +112,19 @@ def _repair_one(runtime: Runtime, network: Network, plugin: PluginConf, entry: E
 def _check(runtime: Runtime, network: Network, outcome: Outcome) -> None:
     """Add what CHECK of each plugin reports.
 
-    Where the network has no CHECK, or its file disables it, plugins of this suite are asked all the same.
+    Plugins of this suite are asked by their own command, which names what is missing for people and has
+    no minimum version; those of other suites where the spec and the network's file allow it.
     """
     entry = outcome.entry
     is_spec = network.has(Verb.CHECK) and not network.disable_check
     for plugin in network.plugins:
         stdin = plugin_stdin(network, plugin, in_version(entry.result, network), entry.capability_args)
         try:
+            if is_own_answer(runtime.ask_own(Verb.CHECK_ANY, plugin, stdin, _told(entry))):
+                continue
             if is_spec:
                 runtime.run(Verb.CHECK, plugin, stdin, _told(entry))
-            elif not is_own_answer(runtime.ask_own(Verb.CHECK_ANY, plugin, stdin, _told(entry))):
+            else:
                 outcome.unasked.append(plugin.type)
         except CniError as error:
             told = f"{plugin.type}: {error}"

@@ -22,7 +22,7 @@ class World:
 
     def __init__(self, host: Host, folder: Path, backend: str = "nftables", **keys: Any) -> None:
         self.host = host
-        self._command = str(make_command(folder, host.bindir))
+        self.command = str(make_command(folder, host.bindir))
         self.bridge = {
             "type": "bridge",
             "bridge": "web0",
@@ -45,7 +45,7 @@ class World:
     def run(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
         """Run the command."""
         path = "/usr/sbin:/usr/bin:/sbin:/bin"
-        argv = [self._command, *arguments]
+        argv = [self.command, *arguments]
         done = self.host.place.run(argv, env={"PATH": path, **env}, check=False, timeout_s=120)
         assert "Traceback" not in done.stderr
         return done

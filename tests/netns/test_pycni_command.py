@@ -83,7 +83,8 @@ def test_check_del_gc_and_status_print_nothing(pycni: Pycni) -> None:
     for verb in ("check", "del", "gc", "status"):
         options = [] if verb in {"gc", "status"} else ["--ifname", "net1"]
         assert pycni.ok(verb, "net", "/run/netns/c1", *options) == ""
-    assert pycni.plugins.order == [f"{verb} first" for verb in ("ADD", "CHECK", "DEL", "GC", "STATUS")]
+    verbs = ("ADD", "CHECK", "DEL", "GC", "PYCNI_LINT", "STATUS")
+    assert pycni.plugins.order == [f"{verb} first" for verb in verbs]
     assert pycni.cached() == []
 
 

@@ -191,6 +191,10 @@ def test_a_chain_with_missing_plugins_is_cleaned_up(
     if is_gone:
         world.sandboxes["c1"].delete(settled=True)
     options = verb.split()
+    planned = world.run("gc", "podman", "--dry-run")
+    assert planned.returncode == 1
+    assert 'failed to find plugin "tuning"' in planned.stderr
+    assert "8080/tcp" in planned.stdout
     done = world.run(options[0], "podman", "/run/netns/c1", *options[1:])
     assert done.returncode == 1
     for name in ("firewall", "tuning"):

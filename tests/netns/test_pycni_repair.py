@@ -252,7 +252,9 @@ def test_only_the_named_network_is_repaired(host: Host, tmp_path: Path) -> None:
     host.run(["nft", "flush", "ruleset"])
     assert [each["network"] for each in repaired(world, "other")] == ["other"]
     assert world.check("c1")[0] == 104
-    assert repaired(world, "nowhere") == []
+    done = world.run("repair", "nowhere")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert 'no net configuration with name "nowhere"' in done.stderr
 
 
 def test_a_network_older_than_check_is_repaired(host: Host, tmp_path: Path) -> None:
@@ -272,7 +274,7 @@ def test_what_was_deleted_meanwhile_does_not_stay_repaired(host: Host, tmp_path:
     world.attach("c1", (8080, "tcp"))
     world.attach("c2")
     # A runtime's DEL between the repair and its end: the cached result goes while the plugins run.
-    script = "#!/bin/sh\n[ $CNI_COMMAND = CHECK ] && rm -f /var/lib/cni/results/*\nexec REAL/portmap\n"
+    script = "#!/bin/sh\n[ $CNI_COMMAND = PYCNI_CHECK ] && rm -f /var/lib/cni/results/*\nexec REAL/portmap\n"
     host.run(["mkdir", "/run/bin"])
     host.run(["cp", "/dev/stdin", "/run/bin/portmap"], script.replace("REAL", str(host.bindir)))
     host.run(["chmod", "755", "/run/bin/portmap"])

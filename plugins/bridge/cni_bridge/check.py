@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from cni import addr, invoke, link, netns, route, sysctl, vlan
 from cni.errors import CniError, Code
 from cni.firewall import select, spoofcheck
+from cni.request import Verb
 from cni_bridge.links import open_sides, port_vlans
 from cni_bridge.plan import FORWARDING, plan_gateway, plan_masquerade
 
@@ -36,7 +37,7 @@ def check(conf: BridgeConf, request: Request, plan: LinkPlan) -> None:
     """
     result = request.required_prev_result()
     with open_sides(plan.netns) as sides:
-        found = list(differences(conf, plan, result, sides))
+        found = list(differences(conf, plan, result, sides, brief=request.verb is Verb.CHECK_ANY))
     try:
         if conf.ipam.type:
             invoke.check(conf.ipam.type, request)
@@ -48,8 +49,13 @@ def check(conf: BridgeConf, request: Request, plan: LinkPlan) -> None:
         raise CniError(Code.MISMATCH, found[0], "; ".join(found[1:]))
 
 
-def differences(conf: BridgeConf, plan: LinkPlan, result: Result, sides: Sides) -> Iterator[str]:
-    """Tell all that is not as ADD made it. Raises CniError 104 where the result is not this attachment's."""
+def differences(
+    conf: BridgeConf, plan: LinkPlan, result: Result, sides: Sides, *, brief: bool = False
+) -> Iterator[str]:
+    """Tell all that is not as ADD made it. Raises CniError 104 where the result is not this attachment's.
+
+    `brief` names what rules are for instead of the rules, as `pycni repair` shows it to people.
+    """
     recorded = own_interface(plan, result)
     bridge = link.find(sides.host, plan.bridge.name)
     container = link.find(sides.inside, plan.ifname)
@@ -72,7 +78,8 @@ def differences(conf: BridgeConf, plan: LinkPlan, result: Result, sides: Sides) 
     if gateway := plan_gateway(conf, ips):
         yield from of_gateway(gateway, bridge, sides.host)
     if masquerade := plan_masquerade(conf, plan.owner, ips):
-        yield from of_masquerade(conf, masquerade)
+        missing = of_masquerade(conf, masquerade)
+        yield from _name_masqueraded(masquerade) if missing and brief else missing
     if plan.spoof_check and host is not None:
         yield from spoofcheck.differences(plan.owner, host.name, container.mac)
 
@@ -278,6 +285,10 @@ def _of_vlan_gateway(gateway: Gateway, holder: Link, bridge: Link | None, nl: Ne
         yield f"Interface {holder.name}, the gateway, does not lead to bridge {gateway.bridge}"
     elif gateway.vlan not in {each.vid for each in vlan.list_vlans(nl, port.index)}:
         yield f"Bridge port {port.name}, the gateway's, is not in VLAN {gateway.vlan}"
+
+
+def _name_masqueraded(masquerade: Masquerade) -> list[str]:
+    return [f"masquerading of {each.ip}: rules are missing" for each in masquerade.addresses]
 
 
 def of_masquerade(conf: BridgeConf, masquerade: Masquerade) -> list[str]:

@@ -140,11 +140,27 @@ def _ensure_address(nl: Netlink, plan: Gateway, address: IpInterface, host_name:
                 raise _differs(plan.link, other, address)
             undo.add(f"give {plan.link} the address {other} back", _restore_address, plan.link, other)
             addr.remove(nl, holder.name, holder.index, other)
+    _warn_of_overlap(nl, holder, address)
     undo.add(f"remove {address} from {plan.link}", _remove_unused_address, plan, address, host_name)
     addr.ensure(nl, holder.name, holder.index, address, dad=plan.dad)
     if int(holder.mac.replace(":", "") or "0", 16):
         # It pins the address, which else is that of a port and changes as ports come and go.
         nl.batch([link.set_mac(holder.name, holder.index, holder.mac)])
+
+
+def _warn_of_overlap(nl: Netlink, holder: Link, address: IpInterface) -> None:
+    """Log that another link of the host has the subnet, once for each bridge: when it gets its address."""
+    try:
+        found = route.find_connected(nl, address.network[-2 if address.network.num_addresses > 2 else 0])
+        other = link.find_by_index(nl, found[0]) if found and found[0] != holder.index else None
+    except (CniError, ValueError):
+        # ADD does not depend on it.
+        return
+    if found and other and other.name != "lo":
+        note(
+            f"bridge: subnet {address.network} of {holder.name} overlaps {found[1]} of {other.name}: "
+            "traffic to one of them goes astray, change the subnet of one network"
+        )
 
 
 def _conflicts(other: IpInterface, address: IpInterface) -> bool:

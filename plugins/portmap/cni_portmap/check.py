@@ -17,10 +17,24 @@ if TYPE_CHECKING:
     from cni.firewall.intents import PortForward
     from cni_portmap.conf import PortmapConf
 
+_SHOWN_PORTS = 8
 
-def check(conf: PortmapConf, netns: str, intent: PortForward, host_ends: Sequence[str]) -> None:
-    """Raise CniError 104 that tells all that differs; hints come behind, or alone to stderr."""
-    found = [*list_rules(conf, intent), *list_settings(intent), *list_claims(intent, netns)]
+
+def check(
+    conf: PortmapConf, netns: str, intent: PortForward, host_ends: Sequence[str], *, brief: bool = False
+) -> None:
+    """Raise CniError 104 that tells all that differs; hints come behind, or alone to stderr.
+
+    `brief` names ports instead of rules, as `pycni repair` shows it to people.
+    """
+    rules = list_rules(conf, intent)
+    if rules and brief:
+        raise CniError(
+            Code.MISMATCH,
+            f"{'; '.join(_name_ports(intent))}: rules are missing",
+            "; ".join([*list_settings(intent), *list_claims(intent, netns)]),
+        )
+    found = [*rules, *list_settings(intent), *list_claims(intent, netns)]
     hints = list(_list_hints(host_ends))
     if found:
         raise CniError(Code.MISMATCH, f"could not check {found[0]}", "; ".join([*found[1:], *hints]))
@@ -28,6 +42,20 @@ def check(conf: PortmapConf, netns: str, intent: PortForward, host_ends: Sequenc
         hints.append("its host ports are not claimed, as another suite published them: pycni repair does")
     for hint in hints:
         note(f"portmap: {hint}")
+
+
+def _name_ports(intent: PortForward) -> list[str]:
+    """Return each published port with where it leads; of many the first ones and their number."""
+    found = []
+    for each in intent.mappings:
+        host = f"[{each.host_ip}]:" if each.host_ip and each.host_ip.version == 6 else f"{each.host_ip}:"
+        for target in intent.targets:
+            if each.host_ip is None or each.host_ip.version == target.version:
+                address = f"[{target.ip}]" if target.version == 6 else str(target.ip)
+                source = f"{host if each.host_ip else ''}{each.host_port}/{each.protocol}"
+                found.append(f"port {source} -> {address}:{each.container_port}")
+    more = [f"{len(found) - _SHOWN_PORTS} more ports"] if len(found) > _SHOWN_PORTS else []
+    return found[:_SHOWN_PORTS] + more
 
 
 def list_rules(conf: PortmapConf, intent: PortForward) -> list[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from cni.errors import CniError, Code
 from cni.notes import note
 from cni.plugin import Plugin
+from cni.request import Verb
 from cni_portmap import apply
 from cni_portmap.conf import PortmapConf
 from cni_portmap.plan import (
@@ -57,7 +58,8 @@ def check(conf: PortmapConf, request: Request) -> None:
         return
     from cni_portmap.check import check as compare
 
-    compare(conf, request.netns, intent, list_host_ends(request.prev_result))
+    brief = request.verb is Verb.CHECK_ANY
+    compare(conf, request.netns, intent, list_host_ends(request.prev_result), brief=brief)
 
 
 def gc(conf: PortmapConf, request: Request) -> None:

@@ -1,0 +1,138 @@
+"""Completion: the words that may come next, and the scripts by which shells ask for them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cni.cli.settings import NETNS_FOLDER, from_env
+from cni.errors import CniError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+# Each script calls the hidden verb `pycni complete` with the words up to the cursor.
+SCRIPTS = {
+    "bash": """\
+_pycni() {
+    local line
+    COMPREPLY=()
+    while IFS=$'\\t' read -r line _; do
+        COMPREPLY+=("$line")
+    done < <("$1" complete -- "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)
+}
+complete -o default -F _pycni pycni
+""",
+    "zsh": """\
+#compdef pycni
+_pycni() {
+    local -a found
+    local word help
+    while IFS=$'\\t' read -r word help; do
+        found+=("${word//:/\\\\:}${help:+:$help}")
+    done < <("${words[1]}" complete -- "${(@)words[2,CURRENT]}" 2>/dev/null)
+    _describe pycni found || _files
+}
+if [ "$funcstack[1]" = _pycni ]; then _pycni "$@"; else compdef _pycni pycni; fi
+""",
+    "fish": """\
+function __pycni_complete
+    set -l words (commandline -opc) (commandline -ct)
+    $words[1] complete -- $words[2..] 2>/dev/null
+end
+complete -c pycni -f -a '(__pycni_complete)'
+""",
+}
+
+
+class Candidate(NamedTuple):
+    """A word that may stand at the cursor, and what it means."""
+
+    word: str
+    about: str = ""
+
+
+def list_candidates(root: Any, words: Sequence[str]) -> list[Candidate]:
+    """Return what may stand in the place of the last word; `root` is the command as `typer` has it."""
+    *before, incomplete = words or [""]
+    command, arguments = _descend(root, before)
+    if _takes_value(command, before[-1] if before else ""):
+        return []
+    if incomplete.startswith("-"):
+        found = _list_options(command)
+    elif hasattr(command, "commands"):
+        found = [
+            Candidate(name, each.help.splitlines()[0])
+            for name, each in command.commands.items()
+            if not each.hidden
+        ]
+    else:
+        found = list(_list_values(command, arguments))
+    return [each for each in dict.fromkeys(found) if each.word.startswith(incomplete)]
+
+
+def _descend(root: Any, words: Sequence[str]) -> tuple[Any, list[str]]:
+    """Return the verb that the words name, and its arguments."""
+    command, arguments = root, []
+    is_value = False
+    for word in words:
+        if is_value or word.startswith("-"):
+            is_value = _takes_value(command, word) and not is_value
+        elif hasattr(command, "commands") and word in command.commands:
+            command = command.commands[word]
+        else:
+            arguments.append(word)
+    return command, arguments
+
+
+def _takes_value(command: Any, word: str) -> bool:
+    return any(word in each.opts and not each.is_flag for each in command.params if each.opts[0][0] == "-")
+
+
+def _list_options(command: Any) -> list[Candidate]:
+    found = [
+        Candidate(name, each.help or "")
+        for each in command.params
+        for name in each.opts
+        if name.startswith("--")
+    ]
+    return [*found, Candidate("--help", "Show this message and exit.")]
+
+
+def _list_values(command: Any, arguments: Sequence[str]) -> Iterator[Candidate]:
+    expected = [each.metavar for each in command.params if each.param_type_name == "argument"]
+    place = len(arguments)
+    if place >= len(expected):
+        return
+    try:
+        if expected[place] == "NETWORK":
+            yield from _list_networks()
+        elif expected[place] == "SHELL":
+            yield from map(Candidate, SCRIPTS)
+        elif expected[place] == "NETNS" and command.name in {"check", "del"}:
+            yield from _list_attached(arguments[0])
+        elif expected[place] == "NETNS" and command.name == "add":
+            for each in sorted(Path(NETNS_FOLDER).iterdir()):
+                yield Candidate(each.name, str(each))
+    except (CniError, OSError):
+        # Whoever may not read the files gets no candidates.
+        return
+
+
+def _list_networks() -> Iterator[Candidate]:
+    from cni.runtime.conflists import Broken, load_all
+
+    for each in load_all(from_env(os.environ).conf_folder):
+        if not isinstance(each, Broken):
+            yield Candidate(each.name, each.file)
+
+
+def _list_attached(network: str) -> Iterator[Candidate]:
+    from cni.runtime.cache import Cache
+
+    for each in Cache().list_entries():
+        if each.network == network and each.sandbox:
+            path = Path(each.sandbox)
+            word = path.name if str(path.parent) == NETNS_FOLDER else each.sandbox
+            yield Candidate(word, f"{each.container_id} {each.ifname}")
