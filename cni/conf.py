@@ -181,6 +181,7 @@ SPEC_KEYS = frozenset(
         "type",
     }
 )
+_FOLDED_SPEC_KEYS = frozenset(key.lower() for key in SPEC_KEYS)
 # Objects whose keys others choose.
 _FOREIGN = frozenset({"args", "runtime_config"})
 
@@ -196,9 +197,9 @@ class Unread(NamedTuple):
 def _list_unread(model: Model, where: str = "") -> list[Unread]:
     found = []
     extra = model.model_extra
-    if extra and (unread := extra.keys() - SPEC_KEYS if not where else extra.keys()):
+    if extra and (unread := [key for key in extra if where or key.lower() not in _FOLDED_SPEC_KEYS]):
         known = _exact_keys(type(model)) | (frozenset() if where else SPEC_KEYS)
-        found = [Unread(where, key, known) for key in extra if key in unread]
+        found = [Unread(where, key, known) for key in unread]
     for name in model.model_fields_set - _FOREIGN:
         value = getattr(model, name, None)
         if isinstance(value, Model | tuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
 
 _SHORTEST = 3
 # From this length on two wrong letters count as a misspelling.
-_LONG = 6
+_LONG = 8
 
 
 def explain(unread: Iterable[Unread], plugin: str, document: Mapping[str, Any]) -> list[str]:
@@ -28,7 +29,7 @@ def explain(unread: Iterable[Unread], plugin: str, document: Mapping[str, Any]) 
 
 def tell(key: str, near: str) -> str:
     """Return the sentence for one key."""
-    return f'unknown key "{key}" has no effect, did you mean "{near}"?'
+    return f'unknown key {json.dumps(key)} has no effect, did you mean "{near}"?'
 
 
 def find_near(key: str, known: Iterable[str]) -> str:

@@ -12,11 +12,11 @@ _CAP_NET_ADMIN, _CAP_SYS_ADMIN = 12, 21
 
 
 def require_root(command: str) -> None:
-    """Raise CniError 4 unless the caller is root, of a user namespace too, or has its capabilities."""
+    """Raise CniError 5 unless the caller is root, of a user namespace too, or has its capabilities."""
     if os.geteuid() == 0 or _has_capabilities():
         return
     raise CniError(
-        Code.INVALID_ENVIRONMENT,
+        Code.IO_FAILURE,
         f"{command}: operation not permitted for user {os.geteuid()}",
         f"run as root: sudo {command} ...",
     )
