@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
@@ -195,17 +195,35 @@ class Unread(NamedTuple):
 
 
 def _list_unread(model: Model, where: str = "") -> list[Unread]:
+    kind = type(model)
     found = []
-    extra = model.model_extra
-    if extra and (unread := [key for key in extra if where or key.lower() not in _FOLDED_SPEC_KEYS]):
-        known = _exact_keys(type(model)) | (frozenset() if where else SPEC_KEYS)
-        found = [Unread(where, key, known) for key in unread]
-    for name in model.model_fields_set - _FOREIGN:
-        value = getattr(model, name, None)
-        if isinstance(value, Model | tuple):
-            place = f"{where}.{to_camel(name)}" if where else to_camel(name)
-            found += _list_unread_within(value, place)
+    if extra := model.model_extra:
+        unread = [key for key in extra if where or key.lower() not in _FOLDED_SPEC_KEYS]
+        # The keys beside `ipam.type` are the IPAM plugin's, which looks at them itself.
+        if unread and not (kind is IpamConf and "type" in model.model_fields_set):
+            known = _exact_keys(kind) | (frozenset() if where else SPEC_KEYS)
+            found = [Unread(where, key, known) for key in unread]
+    for name, key in _nested(kind):
+        if name in model.model_fields_set:
+            found += _list_unread_within(getattr(model, name), f"{where}.{key}" if where else key)
     return found
+
+
+@cache
+def _nested(kind: type[Model]) -> tuple[tuple[str, str], ...]:
+    """Return the fields that hold models, each with its key, but for those whose keys others choose."""
+    fields = kind.model_fields.items()
+    return tuple(
+        (name, field.alias or name)
+        for name, field in fields
+        if name not in _FOREIGN and _holds_models(field.annotation)
+    )
+
+
+def _holds_models(annotation: object) -> bool:
+    if isinstance(annotation, type) and issubclass(annotation, Model):
+        return True
+    return any(map(_holds_models, get_args(annotation)))
 
 
 def _list_unread_within(value: object, where: str) -> list[Unread]:
@@ -231,11 +249,17 @@ class Given:
             found = self._models[model] = read(model, self.document)
         return found
 
-    def list_unread(self, model: type[M]) -> tuple[Unread, ...]:
-        """Return the keys that this model does not read, those of the spec and of the runtime excluded."""
+    def list_unread(self, model: type[M], plugin: str) -> tuple[Unread, ...]:
+        """Return the keys that a plugin does not read, those of the spec and of the runtime excluded.
+
+        An IPAM plugin gets the configuration of its caller, to which the keys outside of `ipam` belong.
+        """
         found = self._unread.get(model)
         if found is None:
-            found = self._unread[model] = tuple(_list_unread(self.read(model)))
+            read = self.read(model)
+            is_ipam = isinstance(read, NetConf) and read.ipam.type == plugin
+            found = tuple(each for each in _list_unread(read) if each.where or not is_ipam)
+            self._unread[model] = found
         return found
 
 

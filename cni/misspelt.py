@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from cni.conf import Unread
 
@@ -15,15 +15,9 @@ _SHORTEST = 3
 _LONG = 8
 
 
-def explain(unread: Iterable[Unread], plugin: str, document: Mapping[str, Any]) -> list[str]:
-    """Return a sentence for each key of a plugin's configuration that is near a known one.
-
-    An IPAM plugin gets the configuration of its caller, which reports the keys outside of `ipam`.
-    """
-    ipam = next((value for key, value in document.items() if key.lower() == "ipam"), None)
-    is_ipam = isinstance(ipam, dict) and ipam.get("type") == plugin
-    own = (each for each in unread if each.where or not is_ipam)
-    found = ((each, find_near(each.key, each.known)) for each in own)
+def explain(unread: Iterable[Unread]) -> list[str]:
+    """Return a sentence for each key that is near a known one."""
+    found = ((each, find_near(each.key, each.known)) for each in unread)
     return [tell(f"{each.where}.{each.key}".lstrip("."), near) for each, near in found if near]
 
 

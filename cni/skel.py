@@ -156,18 +156,18 @@ class _Call:
         request = _without_own_netns(request)
         conf = given.read(plugin.conf)
         if request.verb is Verb.LINT:
-            self._lint(plugin.name, document, given.list_unread(plugin.conf))
+            self._lint(given.list_unread(plugin.conf, plugin.name))
             return
-        if request.verb is Verb.ADD and (unread := given.list_unread(plugin.conf)):
+        if request.verb is Verb.ADD and (unread := given.list_unread(plugin.conf, plugin.name)):
             _warn_of_keys(plugin.name, document, unread)
         self._dispatch(plugin, conf, _with_document(request, document, self._version, text))
 
-    def _lint(self, plugin: str, document: dict[str, Any], unread: tuple[Unread, ...]) -> None:
+    def _lint(self, unread: tuple[Unread, ...]) -> None:
         """Answer which keys look misspelt; the configuration has been validated already."""
         from cni.convert import dumps
         from cni.misspelt import explain
 
-        self._write(dumps({"warnings": explain(unread, plugin, document)}))
+        self._write(dumps({"warnings": explain(unread)}))
 
     def _dispatch(self, plugin: Plugin[Any], conf: Any, request: Request) -> None:
         if request.verb is Verb.ADD:
@@ -245,7 +245,7 @@ def _warn_of_keys(plugin: str, document: dict[str, Any], unread: tuple[Unread, .
     """Log keys that look misspelt: they are allowed, and have no effect."""
     from cni.misspelt import explain
 
-    for each in explain(unread, plugin, document):
+    for each in explain(unread):
         note(f'{plugin}: network "{document.get("name")}": {each}')
 
 

@@ -47,7 +47,7 @@ def _list_misspelt_in_list(network: Network) -> list[str]:
     document = decode_object(network.text, network.file)
     known = {key.lower() for key in _LIST_KEYS}
     unread = [Unread("", key, _LIST_KEYS) for key in document if key.lower() not in known]
-    return misspelt.explain(unread, "", document)
+    return misspelt.explain(unread)
 
 
 def _list_from_plugins(runtime: Runtime, network: Network) -> list[str]:

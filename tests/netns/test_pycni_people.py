@@ -1,10 +1,9 @@
-"""What people meet when they call `pycni` by hand: rights, names, misspelt keys, completion, the manual."""
+"""What people meet when they call `pycni` by hand: rights, names, misspelt keys, help."""
 
 from __future__ import annotations
 
 import json
 import re
-import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -365,68 +364,3 @@ def test_a_disabled_gc_or_check_says_that_it_does_nothing(world: World) -> None:
         done = world.run(*verb.split())
         assert done.returncode == 0
         assert f'nothing is done, since "{key}" is set in /etc/cni/net.d/web.conflist' in done.stderr
-
-
-COMPLETED = {
-    "": {"add", "check", "del", "gc", "networks", "show", "ipam", "warm", "completion", "man"},
-    "ad": {"add"},
-    "warm ": {"status", "start", "stop", "units"},
-    "add ": {"web"},
-    "add web ": {"c1", "c2"},
-    "del web ": {"c1"},
-    "check web c": {"c1"},
-    "del web -i net1 ": {"c1"},
-    "add --timeout ": set(),
-    "gc web --dr": {"--dry-run"},
-    "completion ": {"bash", "zsh", "fish"},
-    "ipam list ": {"web"},
-    "show nope": set(),
-}
-
-
-@pytest.mark.parametrize(("line", "expected"), COMPLETED.items())
-def test_bash_completes(world: World, line: str, expected: set[str]) -> None:
-    world.attach("c1")
-    world.host.sandbox("c2")
-    words = ["pycni", *line.split(" ")]
-    listed = " ".join(f"'{each}'" for each in words)
-    script = (
-        f'pycni() {{ {world.command} "$@"; }}\n'
-        f'eval "$({world.command} completion bash)"\n'
-        f"COMP_WORDS=({listed}); COMP_CWORD={len(words) - 1}\n"
-        f"_pycni {world.command}\n"
-        'printf "%s\\n" "${COMPREPLY[@]}"'
-    )
-    found = set(world.host.run(["bash", "-c", script]).split())
-    assert found >= expected if not line else found == expected
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_scripts_are_right_for_their_shells(world: World, shell: str) -> None:
-    script = world.ok("completion", shell)
-    assert "complete -- " in script
-    if shutil.which(shell) is None:
-        pytest.skip(f"{shell} is not installed")
-    assert world.host.run([shell, "-n"], script) == ""
-
-
-def test_completion_is_silent_where_nothing_may_be_read(world: World) -> None:
-    world.attach("c1")
-    done = as_nobody(world, "complete", "--", "del", "web", "")
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_the_manual_has_every_verb_and_option(world: World) -> None:
-    page = world.ok("man")
-    assert page.startswith('.TH PYCNI 1 "" "pycni ')
-    told = page.replace("\\-", "-")
-    for verb in (*VERBS, "networks", "version", "warm units", "completion", "man"):
-        name = re.sub(r" (web|--).*", "", verb)
-        assert f".SS pycni {name}" in told
-    options = {
-        option
-        for verb in ("add", "gc", "repair", "warm units")
-        for option in re.findall(r"--[a-z-]+", world.ok(*verb.split(), "--help"))
-    }
-    assert {each for each in options - {"--help"} if each not in told} == set()
-    assert ".SS pycni complete\n" not in told

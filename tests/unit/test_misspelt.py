@@ -62,13 +62,13 @@ def test_keys_of_the_spec_are_known_to_all(key: str) -> None:
 
 
 def test_a_sentence_has_no_line_break_of_the_key() -> None:
-    [told] = misspelt.explain([Unread("", "brid\nge", BRIDGE_KEYS)], "bridge", {})
+    [told] = misspelt.explain([Unread("", "brid\nge", BRIDGE_KEYS)])
     assert told == 'unknown key "brid\\nge" has no effect, did you mean "bridge"?'
 
 
 def unread(**keys: Any) -> list[str]:
     given = parse(json.dumps({"cniVersion": "1.0.0", "name": "net", "type": "first", **keys}).encode())
-    return [each.key for each in given.list_unread(Conf)]
+    return [each.key for each in given.list_unread(Conf, "first")]
 
 
 def test_other_spellings_of_known_keys_are_read() -> None:
