@@ -116,19 +116,37 @@ def _check(runtime: Runtime, network: Network, outcome: Outcome) -> None:
     no minimum version; those of other suites where the spec and the network's file allow it.
     """
     entry = outcome.entry
-    is_spec = network.has(Verb.CHECK) and not network.disable_check
     for plugin in network.plugins:
         stdin = plugin_stdin(network, plugin, in_version(entry.result, network), entry.capability_args)
         try:
-            if is_own_answer(runtime.ask_own(Verb.CHECK_ANY, plugin, stdin, _told(entry))):
-                continue
-            if is_spec:
-                runtime.run(Verb.CHECK, plugin, stdin, _told(entry))
-            else:
+            if not _check_one(runtime, network, plugin, stdin, _told(entry)):
                 outcome.unasked.append(plugin.type)
         except CniError as error:
             told = f"{plugin.type}: {error}"
             outcome.problems += [] if told in outcome.problems else [told]
+
+
+def _check_one(
+    runtime: Runtime, network: Network, plugin: PluginConf, stdin: bytes, told: RuntimeArgs
+) -> bool:
+    """Let one plugin check its part; return False for one that cannot be asked. Raises its CniError."""
+    has_check = network.has(Verb.CHECK) and not network.disable_check
+    brief: CniError | None = None
+    try:
+        if is_own_answer(runtime.ask_own(Verb.CHECK_ANY, plugin, stdin, told)):
+            return True
+    except CniError as error:
+        brief = error
+    if not has_check:
+        if brief:
+            raise brief
+        return False
+    try:
+        runtime.run(Verb.CHECK, plugin, stdin, told)
+    except CniError as error:
+        # One of another suite may have refused the command in its own way: then the codes differ.
+        raise brief if brief and brief.code == error.code else error from error
+    return True
 
 
 def _undo_if_deleted(runtime: Runtime, network: Network, outcome: Outcome) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cni.errors import CniError
+from cni.runtime.cache import Entry
+from cni.runtime.repair import Outcome, repair
 from tests.unit.test_runtime_chain import TOLD, TWO, network, plugins, runtime
 
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cni.runtime.chain import Runtime
+    from cni.runtime.network import Network
     from cni.testing.scripted import ScriptedPlugins
 
 __all__ = ["plugins", "runtime"]
@@ -85,3 +88,33 @@ def test_a_failed_add_is_taken_back_without_the_plugin_that_is_missing(
         runtime.add(chain, TOLD, undo=True)
     assert plugins.order == ["ADD first", "DEL first"]
     assert 'failed to find plugin "third"' in failure.value.details
+
+
+REFUSED = 'if verb.startswith("PYCNI"):\n    print("what?"); sys.exit(1)\n'
+
+
+def checked(runtime: Runtime, chain: Network, folder: Path) -> Outcome:
+    """Return the outcome of a dry run for an attachment whose namespace is there."""
+    entry = Entry("net", "c1", "eth0", chain.text, "/proc/self/ns/net", result={"cniVersion": "1.0.0"})
+    return repair(runtime, entry, folder, dry_run=True)
+
+
+def test_a_script_that_refuses_in_its_own_way_is_checked(
+    plugins: ScriptedPlugins, runtime: Runtime, tmp_path: Path
+) -> None:
+    plugins.write("first", REFUSED)
+    outcome = checked(runtime, network({"type": "first"}, version="1.0.0"), tmp_path)
+    assert (outcome.state, outcome.problems, outcome.unasked) == ("well", [], [])
+    assert plugins.order == ["PYCNI_CHECK first", "CHECK first"]
+    plugins.write("first", f'{REFUSED}print(json.dumps({{"code": 104, "msg": "lost"}})); sys.exit(1)')
+    outcome = checked(runtime, network({"type": "first"}, version="1.0.0"), tmp_path)
+    assert (outcome.state, outcome.problems) == ("differs", ["first: lost"])
+
+
+def test_a_plugin_that_cannot_be_checked_is_named(
+    plugins: ScriptedPlugins, runtime: Runtime, tmp_path: Path
+) -> None:
+    plugins.write("first")
+    outcome = checked(runtime, network({"type": "first"}, version="0.3.1"), tmp_path)
+    assert (outcome.state, outcome.unasked) == ("well", ["first"])
+    assert plugins.order == ["PYCNI_CHECK first"]
