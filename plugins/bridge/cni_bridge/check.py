@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cni import addr, invoke, link, netns, route, sysctl, vlan
+from cni import addr, invoke, link, link_pair, netns, route, sysctl, vlan
 from cni.errors import CniError, Code
 from cni.firewall import select, spoofcheck
 from cni_bridge.links import open_sides, port_vlans
-from cni_bridge.plan import FORWARDING, plan_gateway, plan_masquerade
+from cni_bridge.plan import FORWARDING, plan_gateway, plan_masquerade, recorded_host_end
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,8 +52,7 @@ def differences(conf: BridgeConf, plan: LinkPlan, result: Result, sides: Sides) 
     """Tell all that is not as ADD made it. Raises CniError 104 where the result is not this attachment's."""
     recorded = own_interface(plan, result)
     bridge = link.find(sides.host, plan.bridge.name)
-    container = link.find(sides.inside, plan.ifname)
-    host = find_host_end(sides, container)
+    container, host = find_pair(plan, result, recorded, sides)
     yield from _of_bridge(conf, plan, result, bridge)
     yield from _of_container(plan, recorded, container)
     if container is None or container.kind != "veth":
@@ -74,13 +73,21 @@ def differences(conf: BridgeConf, plan: LinkPlan, result: Result, sides: Sides) 
     if masquerade := plan_masquerade(conf, plan.owner, ips):
         yield from of_masquerade(conf, masquerade)
     if plan.spoof_check and host is not None:
-        yield from spoofcheck.differences(plan.owner, host.name, container.mac)
+        yield from spoofcheck.differences(plan.owner, host.name, recorded.mac or container.mac)
 
 
-def find_host_end(sides: Sides, container: Link | None) -> Link | None:
-    """Find the other end of the container's link on the host; the index alone may be some other link's."""
-    found = link.find_by_index(sides.host, container.peer) if container and container.peer else None
-    return found if found and container and found.peer in {0, container.index} else None
+def find_pair(
+    plan: LinkPlan, result: Result, recorded: Interface, sides: Sides
+) -> tuple[Link | None, Link | None]:
+    """Return the container's link and its host end, None for each that does not exist.
+
+    The host end is the link of the host that has the attachment's name, or the one in the result, and that
+    leads to the container's link as seen from the host. The container chooses what its own link shows.
+    """
+    container = link.find(sides.inside, plan.ifname)
+    told = recorded_host_end(result, recorded)
+    names = [plan.host_name, told.name] if told and told.name != plan.host_name else [plan.host_name]
+    return container, link_pair.look_up(sides.host, names, sides.ns).end_of(container)
 
 
 def own_interface(plan: LinkPlan, result: Result) -> Interface:
@@ -273,7 +280,7 @@ def of_gateway(gateway: Gateway, bridge: Link | None, nl: Netlink) -> Iterator[s
 def _of_vlan_gateway(gateway: Gateway, holder: Link, bridge: Link | None, nl: Netlink) -> Iterator[str]:
     if not holder.is_up:
         yield f"Interface {holder.name} is down"
-    port = link.find_by_index(nl, holder.peer) if holder.peer else None
+    port = link.find_by_index(nl, holder.local_peer) if holder.local_peer else None
     if port is None or bridge is None or port.master != bridge.index:
         yield f"Interface {holder.name}, the gateway, does not lead to bridge {gateway.bridge}"
     elif gateway.vlan not in {each.vid for each in vlan.list_vlans(nl, port.index)}:

@@ -175,5 +175,5 @@ def _remove_unused_address(plan: Gateway, address: IpInterface, host_name: str) 
         if bridge is None or holder is None:
             return
         ports = link.list_links(nl, bridge.index)
-        if all(port.name == host_name or port.index == holder.peer for port in ports):
+        if all(port.name == host_name or port.index == holder.local_peer for port in ports):
             addr.remove(nl, holder.name, holder.index, address)

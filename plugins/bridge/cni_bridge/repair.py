@@ -34,7 +34,7 @@ def repair(conf: BridgeConf, request: Request) -> Repaired:
     done = Repaired()
     with open_sides(plan.netns) as sides:
         recorded = check.own_interface(plan, result)
-        container, host = _find_pair(plan, sides)
+        container, host = _find_pair(plan, result, recorded, sides)
         ips = check.own_ips(result, recorded)
         done.attempt(partial(_bridge, conf, plan, result, sides))
         done.attempt(partial(_host_end, plan, result, sides, host))
@@ -50,10 +50,9 @@ def repair(conf: BridgeConf, request: Request) -> Repaired:
     return done
 
 
-def _find_pair(plan: LinkPlan, sides: Sides) -> tuple[Link, Link]:
-    container = link.find(sides.inside, plan.ifname)
-    host = check.find_host_end(sides, container)
-    if container is None or host is None or {container.kind, host.kind} != {"veth"}:
+def _find_pair(plan: LinkPlan, result: Result, recorded: Interface, sides: Sides) -> tuple[Link, Link]:
+    container, host = check.find_pair(plan, result, recorded, sides)
+    if container is None or host is None:
         raise CniError(
             Code.MISMATCH,
             f"the veth pair of {plan.ifname} in {plan.netns} is gone and cannot be repaired",
