@@ -11,7 +11,7 @@ from cni.errors import CniError, Code
 from cni.netlink import Netlink
 from cni.notes import note
 from cni_bridge import links
-from cni_bridge.bridges import bridge_locked
+from cni_bridge.bridges import bridge_locked, has_mac
 from cni_bridge.plan import FORWARDING
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def _ensure_address(nl: Netlink, plan: Gateway, address: IpInterface, host_name:
             addr.remove(nl, holder.name, holder.index, other)
     undo.add(f"remove {address} from {plan.link}", _remove_unused_address, plan, address, host_name)
     addr.ensure(nl, holder.name, holder.index, address, dad=plan.dad)
-    if int(holder.mac.replace(":", "") or "0", 16):
+    if has_mac(holder):
         # It pins the address, which else is that of a port and changes as ports come and go.
         nl.batch([link.set_mac(holder.name, holder.index, holder.mac)])
 

@@ -64,7 +64,7 @@ def ensure(plan: LinkPlan, sides: Sides, undo: Undo) -> Made:
         # With the lock held, so that GC can tell what a killed ADD has left from what one is making.
         owner = link.set_owner(spec.host_name, plan.alias)
         now, port = link.get_all(host, [bridge.name, spec.host_name], owner)
-        bridges.keep_mac(host, bridge, now)
+        bridge = bridges.keep_mac(host, bridge, now)
     set_up_port(host, port, plan.vlans, link.Port(plan.hairpin, plan.isolated))
     return Made(bridge, port, link.other_end(port, spec) or link.get(sides.inside, plan.ifname))
 
