@@ -6,11 +6,16 @@ not asked for.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
 from cni import addr, invoke, link, link_pair, netns, route, sysctl, vlan
+from cni.convert import RouteJson
 from cni.errors import CniError, Code
 from cni.firewall import select, spoofcheck
+from cni.versions import FIRST_WITH_DETAILS, at_least
 from cni_bridge.links import open_sides, port_vlans
 from cni_bridge.plan import FORWARDING, plan_gateway, plan_masquerade, recorded_host_end
 
@@ -67,7 +72,7 @@ def differences(conf: BridgeConf, plan: LinkPlan, result: Result, sides: Sides) 
             yield from _of_our_host_end(plan, host)
     ips = own_ips(result, recorded)
     yield from _of_addresses(ips, container, sides)
-    yield from _of_routes(result.routes, sides.inside, compare_metrics=is_ours)
+    yield from _of_routes(promised_routes(conf, result), sides.inside, compare_metrics=is_ours)
     if gateway := plan_gateway(conf, ips):
         yield from of_gateway(gateway, bridge, sides.host)
     if masquerade := plan_masquerade(conf, plan.owner, ips):
@@ -157,8 +162,8 @@ def _of_container(plan: LinkPlan, recorded: Interface, container: Link | None) -
         yield f"Container interface {name} is not of type veth"
     if recorded.mac and recorded.mac != container.mac:
         yield f"Interface {name} Mac {container.mac} doesn't match container Mac: {recorded.mac}"
-    if recorded.mtu and recorded.mtu != container.mtu:
-        yield f"Interface {name} has MTU {container.mtu}, not {recorded.mtu}"
+    # Not the MTU: a later plugin of the chain may change it, and the Go suite's tuning leaves the result as
+    # it was, also in versions with an MTU of interfaces.
     if plan.is_up and not container.is_up:
         yield f"Interface {name} is down"
 
@@ -236,6 +241,31 @@ def _of_routes(routes: tuple[Route, ...], inside: Netlink, *, compare_metrics: b
                 f"Route to {wanted.dst} has mtu {alike[0].mtu} and advmss {alike[0].advmss}, "
                 f"not {wanted.mtu} and {wanted.advmss}"
             )
+
+
+def promised_routes(conf: BridgeConf, result: Result) -> tuple[Route, ...]:
+    """Return the routes of a result as ADD made them.
+
+    Results older than 1.1.0 have no place for table, metric, MTU and the like: these are taken from the
+    routes in the configuration of IPAM, where host-local and other plugins have them from.
+    """
+    if at_least(conf.cni_version, FIRST_WITH_DETAILS):
+        return result.routes
+    of_ipam = {key.lower(): value for key, value in (conf.ipam.model_extra or {}).items()}
+    listed = of_ipam.get("routes")
+    configured = []
+    for each in listed if isinstance(listed, list) else ():
+        # The configuration is another plugin's, which may have routes of another kind.
+        with suppress(ValidationError):
+            configured.append(RouteJson.model_validate(each).to_route())
+    return tuple(
+        next((each._replace(gw=wanted.gw) for each in configured if _is_same_route(each, wanted)), wanted)
+        for wanted in result.routes
+    )
+
+
+def _is_same_route(configured: Route, shown: Route) -> bool:
+    return configured.dst == shown.dst and configured.gw in {None, shown.gw}
 
 
 def missing_routes(routes: tuple[Route, ...], inside: Netlink) -> list[Route]:
