@@ -1,7 +1,8 @@
 """Results as the JSON of each spec version, both ways (CNI spec 1.1.0, section 5).
 
 Three shapes exist: 0.1.0/0.2.0 (`ip4`, `ip6`), 0.3.0 to 0.4.0 and 1.x. `Result` is the last of them;
-the older shapes lose what they have no place for.
+the older shapes lose what they have no place for. Each version has its own fields only: those of interfaces
+and routes that came with 1.1.0 are left out of older results, whoever put them there.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from cni.addresses import parse_cidr, parse_ip, parse_network
 from cni.conf import DnsConf, Int, Model, Str, Unsigned, read
 from cni.errors import CniError, Code
 from cni.result import Interface, Ip, IpAddress, IpInterface, IpNetwork, Result, Route
-from cni.versions import OLDEST
+from cni.versions import FIRST_WITH_DETAILS, OLDEST, at_least
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -154,11 +155,14 @@ def show_result(result: Result, version: str) -> Json:
     version = version or OLDEST
     if version in OLDEST_SHAPE:
         return {"cniVersion": version} | _show_oldest(result)
+    has_details = at_least(version, FIRST_WITH_DETAILS)
+    # An IPAM plugin's answer has no interfaces. It says how to make the routes, whatever the version is.
+    has_route_details = has_details or not result.interfaces
     shown: Json = {
         "cniVersion": version,
-        "interfaces": [_show_interface(each, version) for each in result.interfaces],
+        "interfaces": [_show_interface(each, has_details=has_details) for each in result.interfaces],
         "ips": [_show_ip(each, version) for each in result.ips],
-        "routes": [_show_route(each) for each in result.routes],
+        "routes": [_show_route(each, has_details=has_route_details) for each in result.routes],
     }
     shown = {key: value for key, value in shown.items() if value}
     if result.dns or version in MIDDLE_SHAPE:
@@ -189,9 +193,9 @@ def _show_oldest(result: Result) -> Json:
     return shown | {"dns": _show_dns(result)}
 
 
-def _show_interface(interface: Interface, version: str) -> Json:
+def _show_interface(interface: Interface, *, has_details: bool) -> Json:
     shown: Json = {"name": interface.name, "mac": interface.mac, "sandbox": interface.sandbox}
-    if version in NEWEST_SHAPE:
+    if has_details:
         shown |= {"mtu": interface.mtu, "socketPath": interface.socket_path, "pciID": interface.pci_id}
     return _given(shown)
 
@@ -203,16 +207,11 @@ def _show_ip(ip: Ip, version: str) -> Json:
     return shown | _given({"address": str(ip.address), "gateway": _address(ip.gateway)})
 
 
-def _show_route(route: Route) -> Json:
-    shown = _given(
-        {
-            "dst": str(route.dst),
-            "gw": _address(route.gw),
-            "mtu": route.mtu,
-            "advmss": route.advmss,
-            "priority": route.priority,
-        }
-    )
+def _show_route(route: Route, *, has_details: bool) -> Json:
+    shown = _given({"dst": str(route.dst), "gw": _address(route.gw)})
+    if not has_details:
+        return shown
+    shown |= _given({"mtu": route.mtu, "advmss": route.advmss, "priority": route.priority})
     set_even_to_0 = {"table": route.table, "scope": route.scope}
     return shown | {key: value for key, value in set_even_to_0.items() if value is not None}
 

@@ -32,8 +32,8 @@ _OPERSTATES = ("unknown", "not-present", "down", "lower-layer-down", "testing", 
 # struct ifinfomsg and the attributes, <linux/if_link.h>, <linux/veth.h>
 _HEAD = struct.Struct("=BxHiII")  # family, device type, index, flags, which of them change
 _ADDRESS, _IFNAME, _MTU, _LINK, _MASTER, _PROTINFO = 1, 3, 4, 5, 10, 12
-_OPERSTATE, _LINKINFO, _IFALIAS, _GROUP, _NET_NS_FD, _EXT_MASK = 16, 18, 20, 27, 28, 29
-_SHOWN = {_ADDRESS, _IFNAME, _MTU, _LINK, _MASTER, _OPERSTATE, _LINKINFO, _IFALIAS, _GROUP}
+_OPERSTATE, _LINKINFO, _IFALIAS, _GROUP, _NET_NS_FD, _EXT_MASK, _NETNSID = 16, 18, 20, 27, 28, 29, 37
+_SHOWN = {_ADDRESS, _IFNAME, _MTU, _LINK, _MASTER, _OPERSTATE, _LINKINFO, _IFALIAS, _GROUP, _NETNSID}
 _INFO_KIND, _INFO_DATA, _INFO_PORT_KIND, _INFO_PORT_DATA = 1, 2, 4, 5
 _BRIDGE_VLAN_FILTERING = 7
 _PORT_MODE, _PORT_ISOLATED = 4, 33
@@ -54,8 +54,9 @@ class Port(NamedTuple):
 class Link:
     """A link as the kernel shows it. Indices are 0 where there is none; `kind` is "" for hardware.
 
-    `peer` is the index of a veth's other end in that end's namespace. `port` is None unless the link is a
-    port of a bridge, `vlan_filtering` None unless it is a bridge.
+    `peer` is the index of a veth's other end in that end's namespace; `netnsid` is this namespace's number
+    for that one, None for its own. `port` is None unless the link is a port of a bridge, `vlan_filtering`
+    None unless it is a bridge.
     """
 
     name: str
@@ -71,6 +72,12 @@ class Link:
     group: int
     port: Port | None
     vlan_filtering: bool | None
+    netnsid: int | None = None
+
+    @property
+    def local_peer(self) -> int:
+        """Return the index of the other end if that is in the same namespace, else 0."""
+        return self.peer if self.netnsid is None else 0
 
     @property
     def is_up(self) -> bool:
@@ -102,7 +109,7 @@ class VethSpec(NamedTuple):
 
 def find(nl: Netlink, name: str) -> Link | None:
     """Look a link up by name, None if there is none."""
-    return _find(nl, _look_up(name))
+    return _found(nl.ask(_look_up(name))[0])
 
 
 def get_operstate(nl: Netlink, name: str) -> str:
@@ -114,7 +121,7 @@ def get_operstate(nl: Netlink, name: str) -> str:
 def find_by_index(nl: Netlink, index: int) -> Link | None:
     """Look a link up by index, None if there is none."""
     body = _body(_WITHOUT_STATISTICS, index=index)
-    return _find(nl, Message(f"look up link {index}", netlink.RTM_GETLINK, body=body))
+    return _found(nl.ask(Message(f"look up link {index}", netlink.RTM_GETLINK, body=body))[0])
 
 
 def get(nl: Netlink, name: str) -> Link:
@@ -140,6 +147,14 @@ def _ask(nl: Netlink, names: Sequence[str], *before: Message) -> list[bytes]:
         if error.errno == errno.ENODEV and missing:
             raise CniError(Code.KERNEL, f'failed to lookup "{missing[0]}": Link not found') from error
         raise
+
+
+def find_all(nl: Netlink, names: Sequence[str], after: Message) -> tuple[list[Link | None], bytes]:
+    """Look links up by name, None if there is none, with `after` in the same send; return its answer too."""
+    *answers, other = nl.ask(*map(_look_up, names), after)
+    if isinstance(other, KernelError):
+        raise other
+    return [_found(each) for each in answers], other
 
 
 def list_links(nl: Netlink, master: int = 0) -> list[Link]:
@@ -206,10 +221,8 @@ def other_end(host: Link, spec: VethSpec) -> Link | None:
     """Give the container end of a pair just made, known without a question; None where its index is not."""
     if not host.peer:
         return None
-    name, mac = spec.container_name, spec.container_mac
-    return replace(
-        host, name=name, index=host.peer, mac=mac, master=0, peer=host.index, alias="", group=0, port=None
-    )
+    own = replace(host, name=spec.container_name, index=host.peer, mac=spec.container_mac, peer=host.index)
+    return replace(own, master=0, alias="", group=0, port=None, netnsid=None)
 
 
 def _named(name: str, mac: str, mtu: int) -> bytes:
@@ -342,13 +355,12 @@ def _look_up(name: str) -> Message:
     return Message(f'look up "{name}"', netlink.RTM_GETLINK, body=body)
 
 
-def _find(nl: Netlink, message: Message) -> Link | None:
-    try:
-        return _parse(nl.request(message)[0])
-    except KernelError as error:
-        if error.errno == errno.ENODEV:
-            return None
-        raise
+def _found(answer: bytes | KernelError) -> Link | None:
+    if isinstance(answer, bytes):
+        return _parse(answer)
+    if answer.errno == errno.ENODEV:
+        return None
+    raise answer
 
 
 def _parse(payload: bytes) -> Link:
@@ -371,6 +383,7 @@ def _parse(payload: bytes) -> Link:
         group=shown_number(found.get(_GROUP, b"")),
         port=_parse_port(info),
         vlan_filtering=any(data.get(_BRIDGE_VLAN_FILTERING, b"")) if kind == "bridge" else None,
+        netnsid=shown_number(found[_NETNSID]) if _NETNSID in found else None,
     )
 
 

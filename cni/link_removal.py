@@ -19,7 +19,7 @@ from cni.netlink import RTMGRP_LINK, Netlink
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cni.link import Link
+    from cni.netlink import Message
     from cni.netns import Netns
 
 # What PYCNI_DEL may say: answer when the link is gone, or when the kernel has acknowledged.
@@ -36,41 +36,42 @@ def is_early(env: Mapping[str, str]) -> bool:
     return env.get(VARIABLE) == GONE
 
 
-def remove(ns: Netns, name: str, *, early: bool) -> Link | None:
-    """Remove a link of a namespace; gives what it was, None if there was none. Raises KernelError."""
+def remove(ns: Netns, name: str, index: int, *, early: bool) -> bool:
+    """Remove the link of a namespace with this index; False if there is none. Raises KernelError.
+
+    `name` is for messages only: the container may have given the link another one.
+    """
     if early:
-        return _remove_early(ns, name)
+        return _remove_early(ns, name, index)
     with Netlink(ns) as nl:
-        found = link.find(nl, name)
-        return found if found and link.remove(nl, name, found.index) else None
+        return link.remove(nl, name, index)
 
 
-def _remove_early(ns: Netns, name: str) -> Link | None:
-    with Netlink(ns, groups=RTMGRP_LINK) as listener, ExitStack() as stack:
-        sender = stack.enter_context(Netlink(ns))
-        found = link.find(sender, name)
-        if found is None:
-            return None
-        removal = Removal(sender, found, stack.pop_all())
+def _remove_early(ns: Netns, name: str, index: int) -> bool:
+    with ExitStack() as listening, ExitStack() as stack:
+        with ns.entered():
+            listener = listening.enter_context(Netlink(groups=RTMGRP_LINK))
+            sender = stack.enter_context(Netlink())
+        removal = Removal(sender, link.removal(name, index), stack.pop_all())
         late.start(removal.run)
         while not removal.is_over:
-            if any(link.is_removal(kind, body, found.index) for kind, body in listener.heard(_LOOK_AGAIN_S)):
+            if any(link.is_removal(kind, body, index) for kind, body in listener.heard(_LOOK_AGAIN_S)):
                 point("netlink.gone")
-                return found
+                return True
     # Acknowledged, or refused, and nothing was heard: no message, or one that was dropped.
     if removal.error is None:
-        return found
+        return True
     if isinstance(removal.error, KernelError) and removal.error.errno == errno.ENODEV:
-        return None
+        return False
     raise removal.error
 
 
 class Removal:
     """The request that another thread sends; it closes what is in `stack`, the socket too."""
 
-    def __init__(self, sender: Netlink, found: Link, stack: ExitStack) -> None:
+    def __init__(self, sender: Netlink, message: Message, stack: ExitStack) -> None:
         self._sender = sender
-        self._link = found
+        self._message = message
         self._stack = stack
         self.is_over = False
         self.error: Exception | None = None
@@ -79,7 +80,7 @@ class Removal:
         """Send the request and wait for its acknowledgement; raises nothing."""
         try:
             with self._stack:
-                self._sender.batch([link.removal(self._link.name, self._link.index)])
+                self._sender.batch([self._message])
         except Exception as error:  # noqa: BLE001 - whoever waits raises it
             self.error = error
         finally:

@@ -42,6 +42,7 @@ NLA_F_NESTED = 0x8000
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
+RTM_GETNSID = 90
 RTMGRP_LINK = 0x1
 AF_BRIDGE = 7
 
@@ -144,9 +145,23 @@ class Netlink:
 
         Raises KernelError for the first that is refused (ENODEV: no such link).
         """
+        answers, refusals = self._ask(messages)
+        if len(messages) > 1:
+            point("netlink.changed")
+        if refusals:
+            raise next(iter(refusals.values()))
+        return answers
+
+    def ask(self, *messages: Message) -> list[bytes | KernelError]:
+        """Ask for objects, in one send, and change nothing; return each answer, or the kernel's refusal."""
+        answers, refusals = self._ask(messages)
+        return [refusals.get(place, answer) for place, answer in enumerate(answers)]
+
+    def _ask(self, messages: Sequence[Message]) -> tuple[list[bytes], dict[int, KernelError]]:
+        """Return the answers and, by their places, the refusals in the order in which they came."""
         first = self._send(messages, NLM_F_REQUEST | NLM_F_ACK)
         answers = [b""] * len(messages)
-        refusals: list[KernelError] = []
+        refusals: dict[int, KernelError] = {}
         left = len(messages)
         while left:
             for number, reply in self._receive(messages[0].doing):
@@ -158,12 +173,8 @@ class Netlink:
                     continue
                 left -= 1
                 if refusal := _refusal(messages[place].doing, reply):
-                    refusals.append(refusal)
-        if len(messages) > 1:
-            point("netlink.changed")
-        if refusals:
-            raise refusals[0]
-        return answers
+                    refusals[place] = refusal
+        return answers, refusals
 
     def dump(self, message: Message) -> list[bytes]:
         """List objects; gives what follows each header.

@@ -79,6 +79,22 @@ def open_netns(path: str) -> Netns:
         ) from error
 
 
+def find(path: str) -> Netns | None:
+    """Open the namespace at `path`, None if there is none (see `is_gone`).
+
+    Raises CniError 8 if it exists and may not be opened.
+    """
+    try:
+        return Netns(path, _open(path)) if path else None
+    except _NotANetns:
+        return None
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return None
+    # Once more, for its error.
+    return open_netns(path)
+
+
 def is_gone(path: str) -> bool:
     """Tell whether no namespace can be had by this path: it is "", missing, or some other file.
 

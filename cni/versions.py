@@ -14,6 +14,8 @@ CURRENT = "1.1.0"
 # First version of the verbs that came later (CNI spec 1.1.0, section 2, Operations).
 FIRST_WITH_VERB = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}
 FIRST_WITH_PREV_RESULT_ON_DEL = "0.4.0"
+# First with mtu, socketPath and pciID of interfaces and mtu, advmss, priority, table and scope of routes.
+FIRST_WITH_DETAILS = "1.1.0"
 
 
 def parse(version: str) -> tuple[int, int, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from cni import addr, link
+from cni import addr, link, link_pair
 from cni.convert import parse_result
 from cni.errors import CniError
 from cni.netlink import Netlink
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cni.link import Link
+    from cni.link_pair import Ends
     from cni.runtime.cache import Entry
+
+_IFNAME_BYTES = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +146,14 @@ def _observe_alive(host: Netlink, expected: Attached, result: Result) -> Attache
     with open_netns(expected.netns) as ns, Netlink(ns) as inside:
         found = link.find(inside, expected.ifname)
         addresses = addr.list_addrs(inside, found.index) if found else []
+        ends = link_pair.look_up(host, _host_names(result), ns)
+        peer = ends.end_of(found)
+        if peer is None and found and not result.interfaces:
+            # Results of the oldest versions name no links.
+            peer = link_pair.find_by_index(host, found, ns)
     alive = replace(expected, netns_state="alive")
     if found is None:
         return _with_problems(alive, f"link {expected.ifname} is missing")
-    peer = _peer_on_host(host, found)
     present = [str(each.address) for each in addresses]
     shown = tuple(
         str(each.address) for each in addresses if each.is_global or str(each.address) in expected.addresses
@@ -161,27 +168,32 @@ def _observe_alive(host: Netlink, expected: Attached, result: Result) -> Attache
         ),
         *([] if found.is_up else [f"link {found.name} is down"]),
         *(f"address {each} is missing" for each in expected.addresses if each not in present),
-        *_problems_of_host_end(peer, result),
+        *_problems_of_host_end(found, peer, ends, result),
     )
 
 
-def _problems_of_host_end(peer: Link | None, result: Result) -> list[str]:
+def _problems_of_host_end(found: Link, peer: Link | None, ends: Ends, result: Result) -> list[str]:
     if peer is not None:
         return [] if peer.is_up else [f"host end {peer.name} is down"]
-    names = [each.name for each in result.interfaces if not each.sandbox and each.name.startswith("veth")]
-    return [f"host end {each} is missing" for each in names]
-
-
-def _peer_on_host(host: Netlink, found: Link) -> Link | None:
-    """Give the host end of a veth pair; the index may be that of another namespace's link."""
-    peer = link.find_by_index(host, found.peer) if found.peer else None
-    return peer if peer and peer.kind == "veth" and peer.peer == found.index else None
+    present = {each.name for each in ends.links if each}
+    return [
+        f"host end {each} is not the other end of {found.name}"
+        if each in present
+        else f"host end {each} is missing"
+        for each in _host_names(result)
+        if each.startswith("veth")
+    ]
 
 
 def _host_ends(host: Netlink, result: Result) -> list[Link]:
-    names = [each.name for each in result.interfaces if not each.sandbox]
-    found = [link.find(host, name) for name in names]
+    found = [link.find(host, name) for name in _host_names(result)]
     return [each for each in found if each and each.kind == "veth"]
+
+
+def _host_names(result: Result) -> list[str]:
+    """Return the names of the result's links of the host, those left out that the kernel cannot have."""
+    names = [each.name for each in result.interfaces if not each.sandbox]
+    return [each for each in names if 0 < len(each.encode()) <= _IFNAME_BYTES]
 
 
 def _show_link(host: Netlink, found: Link) -> HostLink:

@@ -30,9 +30,7 @@ def test_neither_end_of_a_removed_pair_can_be_seen(host: Host, *, early: bool) -
         with netns.open_netns(path) as ns, Netlink() as nl, Netlink(ns) as inside:
             for _ in range(ROUNDS):
                 assert link.create_veth(nl, link.VethSpec("veth0", HOST_MAC, "eth0", MAC, ns))
-                removed = link_removal.remove(ns, "eth0", early=early)
-                assert removed is not None
-                assert (removed.name, removed.kind) == ("eth0", "veth")
+                assert link_removal.remove(ns, "eth0", link.get(nl, "veth0").peer, early=early)
                 assert [each.name for each in link.list_links(inside)] == ["lo"]
                 assert [each.name for each in link.list_links(nl)] == ["lo"]
 
@@ -59,7 +57,7 @@ def test_what_is_not_there_is_no_error(host: Host) -> None:
 
     def run() -> None:
         with netns.open_netns(path) as ns:
-            assert link_removal.remove(ns, "eth0", early=True) is None
+            assert not link_removal.remove(ns, "eth0", 4711, early=True)
 
     host.call(run)
 
@@ -69,7 +67,7 @@ def test_a_refused_removal_is_told(host: Host) -> None:
 
     def run() -> None:
         with netns.open_netns(path) as ns, pytest.raises(KernelError, match='could not remove "lo"'):
-            link_removal.remove(ns, "lo", early=True)
+            link_removal.remove(ns, "lo", 1, early=True)
 
     host.call(run)
 
@@ -81,7 +79,7 @@ def test_the_thread_that_waits_for_the_kernel_ends_and_leaves_no_descriptor(host
         before = count_descriptors()
         with netns.open_netns(path) as ns, Netlink() as nl:
             assert link.create_veth(nl, link.VethSpec("veth0", HOST_MAC, "eth0", MAC, ns))
-            assert link_removal.remove(ns, "eth0", early=True)
+            assert link_removal.remove(ns, "eth0", link.get(nl, "veth0").peer, early=True)
         assert late.wait(5)
         assert count_descriptors() == before
 

@@ -95,9 +95,9 @@ FAILURES: dict[str, Callable[[World], Answer]] = {
     "hairpin and promiscuous mode": lambda w: w.bridge("ADD", "c2", hairpinMode=True, promiscMode=True),
     "a VLAN that is none": lambda w: w.bridge("ADD", "c2", vlan=5000),
     "an unknown backend": lambda w: w.bridge("ADD", "c2", ipMasq=True, ipMasqBackend="foo"),
-    "an MTU that was changed": lambda w: w.changed(
-        [*IN_C1, "link", "set", "eth0", "mtu", "1400"],
-        [*IN_C1, "link", "set", "eth0", "mtu", "1500"],
+    "a MAC address that was changed": lambda w: w.changed(
+        [*IN_C1, "link", "set", "eth0", "address", "02:00:00:00:00:09"],
+        [*IN_C1, "link", "set", "eth0", "address", w.result["interfaces"][2]["mac"]],
         lambda: w.bridge("CHECK", "c1", prevResult=w.result),
     ),
     "a STATUS of what cannot work": lambda w: w.bridge("STATUS", "c2", ipam={"type": "nowhere"}),

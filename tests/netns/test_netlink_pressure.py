@@ -271,7 +271,7 @@ def test_a_removal_that_fails_in_an_unforeseen_way_is_over_and_told(host: Host) 
             sender, stack = Netlink(), ExitStack()
             sender.close()
             stack.callback(os.close, -1)
-            removal = link_removal.Removal(sender, found, stack)
+            removal = link_removal.Removal(sender, link.removal(found.name, found.index), stack)
             removal.run()
             assert removal.is_over
             assert isinstance(removal.error, OSError)

@@ -10,7 +10,7 @@ import pytest
 
 from cni.convert import dumps, parse_result, show_result
 from cni.errors import CniError
-from cni.result import Dns, Interface, Ip, Result, Route
+from cni.result import Dns, Ip, Result, Route
 
 ROWS = json.loads((Path(__file__).parents[1] / "data" / "conversions.json").read_text())
 BY_VERSION = {row["version"]: row["document"] for row in ROWS}
@@ -42,9 +42,18 @@ def test_middle_versions_always_have_dns_and_the_family_of_an_address() -> None:
     }
 
 
-def test_middle_versions_have_no_place_for_mtu_of_an_interface() -> None:
-    interface = Interface("eth0", mtu=1400, socket_path="/s", pci_id="p")
-    assert show_result(Result((interface,)), "0.4.0")["interfaces"] == [{"name": "eth0"}]
+@pytest.mark.parametrize("version", ["0.3.0", "0.3.1", "0.4.0", "1.0.0"])
+def test_versions_before_1_1_0_have_no_place_for_what_came_with_it(version: str) -> None:
+    details = BY_VERSION["1.1.0"] | {"cniVersion": version}
+    shown = show_result(parse_result(details, ""), version)
+    assert [set(each) for each in shown["interfaces"]] == [{"name", "mac"}, {"name", "mac", "sandbox"}]
+    assert [set(each) for each in shown["routes"]] == [{"dst", "gw"}, {"dst"}]
+
+
+@pytest.mark.parametrize("version", ["0.3.0", "0.4.0", "1.0.0", "1.1.0"])
+def test_an_answer_of_ipam_says_how_to_make_routes_in_every_version(version: str) -> None:
+    routes = BY_VERSION["1.1.0"]["routes"]
+    assert show_result(parse_result({"routes": routes}, version), version)["routes"] == routes
 
 
 def test_a_result_without_address_cannot_be_shown_in_the_oldest_version() -> None:

@@ -103,10 +103,21 @@ def _remove_unused_bridge(name: str, mac: str) -> None:
             link.remove_made(nl, name, mac)
 
 
-def keep_mac(nl: Netlink, bridge: Link, now: Link) -> None:
-    """Give a bridge its MAC address back if the new port has changed it, as with those made by hand."""
-    if now.mac != bridge.mac:
-        nl.batch([link.set_mac(bridge.name, bridge.index, bridge.mac)])
+def keep_mac(nl: Netlink, bridge: Link, now: Link) -> Link:
+    """Restore the MAC address of a bridge if the new port has changed it, as with those made by hand.
+
+    Return the bridge with the address that it has then. One without ports may have none: the Go plugins
+    leave it so, and the kernel takes that of the port.
+    """
+    if not has_mac(bridge) or now.mac == bridge.mac:
+        return now
+    nl.batch([link.set_mac(bridge.name, bridge.index, bridge.mac)])
+    return bridge
+
+
+def has_mac(found: Link) -> bool:
+    """Return whether a link has a MAC address; that of zeros cannot be set."""
+    return any(bytes.fromhex(found.mac.replace(":", "")))
 
 
 def _port_names(nl: Netlink, bridge: Link) -> set[str]:

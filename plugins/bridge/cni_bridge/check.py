@@ -6,14 +6,19 @@ not asked for.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from cni import addr, invoke, link, netns, route, sysctl, vlan
+from pydantic import ValidationError
+
+from cni import addr, invoke, link, link_pair, netns, route, sysctl, vlan
+from cni.convert import RouteJson
 from cni.errors import CniError, Code
 from cni.firewall import select, spoofcheck
 from cni.request import Verb
+from cni.versions import FIRST_WITH_DETAILS, at_least
 from cni_bridge.links import open_sides, port_vlans
-from cni_bridge.plan import FORWARDING, plan_gateway, plan_masquerade
+from cni_bridge.plan import FORWARDING, plan_gateway, plan_masquerade, recorded_host_end
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,8 +63,7 @@ def differences(
     """
     recorded = own_interface(plan, result)
     bridge = link.find(sides.host, plan.bridge.name)
-    container = link.find(sides.inside, plan.ifname)
-    host = find_host_end(sides, container)
+    container, host = find_pair(plan, result, recorded, sides)
     yield from _of_bridge(conf, plan, result, bridge)
     yield from _of_container(plan, recorded, container)
     if container is None or container.kind != "veth":
@@ -74,20 +78,28 @@ def differences(
             yield from _of_our_host_end(plan, host)
     ips = own_ips(result, recorded)
     yield from _of_addresses(ips, container, sides)
-    yield from _of_routes(result.routes, sides.inside, compare_metrics=is_ours)
+    yield from _of_routes(promised_routes(conf, result), sides.inside, compare_metrics=is_ours)
     if gateway := plan_gateway(conf, ips):
         yield from of_gateway(gateway, bridge, sides.host)
     if masquerade := plan_masquerade(conf, plan.owner, ips):
         missing = of_masquerade(conf, masquerade)
         yield from _name_masqueraded(masquerade) if missing and brief else missing
     if plan.spoof_check and host is not None:
-        yield from spoofcheck.differences(plan.owner, host.name, container.mac)
+        yield from spoofcheck.differences(plan.owner, host.name, recorded.mac or container.mac)
 
 
-def find_host_end(sides: Sides, container: Link | None) -> Link | None:
-    """Find the other end of the container's link on the host; the index alone may be some other link's."""
-    found = link.find_by_index(sides.host, container.peer) if container and container.peer else None
-    return found if found and container and found.peer in {0, container.index} else None
+def find_pair(
+    plan: LinkPlan, result: Result, recorded: Interface, sides: Sides
+) -> tuple[Link | None, Link | None]:
+    """Return the container's link and its host end, None for each that does not exist.
+
+    The host end is the link of the host that has the attachment's name, or the one in the result, and that
+    leads to the container's link as seen from the host. The container chooses what its own link shows.
+    """
+    container = link.find(sides.inside, plan.ifname)
+    told = recorded_host_end(result, recorded)
+    names = [plan.host_name, told.name] if told and told.name != plan.host_name else [plan.host_name]
+    return container, link_pair.look_up(sides.host, names, sides.ns).end_of(container)
 
 
 def own_interface(plan: LinkPlan, result: Result) -> Interface:
@@ -157,8 +169,8 @@ def _of_container(plan: LinkPlan, recorded: Interface, container: Link | None) -
         yield f"Container interface {name} is not of type veth"
     if recorded.mac and recorded.mac != container.mac:
         yield f"Interface {name} Mac {container.mac} doesn't match container Mac: {recorded.mac}"
-    if recorded.mtu and recorded.mtu != container.mtu:
-        yield f"Interface {name} has MTU {container.mtu}, not {recorded.mtu}"
+    # Not the MTU: a later plugin of the chain may change it, and the Go suite's tuning leaves the result as
+    # it was, also in versions with an MTU of interfaces.
     if plan.is_up and not container.is_up:
         yield f"Interface {name} is down"
 
@@ -238,6 +250,31 @@ def _of_routes(routes: tuple[Route, ...], inside: Netlink, *, compare_metrics: b
             )
 
 
+def promised_routes(conf: BridgeConf, result: Result) -> tuple[Route, ...]:
+    """Return the routes of a result as ADD made them.
+
+    Results older than 1.1.0 have no place for table, metric, MTU and the like: these are taken from the
+    routes in the configuration of IPAM, where host-local and other plugins have them from.
+    """
+    if at_least(conf.cni_version, FIRST_WITH_DETAILS):
+        return result.routes
+    of_ipam = {key.lower(): value for key, value in (conf.ipam.model_extra or {}).items()}
+    listed = of_ipam.get("routes")
+    configured = []
+    for each in listed if isinstance(listed, list) else ():
+        # The configuration is another plugin's, which may have routes of another kind.
+        with suppress(ValidationError):
+            configured.append(RouteJson.model_validate(each).to_route())
+    return tuple(
+        next((each._replace(gw=wanted.gw) for each in configured if _is_same_route(each, wanted)), wanted)
+        for wanted in result.routes
+    )
+
+
+def _is_same_route(configured: Route, shown: Route) -> bool:
+    return configured.dst == shown.dst and configured.gw in {None, shown.gw}
+
+
 def missing_routes(routes: tuple[Route, ...], inside: Netlink) -> list[Route]:
     """List those of a result's routes that are not there."""
     found = route.list_routes(inside, 0)
@@ -280,7 +317,7 @@ def of_gateway(gateway: Gateway, bridge: Link | None, nl: Netlink) -> Iterator[s
 def _of_vlan_gateway(gateway: Gateway, holder: Link, bridge: Link | None, nl: Netlink) -> Iterator[str]:
     if not holder.is_up:
         yield f"Interface {holder.name} is down"
-    port = link.find_by_index(nl, holder.peer) if holder.peer else None
+    port = link.find_by_index(nl, holder.local_peer) if holder.local_peer else None
     if port is None or bridge is None or port.master != bridge.index:
         yield f"Interface {holder.name}, the gateway, does not lead to bridge {gateway.bridge}"
     elif gateway.vlan not in {each.vid for each in vlan.list_vlans(nl, port.index)}:

@@ -67,7 +67,7 @@ def _remove_host_end(name: str, told: str) -> None:
     with Netlink() as nl:
         found = link.find(nl, name)
         if found and found.alias == told:
-            link.remove(nl, name)
+            link.remove(nl, name, found.index)
 
 
 def _unfinished_ends(conf: BridgeConf) -> Iterator[Removal]:
@@ -126,7 +126,7 @@ def list_unused_gateways(
     """List gateway links, each with its VLAN, whose VLAN no port of the bridge is in but their own. Pure."""
     found = []
     for each in links:
-        own = next((port for port in ports if port.index == each.peer), None)
+        own = next((port for port in ports if port.index == each.local_peer), None)
         vid = _vlan_of(conf, each, own) if own else 0
         others = [port.index for port in ports if port is not own]
         if vid and not any(entry.vid == vid for index in others for entry in vlans.get(index, ())):

@@ -11,7 +11,7 @@ from cni.errors import CniError, Code
 from cni.netlink import Netlink
 from cni.notes import note
 from cni_bridge import links
-from cni_bridge.bridges import bridge_locked
+from cni_bridge.bridges import bridge_locked, has_mac
 from cni_bridge.plan import FORWARDING
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def _ensure_address(nl: Netlink, plan: Gateway, address: IpInterface, host_name:
     _warn_of_overlap(nl, holder, address)
     undo.add(f"remove {address} from {plan.link}", _remove_unused_address, plan, address, host_name)
     addr.ensure(nl, holder.name, holder.index, address, dad=plan.dad)
-    if int(holder.mac.replace(":", "") or "0", 16):
+    if has_mac(holder):
         # It pins the address, which else is that of a port and changes as ports come and go.
         nl.batch([link.set_mac(holder.name, holder.index, holder.mac)])
 
@@ -191,5 +191,5 @@ def _remove_unused_address(plan: Gateway, address: IpInterface, host_name: str) 
         if bridge is None or holder is None:
             return
         ports = link.list_links(nl, bridge.index)
-        if all(port.name == host_name or port.index == holder.peer for port in ports):
+        if all(port.name == host_name or port.index == holder.local_peer for port in ports):
             addr.remove(nl, holder.name, holder.index, address)

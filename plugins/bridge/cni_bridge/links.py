@@ -6,8 +6,8 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from cni import link, link_removal, netns, sysctl, vlan
-from cni.errors import CniError, Code, ErrorList
+from cni import link, netns, sysctl, vlan
+from cni.errors import CniError, Code
 from cni.netlink import Netlink
 from cni.vlan import PortVlan
 from cni_bridge import bridges
@@ -64,7 +64,7 @@ def ensure(plan: LinkPlan, sides: Sides, undo: Undo) -> Made:
         # With the lock held, so that GC can tell what a killed ADD has left from what one is making.
         owner = link.set_owner(spec.host_name, plan.alias)
         now, port = link.get_all(host, [bridge.name, spec.host_name], owner)
-        bridges.keep_mac(host, bridge, now)
+        bridge = bridges.keep_mac(host, bridge, now)
     set_up_port(host, port, plan.vlans, link.Port(plan.hairpin, plan.isolated))
     return Made(bridge, port, link.other_end(port, spec) or link.get(sides.inside, plan.ifname))
 
@@ -143,36 +143,6 @@ def wait_for_port(nl: Netlink, name: str) -> None:
             raise CniError(Code.KERNEL, f"bridge port in error state: {state}", f'it is "{name}"')
         time.sleep(pause_s)
         pause_s = min(2 * pause_s, 0.02)
-
-
-def remove_pair(path: str, ifname: str, name: str, alias: str, *, early: bool) -> None:
-    """Remove the container's link and with it the host end, or that alone where the other is out of reach.
-
-    Fine if all is gone. `early` is to go on when the kernel has told so, without its acknowledgement.
-    """
-    errors = ErrorList()
-    removed: list[Link] = []
-    errors.attempt(_remove_container_end, path, ifname, early, removed)
-    # To look the other end up after that would wait for the kernel to be done with both.
-    if not any(each.kind == "veth" for each in removed):
-        errors.attempt(_remove_host_end, name, alias)
-    errors.raise_any()
-
-
-def _remove_container_end(path: str, ifname: str, early: bool, removed: list[Link]) -> None:  # noqa: FBT001 - a step
-    if netns.is_gone(path):
-        return
-    with netns.open_netns(path) as ns:
-        found = link_removal.remove(ns, ifname, early=early)
-        removed += [found] if found else []
-
-
-def _remove_host_end(name: str, alias: str) -> None:
-    """Remove the host end of an attachment, and with it the container's, if the link is really its own."""
-    with Netlink() as nl:
-        found = link.find(nl, name)
-        if found and (found.alias == alias or is_unfinished(found)):
-            link.remove(nl, name, found.index)
 
 
 def is_unfinished(found: Link) -> bool:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 CONTAINER_INDEX = 2
 # What lets the host route, by IP version.
 FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
+# What the aliases of all links that this suite has made start with.
+ALIAS = "pycni:"
 _ALIAS_PART = 80
 _IFNAME_BYTES = 15
 
@@ -138,7 +140,7 @@ def host_name(owner: Owner) -> str:
 
 def alias_prefix(network: str) -> str:
     """Give what the alias of every host end of a network starts with."""
-    return f"pycni:{_alias_part(network)}:"
+    return f"{ALIAS}{_alias_part(network)}:"
 
 
 def alias(network: str, attachment: Attachment) -> str:
@@ -155,6 +157,16 @@ def attachment_of(alias: str, network: str) -> Attachment | None:
 
 def _alias_part(text: str) -> str:
     return text if len(text) <= _ALIAS_PART else hashlib.sha256(text.encode()).hexdigest()
+
+
+def recorded_host_end(result: Result, inside: Interface) -> Interface | None:
+    """Return what the result of ADD says of the host end: it comes right before the container's end.
+
+    None if there is no link of the host, or one whose name the kernel cannot have.
+    """
+    place = result.interfaces.index(inside) - 1
+    found = result.interfaces[place] if place >= 0 else None
+    return found if found and not found.sandbox and 0 < len(found.name.encode()) <= _IFNAME_BYTES else None
 
 
 def plan_addresses(conf: BridgeConf, owner: Owner, leased: Result) -> AddressPlan:

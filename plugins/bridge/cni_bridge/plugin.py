@@ -95,17 +95,14 @@ def delete(conf: BridgeConf, request: Request) -> None:
     """Take the attachment away, whatever is left of it; every step is tried."""
     from cni.firewall import select, spoofcheck
     from cni.link_removal import is_early
-    from cni_bridge import links
+    from cni_bridge import removal
 
     owner = plan_owner(conf, request)
-    errors = ErrorList()
-    errors.attempt(
-        partial(links.remove_pair, early=is_early(request.env)),
-        request.netns,
-        request.ifname,
-        host_name(owner),
-        alias(conf.name, request.attachment),
+    pair = removal.pair_of(
+        request.ifname, host_name(owner), alias(conf.name, request.attachment), request.prev_result
     )
+    errors = ErrorList()
+    errors.attempt(partial(removal.remove, early=is_early(request.env)), pair, request.netns)
     if conf.ipam.type:
         errors.attempt(invoke.delete, conf.ipam.type, request)
     if conf.macspoofchk:

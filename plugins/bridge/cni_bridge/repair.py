@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cni.link import Link
     from cni.netlink import Message
     from cni.request import Request
-    from cni.result import Interface, Ip, Result
+    from cni.result import Interface, Ip, Result, Route
     from cni.undo import Undo
     from cni_bridge.conf import BridgeConf
     from cni_bridge.links import Sides
@@ -34,26 +34,25 @@ def repair(conf: BridgeConf, request: Request) -> Repaired:
     done = Repaired()
     with open_sides(plan.netns) as sides:
         recorded = check.own_interface(plan, result)
-        container, host = _find_pair(plan, sides)
+        container, host = _find_pair(plan, result, recorded, sides)
         ips = check.own_ips(result, recorded)
         done.attempt(partial(_bridge, conf, plan, result, sides))
         done.attempt(partial(_host_end, plan, result, sides, host))
         done.attempt(partial(_container_end, plan, recorded, sides, container))
-        done.attempt(partial(_addresses, result, ips, sides, container))
+        done.attempt(partial(_addresses, check.promised_routes(conf, result), ips, sides, container))
         if gateway := plan_gateway(conf, ips):
             done.attempt(partial(_gateway, gateway, plan, sides, host))
         done.attempt(partial(_masquerade, conf, plan, ips))
         if plan.spoof_check:
-            done.attempt(partial(_spoof_check, plan, host, recorded.mac or container.mac))
+            done.attempt(partial(_spoof_check, plan, host, recorded.mac))
     if conf.ipam.type:
         done.extend(invoke.repair(conf.ipam.type, request))
     return done
 
 
-def _find_pair(plan: LinkPlan, sides: Sides) -> tuple[Link, Link]:
-    container = link.find(sides.inside, plan.ifname)
-    host = check.find_host_end(sides, container)
-    if container is None or host is None or {container.kind, host.kind} != {"veth"}:
+def _find_pair(plan: LinkPlan, result: Result, recorded: Interface, sides: Sides) -> tuple[Link, Link]:
+    container, host = check.find_pair(plan, result, recorded, sides)
+    if container is None or host is None:
         raise CniError(
             Code.MISMATCH,
             f"the veth pair of {plan.ifname} in {plan.netns} is gone and cannot be repaired",
@@ -156,9 +155,6 @@ def _container_end(plan: LinkPlan, recorded: Interface, sides: Sides, container:
     if recorded.mac not in {"", container.mac}:
         told.append(f"set its MAC address to {recorded.mac}")
         messages.append(link.set_mac(name, index, recorded.mac))
-    if recorded.mtu not in {0, container.mtu}:
-        told.append(f"set its MTU to {recorded.mtu}")
-        messages.append(link.set_mtu(name, index, recorded.mtu))
     if plan.is_up and not container.is_up:
         told.append("switched it on")
         messages.append(link.set_flags(name, index, on=link.IFF_UP))
@@ -167,14 +163,16 @@ def _container_end(plan: LinkPlan, recorded: Interface, sides: Sides, container:
     return f"{name} of the container: {', '.join(told)}" if told else ""
 
 
-def _addresses(result: Result, ips: tuple[Ip, ...], sides: Sides, container: Link, _undo: Undo) -> str:
+def _addresses(
+    routes: tuple[Route, ...], ips: tuple[Ip, ...], sides: Sides, container: Link, _undo: Undo
+) -> str:
     name, index = container.name, container.index
     key = f"net/ipv6/conf/{name}/disable_ipv6"
     with sides.ns.entered():
         if any(ip.address.version == 6 for ip in ips) and sysctl.read(key) == "1":
             sysctl.ensure(key, "0")
     told = [f"added {ip.address}" for ip in ips if addr.ensure(sides.inside, name, index, ip.address)]
-    for wanted in check.missing_routes(result.routes, sides.inside):
+    for wanted in check.missing_routes(routes, sides.inside):
         [complete] = complete_routes((wanted,), ips)
         route.ensure(sides.inside, name, index, complete)
         told.append(f"added the route to {wanted.dst}")
@@ -204,6 +202,13 @@ def _masquerade(conf: BridgeConf, plan: LinkPlan, ips: tuple[Ip, ...], undo: Und
 
 
 def _spoof_check(plan: LinkPlan, host: Link, mac: str, undo: Undo) -> str:
+    if not mac:
+        # Not the MAC address that the link has: the container may have set it.
+        raise CniError(
+            Code.MISMATCH,
+            f"prevResult names no MAC address of {plan.ifname}, which the spoof check allows",
+            "attach the container again: DEL, then ADD",
+        )
     if not spoofcheck.differences(plan.owner, host.name, mac):
         return ""
     spoofcheck.ensure(plan.owner, host.name, mac, undo)

@@ -55,7 +55,7 @@ def _create(nl: Netlink, plan: Gateway, bridge: Link, vlans: VlanPlan, undo: Und
 def reattach(nl: Netlink, plan: Gateway, bridge: Link, vlans: VlanPlan) -> None:
     """Put a gateway that is there back on its bridge, in its VLAN, and switch it on."""
     holder = link.get(nl, plan.link)
-    port = link.find_by_index(nl, holder.peer) if holder.peer else None
+    port = link.find_by_index(nl, holder.local_peer) if holder.local_peer else None
     if port is None:
         raise CniError(Code.MISMATCH, f"{plan.link} leads nowhere", f"remove it: ip link del {plan.link}")
     if port.master != bridge.index:

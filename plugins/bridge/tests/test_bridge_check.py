@@ -22,7 +22,6 @@ INSIDE = {
     "IPv6 off": ("sysctl -w net.ipv6.conf.eth0.disable_ipv6=1", "IPv6 is switched off in"),
     "container down": ("ip link set eth0 down", "Interface eth0 is down"),
     "container MAC": (f"ip link set eth0 address {MAC}", f"Interface eth0 Mac {MAC} doesn't match"),
-    "container MTU": ("ip link set eth0 mtu 1300", "Interface eth0 has MTU 1300, not 1400"),
     "container gone": ("ip link del eth0", "Interface eth0 does not exist in"),
 }
 OUTSIDE = {

@@ -1,0 +1,124 @@
+"""Remove the veth pair of an attachment, whatever the container has made of its own end.
+
+The host end is looked up first, on the host. Its other end is removed in the container's namespace if the
+kernel says on the host's side that it is there; else the host end is removed. A link of the container that
+only has the name stays, as it may be another container's by now: a path such as /proc/PID/ns/net can pass
+to another one before a late DEL comes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from cni import link, link_pair, link_removal, netns
+from cni.errors import CniError, ErrorList
+from cni.netlink import Netlink
+from cni_bridge.links import is_unfinished
+from cni_bridge.plan import ALIAS, recorded_host_end
+
+if TYPE_CHECKING:
+    from cni.link import Link
+    from cni.netns import Netns
+    from cni.result import Interface, Result
+
+
+class Pair(NamedTuple):
+    """How the veth pair of an attachment is known.
+
+    `host_name` and `alias` are those that this suite gives. `recorded` is the host end in the result of ADD
+    and `mac` the MAC address of the container's end there: by these the pairs of the Go plugins are known.
+    Both are empty when the runtime sent no result.
+    """
+
+    ifname: str
+    host_name: str
+    alias: str
+    recorded: Interface | None
+    mac: str
+
+    @property
+    def names(self) -> list[str]:
+        """The names that the host end may have."""
+        other = self.recorded.name if self.recorded else self.host_name
+        return [self.host_name] if other == self.host_name else [self.host_name, other]
+
+    def owns(self, end: Link | None) -> bool:
+        """Return whether a link of the host is this attachment's host end."""
+        if end is None or end.kind != "veth":
+            return False
+        if end.name == self.host_name and (end.alias == self.alias or is_unfinished(end)):
+            return True
+        return (
+            self.recorded is not None
+            and (end.name, end.mac) == (self.recorded.name, self.recorded.mac)
+            # Both ends of a VLAN's gateway are on the host.
+            and end.netnsid is not None
+            and not _is_anothers(end, self.alias)
+        )
+
+
+def pair_of(ifname: str, host_name: str, alias: str, result: Result | None) -> Pair:
+    """Return how the pair is known, with what the result of ADD says about it if there is one."""
+    inside = result.container_interface(ifname) if result else None
+    recorded = recorded_host_end(result, inside) if result and inside else None
+    return Pair(ifname, host_name, alias, recorded, inside.mac if inside else "")
+
+
+def remove(pair: Pair, path: str, *, early: bool) -> None:
+    """Remove the pair; fine if it is gone. Raises CniError.
+
+    `early` is to go on when the kernel has told so, without its acknowledgement.
+    """
+    errors = ErrorList()
+    ns: Netns | None = None
+    try:
+        ns = netns.find(path)
+    except CniError as error:
+        # The host end can be removed all the same.
+        errors.errors.append(error)
+    with Netlink() as host:
+        if ns is None:
+            errors.attempt(_remove_host_ends, host, pair)
+        else:
+            with ns:
+                errors.attempt(_remove_pair, host, ns, pair, early)
+    errors.raise_any()
+
+
+def _remove_host_ends(host: Netlink, pair: Pair) -> None:
+    for name in pair.names:
+        found = link.find(host, name)
+        if found and pair.owns(found):
+            link.remove(host, found.name, found.index)
+
+
+def _remove_pair(host: Netlink, ns: Netns, pair: Pair, early: bool) -> None:  # noqa: FBT001 - a step
+    ends = link_pair.look_up(host, pair.names, ns)
+    own = [each for each in ends.links if each and pair.owns(each)]
+    for each in own:
+        # To look it up again after that would wait for the kernel to be done with both.
+        if not (ends.leads_inside(each) and link_removal.remove(ns, pair.ifname, each.peer, early=early)):
+            link.remove(host, each.name, each.index)
+    if own:
+        return
+    with Netlink(ns) as inside:
+        found = link.find(inside, pair.ifname)
+    if found and found.kind == "veth" and _is_of_pair(found, link_pair.find_by_index(host, found, ns), pair):
+        link_removal.remove(ns, pair.ifname, found.index, early=early)
+
+
+def _is_of_pair(found: Link, end: Link | None, pair: Pair) -> bool:
+    """Return whether a link of the container is the attachment's; `end` is its other end on the host.
+
+    Without a result, a pair on which this suite has left no mark may be one of the Go plugins'.
+    """
+    if end is None:
+        return found.mac == pair.mac
+    if end.alias == pair.alias:
+        return True
+    return not _is_anothers(end, pair.alias) and (pair.recorded is None or end.name == pair.recorded.name)
+
+
+def _is_anothers(end: Link, alias: str) -> bool:
+    """Return whether a host end is marked as another attachment's, or as one that an ADD is making."""
+    return is_unfinished(end) or (end.alias.startswith(ALIAS) and end.alias != alias)
