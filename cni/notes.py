@@ -15,9 +15,10 @@ def note(text: str) -> None:
     flush()
 
 
-def flush() -> None:
-    """Write what lies in the buffer of stderr, if that can be done."""
+def flush() -> bool:
+    """Write what lies in the buffer of stderr. Return whether that could be done."""
     try:
         sys.stderr.flush()
     except (OSError, AttributeError):
-        return
+        return False
+    return True
