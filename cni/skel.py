@@ -201,17 +201,19 @@ class _Call:
 
 def _check_identity(document: dict[str, Any]) -> str:
     """Check `cniVersion` and `name`, which every configuration has, and give the version."""
+    from cni.conf import wrong_type
+
     folded = {key.lower(): value for key, value in document.items() if value is not None}
-    version = folded.get("cniversion", "") or versions.OLDEST
+    version = folded.get("cniversion", "")
     if not isinstance(version, str):
-        raise CniError(
-            Code.DECODING_FAILURE, f"decoding version from network config: {version!r} is not a text"
-        )
+        raise wrong_type("cniVersion", "a string", version)
     name = folded.get("name", "")
-    if not isinstance(name, str) or not name:
-        raise CniError(Code.INVALID_CONFIG, "missing network name", '"name" must be a text that is not empty')
+    if not isinstance(name, str):
+        raise wrong_type("name", "a string", name)
+    if not name:
+        raise CniError(Code.INVALID_CONFIG, "missing network name", 'Set "name" in the network\'s file.')
     check_name(name, Code.INVALID_CONFIG, "invalid characters found in network name")
-    return version
+    return version or versions.OLDEST
 
 
 def _without_own_netns(request: Request) -> Request:
@@ -241,8 +243,9 @@ def _with_document(request: Request, document: dict[str, Any], version: str, tex
     previous = folded.get("prevresult") if request.verb in ATTACHMENT_VERBS else None
     if previous is not None:
         if not isinstance(previous, dict):
-            kind = type(previous).__name__
-            raise CniError(Code.INVALID_CONFIG, f'field "prevResult" is a {kind}, not an object')
+            from cni.conf import wrong_type
+
+            raise wrong_type("prevResult", "an object", previous)
         from cni.convert import parse_result
 
         request = request._replace(prev_result=parse_result(previous, version, "prevResult"))
@@ -256,7 +259,12 @@ def _valid_attachments(folded: dict[str, Any]) -> frozenset[Attachment] | None:
     keys = [key for key in ("cni.dev/valid-attachments", "cni.dev/attachments") if key in folded]
     if not keys:
         return None
-    listed = folded[keys[0]] or []
+    listed = [] if folded[keys[0]] is None else folded[keys[0]]
+    if not isinstance(listed, list):
+        from cni.conf import wrong_type
+
+        # An empty object is no empty list, with which GC removes every attachment.
+        raise wrong_type(keys[0], "an array of objects", listed)
     try:
         return frozenset(
             Attachment(folded_each["containerid"], folded_each["ifname"])

@@ -1,4 +1,4 @@
-"""Calls with unusual streams, without rights, with few descriptors, in a folder that is gone: cold and warm."""
+"""Calls with unusual streams, without rights, with few descriptors, in a deleted folder: cold and warm."""
 
 from __future__ import annotations
 
