@@ -166,9 +166,10 @@ static int send_descriptors(void)
 /* A runtime that wants us to stop gets an undone ADD: the worker sees that we will say no more. */
 static void pass_on(int number)
 {
-    (void)number;
     int saved = errno;
+    char stop[] = {STOP, (char)number};
     is_stopped = 1;
+    send(connection, stop, sizeof stop, MSG_NOSIGNAL | MSG_DONTWAIT);
     shutdown(connection, SHUT_WR);
     errno = saved;
 }
@@ -188,6 +189,9 @@ static int next_message(unsigned char *message, size_t size, int timeout_s)
         if (ready < 0)
             continue; /* EINTR: a signal was passed on */
         ssize_t got = recv(connection, message, size, MSG_DONTWAIT);
+        /* A worker that closes before it reads what we sent resets the connection; what it has sent is there still. */
+        if (got < 0 && errno == ECONNRESET)
+            got = recv(connection, message, size, MSG_DONTWAIT);
         return got < 0 ? 0 : (int)got;
     }
 }
