@@ -39,6 +39,18 @@ Unsigned = Annotated[StrictInt, Field(ge=0, le=0xFFFFFFFF)]
 
 M = TypeVar("M", bound="Model")
 
+_JSON_TYPES = {
+    dict: "an object",
+    list: "an array",
+    str: "a string",
+    int: "a number",
+    float: "a number",
+    bool: "a boolean",
+    type(None): "null",
+}
+# Keys that the specification defines for every plugin: the Go library decodes these before a plugin runs.
+_COMMON = frozenset({("cniVersion",), ("name",), ("type",), ("ipam",), ("ipam", "type"), ("dns",)})
+
 # A longer configuration is parsed each time.
 _KEPT_BYTES = 1 << 14
 
@@ -126,9 +138,23 @@ def decode_object(text: bytes, what: str) -> dict[str, Any]:
             Code.DECODING_FAILURE, f"could not decode {what}: {error}", "it must be one JSON object"
         ) from error
     if not isinstance(value, dict):
-        kind = type(value).__name__
-        raise CniError(Code.DECODING_FAILURE, f"could not decode {what}: it is a {kind}, not a JSON object")
+        found = json_type(value)
+        raise CniError(Code.DECODING_FAILURE, f"could not decode {what}: it must be an object, got {found}")
     return value
+
+
+def json_type(value: object) -> str:
+    """Return the name of a decoded value's JSON type, with its article."""
+    return _JSON_TYPES[type(value)]
+
+
+def wrong_type(key: str, wanted: str, value: object) -> CniError:
+    """Return CniError 6 for a key that every configuration may have and whose value has another JSON type."""
+    return CniError(
+        Code.DECODING_FAILURE,
+        f'could not decode network config: "{key}" must be {wanted}, got {json_type(value)}',
+        f'Correct "{key}" in the network\'s file.',
+    )
 
 
 def _without_halves(value: Any) -> Any:
@@ -150,14 +176,19 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def read(model: type[M], value: object, prefix: str = "") -> M:
-    """Validate a decoded JSON value. Raises CniError 7 that names field, value and what is allowed."""
+    """Validate a decoded JSON value. Raises CniError 7 that names field, value and what is allowed.
+
+    Raises CniError 6 for a wrong JSON type of a key that the specification defines, as the Go library does.
+    """
     try:
         return model.model_validate(value)
     except ValidationError as error:
         errors = error.errors(include_url=False)
+        is_undecodable = not prefix and _is_undecodable(errors[0])
+        code = Code.DECODING_FAILURE if is_undecodable else Code.INVALID_CONFIG
         told = [_tell(each, prefix) for each in errors]
         details = filter(None, [_place(errors[0], prefix), *told[1:]])
-        raise CniError(Code.INVALID_CONFIG, told[0], "; ".join(details)) from error
+        raise CniError(code, told[0], "; ".join(details)) from error
 
 
 # Keys that belong to the spec or to the runtime. The plugin's model need not have them.
@@ -278,6 +309,12 @@ def parse(text: bytes) -> Given:
 @lru_cache(maxsize=16)
 def _kept(text: bytes) -> Given:
     return Given(text)
+
+
+def _is_undecodable(error: ErrorDetails) -> bool:
+    place = error["loc"]
+    is_common = place in _COMMON or place[:1] == ("dns",)
+    return is_common and error["type"] not in {"missing", "value_error"}
 
 
 def _tell(error: ErrorDetails, prefix: str) -> str:

@@ -6,12 +6,26 @@ escapes a plugin is answered as `Code.INTERNAL`.
 
 from __future__ import annotations
 
+import errno
 import os
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+# What to do about an error of the system, where that is known.
+_REMEDIES = {
+    errno.EPERM: "Run as root, with the capabilities CAP_NET_ADMIN and CAP_SYS_ADMIN.",
+    errno.EACCES: "Run as root, with the capabilities CAP_NET_ADMIN and CAP_SYS_ADMIN.",
+    errno.EMFILE: 'Raise the limit of open files ("ulimit -n", or LimitNOFILE= of the unit).',
+    errno.ENFILE: "Raise the sysctl fs.file-max, or close files.",
+    errno.ENOMEM: "Free memory, or raise the memory limit.",
+    errno.ENOSPC: "Free space on the disk.",
+    errno.EDQUOT: "Free space on the disk, or raise the quota.",
+    errno.EROFS: "Mount the file system with write access.",
+}
 
 
 class Code(IntEnum):
@@ -73,13 +87,27 @@ def _revive(kind: type[CniError], members: dict[str, object]) -> CniError:
 class KernelError(CniError):
     """The kernel refused a request; `errno` tells why, `said` is its extended acknowledgement, if any."""
 
-    def __init__(self, doing: str, errno: int, said: str = "", details: str = "") -> None:
-        reason = os.strerror(errno).lower()
-        super().__init__(Code.KERNEL, f"{doing}: {reason}", details or (f"kernel: {said}" if said else ""))
-        self.errno = errno
+    def __init__(self, doing: str, number: int, said: str = "", details: str = "") -> None:
+        reason = os.strerror(number).lower()
+        remedies = [f"kernel: {said}" if said else "", _REMEDIES.get(number, "")]
+        super().__init__(Code.KERNEL, f"{doing}: {reason}", details or "; ".join(filter(None, remedies)))
+        self.errno = number
         self.said = said
         # What pickle makes the exception from.
-        self.args = (doing, errno, said, details)
+        self.args = (doing, number, said, details)
+
+
+def of_system(error: OSError | MemoryError, place: str) -> CniError:
+    """Return an error of the system that no step has expected: no memory, no descriptor, no right.
+
+    `place` names the line that raised it.
+    """
+    number = errno.ENOMEM if isinstance(error, MemoryError) else error.errno or 0
+    reason = os.strerror(number).lower() if number else str(error)
+    name = None if isinstance(error, MemoryError) else error.filename
+    where = f'"{os.fsdecode(name)}"' if isinstance(name, str | bytes) else "a system call"
+    remedy = _REMEDIES.get(number, "Correct the host, then call again.")
+    return CniError(Code.IO_FAILURE, f"{where} failed: {reason}", f"{remedy} Raised at {place}.")
 
 
 class ErrorList:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cni.errors import CniError, Code
-from cni.notes import note
+from cni.notes import flush, note
 from cni.request import ANY_VERSION, Request, Verb
 
 if TYPE_CHECKING:
@@ -171,7 +170,7 @@ def run_executable(executable: Path, env: Mapping[str, str], stdin: bytes) -> tu
     """Run a plugin as a process of its own; its stderr goes to ours."""
     from cni.process import run
 
-    sys.stderr.flush()
+    flush()
     done = run([str(executable)], stdin, env=env, timeout_s=300, pass_stderr=True)
     return done.status, done.stdout
 

@@ -33,27 +33,48 @@ def main(executable: str, table_file: str, name: str = "") -> NoReturn:
     `table_file` is JSON, plugin name to package name.
     """
     table = json.loads(Path(table_file).read_text())
-    skel.main(partial(load, name or Path(executable).name, table), partial(run_delegate, executable, table))
+    loader = partial(load, name or Path(executable).name, table, executable)
+    skel.main(loader, partial(run_delegate, executable, table))
 
 
-def load(name: str, table: Table) -> Plugin[Any]:
-    """Import the plugin of that name. Raises CniError 999 when this build has none."""
-    if name not in table:
+def load(name: str, table: Table, executable: str = "") -> Plugin[Any]:
+    """Import the plugin that a file of that name is. Raise CniError 5 if this build has none.
+
+    A symbolic link may have any name: then the name of the `executable` that it leads to counts.
+    """
+    found = resolve(name, table)
+    if not found and executable:
+        found = resolve(os.path.basename(os.path.realpath(executable)), table)  # noqa: PTH119 - text only
+    if not found:
+        known = ", ".join(sorted(table))
         raise CniError(
-            Code.INTERNAL,
-            f'there is no plugin "{name}" in this executable',
-            f"it must be called by the name of one of: {', '.join(sorted(table))}",
+            Code.IO_FAILURE,
+            f'no plugin of this suite has the name "{name}", or ends it behind "-", "_" or "."',
+            f'Name the file after one of {known}, or after a prefix and one of them, as "my-bridge".',
         )
-    package = sys.modules.get(table[name]) or importlib.import_module(table[name])
+    package = sys.modules.get(table[found]) or importlib.import_module(table[found])
     plugin: Plugin[Any] = package.PLUGIN
     return plugin
+
+
+def resolve(name: str, table: Table) -> str:
+    """Return the plugin that a file name stands for, "" if there is none.
+
+    Distributions rename plugins, and people copy and link them: "cnv-bridge" is bridge. The longest known
+    suffix counts, so that a plugin "x-bridge" would be found before "bridge". It must be a word of its own,
+    as "mybridge" may be another program's name.
+    """
+    if name in table:
+        return name
+    known = [each for each in table if name.endswith((f"-{each}", f"_{each}", f".{each}"))]
+    return max(known, key=len, default="")
 
 
 def run_delegate(
     called: str, table: Table, executable: Path, env: Mapping[str, str], stdin: bytes
 ) -> tuple[int, bytes]:
     """Run a delegate as a function if its file is what we were started from or a copy, else as a process."""
-    if executable.name not in table or not _is_same_program(executable, Path(called)):
+    if not resolve(executable.name, table) or not _is_same_program(executable, Path(called)):
         return run_executable(executable, env, stdin)
     stdout = BytesIO()
     loader = partial(load, executable.name, table)

@@ -6,11 +6,13 @@ one, and 1.2 ms to read what is told of a link. What is rare is left to it.
 A `Netlink` is a socket in one namespace: opened there it stays there, wherever the process goes. A
 batch is one send(2) up to a size that answers have room for, each message acknowledged; the kernel works
 through all of them in order, also after one failed. Nothing here knows what a bridge or an address is.
+Processes in the namespace may forge the kernel's messages: `_connect` and `_receive` refuse these.
 """
 
 from __future__ import annotations
 
 import errno
+import os
 import select
 import socket
 import struct
@@ -45,6 +47,9 @@ RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 RTM_GETNSID = 90
 RTMGRP_LINK = 0x1
 AF_BRIDGE = 7
+
+# The port ID of the kernel. The kernel assigns no process this one, and no process can forge it.
+_KERNEL = 0
 
 _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence number, port id
 _ERRNO = struct.Struct("=i")
@@ -97,9 +102,20 @@ class Netlink:
             self._socket.setsockopt(_SOL_NETLINK, option, 1)
         # A dead kernel thread must not hang the runtime for ever.
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _ANSWER_WITHIN)
-        # An unbound socket has port id 0, by which the kernel cannot tell it from itself.
-        self._socket.bind((0, groups))
-        self._number = 0
+        self._connect(groups)
+        self._number = _random_number()
+
+    def _connect(self, groups: int) -> None:
+        """Bind the socket to a port ID and accept messages of the kernel only.
+
+        A process with CAP_NET_ADMIN in the namespace can send any bytes to any port ID there. The kernel
+        refuses such a message (ECONNREFUSED) if the receiver is connected to another port ID, so that no
+        flood can fill the buffer. It does not check the sender of a multicast: `_receive` does.
+        """
+        if groups:
+            self._socket.bind((0, groups))
+        # This also binds a socket that is not bound yet.
+        self._socket.connect((_KERNEL, 0))
 
     def __enter__(self) -> Self:
         return self
@@ -252,9 +268,12 @@ class Netlink:
         return first
 
     def _receive(self, doing: str) -> Iterator[tuple[int, _Reply]]:
-        """Read one datagram; gives its messages with their sequence numbers."""
+        """Read one datagram and yield its messages with their sequence numbers.
+
+        Yield nothing if a process has sent it.
+        """
         try:
-            data = self._socket.recv(_RECEIVE_BYTES)
+            data, (sender, _) = self._socket.recvfrom(_RECEIVE_BYTES)
         except BlockingIOError as error:
             raise CniError(
                 Code.TRY_AGAIN, f"{doing}: no answer from the kernel in {_ANSWER_WITHIN_S} s"
@@ -262,11 +281,18 @@ class Netlink:
         except OSError as error:
             # ENOBUFS: an answer was dropped, so what happened is not known.
             raise KernelError(doing, error.errno or errno.EIO) from error
+        if sender != _KERNEL:
+            return
         place = 0
         while place + _HEADER.size <= len(data):
             length, kind, flags, number, _ = _HEADER.unpack_from(data, place)
             yield number, _Reply(kind, flags, data[place + _HEADER.size : place + length])
             place += max((length + 3) & ~3, _HEADER.size)
+
+
+def _random_number() -> int:
+    """Return a first sequence number of 31 bits that no other process can guess."""
+    return int.from_bytes(os.urandom(4), "little") >> 1
 
 
 def _open_socket() -> socket.socket:

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Self
 
-from cni.errors import CniError, Code
+from cni import stops
+from cni.errors import CniError, Code, KernelError
 
 if TYPE_CHECKING:
     import ctypes
@@ -46,13 +47,27 @@ class Netns:
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        """Be in the namespace inside the `with` block; raises OSError when the way in or back is barred."""
+        """Be in the namespace inside the `with` block, which must be short: no signal stops the call in it.
+
+        An undo would run in the wrong namespace otherwise. Raises CniError 100 if the kernel refuses.
+        """
         with own() as home:
-            _setns(self.fd)
+            stops.hold()
             try:
-                yield
+                self._enter()
+                try:
+                    yield
+                finally:
+                    _setns(home.fd)
             finally:
-                _setns(home.fd)
+                stops.release()
+
+    def _enter(self) -> None:
+        try:
+            _setns(self.fd)
+        except OSError as error:
+            doing = f'could not enter network namespace "{self.path}"'
+            raise KernelError(doing, error.errno or errno.EIO) from error
 
 
 def own() -> Netns:
@@ -123,8 +138,8 @@ def is_own(path: str) -> bool:
 def fresh() -> Iterator[None]:
     """Be in a new, empty namespace inside the `with` block, to try out what the kernel can do."""
     with own() as home:
-        _libc_call("unshare", _CLONE_NEWNET)
         try:
+            _libc_call("unshare", _CLONE_NEWNET)
             yield
         finally:
             _setns(home.fd)

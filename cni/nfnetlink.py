@@ -52,6 +52,8 @@ _BATCH_GENID = 1
 
 _HEADER = struct.Struct("=IHHII")
 _FAMILY = struct.Struct(">BBH")
+# The port ID of the kernel, which no process can have.
+_KERNEL = 0
 _BUFFER_BYTES = 4 << 20
 _ANSWER_WITHIN = struct.pack("@ll", 30, 0)
 _DUMP_TRIES = 50
@@ -82,12 +84,14 @@ class Nfnetlink:
         self._socket = socket.socket(
             socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER
         )
-        self._socket.bind((0, 0))
+        # This binds the socket as well. The kernel then refuses messages to it from processes in the
+        # namespace, which may forge responses: see `_connect` of cni.netlink.
+        self._socket.connect((_KERNEL, 0))
         self._socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
         self._socket.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
         # Not `settimeout`, which asks poll(2) before each call.
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _ANSWER_WITHIN)
-        self._sequence = count(1)
+        self._sequence = _random_numbers()
         self._widen()
 
     def _widen(self) -> None:
@@ -112,7 +116,7 @@ class Nfnetlink:
             except OSError:
                 # ENOBUFS: replies that did not fit, of which nobody wants to know any more.
                 continue
-        self._sequence = count(int.from_bytes(os.urandom(3), "little") << 7 | 1)
+        self._sequence = _random_numbers()
 
     def commit(self, messages: Sequence[Message], generation: int | None = None) -> None:
         """Apply nftables messages in one transaction: all or, when this raises, none of them.
@@ -231,16 +235,23 @@ class Nfnetlink:
 
     def _received(self, doing: str) -> Iterator[tuple[int, int, int, bytes]]:
         try:
-            data = self._socket.recv(_DATAGRAM_BYTES)
+            data, (sender, _) = self._socket.recvfrom(_DATAGRAM_BYTES)
         except BlockingIOError as error:
             raise KernelError(doing, errno.ETIMEDOUT) from error
         except OSError as error:
             raise KernelError(doing, error.errno or errno.EIO) from error
+        if sender != _KERNEL:
+            return
         at = 0
         while at + _HEADER.size <= len(data):
             length, kind, flags, sequence, _ = _HEADER.unpack_from(data, at)
             yield kind, flags, sequence, data[at + _HEADER.size : at + length]
             at += (max(length, _HEADER.size) + 3) & ~3
+
+
+def _random_numbers() -> Iterator[int]:
+    """Return sequence numbers from a first one of 31 bits that no other process can guess."""
+    return count(int.from_bytes(os.urandom(4), "little") >> 1)
 
 
 def _encoded(message: Message, sequence: int) -> bytes:

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from cni import __version__, versions
-from cni.errors import CniError, Code
+from cni import __version__, stops, streams, versions
+from cni.errors import CniError, Code, of_system
 from cni.faults import point
 from cni.notes import note
 from cni.request import (
@@ -34,7 +33,6 @@ from cni.undo import Undo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from types import FrameType
     from typing import BinaryIO
 
     from cni.conf import Unread
@@ -46,24 +44,19 @@ if TYPE_CHECKING:
 # The release of the Go plugins that this suite stands in for; programs parse it out of the about text.
 REFERENCE_LEVEL = "v1.9.1"
 
-_UNDONE = "an ADD was undone; what else was called may be called again"
-
 _SPEC_VERBS = {own: verb for verb, own in ANY_VERSION.items()}
-
-# What `stop` has raised in this call: a step may have taken it for a failure of its own.
-_stops: list[CniError] = []
 
 
 def main(load: Load, run_delegate: DelegateRunner | None = None) -> NoReturn:
     """Be the plugin's process: answer on stdout and exit, 0 for success and 1 for an error object."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
+    stops.listen()
     keep_pydantic_alone()
     # A call ends long before a collection would pay.
     gc.disable()
     status = 1
     try:
-        status = run(load, dict(os.environ), sys.stdin.buffer, sys.stdout.buffer, run_delegate)
+        stdin, stdout = (stream.buffer if stream else _closed() for stream in (sys.stdin, sys.stdout))
+        status = run(load, dict(os.environ), stdin, stdout, run_delegate)
     except CniError:
         # Asked to stop when all was done and told.
         note("pycni: stopped after the answer")
@@ -78,17 +71,9 @@ def keep_pydantic_alone() -> None:
     sys.modules.setdefault(loader.__name__, loader)
 
 
-def stop(number: int, _frame: FrameType | None) -> NoReturn:
-    """Turn a signal into an error, so that an ADD undoes itself; a second signal does not cut that short."""
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, signal.SIG_IGN)
-    _stops.append(CniError(Code.TRY_AGAIN, f"stopped by {signal.Signals(number).name}", _UNDONE))
-    raise _stops[-1]
-
-
-def forget_stops() -> None:
-    """Begin another call in this process."""
-    _stops.clear()
+def _closed() -> BinaryIO:
+    """Return a stream in place of one that the caller has closed: nothing can be read, nothing be written."""
+    return open(os.devnull, "rb", buffering=0)  # noqa: PTH123 - open until the process ends
 
 
 def run(
@@ -109,10 +94,11 @@ def run(
         call.answer(plugin, request, stdin)
     except CniError as error:
         return call.fail(error)
+    except (OSError, MemoryError) as error:
+        return call.fail(of_system(error, _place(error)))
     except Exception as error:  # noqa: BLE001 - the runtime gets an error object whatever happens
-        return call.fail(
-            CniError(Code.INTERNAL, f"unexpected {type(error).__name__}: {error}", _where(error))
-        )
+        details = f"this is a fault of the plugin, at {_place(error)}"
+        return call.fail(CniError(Code.INTERNAL, f"unexpected {type(error).__name__}: {error}", details))
     return 0
 
 
@@ -121,15 +107,14 @@ def _print_about(plugin: Plugin[Any]) -> None:
     note(f"CNI protocol versions supported: {', '.join(plugin.versions)}")
 
 
-def _where(error: Exception) -> str:
-    """Name the line that raised, which a report of the fault needs, without a traceback."""
+def _place(error: Exception) -> str:
+    """Return the line that raised, which a report of the fault needs, without a traceback."""
     trace = error.__traceback__
     while trace and trace.tb_next:
         trace = trace.tb_next
     if trace is None:
-        return "this is a fault of the plugin"
-    place = f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}"  # noqa: PTH119 - text only
-    return f"this is a fault of the plugin, at {place}"
+        return "an unknown place"
+    return f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}"  # noqa: PTH119 - text only
 
 
 class _Call:
@@ -147,7 +132,7 @@ class _Call:
             return
         from cni.conf import parse
 
-        text = stdin.read()
+        text = streams.read_all(stdin)
         given = parse(text)
         document = given.document
         self._version = _check_identity(document)
@@ -177,8 +162,8 @@ class _Call:
             with Undo() as undo:
                 result = plugin.add(conf, request, undo)
                 text = dumps(show_result(result, self._version))
-                if _stops:
-                    raise _stops[0]
+                if stopped := stops.requested():
+                    raise stopped
                 self._write(text)
                 undo.cancel()
                 self._is_done = True
@@ -222,8 +207,7 @@ class _Call:
         """Write the one document of this call, whole. Raises CniError 5 when nobody can read it."""
         self._has_answered = True
         try:
-            self._stdout.write(text)
-            self._stdout.flush()
+            streams.write_all(self._stdout, text)
         except OSError as error:
             raise CniError(Code.IO_FAILURE, f"could not write the answer: {error.strerror}") from error
 
@@ -251,17 +235,19 @@ def _warn_of_keys(plugin: str, document: dict[str, Any], unread: tuple[Unread, .
 
 def _check_identity(document: dict[str, Any]) -> str:
     """Check `cniVersion` and `name`, which every configuration has, and give the version."""
+    from cni.conf import wrong_type
+
     folded = {key.lower(): value for key, value in document.items() if value is not None}
-    version = folded.get("cniversion", "") or versions.OLDEST
+    version = folded.get("cniversion", "")
     if not isinstance(version, str):
-        raise CniError(
-            Code.DECODING_FAILURE, f"decoding version from network config: {version!r} is not a text"
-        )
+        raise wrong_type("cniVersion", "a string", version)
     name = folded.get("name", "")
-    if not isinstance(name, str) or not name:
-        raise CniError(Code.INVALID_CONFIG, "missing network name", '"name" must be a text that is not empty')
+    if not isinstance(name, str):
+        raise wrong_type("name", "a string", name)
+    if not name:
+        raise CniError(Code.INVALID_CONFIG, "missing network name", 'Set "name" in the network\'s file.')
     check_name(name, Code.INVALID_CONFIG, "invalid characters found in network name")
-    return version
+    return version or versions.OLDEST
 
 
 def _without_own_netns(request: Request) -> Request:
@@ -291,8 +277,9 @@ def _with_document(request: Request, document: dict[str, Any], version: str, tex
     previous = folded.get("prevresult") if request.verb in ATTACHMENT_VERBS else None
     if previous is not None:
         if not isinstance(previous, dict):
-            kind = type(previous).__name__
-            raise CniError(Code.INVALID_CONFIG, f'field "prevResult" is a {kind}, not an object')
+            from cni.conf import wrong_type
+
+            raise wrong_type("prevResult", "an object", previous)
         from cni.convert import parse_result
 
         request = request._replace(prev_result=parse_result(previous, version, "prevResult"))
@@ -306,7 +293,12 @@ def _valid_attachments(folded: dict[str, Any]) -> frozenset[Attachment] | None:
     keys = [key for key in ("cni.dev/valid-attachments", "cni.dev/attachments") if key in folded]
     if not keys:
         return None
-    listed = folded[keys[0]] or []
+    listed = [] if folded[keys[0]] is None else folded[keys[0]]
+    if not isinstance(listed, list):
+        from cni.conf import wrong_type
+
+        # An empty object is no empty list, with which GC removes every attachment.
+        raise wrong_type(keys[0], "an array of objects", listed)
     try:
         return frozenset(
             Attachment(folded_each["containerid"], folded_each["ifname"])

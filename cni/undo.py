@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
 from cni.notes import note
+from cni.stops import shielded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +17,7 @@ class Undo:
 
     Register the inverse *before* the change is made, so that a change cut short is undone as well: an
     inverse must therefore succeed when there is nothing to take back. One that fails is told on stderr
-    and the rest still run.
+    and the rest still run. Signals do not cut them short.
     """
 
     def __init__(self) -> None:
@@ -33,6 +34,7 @@ class Undo:
     def __enter__(self) -> Self:
         return self
 
+    @shielded
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self.cancel()

@@ -6,11 +6,14 @@
  *     lib/python3.N/     all modules, compiled; the interpreter finds them by its own place
  *     lib/pycni.pyc      where they start
  */
+#define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define LIBRARIES "LD_LIBRARY_PATH"
@@ -27,6 +30,15 @@ static char *within(const char *path)
     return whole;
 }
 
+/* The interpreter ends with a fatal error if stdin is a directory. */
+static void replace_directory_as_stdin(void)
+{
+    struct stat found;
+    int null = fstat(0, &found) == 0 && S_ISDIR(found.st_mode) ? open("/dev/null", O_RDWR | O_CLOEXEC) : -1;
+    if (null >= 0)
+        dup2(null, 0);
+}
+
 int main(int argc, char **argv)
 {
     char *command[MOST_ARGUMENTS + 4] = {0};
@@ -37,6 +49,7 @@ int main(int argc, char **argv)
         return 1;
     }
     *strrchr(tree, '/') = '\0';
+    replace_directory_as_stdin();
     /* pycni.pyc takes both back before anything else is started. */
     if (before)
         setenv("PYCNI_" LIBRARIES, before, 1);

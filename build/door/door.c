@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -190,6 +191,13 @@ int door_look(void)
 {
     struct pollfd seen = {connection, POLLRDHUP, 0};
     return poll(&seen, 1, 0) > 0 ? seen.revents : 0;
+}
+
+/* The signal that the launcher has passed on: SIGTERM where it does not say. */
+int door_stop(void)
+{
+    char message[2];
+    return recv(connection, message, sizeof message, MSG_DONTWAIT) == 2 && message[0] == STOP ? message[1] : SIGTERM;
 }
 
 /* From now on a SIGIO comes when that changes. */

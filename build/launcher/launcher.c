@@ -102,6 +102,21 @@ static int ensure_standard_descriptors(void)
     return 1;
 }
 
+/* The interpreter ends with a fatal error, and without an error object, if stdin is a directory. */
+static int is_directory(int fd)
+{
+    struct stat found;
+    return fstat(fd, &found) == 0 && S_ISDIR(found.st_mode);
+}
+
+/* Verbs that read no configuration go on with an empty one. */
+static int replace_directory_as_stdin(void)
+{
+    const char *verb = getenv("CNI_COMMAND");
+    int null = !verb || !*verb || strcmp(verb, "VERSION") == 0 ? open("/dev/null", O_RDWR | O_CLOEXEC) : -1;
+    return null >= 0 && dup2(null, 0) == 0;
+}
+
 /* ---- one call ---- */
 
 static int append(struct request *request, const char *text)
@@ -151,9 +166,10 @@ static int send_descriptors(void)
 /* A runtime that wants us to stop gets an undone ADD: the worker sees that we will say no more. */
 static void pass_on(int number)
 {
-    (void)number;
     int saved = errno;
+    char stop[] = {STOP, (char)number};
     is_stopped = 1;
+    send(connection, stop, sizeof stop, MSG_NOSIGNAL | MSG_DONTWAIT);
     shutdown(connection, SHUT_WR);
     errno = saved;
 }
@@ -173,6 +189,9 @@ static int next_message(unsigned char *message, size_t size, int timeout_s)
         if (ready < 0)
             continue; /* EINTR: a signal was passed on */
         ssize_t got = recv(connection, message, size, MSG_DONTWAIT);
+        /* A worker that closes before it reads what we sent resets the connection; what it has sent is there still. */
+        if (got < 0 && errno == ECONNRESET)
+            got = recv(connection, message, size, MSG_DONTWAIT);
         return got < 0 ? 0 : (int)got;
     }
 }
@@ -220,6 +239,9 @@ int main(int argc, char **argv)
         snprintf(executable, sizeof executable, "%s", name);
     if (argc == 2 && strncmp(argv[1], "--warm-", 7) == 0)
         return run_option(argv[1]);
+    if (is_directory(0) && !replace_directory_as_stdin())
+        return fail(5, "could not read the network configuration from stdin: is a directory",
+                    "Open stdin for reading: a file, a pipe or a socket with one JSON object.");
     if (!ensure_standard_descriptors() || is_off() || is_limited() || !find_place())
         return run_cold(argv);
     connection = connect_to_server();

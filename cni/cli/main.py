@@ -14,7 +14,7 @@ import typer
 
 from cni.cli import ipam, warm
 from cni.cli.output import FAILED, INTERRUPTED, WRONG_USAGE, FailedError, answering, printable, write
-from cni.notes import note
+from cni.notes import flush, note
 
 app = typer.Typer(
     name="pycni",
@@ -227,7 +227,11 @@ def main(bindir: str = "") -> NoReturn:
         # Python has none where the caller has closed it.
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - open until the end
-    sys.exit(run(sys.argv[1:]))
+    status = run(sys.argv[1:])
+    if not flush():
+        # Else the interpreter exits with 120, as the last line is in the buffer still.
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - open until the end
+    sys.exit(status)
 
 
 def run(arguments: list[str]) -> int:

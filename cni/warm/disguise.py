@@ -21,7 +21,9 @@ class Disguise:
         os.environ.clear()
         self.take_off()
         sys.stdout = TextIOWrapper(_writer(1), "utf-8")
-        sys.stderr = TextIOWrapper(_writer(2), "utf-8", "backslashreplace", line_buffering=True)
+        # Without a buffer: a line that one caller's stderr does not take must not be there for the next one.
+        stderr = cast("BinaryIO", FileIO(2, "w", closefd=False))
+        sys.stderr = TextIOWrapper(stderr, "utf-8", "backslashreplace", write_through=True)
 
     def put_on(self, env: Mapping[str, str]) -> tuple[BinaryIO, BinaryIO]:
         """Have the caller's environment; gives its stdin and stdout."""
@@ -29,9 +31,8 @@ class Disguise:
         return cast("BinaryIO", sys.stdin.buffer), cast("BinaryIO", sys.stdout.buffer)
 
     def flush(self) -> None:
-        """Write what lies in buffers still, as a process does at its end. Raises OSError."""
+        """Write what lies in the buffer of stdout, as a process does at its end. Raises OSError."""
         sys.stdout.flush()
-        sys.stderr.flush()
 
     def take_off(self) -> None:
         """Forget the caller, and be ready for the next one."""

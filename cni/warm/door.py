@@ -63,6 +63,7 @@ class Door:
         if library.door_open(listener, self._build) < 0:
             raise OSError("there is no /dev/null or no /proc")
         self.look: Callable[[], int] = library.door_look
+        self.stop: Callable[[], int] = library.door_stop
         self.watch: Callable[[], int] = library.door_watch
         self.unwatch: Callable[[], None] = library.door_unwatch
         self.leave: Callable[[], None] = library.door_leave

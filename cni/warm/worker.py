@@ -135,7 +135,7 @@ class Worker:
         def load() -> Plugin[Any]:
             # Only from here on an interruption is answered with an error object.
             self._watch.begin()
-            return multicall.load(call.name, self._table)
+            return multicall.load(call.name, self._table, call.executable)
 
         delegates = partial(multicall.run_delegate, call.executable, self._table)
         status = 1

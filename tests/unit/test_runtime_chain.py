@@ -68,7 +68,7 @@ def test_a_result_of_another_version_is_converted(plugins: ScriptedPlugins, runt
         ("", "no result: first printed nothing"),
         ("garbage", "could not decode result of first: Expecting value"),
         ("{}{}", "could not decode result of first: Extra data"),
-        ("[]", "could not decode result of first: it is a list"),
+        ("[]", "could not decode result of first: it must be an object, got an array"),
         ('{"cniVersion": "9.0.0"}', "could not parse result of first"),
         ('{"ips": [{"address": "x"}]}', "x"),
     ],

@@ -95,7 +95,7 @@ def test_inlined_plugins_alone_are_loaded_when_asked(tmp_path: Path, value: obje
     [
         ("{", "could not decode"),
         ("", "could not decode"),
-        ("[]", "not a JSON object"),
+        ("[]", "must be an object, got an array"),
         ({"plugins": [PLUGIN]}, "no network name"),
         ({"name": 7, "plugins": [PLUGIN]}, "no network name"),
         ({"name": "net"}, "no plugin configs found"),

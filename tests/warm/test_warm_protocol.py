@@ -34,7 +34,7 @@ def test_the_text_says_what_the_header_does() -> None:
     assert wire.DEFINED["MAX_REQUEST"] == "(160 * 1024)"
     assert f"{wire.MAX_REQUEST} bytes" in TEXT
     assert f"{magic} <protocol version, {version}> <umask, octal>" in TEXT
-    for each in (wire.ACCEPTED, wire.GO, wire.STATUS):
+    for each in (wire.ACCEPTED, wire.GO, wire.STATUS, wire.STOP):
         assert f"`{each.decode()}`" in TEXT
 
 

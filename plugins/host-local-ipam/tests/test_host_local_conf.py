@@ -36,7 +36,7 @@ def test_what_is_malformed_is_refused_in_words(case: dict[str, Any], tmp_path: P
     verbs = ("ADD", "DEL") if conf["cniVersion"] != "1.1.0" else ("ADD", "CHECK", "DEL", "GC", "STATUS")
     for verb in verbs:
         answer = call(PLUGIN, verb, conf)
-        assert answer.code == Code.INVALID_CONFIG
+        assert answer.code == case.get("code", Code.INVALID_CONFIG)
         assert answer.msg.startswith(case["msg"])
         assert case.get("details", "") in answer.json.get("details", "")
     assert not list(tmp_path.iterdir())
