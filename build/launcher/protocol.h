@@ -7,6 +7,7 @@
 #define ACCEPTED 'A'
 #define GO 'G'
 #define STATUS 'S'
+#define REFUSED 'R'
 #define MAX_REQUEST (160 * 1024)
 
 enum { STDIN, STDOUT, STDERR, FOLDER_FD, FDS }; /* the descriptors that come with GO */

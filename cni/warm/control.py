@@ -61,7 +61,9 @@ def place_of(launcher: Path) -> Path:
 
 def start(launcher: Path) -> Running:
     """Let a server start, or find it running. Raises CniError 11 when none can be had."""
-    run([str(launcher)], env={"CNI_COMMAND": "VERSION"})
+    # Elsewhere than on the host only the second call starts one.
+    for _ in range(2):
+        run([str(launcher)], env={"CNI_COMMAND": "VERSION"})
     wanted = place_of(launcher).stem
     if _wait(lambda: wanted in {server.path.stem for server in find()}):
         return next(server for server in find() if server.path.stem == wanted)

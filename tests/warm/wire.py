@@ -9,5 +9,7 @@ from plugin_table import ROOT
 DEFINED = dict(
     re.findall(r"^#define (\w+) +(.+)$", (ROOT / "build/launcher/protocol.h").read_text(), re.MULTILINE)
 )
-ACCEPTED, GO, STATUS = (DEFINED[each].strip("'").encode() for each in ("ACCEPTED", "GO", "STATUS"))
+ACCEPTED, GO, STATUS, REFUSED = (
+    DEFINED[each].strip("'").encode() for each in ("ACCEPTED", "GO", "STATUS", "REFUSED")
+)
 MAX_REQUEST = 160 * 1024
