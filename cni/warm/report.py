@@ -67,11 +67,15 @@ class Report:
 
 
 def holder(path: Path) -> int:
-    """Give the process ID of the server that a status file belongs to; 0 when it is dead."""
+    """Return the process ID of the server that a status file belongs to; 0 when it is dead.
+
+    A lock of an open file description belongs to no process and has the number -1, which kill(2) takes for
+    every process; one of another process ID namespace has 0. Neither is a server's.
+    """
     with suppress(OSError), _open(path) as file:
         asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
         kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(file, fcntl.F_GETLK, asked))
-        return 0 if kind == fcntl.F_UNLCK else pid
+        return 0 if kind == fcntl.F_UNLCK or pid <= 0 else int(pid)
     return 0
 
 
