@@ -8,7 +8,6 @@ import signal
 import struct
 import subprocess
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cni.warm import control, report
@@ -16,6 +15,7 @@ from tests.warm import peers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.warm.conftest import WarmHost
 
