@@ -13,8 +13,6 @@ from cni.warm import control
 from tests.warm import peers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.warm.conftest import WarmHost
 
 EVERYWHERE = "/etc/cni/pycni/warm-everywhere"
@@ -24,10 +22,10 @@ _NOTE_BYTES = 16
 
 
 @pytest.fixture
-def away(warm_host: WarmHost) -> Iterator[WarmHost]:
+def away(warm_host: WarmHost) -> WarmHost:
     """Give a host that is not that of process 1, as usual, and nothing that says it is as good as one."""
     warm_host.run(["rm", EVERYWHERE])
-    yield warm_host
+    return warm_host
 
 
 def version(host: WarmHost, *wrapper: str) -> None:

@@ -55,8 +55,8 @@ def group(above: Path, pids: list[int]) -> Iterator[Path]:
             (made / "cgroup.procs").write_text(str(pid))
         yield made
     finally:
-        for pid in (made / "cgroup.procs").read_text().split():
-            (above / "cgroup.procs").write_text(pid)
+        for each in (made / "cgroup.procs").read_text().split():
+            (above / "cgroup.procs").write_text(each)
         made.rmdir()
 
 
@@ -131,7 +131,8 @@ def test_calls_that_wait_for_a_busy_server_are_served(warm_host: WarmHost) -> No
     script = f"""
         export CNI_COMMAND=ADD CNI_CONTAINERID=c CNI_NETNS=/n CNI_IFNAME=e CNI_PATH=/o
         for i in $(seq 40); do
-            echo '{{"cniVersion": "1.0.0", "name": "n", "type": "odd", "do": "nap"}}' | {warm_host.bindir}/odd &
+            echo '{{"cniVersion": "1.0.0", "name": "n", "type": "odd", "do": "nap"}}' |
+                {warm_host.bindir}/odd &
         done 2> /run/told
         wait"""
     warm_host.run(["sh", "-c", script])
