@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from contextlib import suppress
@@ -85,8 +84,7 @@ def stop_all() -> list[Running]:
 
 def stop(server: Running) -> bool:
     """End a server; calls in hand are finished. False if it was still there after 5 seconds."""
-    with suppress(ProcessLookupError):
-        os.kill(server.pid, signal.SIGTERM)
+    report.signal_holder(server.path, signal.SIGTERM)
     return _wait(lambda: not report.holder(server.path))
 
 
@@ -97,8 +95,7 @@ def status(server: Running) -> dict[str, Any]:
     """
     known = {"build": server.build, "pid": server.pid}
     told = before = report.read(server.path)
-    with suppress(ProcessLookupError):
-        os.kill(server.pid, signal.SIGUSR1)
+    report.signal_holder(server.path, signal.SIGUSR1)
 
     def is_answered() -> bool:
         nonlocal told
