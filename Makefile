@@ -106,7 +106,7 @@ dist/launcher: $(wildcard build/launcher/*) | dist/venv/stamp
 	@build/launcher/compile.sh $@ build/launcher/*.c
 
 dist/door.so: $(wildcard build/door/*) build/launcher/protocol.h | dist/venv/stamp
-	@build/door/compile.sh $@ build/door/door.c
+	@build/door/compile.sh $@ build/door/*.c
 
 dist/program: build/bundle/program.c build/launcher/compile.sh | dist/venv/stamp
 	@build/launcher/compile.sh $@ build/bundle/program.c

@@ -61,7 +61,8 @@ def launcher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if done.returncode:
         pytest.fail(f"the launcher needs a C compiler that makes static programs: {done.stderr}")
     library = program.with_name(door.FILE)
-    subprocess.run([ROOT / "build/door/compile.sh", library, ROOT / "build/door/door.c"], check=True)
+    sources = map(str, (ROOT / "build/door").glob("*.c"))
+    subprocess.run([ROOT / "build/door/compile.sh", library, *sources], check=True)
     return program
 
 

@@ -7,6 +7,7 @@
  */
 #define _GNU_SOURCE
 #include "../launcher/protocol.h"
+#include "peer.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -32,10 +33,11 @@ enum { TAKEN = -1, STRANGER = -2, SLOW = -3, ALIEN = -4, OTHER_BUILD = -5, NO_GO
 static int listener, null;
 static const char *build;
 static uid_t our_user;
-static struct stat our_namespace;
+static gid_t our_group;
 
 static int connection = -1;
 static struct ucred peer;
+static const char *difference; /* what is not ours about the peer */
 static mode_t mask;
 static char request[MAX_REQUEST];
 
@@ -45,22 +47,33 @@ int door_open(int listening_socket, const char *name_of_build)
     listener = listening_socket;
     build = name_of_build;
     our_user = geteuid();
+    our_group = getegid();
     null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    return null < 0 ? -1 : stat("/proc/self/ns/user", &our_namespace);
+    return null < 0 ? -1 : peer_begin();
 }
 
 int door_peer(int wants_user) { return wants_user ? (int)peer.uid : peer.pid; }
 
-/* Whether the peer is our user in our user namespace; a number alone may be one by chance. */
+const char *door_difference(void) { return difference; }
+
+/* Whether the peer was our user when it connected. What else it is, `is_equal` compares when it has been told
+ * that it is accepted: the launcher opens its descriptors meanwhile. */
 static int is_allowed(void)
 {
-    char path[40];
-    struct stat theirs;
     socklen_t size = sizeof peer;
-    if (getsockopt(connection, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 || peer.uid != our_user)
-        return 0;
-    snprintf(path, sizeof path, "/proc/%d/ns/user", peer.pid);
-    return stat(path, &theirs) == 0 && theirs.st_ino == our_namespace.st_ino && theirs.st_dev == our_namespace.st_dev;
+    difference = "user";
+    return getsockopt(connection, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.uid == our_user &&
+           peer.gid == our_group;
+}
+
+/* Whether the peer's process may do what we may do; else it hears that its call was not run. */
+static int is_equal(void)
+{
+    char refused = REFUSED;
+    difference = peer_difference(connection, peer.pid);
+    if (difference && send(connection, &refused, 1, MSG_NOSIGNAL) < 0)
+        errno = 0; /* then it has gone */
+    return !difference;
 }
 
 /* Give the text behind one, NULL where none ends before `end`. */
@@ -173,6 +186,8 @@ static int receive_descriptors(int *fds)
 int door_begin(int seconds)
 {
     int fds[MOST_DESCRIPTORS];
+    if (!is_equal())
+        return STRANGER;
     limit(seconds);
     int count = receive_descriptors(fds);
     if (count < 0)

@@ -27,6 +27,9 @@
 #define OFF_FILE "/etc/cni/pycni/warm-off"
 #define FEW_DESCRIPTORS 256
 #define MOST_SECONDS (24 * 60 * 60)
+#define FIRST_LOOK_MS 100
+#define LOOK_MS 900
+#define NOT_RUN -1 /* in place of an exit status */
 
 /* `make install` writes the two texts behind the marks, so that nothing must be read to find them. */
 static volatile char tree[272] = "@PYCNI-TREE@:";
@@ -175,15 +178,15 @@ static void pass_on(int number)
 }
 
 /* Give the next message, 0 for the end, -1 for none in time. */
-static int next_message(unsigned char *message, size_t size, int timeout_s)
+static int next_message(unsigned char *message, size_t size, int timeout_ms)
 {
     struct timespec start, now;
     clock_gettime(CLOCK_MONOTONIC, &start);
     for (;;) {
         clock_gettime(CLOCK_MONOTONIC, &now);
-        int left = timeout_s - (int)(now.tv_sec - start.tv_sec);
+        int left = timeout_ms - (int)((now.tv_sec - start.tv_sec) * 1000 + (now.tv_nsec - start.tv_nsec) / 1000000);
         struct pollfd wait = {connection, POLLIN, 0};
-        int ready = left <= 0 ? 0 : poll(&wait, 1, left * 1000);
+        int ready = left <= 0 ? 0 : poll(&wait, 1, left);
         if (ready == 0)
             return -1;
         if (ready < 0)
@@ -205,19 +208,35 @@ static int seconds(const char *variable, int otherwise)
     return value < MOST_SECONDS ? (int)value : MOST_SECONDS; /* poll(2) counts milliseconds in an int */
 }
 
+/* Wait for a worker; of a server that does not run meanwhile only for a second. */
 static int is_accepted(void)
 {
     unsigned char message[2];
-    return next_message(message, sizeof message, seconds("PYCNI_WARM_ACCEPT_S", 10)) == 1 && message[0] == ACCEPTED;
+    int limit = seconds("PYCNI_WARM_ACCEPT_S", 10) * 1000, pid = server_of(connection);
+    int got = next_message(message, sizeof message, FIRST_LOOK_MS);
+    uint64_t work = 0;
+    for (int waited = FIRST_LOOK_MS; got < 0 && waited < limit; waited += LOOK_MS) {
+        uint64_t before = work_of_server(pid);
+        got = next_message(message, sizeof message, LOOK_MS);
+        work = work_of_server(pid);
+        if (before && work == before)
+            break;
+        work = 0;
+    }
+    if (got < 0)
+        give_up(pid, work);
+    return got == 1 && message[0] == ACCEPTED;
 }
 
+/* Return the exit status of the plugin, or NOT_RUN when the worker refuses to be it. */
 static int status_of_worker(void)
 {
     unsigned char message[2];
-    int limit = seconds("PYCNI_WARM_ANSWER_S", 600);
-    int got = next_message(message, sizeof message, limit);
+    int got = next_message(message, sizeof message, seconds("PYCNI_WARM_ANSWER_S", 600) * 1000);
     if (got == 2 && message[0] == STATUS)
         return message[1];
+    if (got == 1 && message[0] == REFUSED)
+        return NOT_RUN;
     if (got < 0)
         return fail(11, "its worker did not answer in time and was ended", "DEL removes what it may have made");
     return fail(11, "its worker was killed in the middle of the call", "DEL removes what it may have made");
@@ -242,7 +261,7 @@ int main(int argc, char **argv)
     if (is_directory(0) && !replace_directory_as_stdin())
         return fail(5, "could not read the network configuration from stdin: is a directory",
                     "Open stdin for reading: a file, a pipe or a socket with one JSON object.");
-    if (!ensure_standard_descriptors() || is_off() || is_limited() || !find_place())
+    if (!ensure_standard_descriptors() || is_off() || is_limited() || !find_place() || is_given_up())
         return run_cold(argv);
     connection = connect_to_server();
     if (connection == NOBODY)
@@ -251,8 +270,9 @@ int main(int argc, char **argv)
         return run_cold(argv);
     signal(SIGTERM, pass_on);
     signal(SIGINT, pass_on);
-    if (send_descriptors())
-        return status_of_worker();
+    int status = send_descriptors() ? status_of_worker() : NOT_RUN;
+    if (status != NOT_RUN)
+        return status;
     if (is_stopped)
         return fail(11, "stopped by a signal", "nothing had been done");
     signal(SIGTERM, SIG_DFL);

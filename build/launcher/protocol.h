@@ -8,6 +8,7 @@
 #define GO 'G'
 #define STATUS 'S'
 #define STOP 'T'
+#define REFUSED 'R'
 #define MAX_REQUEST (160 * 1024)
 
 enum { STDIN, STDOUT, STDERR, FOLDER_FD, FDS }; /* the descriptors that come with GO */

@@ -1,8 +1,4 @@
-/* The server of a caller: which it is, how to reach it, and how to start it.
- *
- * There is one for each build, set of namespaces, root folder and set of rights (protocol.md, "The key"), so
- * that nobody is served by a process that may do or see something else than the caller.
- */
+/* The server of a caller: how to reach it, and how to start it. */
 #define _GNU_SOURCE
 #include "launcher.h"
 
@@ -10,11 +6,9 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -27,64 +21,21 @@
 #define BACKLOG 1024
 #define LOCK_TRIES 200
 #define LOCK_PAUSE_NS (20 * 1000 * 1000)
+#define USUAL_STACK (8 << 20) /* the kernel's _STK_LIM */
 #define IOPRIO_WHO_PROCESS 1 /* ioprio_set(2) */
-
-char socket_path[108];
-
-static int is_private_folder(const char *path)
-{
-    struct stat found;
-    if (lstat(path, &found) < 0 &&
-        ((mkdir(path, 0700) < 0 && errno != EEXIST) || lstat(path, &found) < 0))
-        return 0;
-    return S_ISDIR(found.st_mode) && found.st_uid == geteuid() && (found.st_mode & 077) == 0;
-}
-
-/* Effective capabilities, as linux/capability.h says; 0 when they cannot be had. */
-static unsigned long capabilities(void)
-{
-    struct { uint32_t version; int pid; } head = {0x20080522, 0};
-    struct { uint32_t effective, permitted, inheritable; } sets[2] = {{0, 0, 0}, {0, 0, 0}};
-    syscall(SYS_capget, &head, sets);
-    return (unsigned long)sets[1].effective << 32 | sets[0].effective;
-}
-
-static uint64_t fnv1a(const char *text)
-{
-    uint64_t hash = 0xcbf29ce484222325u;
-    for (; *text; text++)
-        hash = (hash ^ (unsigned char)*text) * 0x100000001b3u;
-    return hash;
-}
-
-int find_place(void)
-{
-    static const char *kinds[] = {"net", "mnt", "user", "pid"};
-    char key[200];
-    struct stat found;
-    int length = 0;
-    for (int i = 0; i < 4; i++) {
-        char path[32];
-        snprintf(path, sizeof path, "/proc/self/ns/%s", kinds[i]);
-        if (stat(path, &found) < 0)
-            return 0;
-        length += snprintf(key + length, sizeof key - (size_t)length, "%lx ", (unsigned long)found.st_ino);
-    }
-    if (stat("/", &found) < 0)
-        return 0;
-    snprintf(key + length, sizeof key - (size_t)length, "%lx %lx %lx %x %x", (unsigned long)found.st_dev,
-             (unsigned long)found.st_ino, capabilities(), (unsigned)prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0),
-             (unsigned)prctl(PR_GET_SECCOMP, 0, 0, 0, 0));
-    snprintf(socket_path, sizeof socket_path, FOLDER "/%s-%016llx.sock", build_id(),
-             (unsigned long long)fnv1a(key));
-    return is_private_folder("/run/pycni") && is_private_folder(FOLDER);
-}
 
 static struct sockaddr_un address_of_socket(void)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     memcpy(address.sun_path, socket_path, strlen(socket_path) + 1);
     return address;
+}
+
+pid_t server_of(int fd)
+{
+    struct ucred peer;
+    socklen_t size = sizeof peer;
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 ? 0 : peer.pid;
 }
 
 int connect_to_server(void)
@@ -137,6 +88,20 @@ static void be_scheduled_as_usual(void)
     syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, 0);
 }
 
+/* Soft limits of the first caller do not bind the calls of others. Those that would write or map memory in another
+ * way when they are infinite are what the kernel starts with. */
+static void be_limited_as_usual(void)
+{
+    struct rlimit limit;
+    for (int kind = 0; kind < RLIM_NLIMITS; kind++) {
+        if (getrlimit(kind, &limit) < 0)
+            continue;
+        rlim_t usual = kind == RLIMIT_CORE ? 0 : kind == RLIMIT_STACK ? USUAL_STACK : limit.rlim_max;
+        limit.rlim_cur = usual < limit.rlim_max ? usual : limit.rlim_max;
+        setrlimit(kind, &limit);
+    }
+}
+
 /* The server is nobody's child and has nothing of the caller that a process can shed. */
 static void be_server(int listener)
 {
@@ -150,6 +115,7 @@ static void be_server(int listener)
     if (write(adjustment, "0", 1) < 0)
         errno = 0; /* then the kernel's choice is the caller's */
     be_scheduled_as_usual();
+    be_limited_as_usual();
     for (int fd = 0; fd < 3; fd++)
         dup2(null, fd);
     dup2(listener, LISTEN_FD);
@@ -186,7 +152,7 @@ static int bind_and_start(void)
 
 int start_server(void)
 {
-    int lock = locked_file();
+    int lock = may_start_server() ? locked_file() : -1;
     if (lock < 0)
         return UNFIT;
     int fd = connect_to_server(); /* somebody else was first, perhaps */

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from contextlib import suppress
@@ -61,7 +60,9 @@ def place_of(launcher: Path) -> Path:
 
 def start(launcher: Path) -> Running:
     """Let a server start, or find it running. Raises CniError 11 when none can be had."""
-    run([str(launcher)], env={"CNI_COMMAND": "VERSION"})
+    # Elsewhere than on the host only the second call starts one.
+    for _ in range(2):
+        run([str(launcher)], env={"CNI_COMMAND": "VERSION"})
     wanted = place_of(launcher).stem
     if _wait(lambda: wanted in {server.path.stem for server in find()}):
         return next(server for server in find() if server.path.stem == wanted)
@@ -83,8 +84,7 @@ def stop_all() -> list[Running]:
 
 def stop(server: Running) -> bool:
     """End a server; calls in hand are finished. False if it was still there after 5 seconds."""
-    with suppress(ProcessLookupError):
-        os.kill(server.pid, signal.SIGTERM)
+    report.signal_holder(server.path, signal.SIGTERM)
     return _wait(lambda: not report.holder(server.path))
 
 
@@ -95,8 +95,7 @@ def status(server: Running) -> dict[str, Any]:
     """
     known = {"build": server.build, "pid": server.pid}
     told = before = report.read(server.path)
-    with suppress(ProcessLookupError):
-        os.kill(server.pid, signal.SIGUSR1)
+    report.signal_holder(server.path, signal.SIGUSR1)
 
     def is_answered() -> bool:
         nonlocal told

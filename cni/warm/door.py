@@ -1,6 +1,6 @@
 """Where a worker meets its callers: the messages of the protocol, and being the caller's process.
 
-`build/door/door.c` does it, as Python would take up to 0.35 ms more in a worker whose memory is in no cache;
+`build/door` does it, as Python would take up to 0.35 ms more in a worker whose memory is in no cache;
 `build/launcher/protocol.md` is the text for both sides. A process has one door, and one call at a time.
 """
 
@@ -60,8 +60,9 @@ class Door:
         self._build = os.fsencode(build)
         self._text = ctypes.c_char_p()
         self._where = ctypes.byref(self._text)
+        library.door_difference.restype = ctypes.c_char_p
         if library.door_open(listener, self._build) < 0:
-            raise OSError("there is no /dev/null or no /proc")
+            raise OSError("there is no /dev/null or no /proc, or seccomp filters what this process may do")
         self.look: Callable[[], int] = library.door_look
         self.stop: Callable[[], int] = library.door_stop
         self.watch: Callable[[], int] = library.door_watch
@@ -82,20 +83,26 @@ class Door:
         """Give the call, which the launcher knows to be accepted; None when it has gone again."""
         if found == GONE:
             return None
-        if found == STRANGER:
-            user, process = self._library.door_peer(1), self._library.door_peer(0)
-            raise RefusedError(f"it is of user {user}, process {process}")
         if found < 0:
-            raise RefusedError(_REASONS[found])
+            raise self._refused(found)
         return Call(*os.fsdecode(ctypes.string_at(self._text, found)).split("\0", 2))
 
     def begin(self, seconds: int) -> None:
         """Wait for the caller's descriptors and be its process: with them as 0, 1, 2, its folder and umask.
 
-        Raises RefusedError when the launcher does not want the call run any more.
+        Raises RefusedError when the launcher does not want the call run any more, or may do less than we may.
         """
         if (found := self._patiently(self._library.door_begin, seconds)) < 0:
-            raise RefusedError(_REASONS[found])
+            raise self._refused(found)
+
+    def _refused(self, found: int) -> RefusedError:
+        if found != STRANGER:
+            return RefusedError(_REASONS[found])
+        user, process = self._library.door_peer(1), self._library.door_peer(0)
+        what = self._library.door_difference().decode().rstrip(":")
+        return RefusedError(
+            f"it is of user {user}, process {process}, whose {what} is not that of the worker"
+        )
 
     def _patiently(self, function: Callable[..., int], *args: object) -> int:
         while (found := function(*args)) == INTERRUPTED:

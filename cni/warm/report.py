@@ -35,14 +35,12 @@ class Report:
         self._path = socket_path.with_suffix(SUFFIX)
         self._started = time.monotonic()
         self._asked = 0
-        older = holder(self._path)
+        older = _descriptor_of_holder(self._path)
         # A new file: an older server has the lock of its own for as long as it lives, and removes only that.
         self._path.unlink(missing_ok=True)
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if older:
-            with suppress(ProcessLookupError):
-                os.kill(older, signal.SIGTERM)
+        _signal(older, signal.SIGTERM)
 
     def write(self, crew: Crew) -> None:
         """Answer a question; `asked` counts them, so that who asked knows the answer from an older one."""
@@ -67,12 +65,44 @@ class Report:
 
 
 def holder(path: Path) -> int:
-    """Give the process ID of the server that a status file belongs to; 0 when it is dead."""
+    """Return the process ID of the server that a status file belongs to; 0 when it is dead.
+
+    A lock of an open file description belongs to no process and has the number -1, which kill(2) takes for
+    every process; one of another process ID namespace has 0. Neither is a server's.
+    """
     with suppress(OSError), _open(path) as file:
         asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
         kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(file, fcntl.F_GETLK, asked))
-        return 0 if kind == fcntl.F_UNLCK else pid
+        return 0 if kind == fcntl.F_UNLCK or pid <= 0 else int(pid)
     return 0
+
+
+def signal_holder(path: Path, number: int) -> None:
+    """Signal the server that a status file belongs to, and no process that has got its number since."""
+    _signal(_descriptor_of_holder(path), number)
+
+
+def _descriptor_of_holder(path: Path) -> int:
+    """Return a descriptor of the server's process; -1 when it is dead."""
+    if not (pid := holder(path)):
+        return -1
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        return -1
+    # It still held the lock when the descriptor was there, so that this is its process.
+    if holder(path) == pid:
+        return pidfd
+    os.close(pidfd)
+    return -1
+
+
+def _signal(pidfd: int, number: int) -> None:
+    """Signal a process by its descriptor, -1 for none, and close that."""
+    if pidfd >= 0:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(pidfd, number)
+        os.close(pidfd)
 
 
 def read(path: Path) -> dict[str, Any]:

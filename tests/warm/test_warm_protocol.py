@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
 import socket
 import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +24,7 @@ from tests.warm import wire
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+NS_GET_MNTNS_ID = 0x8008B705  # linux/nsfs.h
 TEXT = (ROOT / "build/launcher/protocol.md").read_text()
 
 # What a launcher of build 1.2-abc sends when it is called as /x/bridge with two variables and umask 027.
@@ -34,7 +38,7 @@ def test_the_text_says_what_the_header_does() -> None:
     assert wire.DEFINED["MAX_REQUEST"] == "(160 * 1024)"
     assert f"{wire.MAX_REQUEST} bytes" in TEXT
     assert f"{magic} <protocol version, {version}> <umask, octal>" in TEXT
-    for each in (wire.ACCEPTED, wire.GO, wire.STATUS, wire.STOP):
+    for each in (wire.ACCEPTED, wire.GO, wire.STATUS, wire.STOP, wire.REFUSED):
         assert f"`{each.decode()}`" in TEXT
 
 
@@ -240,6 +244,32 @@ def test_the_launcher_sends_what_is_written(launcher: Path, tmp_path: Path) -> N
         assert (status, out) == (7, "answered")
 
 
+def _refused(program: Path) -> str:
+    """Be a worker that accepts and then refuses, before it reads GO."""
+    server = Listening(program)
+    launcher = subprocess.Popen([program], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env={})
+    with server.accept() as connection:
+        connection.recv(wire.MAX_REQUEST)
+        connection.send(wire.ACCEPTED)
+        time.sleep(0.1)
+        connection.send(wire.REFUSED)
+    out, _ = launcher.communicate(timeout=5)
+    return out.decode()
+
+
+def test_a_call_that_is_refused_is_made_without_a_server(launcher: Path, tmp_path: Path) -> None:
+    if why_no_namespaces():
+        pytest.skip(why_no_namespaces())
+    with Host(tmp_path) as host:
+        warm.set_up(host.place)
+        host.run(["mkdir", "/run/x"])
+        bundle = "#!/bin/sh\necho cold as $PYCNI_NAME"
+        host.run(["sh", "-c", f"echo '{bundle}' > /run/x/pycni; chmod +x /run/x/pycni"])
+        program = executables.launcher(launcher.read_bytes(), "/run/x", "1.2-abc")
+        host.call(executables.put, Path("/run/x"), ["bridge"], program)
+        assert host.call(_refused, Path("/run/x/bridge")) == "cold as bridge\n"
+
+
 def _fnv1a(text: str) -> int:
     found = 0xCBF29CE484222325
     for each in text.encode():
@@ -247,15 +277,29 @@ def _fnv1a(text: str) -> int:
     return found
 
 
+def _mount_namespace() -> int:
+    number = bytearray(8)
+    with open("/proc/self/ns/mnt", "rb") as file:  # noqa: PTH123 - for its number
+        try:
+            fcntl.ioctl(file, NS_GET_MNTNS_ID, number)
+        except OSError:
+            return os.fstat(file.fileno()).st_ino
+    return int.from_bytes(number, sys.byteorder)
+
+
 def _socket_and_key(program: Path) -> tuple[str, str]:
     shown = subprocess.run([program, "--warm-socket"], capture_output=True, text=True, check=True).stdout
-    kinds = [Path(f"/proc/self/ns/{kind}").stat().st_ino for kind in ("net", "mnt", "user", "pid")]
-    root = Path("/").stat()
+    numbers = [Path(f"/proc/self/ns/{kind}").stat().st_ino for kind in ("net", "pid", "user")]
+    root, mount = Path("/").stat(), os.open("/", os.O_PATH)
+    [mount_id] = re.findall(r"mnt_id:\t(\d+)", Path(f"/proc/self/fdinfo/{mount}").read_text())
+    device = os.minor(root.st_dev) << 32 | os.major(root.st_dev)
     status = dict(
         line.split(":\t") for line in Path("/proc/self/status").read_text().splitlines() if ":\t" in line
     )
-    rights = [int(status["CapEff"], 16), int(status["NoNewPrivs"]), int(status["Seccomp"])]
-    text = " ".join(f"{each:x}" for each in [*kinds, root.st_dev, root.st_ino, *rights])
+    rights = [int(status[each], 16) for each in ("CapEff", "CapPrm", "CapInh", "NoNewPrivs")]
+    groups = [os.getegid(), *(each for each in os.getgroups() if each != os.getegid())]
+    key = [*numbers, _mount_namespace(), device, root.st_ino, int(mount_id), *rights, *groups]
+    text = "".join(f"{each:x} " for each in key)
     return shown.strip(), f"{_fnv1a(text):016x}"
 
 

@@ -9,7 +9,7 @@ from plugin_table import ROOT
 DEFINED = dict(
     re.findall(r"^#define (\w+) +(.+)$", (ROOT / "build/launcher/protocol.h").read_text(), re.MULTILINE)
 )
-ACCEPTED, GO, STATUS, STOP = (
-    DEFINED[each].strip("'").encode() for each in ("ACCEPTED", "GO", "STATUS", "STOP")
+ACCEPTED, GO, STATUS, STOP, REFUSED = (
+    DEFINED[each].strip("'").encode() for each in ("ACCEPTED", "GO", "STATUS", "STOP", "REFUSED")
 )
 MAX_REQUEST = 160 * 1024

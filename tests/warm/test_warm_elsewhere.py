@@ -1,0 +1,134 @@
+"""Elsewhere than where process 1 lives a call starts a server only when another has come just before."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cni.testing.place import BARE_ENV
+from cni.warm import control
+from tests.warm import peers
+
+if TYPE_CHECKING:
+    from tests.warm.conftest import WarmHost
+
+EVERYWHERE = "/etc/cni/pycni/warm-everywhere"
+NOTES = "/run/pycni/warm/elsewhere"
+VERSION = BARE_ENV | {"CNI_COMMAND": "VERSION"}
+_NOTE_BYTES = 16
+
+
+@pytest.fixture
+def away(warm_host: WarmHost) -> WarmHost:
+    """Give a host that is not that of process 1, as usual, and nothing that says it is as good as one."""
+    warm_host.run(["rm", EVERYWHERE])
+    return warm_host
+
+
+def version(host: WarmHost, *wrapper: str) -> None:
+    assert "1.1.0" in host.run([*wrapper, str(host.bindir / "loopback")], env=VERSION)
+
+
+def test_calls_that_each_have_a_mount_namespace_leave_no_server(away: WarmHost) -> None:
+    """That is what `ip netns exec` makes of each call."""
+    away.sandbox("h")
+    for _ in range(12):
+        version(away, "ip", "netns", "exec", "h")
+    assert away.servers() == []
+    left = away.run(["ls", "/run/pycni/warm"]).split()
+    assert left == ["elsewhere"]
+
+
+def test_the_second_call_from_a_place_starts_a_server(away: WarmHost) -> None:
+    version(away)
+    assert away.servers() == []
+    version(away)
+    [server] = away.servers()
+    assert away.status()["requests"] == 1
+    version(away)
+    assert away.servers() == [server]
+    assert away.status()["requests"] == 2
+
+
+def _make_older(seconds: int) -> None:
+    notes = bytearray(Path(NOTES).read_bytes())
+    for at in range(0, len(notes), _NOTE_BYTES):
+        noted = int.from_bytes(notes[at + 8 : at + _NOTE_BYTES], "little", signed=True)
+        if noted:
+            notes[at + 8 : at + _NOTE_BYTES] = (noted - seconds).to_bytes(8, "little", signed=True)
+    Path(NOTES).write_bytes(notes)
+
+
+def test_a_call_after_a_pause_is_a_first_one(away: WarmHost) -> None:
+    version(away)
+    away.call(_make_older, 11)
+    version(away)
+    assert away.servers() == []
+    away.call(_make_older, 8)
+    version(away)
+    assert len(away.servers()) == 1
+
+
+def test_an_inode_number_that_is_used_again_is_another_place(away: WarmHost) -> None:
+    """The kernel gives the number of a mount namespace that has ended to the next one."""
+    script = f"readlink /proc/self/ns/mnt; {away.bindir}/loopback --warm-socket"
+    seen = [away.run(["unshare", "--mount", "sh", "-c", script]).split() for _ in range(10)]
+    assert len({inode for inode, _ in seen}) < len(seen)
+    assert len({path for _, path in seen}) == len(seen)
+
+
+def test_where_process_1_lives_the_first_call_starts_a_server(away: WarmHost) -> None:
+    script = f"{away.bindir}/loopback > /dev/null; cat /run/pycni/warm/log"
+    command = ["unshare", "--pid", "--fork", "--mount-proc", "sh", "-c", script]
+    assert "waits at" in away.run(command, env=VERSION)
+
+
+def test_a_file_makes_every_place_as_good_as_the_host(away: WarmHost) -> None:
+    away.run(["touch", EVERYWHERE])
+    version(away)
+    assert len(away.servers()) == 1
+
+
+@pytest.mark.parametrize(
+    "obstacle",
+    [
+        f"ln -s /run/target {NOTES}",
+        f"mkdir {NOTES}",
+        f"mkfifo {NOTES}",
+        f"head -c 9000 /dev/urandom > {NOTES}",
+        f"ln -s /dev/full {NOTES}",
+    ],
+)
+def test_what_lies_in_place_of_the_notes_does_no_harm(away: WarmHost, obstacle: str) -> None:
+    away.run(["sh", "-c", f"touch /run/target; {obstacle}"])
+    version(away)
+    version(away)
+    assert away.run(["cat", "/run/target"]) == ""
+
+
+def test_the_command_starts_a_server_at_once(away: WarmHost) -> None:
+    server = away.call(control.start, away.bindir / "loopback")
+    assert away.servers() == [server.pid]
+
+
+def _call_without_own_proc(program: str) -> bytes:
+    """Be in a process ID namespace whose /proc shows that of others."""
+    peers.unshare("pid")
+
+    def call() -> bytes:
+        reader, writer = os.pipe()
+        os.posix_spawn(program, [program], VERSION, file_actions=[(os.POSIX_SPAWN_DUP2, writer, 1)])
+        os.wait()
+        return os.read(reader, 4096)
+
+    return peers.in_child(call)
+
+
+def test_where_proc_shows_other_processes_there_is_no_server(warm_host: WarmHost) -> None:
+    """A worker could not look at its callers there."""
+    told = warm_host.call(_call_without_own_proc, str(warm_host.bindir / "loopback"))
+    assert b"1.1.0" in told
+    assert warm_host.servers() == []

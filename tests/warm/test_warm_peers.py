@@ -1,0 +1,257 @@
+"""The worker itself compares who calls with what it is: a name of a socket is no barrier."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cni.testing import why_no_namespaces
+from cni.warm import control, door
+from tests.warm import peers, wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.warm.conftest import WarmHost
+
+VERSION = peers.call_of("loopback", {"CNI_COMMAND": "VERSION"})
+STDIN = "/dev/null"
+
+
+def socket_of(host: WarmHost) -> str:
+    return host.run([str(host.bindir / "odd"), "--warm-socket"]).strip()
+
+
+def wait_for_log(host: WarmHost, text: str) -> None:
+    """Wait until the log has a text: the caller hears before."""
+    deadline = time.monotonic() + 5
+    while text not in host.log():
+        assert time.monotonic() < deadline, host.log()
+        time.sleep(0.02)
+
+
+def _call(path: str, output: str) -> bytes:
+    with peers.connect(path) as connection:
+        return peers.ask(connection, VERSION, STDIN, output)
+
+
+def _called_by(change: Callable[[], None], path: str, output: str) -> bytes:
+    """Be somebody else, and call."""
+    change()
+    return peers.in_child(partial(_call, path, output))
+
+
+def _without_group() -> None:
+    os.setresgid(4242, 4242, 4242)
+
+
+OTHERS: dict[str, tuple[Callable[[], None], str]] = {
+    **{f"{kind} namespace": (partial(peers.unshare, kind), f"ns/{kind}") for kind in peers.CLONE},
+    "root directory": (peers.chroot, "root"),
+    "effective capabilities": (peers.drop_effective, "CapEff"),
+    "permitted capabilities": (peers.drop_permitted, "CapPrm"),
+    "inheritable capabilities": (peers.add_inheritable, "CapInh"),
+    "bounding set": (peers.drop_bounding, "CapBnd"),
+    "ambient capabilities": (peers.add_ambient, "CapInh"),
+    "no_new_privs": (peers.set_no_new_privs, "NoNewPrivs"),
+    "filter of seccomp": (peers.set_filter, "Seccomp"),
+    "supplementary groups": (partial(os.setgroups, [4242]), "Groups"),
+    "group": (_without_group, "user"),
+    "real group": (partial(os.setresgid, 4242, 0, 0), "Gid"),
+    "saved user": (partial(os.setresuid, 0, 0, 65534), "Uid"),
+}
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_a_process_that_may_do_less_is_not_served(warm_host: WarmHost, tmp_path: Path, what: str) -> None:
+    """It sees the socket and may connect; the socket's name is not asked."""
+    warm_host.odd()
+    path, output = socket_of(warm_host), tmp_path / "told"
+    output.touch()
+    assert warm_host.call(_call, path, str(output)) == wire.STATUS + b"\0"
+    assert "1.1.0" in output.read_text()
+    output.write_text("")
+    change, difference = OTHERS[what]
+    assert warm_host.call(_called_by, change, path, str(output)) in {wire.REFUSED, b""}
+    assert output.read_text() == ""
+    wait_for_log(warm_host, f"whose {difference} is not that of the worker")
+    assert warm_host.status()["requests"] == 2
+    assert warm_host.odd().ok
+
+
+EVIL = """#!/bin/sh
+grep CapEff /proc/self/status > /run/evil-ran
+echo '{}'
+"""
+EVIL_CONF = '{"cniVersion": "1.1.0", "name": "n", "type": "bridge", "ipam": {"type": "evil"}}'
+
+
+def _attack(path: str) -> bytes:
+    peers.be_confined()
+    variables = {"CNI_COMMAND": "STATUS", "CNI_PATH": "/run/evil"}
+
+    def call() -> bytes:
+        with peers.connect(path) as connection:
+            return peers.ask(connection, peers.call_of("bridge", variables), "/run/evil/conf", "/dev/null")
+
+    return peers.in_child(call)
+
+
+def _prepare(folder: str) -> None:
+    Path(folder).mkdir()
+    (Path(folder) / "evil").write_text(EVIL)
+    (Path(folder) / "evil").chmod(0o755)
+    (Path(folder) / "conf").write_text(EVIL_CONF)
+
+
+def test_a_container_of_root_that_sees_the_socket_runs_nothing(warm_host: WarmHost) -> None:
+    """It has no capabilities, other namespaces, and the folder of sockets read-only."""
+    warm_host.odd()
+    warm_host.call(_prepare, "/run/evil")
+    assert warm_host.call(_attack, socket_of(warm_host)) == wire.REFUSED
+    assert not Path(f"/proc/{warm_host.pid}/root/run/evil-ran").exists()
+
+
+def _dropping_after_connecting(path: str, output: str) -> bytes:
+    with peers.connect(path) as connection:
+        peers.drop_all()
+        return peers.ask(connection, VERSION, STDIN, output)
+
+
+def _root_after_connecting(path: str, output: str) -> bytes:
+    os.seteuid(65534)
+    connection = peers.connect(path)
+    os.seteuid(0)
+    with connection:
+        return peers.ask(connection, VERSION, STDIN, output)
+
+
+def _connected_by_child(path: str) -> tuple[int, socket.socket]:
+    """Let a child connect and end; gives its number and its connection."""
+    ours, theirs = socket.socketpair()
+    child = os.fork()
+    if child == 0:
+        try:
+            with peers.connect(path) as connected:
+                socket.send_fds(theirs, [b"x"], [connected.fileno()])
+        finally:
+            os._exit(0)
+    theirs.close()
+    _, [fd], _, _ = socket.recv_fds(ours, 1, 1)
+    os.waitpid(child, 0)
+    connection = socket.socket(fileno=fd)
+    connection.settimeout(8)
+    return child, connection
+
+
+def _handed_on(path: str, output: str) -> bytes:
+    """Call by a connection of an equal process, which has ended."""
+    _, connection = _connected_by_child(path)
+    with connection:
+        return peers.ask(connection, VERSION, STDIN, output)
+
+
+@pytest.mark.parametrize("attack", [_dropping_after_connecting, _root_after_connecting, _handed_on])
+def test_who_connected_and_who_is_there_must_both_be_equal(
+    warm_host: WarmHost, tmp_path: Path, attack: Callable[[str, str], bytes]
+) -> None:
+    warm_host.odd()
+    path = socket_of(warm_host)
+    warm_host.run(["chmod", "0777", "/run/pycni", "/run/pycni/warm", path])
+    (tmp_path / "told").touch()
+    assert warm_host.call(attack, path, str(tmp_path / "told")) in {wire.REFUSED, b""}
+    assert (tmp_path / "told").read_text() == ""
+    wait_for_log(warm_host, "refused a call")
+
+
+def _reused_number(library: Path, folder: Path) -> str:
+    """Be process 1 of a new namespace with a door; gives why a call was refused."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(str(folder / "socket"))
+    listener.listen()
+    listener.settimeout(0)
+    ours = door.Door(door.load(library), listener.fileno(), "test")
+    first, connection = _connected_by_child(str(folder / "socket"))
+    connection.send(VERSION)
+    Path("/proc/sys/kernel/ns_last_pid").write_text(str(first - 1))
+    second = os.fork()
+    if second == 0:
+        # It ends with process 1.
+        signal.pause()
+    assert second == first
+    try:
+        ours.call(ours.take())
+        ours.begin(1)
+    except door.RefusedError as error:
+        return str(error)
+    return "served"
+
+
+def test_another_process_with_the_number_of_the_caller_does_not_stand_in_for_it(
+    launcher: Path, tmp_path: Path
+) -> None:
+    """The one that had it has gone; the one that has it may do what the worker may do."""
+    if why_no_namespaces():
+        pytest.skip(why_no_namespaces())
+    library = launcher.with_name(door.FILE)
+
+    def in_new_namespace() -> bytes:
+        peers.mount_proc()
+        return _reused_number(library, tmp_path).encode()
+
+    def outside() -> bytes:
+        peers.unshare("mnt", "pid")
+        return peers.in_child(in_new_namespace)
+
+    why = peers.in_child(outside).decode()
+    assert "whose process is not that of the worker" in why
+
+
+def test_a_caller_under_a_filter_is_served_cold(warm_host: WarmHost) -> None:
+    """Two filters have one mode: a server of another caller's would not be bound by this one's."""
+    facts = warm_host.facts()
+    told = warm_host.call(_version_under_filter, str(warm_host.bindir / "loopback"))
+    assert "1.1.0" in told
+    assert warm_host.status_of(int(facts["parent"]))["requests"] == 1
+    assert warm_host.servers() == [int(facts["parent"])]
+
+
+def _version_under_filter(program: str) -> str:
+    peers.set_filter()
+    return subprocess.run([program], env={"CNI_COMMAND": "VERSION"}, check=True, stdout=-1, text=True).stdout
+
+
+GROUPS = {"its own group": [0], "none": []}
+
+
+@pytest.mark.parametrize("what", GROUPS)
+def test_a_login_and_an_init_system_share_a_server(warm_host: WarmHost, what: str) -> None:
+    """A login adds the group itself to the supplementary ones, which changes no right."""
+    warm_host.odd()
+    groups = ",".join(map(str, GROUPS[what]))
+    option = [f"--groups={groups}"] if groups else ["--clear-groups"]
+    env = {"CNI_COMMAND": "VERSION"}
+    warm_host.run(["setpriv", *option, str(warm_host.bindir / "loopback")], env=env)
+    assert warm_host.status()["requests"] == 2
+    assert "refused" not in warm_host.log()
+
+
+@pytest.mark.parametrize("groups", ["4242", "4242,4243"])
+def test_callers_with_other_groups_have_a_server_of_their_own(warm_host: WarmHost, groups: str) -> None:
+    warm_host.odd()
+    [first] = warm_host.servers()
+    env = {"CNI_COMMAND": "VERSION"}
+    warm_host.run(["setpriv", f"--groups={groups}", str(warm_host.bindir / "loopback")], env=env)
+    [second] = set(warm_host.servers()) - {first}
+    lines = Path(f"/proc/{second}/status").read_text().splitlines()
+    assert next(line for line in lines if line.startswith("Groups:")).split()[1:] == groups.split(",")
+    for server in warm_host.call(control.find):
+        assert warm_host.call(control.status, server)["requests"] == 1
