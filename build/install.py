@@ -167,7 +167,7 @@ def _put_plugins(options: argparse.Namespace, prefix: Prefix, bindir: Bindir, na
         if is_new:
             prefix.remove_tree(tree)
         raise
-    for line in bindir.remove(keep=everything):
+    for line in bindir.remove(keep={*everything, *bindir.list_links(obsolete)}):
         _say(line)
     return tree
 
@@ -224,6 +224,8 @@ def uninstall(options: argparse.Namespace) -> None:
     Raises InstallError, CniError and OSError; what was not removed then is by the next one.
     """
     prefix = Prefix(options.prefix, options.destdir)
+    if prefix.path.exists():
+        install_checks.check_writable([prefix.path])
     with prefix.locked(make=False):
         found = bindirs(prefix)
         with install_disk.folders_locked(each.path for each in found):

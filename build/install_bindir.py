@@ -35,8 +35,7 @@ class Bindir:
     @contextmanager
     def staged(self, names: Sequence[str], program: bytes) -> Iterator[Path]:
         """Yield a folder beside the plugins with a launcher under each name, to be tried before `switch`."""
-        for stage in self.path.glob(f"{executables.STAGE}*"):
-            shutil.rmtree(stage)
+        install_disk.remove_unfinished(self.path)
         with executables.staged(self.path, names, program) as made:
             yield made[0].parent
 
@@ -105,9 +104,15 @@ class Bindir:
         """Return the names of this installation's executables, links to them included."""
         return [path.name for path in files(self.path) if self._prefix.owns(path, self.shown)]
 
+    def list_links(self, but: Collection[str]) -> list[str]:
+        """Return the names, none of `but`, of a user's links to this installation's executables."""
+        return [name for name in self.list_own() if (self.path / name).is_symlink() and name not in but]
+
     def remove(self, keep: Collection[str] = ()) -> Iterator[str]:
         """Remove this installation's executables, and restore all originals. Yield lines to print."""
         kept = [path.name for path in _list_files(self.saved)]
+        if not keep:
+            install_disk.remove_unfinished(self.path)
         for name in sorted({*self.list_own(), *kept} - set(keep)):
             path, saved = self.path / name, self.saved / name
             if not _is_there(saved):

@@ -9,6 +9,8 @@ import shutil
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+from cni import executables
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
@@ -27,10 +29,23 @@ def folders_locked(folders: Iterable[Path]) -> Iterator[None]:
         yield
 
 
+# Begins the names of unfinished files and folders, in folders that others use as well.
+UNFINISHED = executables.STAGE
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a killed installation has left in a folder that is locked."""
+    for path in folder.glob(f"{UNFINISHED}*"):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
 def copy(source: Path, target: Path) -> None:
     """Copy a file with mode and times, a link as a link: it is there whole and on its disk, or not at all."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    new = target.with_name(f".{target.name}-{os.getpid()}")
+    new = target.with_name(f"{UNFINISHED}{target.name}")
     try:
         shutil.copy2(source, new, follow_symlinks=False)
         if not new.is_symlink():

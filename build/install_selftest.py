@@ -37,8 +37,8 @@ _IPAM = {
     "dataDir": "/run/pycni-selftest",
     "ranges": [[{"subnet": "192.0.2.0/24"}]],
 }
-# Interface and configuration by plugin. bridge calls host-local; portmap needs nftables or iptables, which may
-# be installed later.
+# Interface and configuration by plugin. bridge calls host-local. portmap is left out: nftables or iptables,
+# which it needs, may be installed later.
 _TRIED: dict[str, tuple[str, dict[str, Any]]] = {
     "loopback": ("lo", {**_NAMES, "type": "loopback"}),
     "bridge": (
