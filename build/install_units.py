@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import install_disk
 from cni.errors import CniError
-from cni.process import run
+from cni.process import find, run
 from cni.warm import units
 from install_tree import InstallError
 
@@ -98,7 +98,7 @@ def _starts(path: Path, bindirs: list[Path]) -> bool:
 def _systemctl(*arguments: str) -> None:
     command = ["systemctl", *arguments]
     try:
-        done = run(command, timeout_s=_WITHIN_S)
+        done = run([find(command[0]) or command[0], *arguments], timeout_s=_WITHIN_S)
     except CniError as error:
         raise InstallError(f"{' '.join(command)}: {error}") from error
     if done.status:

@@ -1,4 +1,4 @@
-"""Installations that cannot succeed say so before anything changes; a suite that fails is not put in place."""
+"""Installations that cannot succeed say so before anything changes; what fails is not put in place."""
 
 from __future__ import annotations
 
