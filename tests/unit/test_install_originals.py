@@ -159,6 +159,19 @@ def test_prefixes_that_come_and_go(node: Node, order: list[int]) -> None:
     node.assert_as_before()
 
 
+def test_an_installation_of_hard_links_is_taken_over(node: Node) -> None:
+    """Release 0.1.0 had one file under all names."""
+    node.install(1)
+    for name in NAMES[1:]:
+        (node.bindir / name).unlink()
+        (node.bindir / name).hardlink_to(node.bindir / NAMES[0])
+    assert node.install(2)[0] == 0
+    assert len({(node.bindir / name).stat().st_ino for name in NAMES}) == len(NAMES)
+    for number in (1, 2):
+        assert node.uninstall(number)[0] == 0
+    node.assert_as_before()
+
+
 def test_an_overwritten_plugin_stops_the_uninstallation(node: Node) -> None:
     node.install(1)
     (node.bindir / "bridge").write_bytes(b"a newer one of Go")
