@@ -5,10 +5,17 @@ PYTHON ?= python3
 FROZEN_PYTHON ?= $(or $(shell /usr/bin/python3 -c 'import sys; print(sys.executable * (sys.version_info >= (3, 11)))'),$(PYTHON))
 BINDIR ?= /opt/cni/bin
 CONFDIR ?= /etc/cni/net.d
-PREFIX ?= /opt/pycni
+# Below BINDIR, so that whoever copies or mounts that has all.
+PREFIX ?= $(BINDIR)/pycni
 # SBINDIR=/usr/local/sbin links the pycni command there; CONF="10-bridge ..." copies networks of conf/.
 SBINDIR ?=
 CONF ?=
+DESTDIR ?=
+# UNITS=no installs no systemd units, UNITS=yes fails where it cannot; SELFTEST=no does not try plugins out.
+UNITS ?= auto
+SELFTEST ?=
+# ATTACHED=detach or ATTACHED=leave, for attachments that no other suite can delete after make uninstall.
+ATTACHED ?=
 # Arguments for pytest: make test ARGS="plugins/portmap -x"
 ARGS ?=
 # How long make soak goes on, and what make fuzz tries.
@@ -19,6 +26,13 @@ SEED ?= 1
 QUICK ?=
 BENCH_BINDIR ?=
 BENCH_OURS ?=
+
+# A misspelt variable would leave the right one at its default, without a word.
+known := PYTHON FROZEN_PYTHON CC BINDIR CONFDIR PREFIX SBINDIR CONF DESTDIR UNITS SELFTEST ATTACHED \
+	ARGS SECONDS CASES SEED QUICK BENCH_BINDIR BENCH_OURS
+given := $(foreach each,$(.VARIABLES),$(if $(findstring command line,$(origin $(each))),$(each)))
+unknown := $(filter-out $(known) MAKEFLAGS MAKEOVERRIDES SHELL,$(given))
+$(if $(unknown),$(error unknown variable $(unknown); the known ones are $(known)))
 
 PLUGINS := $(wildcard plugins/*)
 empty :=
@@ -45,7 +59,8 @@ test: lint bundle ## lint, types and all tests; installs what they need where it
 
 # What the bundle leaves out is proven unused by this.
 test-bundle: .venv/stamp bundle ## the plugins' tests against the frozen suite, cold and warm
-	@dist/bundle/pycni --install --prefix "$(CURDIR)/dist/installed" --bindir "$(CURDIR)/dist/installed/plugins"
+	@dist/bundle/pycni --install --prefix "$(CURDIR)/dist/installed" --bindir "$(CURDIR)/dist/installed/plugins" \
+		--units no
 	$(call say,tests of the bundle)
 	@PYCNI_BINDIR="$(CURDIR)/dist/installed/plugins" $(python) -m pytest -q -n auto --dist loadfile \
 		plugins tests/netns/test_every_plugin.py tests/netns/test_conf_files.py $(ARGS)
@@ -113,13 +128,15 @@ dist/program: build/bundle/program.c build/launcher/compile.sh | dist/venv/stamp
 
 install: bundle ## put the plugins into BINDIR, all that they import into PREFIX
 	@dist/bundle/pycni --install --bindir "$(BINDIR)" $(places) $(if $(SBINDIR),--sbindir "$(SBINDIR)") \
-		$(CONF:%=--conf %)
+		$(CONF:%=--conf %) --units "$(UNITS)" $(if $(filter no,$(SELFTEST)),--no-self-test)
 
 # The installed program does it, from whatever version it is.
 uninstall: ## remove what install has put there
-	@program="$(firstword $(filter-out %/bin/pycni,$(wildcard $(DESTDIR)$(PREFIX)/*/pycni)))"; \
-	if [ -n "$$program" ]; then "$$program" --uninstall $(places); \
-	else echo "nothing is installed in $(DESTDIR)$(PREFIX)"; fi
+	@for program in "$(DESTDIR)$(PREFIX)"/*/pycni; do case "$$program" in */bin/pycni) ;; \
+		*) [ ! -x "$$program" ] || exec "$$program" --uninstall $(places) $(ATTACHED:%=--attached %) ;; esac; done; \
+	echo "nothing is installed in $(DESTDIR)$(PREFIX)"; \
+	for other in /opt/pycni /opt/cni/bin/pycni /usr/lib/cni/pycni; do \
+		[ ! -e "$(DESTDIR)$$other/installed.json" ] || echo "make uninstall PREFIX=$$other removes what is there"; done
 
 dist: bundle ## pack dist/pycni-VERSION-linux-ARCH.tar.gz, which installs where there is no Python
 	@build/make_tarball.sh

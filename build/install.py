@@ -1,115 +1,268 @@
 """Install the suite from its bundle, or remove it: `make install`, `make uninstall`, a tarball's ./install.
 
-Part of the bundle, so that a machine without Python installs with it. Everything is put in place by a
-rename, the executables last: at any moment a runtime finds a whole old plugin or a whole new one. See
-docs/install.md for the layout.
+Part of the bundle, so that a machine without Python installs with it. What could go wrong is checked before
+anything changes. The plugins are tried out in namespaces of their own before they are put in place, each by a
+rename: at any moment a runtime finds a whole old plugin or a whole new one. docs/install.md has the layout.
 """
 
 from __future__ import annotations
 
 import argparse
-import filecmp
 import json
 import os
-import shlex
 import shutil
 import sys
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import install_attached
+import install_checks
+import install_command
+import install_disk
+import install_report
+import install_selftest
+import install_units
 from cni import executables
-from cni.warm import control, units
-from install_bindir import ensure_plugins, remove_plugins
+from cni.errors import CniError
+from cni.warm import control
+from install_bindir import Bindir, bindirs, list_older, refuse_lost_originals
 from install_tree import InstallError, Prefix
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 # The interpreter that runs this is bin/python3 in it.
 BUNDLE = Path(sys.executable).parents[1]
-
-# CNI_PATH's default is the folder that this installation has put its plugins into.
-_COMMAND = """\
-#!/bin/sh
-# Part of pycni: the command for people.
-[ -n "${{CNI_PATH-}}" ] || export CNI_PATH={bindir}
-exec {tree}/pycni "$@"
-"""
+_BINDIR = Path("/opt/cni/bin")
+# Below BINDIR, so that a copy or a mount of that has all. Not hidden: `cp -r BINDIR/*` takes it along.
+_BELOW_BINDIR = "pycni"
+# Where release 0.1.0 was by default.
+_EARLIER = Path("/opt/pycni")
 
 
 def main() -> int:
-    """Do what the command line says; 1 with a line on stderr when it cannot be done."""
+    """Do what the command line says; 1 with a line on stderr if it cannot be done."""
     options = _parser().parse_args()
     os.umask(0o022)
     try:
+        _read_paths(options)
         (uninstall if options.uninstall else install)(options)
-    except InstallError as error:
+    except (InstallError, CniError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     except OSError as error:
         what = "uninstall" if options.uninstall else "install"
-        sys.stderr.write(f"could not {what}: {error.strerror}: {error.filename}\n")
+        sys.stderr.write(f"could not {what}: {_describe(error)}\n")
         return 1
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    own = BUNDLE.parent
-    prefix = own if (own / "bin/pycni").is_file() else Path("/opt/pycni")
-    parser = argparse.ArgumentParser(prog="install", description="Install pycni, or remove it.")
+    parser = argparse.ArgumentParser(
+        prog="install", description="Install pycni, or remove it.", allow_abbrev=False
+    )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--install", action="store_true", help="put everything in place")
     what.add_argument("--uninstall", action="store_true", help="take it away, from each BINDIR it is in")
     place = parser.add_argument
-    place("--bindir", type=Path, default=Path("/opt/cni/bin"), help="where runtimes look for plugins")
-    place("--prefix", type=Path, default=prefix, help="where the suite's own files go")
-    place("--confdir", type=Path, default=Path("/etc/cni/net.d"), help="where runtimes look for networks")
-    place("--sbindir", type=Path, help="where to link the pycni command, if anywhere")
+    place("--bindir", default=str(_BINDIR), help="where runtimes look for plugins")
+    place("--prefix", help=f"where the suite's own files go: BINDIR/{_BELOW_BINDIR}, if not said")
+    place("--confdir", default="/etc/cni/net.d", help="where runtimes look for networks")
+    place("--sbindir", help="where to link the pycni command, if anywhere")
     place("--destdir", default="", help="put before all paths when files are written")
     place("--conf", action="append", default=[], help="a network to copy, such as 10-bridge")
+    place("--units", choices=("auto", "yes", "no"), default="auto", help="whether to install systemd units")
+    place("--no-self-test", action="store_true", help="put plugins in place without trying them out")
+    place(
+        "--attached", choices=("detach", "leave"), help="what to do with attachments nobody else can delete"
+    )
     return parser
 
 
+def _read_paths(options: argparse.Namespace) -> None:
+    """Make paths of the options. Raises InstallError for one that cannot be meant."""
+    own = BUNDLE.parent
+    if options.prefix is None:
+        is_installed = (own / "bin/pycni").is_file()
+        options.prefix = str(own) if is_installed else os.path.join(options.bindir, _BELOW_BINDIR)  # noqa: PTH118
+    named = {}
+    for name in ("bindir", "prefix", "confdir", "sbindir", "destdir"):
+        text = getattr(options, name)
+        if text is None or (name == "destdir" and not text):
+            continue
+        # Two slashes at the beginning stay two with normpath.
+        normal = os.path.normpath(f"/{text.lstrip('/')}" if text.startswith("/") else text)
+        named[name.upper()] = Path(normal)
+        setattr(options, name, str(normal).rstrip("/") if name == "destdir" else Path(normal))
+    install_checks.check_paths(named)
+
+
 def install(options: argparse.Namespace) -> None:
-    """Make the tree, the executables and what else is asked for. Raises InstallError and OSError."""
+    """Make the tree, the executables and what else is asked for. Raises InstallError, CniError, OSError."""
     prefix, bundle = Prefix(options.prefix, options.destdir), BUNDLE
-    bindir = _at(options, options.bindir)
-    bindir.mkdir(parents=True, exist_ok=True)
+    bindir = Bindir(prefix, options.bindir)
     names = sorted(json.loads((bundle / "plugins.json").read_text()))
-    with prefix.locked(make=True):
-        tree = prefix.ensure_tree(bundle)
-        program = executables.launcher((tree / "launcher").read_bytes(), str(prefix.shown(tree)), tree.name)
-        for line in ensure_plugins(prefix, options.bindir, names, program):
-            _say(line)
-        (prefix.path / "bin").mkdir(exist_ok=True)
-        command = _COMMAND.format(
-            bindir=shlex.quote(str(options.bindir)), tree=shlex.quote(str(prefix.shown(tree)))
-        )
-        executables.put(prefix.path / "bin", ["pycni"], command)
+    _check(options, prefix, bindir, names)
+    why_no_units = install_units.why_not(options.units, options.destdir, options.bindir)
+    with _removing_if_failed(prefix, bindir), prefix.locked(make=True), _made(bindir.path):
+        with install_disk.folders_locked([bindir.path]):
+            tree = _put_plugins(options, prefix, bindir, names)
         for old in prefix.prune(tree):
             _say(f"{old}: nothing runs from it any more, removed")
         _say(f"{prefix.shown(tree)}: the suite and all that it imports")
         _say(f"{options.bindir}: {', '.join(names)}")
-        _link_command(options, prefix)
+        install_command.write(prefix, options.bindir, tree.name)
+        if options.sbindir:
+            install_command.link(prefix, options.sbindir)
+            _say(f"{options.sbindir}/pycni: the command")
+        else:
+            _say(f"{options.prefix}/bin/pycni: the command; SBINDIR=/usr/local/sbin would link it there")
     for name in options.conf:
         _copy_conf(options, bundle / "conf", name)
+    if not options.destdir:
+        for line in install_report.describe(options.bindir, options.confdir, names):
+            _say(line)
+        if options.prefix != _EARLIER and Prefix(_EARLIER).trees():
+            _say(f"{_EARLIER}: an earlier installation; make uninstall PREFIX={_EARLIER} removes it")
+    if why_no_units:
+        _say(f"no systemd units: {why_no_units}")
+    else:
+        for line in install_units.install(prefix, options.bindir / names[0]):
+            _say(line)
+
+
+def _check(options: argparse.Namespace, prefix: Prefix, bindir: Bindir, names: Sequence[str]) -> None:
+    """Raise InstallError if the installation could not be finished."""
+    written = [bindir.path, prefix.path]
+    others = [*([options.sbindir] if options.sbindir else []), *([options.confdir] if options.conf else [])]
+    install_checks.check_writable([*written, *map(prefix.written, others)])
+    if not options.destdir:
+        install_checks.check_executable(written)
+    install_checks.check_names(bindir.path, names)
+    install_checks.check_networks(BUNDLE / "conf", prefix.written(options.confdir), options.conf)
+    if options.sbindir:
+        install_command.check_link(prefix, options.sbindir)
+    install_checks.check_space(install_checks.needs(prefix, BUNDLE, bindir.path, names))
+
+
+def _put_plugins(options: argparse.Namespace, prefix: Prefix, bindir: Bindir, names: Sequence[str]) -> Path:
+    """Put the tree and, once they have been tried out, the launchers in place. Return the tree."""
+    obsolete = prefix.plugin_names() - set(names)
+    is_new = not prefix.has_tree((BUNDLE / "build").read_text())
+    tree = prefix.ensure_tree(BUNDLE)
+    shown = prefix.shown(tree)
+    below = str(shown.relative_to(options.bindir)) if shown.is_relative_to(options.bindir) else ""
+    program = executables.launcher((tree / "launcher").read_bytes(), str(shown), tree.name, below)
+    # A user's copy of a plugin under another name is a plugin of the same build as the others.
+    everything = [*names, *bindir.list_aliases({*names, *obsolete})]
+    try:
+        with bindir.staged(everything, program) as stage:
+            _try_out(options, stage)
+            prefix.note("bindirs", options.bindir)
+            for line in bindir.save(names):
+                _say(line)
+            bindir.switch(stage, everything)
+    except BaseException:
+        if is_new:
+            prefix.remove_tree(tree)
+        raise
+    for line in bindir.remove(keep={*everything, *bindir.list_links(obsolete)}):
+        _say(line)
+    return tree
+
+
+def _try_out(options: argparse.Namespace, stage: Path) -> None:
+    reason = "DESTDIR is set" if options.destdir else "SELFTEST=no" if options.no_self_test else ""
+    reason = reason or install_selftest.why_not()
+    if reason:
+        _say(f"self-test: skipped, as {reason}")
+        return
+    try:
+        _say(f"self-test: {install_selftest.run_selftest(stage)}")
+    except install_selftest.SelfTestError as error:
+        raise InstallError(
+            f"the self-test has failed, everything is as it was before: {error}\n"
+            "SELFTEST=no (--no-self-test) installs without it"
+        ) from error
+
+
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """Make a folder, and remove it again if what follows fails."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for each in missing:
+            with suppress(OSError):
+                each.rmdir()
+        raise
+
+
+@contextmanager
+def _removing_if_failed(prefix: Prefix, bindir: Bindir) -> Iterator[None]:
+    """Remove a prefix that was made for an installation that has failed."""
+    missing = [each for each in (prefix.path, *prefix.path.parents) if not each.exists()]
+    try:
+        yield
+    except BaseException:
+        if missing:
+            for line in bindir.remove():
+                _say(line)
+            prefix.remove()
+            for each in missing:
+                with suppress(OSError):
+                    each.rmdir()
+        raise
 
 
 def uninstall(options: argparse.Namespace) -> None:
     """Remove what `install` made and end its servers; what it had replaced comes back. Networks are left.
 
-    Raises InstallError and OSError; what was not removed then is by the next one.
+    Raises InstallError, CniError and OSError; what was not removed then is by the next one.
     """
     prefix = Prefix(options.prefix, options.destdir)
+    if prefix.path.exists():
+        install_checks.check_writable([prefix.path])
     with prefix.locked(make=False):
-        for link in prefix.noted("links"):
-            if _is_our_link(_at(options, link), prefix):
-                _at(options, link).unlink()
-        for bindir in prefix.noted("bindirs"):
-            for line in remove_plugins(prefix, bindir):
+        found = bindirs(prefix)
+        with install_disk.folders_locked(each.path for each in found):
+            refuse_lost_originals(prefix)
+            if not options.destdir:
+                _care_for_attached(options, found)
+            for line in install_units.remove(prefix, [each.shown for each in found]):
                 _say(line)
-        for unit in _units(options, prefix):
-            _say(f"{unit}: starts what is gone now; disable it in systemd and remove it")
-        if not options.destdir:
-            _end_servers({tree.name for tree in prefix.trees()})
-        prefix.remove()
+            install_command.unlink(prefix)
+            for bindir in found:
+                for line in bindir.remove():
+                    _say(line)
+            if not options.destdir:
+                _end_servers({tree.name for tree in prefix.trees()})
+            prefix.remove()
+    for path in list_older(prefix):
+        _say(f"{path}: kept, an original that a later one has superseded")
+    if not options.destdir:
+        for line in install_attached.describe_rest():
+            _say(line)
     _say(f"{options.prefix}: removed; files in {options.confdir} are yours and stay")
+
+
+def _care_for_attached(options: argparse.Namespace, found: Sequence[Bindir]) -> None:
+    names = {name for bindir in found for name in bindir.list_own()}
+    folders = {bindir.shown: bindir.saved for bindir in found if bindir.list_own()}
+    if not names:
+        return
+    lost = install_attached.find_lost(install_attached.find_successors(names, folders))
+    if options.attached == "detach":
+        for line in install_attached.detach(lost, folders):
+            _say(line)
+    elif options.attached == "leave":
+        for each in lost:
+            _say(f"left: {each}")
+    else:
+        install_attached.refuse(lost)
 
 
 def _end_servers(builds: set[str]) -> None:
@@ -126,62 +279,28 @@ def _end_servers(builds: set[str]) -> None:
         raise InstallError(f"warm servers have not ended, kill them and uninstall again: {', '.join(left)}")
 
 
-def _units(options: argparse.Namespace, prefix: Prefix) -> list[Path]:
-    """Give the units that `pycni warm units` has written for plugins of this installation."""
-    launchers = [f"{bindir}/" for bindir in prefix.noted("bindirs")]
-    paths = [units.FOLDER / name for name in (units.SOCKET_NAME, units.SERVICE_NAME)]
-    return [
-        path
-        for path in paths
-        if _at(options, path).is_file()
-        and any(each in _at(options, path).read_text(errors="replace") for each in launchers)
-    ]
-
-
-def _at(options: argparse.Namespace, path: Path) -> Path:
-    return Path(f"{options.destdir}{path}") if options.destdir else path
-
-
-def _link_command(options: argparse.Namespace, prefix: Prefix) -> None:
-    command = prefix.shown_path / "bin/pycni"
-    if options.sbindir is None:
-        _say(f"{command}: the command; SBINDIR=/usr/local/sbin would link it there")
-        return
-    folder = _at(options, options.sbindir)
-    folder.mkdir(parents=True, exist_ok=True)
-    link = folder / "pycni"
-    if (link.exists() or link.is_symlink()) and not _is_our_link(link, prefix):
-        raise InstallError(f"{link} is not ours and was left alone")
-    prefix.note("links", options.sbindir / "pycni")
-    new = folder / f".pycni-{os.getpid()}"
-    new.symlink_to(command)
-    new.rename(link)
-    _say(f"{options.sbindir}/pycni: the command")
-
-
-def _is_our_link(link: Path, prefix: Prefix) -> bool:
-    return link.is_symlink() and link.readlink() == prefix.shown_path / "bin/pycni"
-
-
 def _copy_conf(options: argparse.Namespace, networks: Path, name: str) -> None:
     source = networks / f"{name.removesuffix('.conflist')}.conflist"
-    if not source.is_file():
-        known = ", ".join(sorted(path.stem for path in networks.glob("*.conflist")))
-        raise InstallError(f"there is no conf/{source.name}; CONF is one of: {known}")
-    folder = _at(options, options.confdir)
+    folder = Path(f"{options.destdir}{options.confdir}")
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / source.name
     new = folder / f".{source.name}.new"
     shutil.copyfile(source, new)
     try:
-        # Unlike a rename, a link never replaces what a user has put or changed there.
-        target.hardlink_to(new)
-    except FileExistsError:
-        if not filecmp.cmp(source, target, shallow=False):
-            raise InstallError(f"{target} has other contents and was left alone") from None
+        # Unlike a rename, a link never replaces what a user has put there meanwhile.
+        with suppress(FileExistsError):
+            target.hardlink_to(new)
     finally:
         new.unlink()
     _say(f"{options.confdir}/{source.name}: the network")
+
+
+def _describe(error: OSError) -> str:
+    """Return reason and file of an error; shutil collects those of many files in one."""
+    if error.strerror is None and error.args and isinstance(error.args[0], list) and error.args[0]:
+        _, target, reason = error.args[0][0]
+        return f"{reason} ({target})"
+    return f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror or error)
 
 
 def _say(line: str) -> None:

@@ -5,12 +5,65 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
-from contextlib import contextmanager
+import shutil
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+from cni import executables
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
+
+
+@contextmanager
+def folders_locked(folders: Iterable[Path]) -> Iterator[None]:
+    """Let installations of other prefixes wait that change one of these folders, if it exists."""
+    with ExitStack() as stack:
+        # In one order, so that two of them never wait for each other.
+        for folder in sorted(set(folders)):
+            if folder.is_dir():
+                fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                stack.callback(os.close, fd)
+                fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+
+
+# Begins the names of unfinished files and folders, in folders that others use as well.
+UNFINISHED = executables.STAGE
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a killed installation has left in a folder that is locked."""
+    for path in folder.glob(f"{UNFINISHED}*"):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a file with mode and times, a link as a link: it is there whole and on its disk, or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    new = target.with_name(f"{UNFINISHED}{target.name}")
+    try:
+        shutil.copy2(source, new, follow_symlinks=False)
+        if not new.is_symlink():
+            with new.open("rb") as file:
+                os.fsync(file.fileno())
+        new.rename(target)
+    finally:
+        new.unlink(missing_ok=True)
+    sync_folder(target.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on its disk. Raises OSError."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 @contextmanager

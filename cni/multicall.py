@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import sys
 from functools import partial
 from io import BytesIO
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from cni import skel
 from cni.errors import CniError, Code
 from cni.invoke import run_executable
+from cni.same_program import is_same_program
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,20 +74,9 @@ def run_delegate(
     called: str, table: Table, executable: Path, env: Mapping[str, str], stdin: bytes
 ) -> tuple[int, bytes]:
     """Run a delegate as a function if its file is what we were started from or a copy, else as a process."""
-    if not resolve(executable.name, table) or not _is_same_program(executable, Path(called)):
+    if not resolve(executable.name, table) or not is_same_program(str(executable), called):
         return run_executable(executable, env, stdin)
     stdout = BytesIO()
     loader = partial(load, executable.name, table)
     status = skel.run(loader, env, BytesIO(stdin), stdout, partial(run_delegate, called, table))
     return status, stdout.getvalue()
-
-
-def _is_same_program(one: Path, other: Path) -> bool:
-    try:
-        ones, others = one.stat(), other.stat()
-        if os.path.samestat(ones, others):
-            return True
-        # Copies, as the layers of an image make of hard links. Both have the build's name in them.
-        return ones.st_size == others.st_size and one.read_bytes() == other.read_bytes()
-    except OSError:
-        return False

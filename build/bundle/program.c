@@ -39,6 +39,19 @@ static void replace_directory_as_stdin(void)
         dup2(null, 0);
 }
 
+/* A plugin's error is a CNI error object on stdout; the launcher has set the variable for a plugin. */
+static int fail(const char *path)
+{
+    const char *reason = strerror(errno);
+    if (getenv("PYCNI_NAME"))
+        printf("{\"cniVersion\":\"1.1.0\",\"code\":5,\"msg\":\"the bundle is incomplete: %s: %s\","
+               "\"details\":\"Run \\\"make install\\\" again, or copy the whole folder of the bundle.\"}\n",
+               path, reason);
+    else
+        fprintf(stderr, "pycni: the bundle is incomplete: %s: %s\n", path, reason);
+    return 1;
+}
+
 int main(int argc, char **argv)
 {
     char *command[MOST_ARGUMENTS + 4] = {0};
@@ -59,7 +72,7 @@ int main(int argc, char **argv)
     command[2] = within("/lib/pycni.pyc");
     for (int at = 1; at < argc; at++)
         command[at + 2] = argv[at];
-    execv(command[0], command);
-    fprintf(stderr, "pycni: could not execute %s: %s\n", command[0], strerror(errno));
-    return 1;
+    if (access(command[2], R_OK) == 0)
+        execv(command[0], command);
+    return fail(access(command[2], R_OK) == 0 ? command[0] : command[2]);
 }

@@ -31,8 +31,11 @@
 #define LOOK_MS 900
 #define NOT_RUN -1 /* in place of an exit status */
 
-/* `make install` writes the two texts behind the marks, so that nothing must be read to find them. */
+/* `make install` writes the texts behind the marks, so that nothing must be read to find them: the bundle's absolute
+ * path, and its path from the launcher's own folder if it lies below that. The second comes first, so that a copy or
+ * another mount of the folder works. */
 static volatile char tree[272] = "@PYCNI-TREE@:";
+static volatile char below[272] = "@PYCNI-BELOW@:";
 static volatile char build[48] = "@PYCNI-BUILD@:";
 
 struct request {
@@ -49,25 +52,49 @@ static const char *installed(volatile char *text) { return strchr((char *)text, 
 
 const char *build_id(void) { return installed(build); }
 
-static int fail(int code, const char *what, const char *details)
+/* Copy text into a JSON string; what could end the string becomes "?". */
+static void make_safe(char *safe, size_t size, const char *text)
 {
-    char safe[32];
-    snprintf(safe, sizeof safe, "%s", name);
+    snprintf(safe, size, "%s", text);
     for (char *each = safe; *each; each++)
         if (*each < ' ' || *each == '"' || *each == '\\' || *each > '~')
             *each = '?';
+}
+
+static int fail(int code, const char *what, const char *details)
+{
+    char safe[32];
+    make_safe(safe, sizeof safe, name);
     printf("{\"cniVersion\":\"1.1.0\",\"code\":%d,\"msg\":\"plugin %s: %s\",\"details\":\"%s\"}\n", code, safe, what,
            details);
     fflush(stdout);
     return 1;
 }
 
+static int fail_without_bundle(const char *bundle, int reason)
+{
+    char safe[4400], what[4600];
+    make_safe(safe, sizeof safe, bundle);
+    snprintf(what, sizeof what, "could not execute %s: %s", safe, strerror(reason));
+    if (reason == EACCES || reason == EPERM)
+        return fail(5, what, "Make it executable: mount its file system without noexec, and check its permissions.");
+    return fail(5, what, "Run \\\"make install\\\" again, or copy the bundle's folder together with the executables.");
+}
+
 int run_bundle(char **argv)
 {
-    char bundle[300];
-    snprintf(bundle, sizeof bundle, "%s/pycni", installed(tree));
-    execv(bundle, argv);
-    return fail(5, "could not execute the bundle", strerror(errno));
+    char bundle[4400] = "";
+    const char *slash = strrchr(executable, '/');
+    if (*installed(below) && slash) {
+        snprintf(bundle, sizeof bundle, "%.*s/%s/pycni", (int)(slash - executable), executable, installed(below));
+        execv(bundle, argv);
+        if (errno != ENOENT && errno != ENOTDIR)
+            return fail_without_bundle(bundle, errno);
+    }
+    char elsewhere[300];
+    snprintf(elsewhere, sizeof elsewhere, "%s/pycni", installed(tree));
+    execv(elsewhere, argv);
+    return fail_without_bundle(*bundle && errno == ENOENT ? bundle : elsewhere, errno);
 }
 
 static int run_cold(char **argv)

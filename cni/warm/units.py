@@ -43,6 +43,10 @@ ExecStart={launcher} --warm-server
 # Workers in the middle of a call finish it, and end.
 KillMode=process
 OOMScoreAdjust=-500
+
+[Install]
+# From boot on, so that the first call is served warm.
+WantedBy=multi-user.target
 """
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def installed(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give a folder of plugins that the installer has made."""
     folder = tmp_path_factory.mktemp("installed")
-    places = ["--prefix", str(folder / "pycni"), "--bindir", str(folder / "plugins")]
+    places = ["--prefix", str(folder / "pycni"), "--bindir", str(folder / "plugins"), "--units", "no"]
     subprocess.run([bundle / "pycni", "--install", *places], check=True, capture_output=True)
     return folder / "plugins"
 

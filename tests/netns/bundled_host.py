@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from cni.testing import Sandbox
 
-PREFIX, BINDIR = Path("/opt/pycni"), Path("/opt/cni/bin")
+PREFIX, BINDIR = Path("/opt/cni/bin/pycni"), Path("/opt/cni/bin")
 BRIDGE: dict[str, object] = {
     "cniVersion": "1.1.0",
     "name": "net",

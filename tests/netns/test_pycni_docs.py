@@ -36,7 +36,8 @@ def comparable(text: str, bindir: str) -> str:
 def test_the_page_is_true(host: Host, tmp_path: Path) -> None:
     command = make_command(tmp_path, host.bindir)
     host.run(["mkdir", "-p", "/etc/cni/net.d"])
-    host.run(["cp", str(ROOT / "conf/10-bridge.conflist"), "/etc/cni/net.d"])
+    text = (ROOT / "conf/10-bridge.conflist").read_text().replace('"1.0.0"]', '"1.0.0", "1.1.0"]')
+    host.call(Path("/etc/cni/net.d/10-bridge.conflist").write_text, text)
     steps = session()
     script = "\n".join(f"{command}\necho; echo '{MARK}'" for command, _ in steps)
     path = f"{command.parent}:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -27,6 +27,7 @@ BUILD = "0.1.0-0123456789ab"
 def run(program: Path, what: str, root: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Install below a folder, or uninstall."""
     places = [f"--prefix={root}/opt", f"--bindir={root}/bin", f"--confdir={root}/net.d"]
+    places += ["--units=no"] if what == "--install" else []
     argv: Sequence[str | Path] = [program / "pycni", what, *places, *options]
     return subprocess.run(argv, capture_output=True, text=True, check=False, env={"PATH": "/usr/bin:/bin"})
 

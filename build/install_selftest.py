@@ -1,0 +1,210 @@
+"""Try plugins out before they are put in place: ADD and DEL, cold and warm, in namespaces made for that.
+
+The installer makes the namespaces itself, so that no tool is needed: one network namespace is the host, one
+the container, and a mount namespace has an empty /run. Nothing of the machine is changed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import sys
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cni.errors import CniError
+from cni.process import run
+from cni.warm import control
+from cni.warm.log import FILE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_CLONE_NEWNS, _CLONE_NEWNET = 0x20000, 0x40000000
+_MS_REC, _MS_PRIVATE = 0x4000, 0x40000
+_PR_SET_PDEATHSIG = 1
+_WITHIN_S = 60
+# A server may be started by a later call of the same place, not by the first one.
+_ROUNDS = 3
+_WARM_OFF = Path("/etc/cni/pycni/warm-off")
+_NAMES = {"cniVersion": "1.0.0", "name": "pycni-selftest"}
+_IPAM = {
+    "type": "host-local",
+    "dataDir": "/run/pycni-selftest",
+    "ranges": [[{"subnet": "192.0.2.0/24"}]],
+}
+# Interface and configuration by plugin. bridge calls host-local. portmap is left out: nftables or iptables,
+# which it needs, may be installed later.
+_TRIED: dict[str, tuple[str, dict[str, Any]]] = {
+    "loopback": ("lo", {**_NAMES, "type": "loopback"}),
+    "bridge": (
+        "eth0",
+        {**_NAMES, "type": "bridge", "bridge": "pycni-selftest", "isGateway": True, "ipam": _IPAM},
+    ),
+}
+
+
+class SelfTestError(Exception):
+    """A plugin has failed, in words for the person who installs."""
+
+
+def why_not() -> str:
+    """Return why this process may not make the namespaces, "" if it may."""
+    if os.geteuid():
+        return "this process is not root's"
+    child = os.fork()
+    if child == 0:
+        try:
+            _unshare(_CLONE_NEWNS | _CLONE_NEWNET)
+            _make_private_run()
+        except OSError as error:
+            os._exit(error.errno or 1)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    number = os.waitstatus_to_exitcode(status)
+    return f"this process may not make namespaces: {os.strerror(number)}" if number > 0 else ""
+
+
+def run_selftest(folder: Path) -> str:
+    """Try the plugins in a folder, and return what was done. Raises SelfTestError."""
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    # What is buffered would be written by the child as well.
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.close(reader)
+            told = _try_in_namespaces(folder)
+            status = 0
+        except (SelfTestError, CniError, OSError, ValueError) as error:
+            told = str(error)
+        except BaseException as error:  # noqa: BLE001 - this process has no caller
+            told = f"unexpected {type(error).__name__}: {error}"
+        os.write(writer, told.encode()[:4000])
+        os._exit(status)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as file:
+        told = file.read().decode(errors="replace")
+    _, status = os.waitpid(child, 0)
+    if status:
+        raise SelfTestError(told or "its process was killed")
+    return told
+
+
+def _try_in_namespaces(folder: Path) -> str:
+    _unshare(_CLONE_NEWNS | _CLONE_NEWNET)
+    _make_private_run()
+    with _container() as netns:
+        plugins = [_Plugin(folder / name, netns) for name in _TRIED if (folder / name).exists()]
+        for plugin in plugins:
+            plugin.add_and_del("off")
+        if reason := _why_not_warm():
+            return f"ADD and DEL cold; not warm, as {reason}"
+        try:
+            for _ in range(_ROUNDS):
+                for plugin in plugins:
+                    plugin.add_and_del("on")
+            if not control.find():
+                log = FILE.read_text(errors="replace")[-500:] if FILE.exists() else "it has left no log"
+                raise SelfTestError(f"no warm server has started: {log}")
+        finally:
+            control.stop_all()
+    return "ADD and DEL, cold and warm"
+
+
+def _why_not_warm() -> str:
+    if _WARM_OFF.exists():
+        return f"{_WARM_OFF} switches it off"
+    limits = (resource.RLIMIT_AS, resource.RLIMIT_CPU, resource.RLIMIT_DATA, resource.RLIMIT_FSIZE)
+    if any(resource.getrlimit(each)[0] != resource.RLIM_INFINITY for each in limits):
+        return "this process has limits"
+    status = Path("/proc/self/status").read_text()
+    if any(line.split() == ["Seccomp:", "2"] for line in status.splitlines()):
+        return "this process has a seccomp filter"
+    return ""
+
+
+class _Plugin(NamedTuple):
+    """A plugin and the container that it is called for."""
+
+    path: Path
+    netns: str
+
+    def add_and_del(self, warm: str) -> None:
+        """Attach and detach the container; `warm` is the value of PYCNI_WARM. Raises SelfTestError."""
+        ifname, conf = _TRIED[self.path.name]
+        env = {"PYCNI_WARM": warm, "CNI_IFNAME": ifname}
+        result = self._call("ADD", conf, env)
+        if not result.get("ips"):
+            raise SelfTestError(f"ADD of {self.path} has given no address: {json.dumps(result)[:300]}")
+        self._call("DEL", {**conf, "prevResult": result}, env)
+
+    def _call(self, verb: str, conf: dict[str, Any], more: dict[str, str]) -> dict[str, Any]:
+        env = {
+            **more,
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "CNI_COMMAND": verb,
+            "CNI_CONTAINERID": "selftest",
+            "CNI_NETNS": self.netns,
+            "CNI_PATH": str(self.path.parent),
+        }
+        done = run([str(self.path)], json.dumps(conf).encode(), env=env, timeout_s=_WITHIN_S)
+        told = done.stdout.decode(errors="replace").strip()
+        if done.status:
+            with suppress(ValueError, KeyError, TypeError):
+                error = json.loads(told)
+                told = f"{error['msg']}; {error.get('details', '')}".rstrip("; ")
+            told = told or done.stderr.strip() or f"status {done.status}"
+            raise SelfTestError(
+                f"{verb} of {self.path.name}, PYCNI_WARM={more['PYCNI_WARM']}, has failed: {told}"
+            )
+        answer: dict[str, Any] = json.loads(told or "{}")
+        return answer
+
+
+@contextmanager
+def _container() -> Iterator[str]:
+    """Yield the path of a new network namespace, which a child process keeps."""
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        with suppress(OSError):
+            # It ends with its parent, however that ends.
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+            _unshare(_CLONE_NEWNET)
+            os.write(writer, b"x")
+            signal.pause()
+        os._exit(status)
+    os.close(writer)
+    try:
+        if os.read(reader, 1) != b"x":
+            raise SelfTestError("the namespace of a container could not be made")
+        yield f"/proc/{child}/ns/net"
+    finally:
+        os.close(reader)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def _make_private_run() -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    for source, target, kind, flags, data in (
+        (None, b"/", None, _MS_REC | _MS_PRIVATE, None),
+        (b"tmpfs", b"/run", b"tmpfs", 0, b"mode=755"),
+    ):
+        if libc.mount(source, target, kind, ctypes.c_ulong(flags), data):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), os.fsdecode(target))
+
+
+def _unshare(kinds: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(kinds):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))

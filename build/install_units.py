@@ -1,0 +1,106 @@
+"""Units of systemd for the warm server: installed and enabled where systemd runs, removed with the suite."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import install_disk
+from cni.errors import CniError
+from cni.process import find, run
+from cni.warm import units
+from install_tree import InstallError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from install_tree import Prefix
+
+# Exists if and only if systemd is the init system: sd_booted(3).
+_SYSTEMD = Path("/run/systemd/system")
+# The first line of the files that are ours.
+MARK = "# Part of pycni: each installation writes this file anew. Change it by `systemctl edit`.\n"
+_NAMES = (units.SOCKET_NAME, units.SERVICE_NAME)
+_WITHIN_S = 60
+
+
+def why_not(wanted: str, destdir: str, bindir: Path) -> str:
+    """Return why no units are installed, "" if they are. Raises InstallError if they cannot be, but must."""
+    reason = ""
+    if wanted == "no":
+        return "UNITS=no"
+    if destdir:
+        reason = "DESTDIR is set"
+    elif not _SYSTEMD.is_dir():
+        reason = "systemd does not run here"
+    elif not re.fullmatch(r"[\w/.+@-]+", str(bindir)):
+        reason = f"{bindir} has characters that a unit cannot have in a path"
+    if reason and wanted == "yes":
+        raise InstallError(f"UNITS=yes, but {reason}")
+    return reason
+
+
+def install(prefix: Prefix, launcher: Path) -> Iterator[str]:
+    """Write, enable and start the units; `launcher` is an installed plugin. Yield lines to print.
+
+    A unit that another has written stays as it is. Raises InstallError if systemd refuses.
+    """
+    for name, text in units.units(launcher).items():
+        path = prefix.written(units.FOLDER / name)
+        if path.exists() and not _is_ours(path):
+            yield f"{path}: is not of an installation, and was left alone"
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.with_name(f".{name}.new")
+        new.write_text(MARK + text)
+        new.rename(path)
+    install_disk.sync_folder(prefix.written(units.FOLDER))
+    _systemctl("daemon-reload")
+    _systemctl("enable", *_NAMES)
+    # The socket's name has the build in it.
+    _systemctl("restart", units.SOCKET_NAME)
+    _systemctl("start", units.SERVICE_NAME)
+    yield f"{', '.join(_NAMES)}: enabled and started"
+
+
+def remove(prefix: Prefix, bindirs: list[Path]) -> Iterator[str]:
+    """Disable and remove the units that start plugins of `bindirs`. Yield lines to print.
+
+    A unit that another has written is only named. Raises InstallError if systemd refuses.
+    """
+    found = [prefix.written(units.FOLDER / name) for name in _NAMES]
+    starting = [path for path in found if path.is_file() and _starts(path, bindirs)]
+    ours = [path for path in starting if _is_ours(path)]
+    for path in starting:
+        if path not in ours:
+            yield f"{units.FOLDER / path.name}: starts what is gone now; disable it in systemd and remove it"
+    if not ours:
+        return
+    if _SYSTEMD.is_dir() and not prefix.has_destdir:
+        _systemctl("disable", "--now", *(path.name for path in ours))
+    for path in ours:
+        path.unlink()
+    if _SYSTEMD.is_dir() and not prefix.has_destdir:
+        _systemctl("daemon-reload")
+    yield f"{', '.join(path.name for path in ours)}: stopped, disabled and removed"
+
+
+def _is_ours(path: Path) -> bool:
+    return path.read_text(errors="replace").startswith(MARK)
+
+
+def _starts(path: Path, bindirs: list[Path]) -> bool:
+    text = path.read_text(errors="replace")
+    return any(f"{bindir}/" in text for bindir in bindirs)
+
+
+def _systemctl(*arguments: str) -> None:
+    command = ["systemctl", *arguments]
+    try:
+        done = run([find(command[0]) or command[0], *arguments], timeout_s=_WITHIN_S)
+    except CniError as error:
+        raise InstallError(f"{' '.join(command)}: {error}") from error
+    if done.status:
+        said = done.stderr.strip() or f"status {done.status}"
+        raise InstallError(f"{' '.join(command)} has failed: {said}. UNITS=no installs without units")
