@@ -6,12 +6,12 @@ So the first ADD after a boot looks, which is when a node has moved from them to
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cni.errors import CniError, Code
-from cni.firewall import iptables_legacy, nft
 from cni.firewall import iptables_rules as rules
 from cni.firewall import iptables_variants as variants
 from cni.firewall.iptables_exec import Tool
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from cni.firewall.intents import PortMapping
 
-_VERSIONS = {4: nft.IPV4, 6: nft.IPV6}
+_VERSIONS = (4, 6)
 # Where libcni keeps results: containerd, CRI-O, podman, cnitool, nerdctl.
 _RESULTS = Path("/var/lib/cni/results")
 
@@ -63,15 +63,14 @@ def _published(version: int) -> Iterator[Published]:
 
 
 def is_live(network: str, container_id: str, chain: str) -> bool:
-    """Tell whether a container's chain is there still and its namespace not known to be gone.
+    """Return whether a container's chain is there still and its attachments are not known to be gone.
 
-    The Go plugins keep no note of the namespace; runtimes with libcni do.
+    The Go plugins keep no note of them; runtimes with libcni do.
     """
     if not rules.is_containers(chain):
         return False
-    noted = [_noted_namespace(path) for path in _results(f"{network}-{container_id}-")]
-    is_dead = bool(noted) and not any(path is None or path.exists() for path in noted)
-    return not is_dead and _is_there(chain)
+    noted = [_is_known_gone(path) for path in _results(f"{network}-{container_id}-")]
+    return not (noted and all(noted)) and _is_there(chain)
 
 
 def _results(prefix: str) -> list[Path]:
@@ -81,20 +80,43 @@ def _results(prefix: str) -> list[Path]:
         return []
 
 
-def _noted_namespace(cached: Path) -> Path | None:
+def _is_known_gone(cached: Path) -> bool:
+    """Return whether nothing is at the path of the noted namespace, nor any host end that the result names.
+
+    The path alone proves nothing: it may have been noted in another mount namespace.
+    """
     try:
-        path = json.loads(cached.read_bytes())["netns"]
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
-    return Path(path) if isinstance(path, str) and path.startswith("/") else None
+        noted = json.loads(cached.read_bytes())
+        Path(noted["netns"]).stat()
+    except OSError as error:
+        if error.errno not in {errno.ENOENT, errno.ENOTDIR, errno.ESRCH} or error.filename == str(cached):
+            return False
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return False
+    else:
+        return False
+    return noted["netns"].startswith("/") and not any(map(_is_host_end, _host_links(noted)))
+
+
+def _host_links(noted: dict[str, Any]) -> list[str]:
+    try:
+        interfaces = noted["result"]["interfaces"]
+        return [str(each["name"]) for each in interfaces if not each.get("sandbox")]
+    except (TypeError, KeyError, AttributeError):
+        return []
+
+
+def _is_host_end(name: str) -> bool:
+    from cni import link
+    from cni.netlink import Netlink
+
+    with Netlink() as nl:
+        found = link.find(nl, name)
+    return found is not None and bool(found.peer)
 
 
 def _is_there(chain: str) -> bool:
     try:
-        return any(
-            nft.find_chain(family, "nat", chain) is not None
-            or (iptables_legacy.is_loaded(version) and iptables_legacy.may_have_chain(version, chain))
-            for version, family in _VERSIONS.items()
-        )
+        return any(variants.may_have_chain(version, chain) for version in _VERSIONS)
     except (CniError, OSError):
         return True
