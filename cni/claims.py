@@ -44,7 +44,7 @@ _UNFINISHED = f"{store.UNFINISHED_PREFIX}claim"
 class _Record(NamedTuple):
     """What an attachment holds, and where it lives.
 
-    `chain` is set for what the Go plugins have published: it is held as long as that chain is there.
+    `chain` is set for what was found published: it is held as long as that chain is there.
     """
 
     owner: Owner
@@ -145,6 +145,12 @@ def list_held(owner: Owner) -> tuple[PortMapping, ...]:
     return record.mappings if record else ()
 
 
+def is_of_this_release(owner: Owner) -> bool:
+    """Return whether an ADD or a repair of this release has claimed what `owner` holds."""
+    record = _read_record(_key(owner))
+    return record is not None and bool(record.where.view)
+
+
 def differences(owner: Owner, mappings: Sequence[PortMapping], netns: str) -> list[str]:
     """Compare what `owner` holds with what it should; [] also where the ledger does not know it at all.
 
@@ -205,7 +211,7 @@ def overlap(one: IpAddress | None, other: IpAddress | None) -> bool:
 
 
 def _adopt() -> None:
-    """Take into the ledger what the Go plugins have published before there was one."""
+    """Take into the ledger what is published already: by the Go plugins, or before the ledger was lost."""
     from cni import adoption
 
     for each in adoption.find_published():

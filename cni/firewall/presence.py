@@ -76,7 +76,7 @@ def _may_have_chain(name: str) -> bool:
 
 def _lost_in_nftables(owners: Sequence[Owner], kind: str, has_others: Callable[[Owner], bool]) -> list[Owner]:
     try:
-        sound = {family for family in FAMILIES if not base.differences(family, [])}
+        sound = {family for family in FAMILIES if not base.differences(family, [], is_guarded=False)}
         return [owner for owner in owners if not _is_in_nftables(owner, kind, sound, has_others)]
     except CniError:
         # A kernel without nftables: then they are elsewhere or lost.

@@ -1,4 +1,4 @@
-"""An ADD takes over the port of a container that died, and is cut short: the next one gets port and packets."""
+"""An ADD takes over a dead container's port, and is cut short: the next one gets the port and its packets."""
 
 from __future__ import annotations
 

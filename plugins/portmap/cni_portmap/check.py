@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 def check(conf: PortmapConf, netns: str, intent: PortForward, host_ends: Sequence[str]) -> None:
     """Raise CniError 104 that tells all that differs; hints come behind, or alone to stderr."""
+    if not claims.is_of_this_release(intent.owner):
+        # Neither the Go plugin nor the first release keeps published ports from the gateway.
+        intent = intent._replace(gateways=())
     found = [*list_rules(conf, intent), *list_settings(intent), *list_claims(intent, netns)]
     hints = list(_list_hints(host_ends))
     if found:

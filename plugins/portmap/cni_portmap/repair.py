@@ -29,7 +29,7 @@ def repair(conf: PortmapConf, place: Place, intent: PortForward) -> Repaired:
 
 
 def _claims(intent: PortForward, place: Place, undo: Undo) -> str:
-    if claims.list_held(intent.owner) and not list_claims(intent, place.netns):
+    if claims.is_of_this_release(intent.owner) and not list_claims(intent, place.netns):
         return ""
     with claimed(intent, place, undo):
         return "claimed its host ports"
