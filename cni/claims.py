@@ -56,7 +56,7 @@ class _Record(NamedTuple):
         if self.chain:
             from cni import adoption
 
-            return adoption.is_live(self.owner.network, self.owner.container_id, self.chain)
+            return adoption.is_live(self.owner, self.chain)
         return not self.where.is_gone()
 
     def holds(self) -> bool:
@@ -215,10 +215,8 @@ def _adopt() -> None:
     from cni import adoption
 
     for each in adoption.find_published():
-        # Their rules do not tell the interface; this is its name unless somebody wants another.
-        owner = Owner(each.network, each.container_id, "eth0")
-        if _read_record(_key(owner)) is None:
-            _put(_Record(owner, Whereabouts(""), each.mappings, each.chain), None)
+        if _read_record(_key(each.owner)) is None:
+            _put(_Record(each.owner, Whereabouts(""), each.mappings, each.chain), None)
     store.ensure_directory(_ADOPTED)
 
 

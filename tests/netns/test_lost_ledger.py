@@ -12,7 +12,11 @@ if TYPE_CHECKING:
     from cni.testing import Answer, Host
     from cni.testing.wired import Container
 
+BACKENDS = ("iptables", "nftables")
 WEB = {"hostPort": 8081, "containerPort": 80, "protocol": "tcp"}
+TAKEN = 103
+
+backends = pytest.mark.parametrize("backend", BACKENDS)
 
 
 @pytest.fixture
@@ -23,6 +27,34 @@ def net(host: Host) -> Wired:
 def portmap(net: Wired, verb: str, container: Container, backend: str, **mapping: Any) -> Answer:
     conf = {"backend": backend, "runtimeConfig": {"portMappings": [WEB | mapping]}}
     return net.call("portmap", verb, container, conf)
+
+
+@backends
+@pytest.mark.parametrize(("held", "asked"), [("", "127.0.0.1"), ("127.0.0.1", ""), ("::", "::1"), ("", "")])
+def test_overlapping_addresses_are_refused_when_the_ledger_was_removed(
+    net: Wired, backend: str, held: str, asked: str
+) -> None:
+    c1, c2 = net.container(1), net.container(2)
+    portmap(net, "ADD", c1, backend, hostIP=held).must()
+    net.host.run(["rm", "-rf", "/run/pycni"])
+    answer = portmap(net, "ADD", c2, backend, hostIP=asked)
+    assert answer.code == TAKEN
+    assert 'container "c1"' in answer.msg
+    # Another port is free, and DEL, told nothing, frees this one.
+    portmap(net, "ADD", c2, backend, hostIP=asked, hostPort=8090).must()
+    conf = {"cniVersion": net.version, "name": net.name, "type": "portmap"}
+    net.host.plugin("portmap", "DEL", conf, container_id="c1").must()
+    portmap(net, "ADD", c2, backend, hostIP=asked).must()
+
+
+@backends
+def test_a_port_is_free_when_what_was_found_is_gone(net: Wired, backend: str) -> None:
+    c1, c2 = net.container(1), net.container(2)
+    portmap(net, "ADD", c1, backend).must()
+    net.host.run(["rm", "-rf", "/run/pycni"])
+    assert portmap(net, "ADD", c2, backend).code == TAKEN
+    net.host.run(["nft", "flush", "ruleset"])
+    portmap(net, "ADD", c2, backend).must()
 
 
 CHAINS = ("prerouting", "output", "host_ports", "postrouting", "hairpin", "leaving", "gateways")
