@@ -10,8 +10,9 @@ from __future__ import annotations
 import errno
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from cni import holders
 from cni.errors import CniError, Code
 from cni.firewall import iptables_rules as rules
 from cni.firewall import iptables_variants as variants
@@ -143,24 +144,8 @@ def _is_known_gone(cached: Path) -> bool:
         return False
     else:
         return False
-    return noted["netns"].startswith("/") and not any(map(_is_host_end, _host_links(noted)))
-
-
-def _host_links(noted: dict[str, Any]) -> list[str]:
-    try:
-        interfaces = noted["result"]["interfaces"]
-        return [str(each["name"]) for each in interfaces if not each.get("sandbox")]
-    except (TypeError, KeyError, AttributeError):
-        return []
-
-
-def _is_host_end(name: str) -> bool:
-    from cni import link
-    from cni.netlink import Netlink
-
-    with Netlink() as nl:
-        found = link.find(nl, name)
-    return found is not None and bool(found.peer)
+    result = noted.get("result")
+    return noted["netns"].startswith("/") and not (isinstance(result, dict) and holders.has_host_end(result))
 
 
 def _is_there(chain: str) -> bool:

@@ -10,16 +10,18 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from cni import netns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ESRCH})
 _MOST_LINKS = 16
+_REMOVED_WITHIN_S = 1
 
 
 class Whereabouts(NamedTuple):
@@ -64,12 +66,8 @@ class Whereabouts(NamedTuple):
         return is_another and not has_host_end
 
     def _is_in_view(self) -> bool:
-        if self.view:
-            return self.view == netns.own_view()
         # Runtimes of releases that did not note it are services of the machine.
-        with suppress(OSError):
-            return os.path.samestat(os.stat("/proc/self/ns/mnt"), os.stat("/proc/1/ns/mnt"))
-        return False
+        return self.view == netns.own_view() if self.view else _is_machines_view()
 
     def _has_host_end(self) -> bool | None:
         """Return whether a host end is there, None where the kernel cannot prove either."""
@@ -84,6 +82,43 @@ class Whereabouts(NamedTuple):
         if any(each and each.peer for each in found):
             return True
         return False if None in found else None
+
+
+def is_proven_gone(path: str, result: Mapping[str, Any]) -> bool:
+    """Return whether an attachment in a runtime's cache, which notes no mount namespace, is gone.
+
+    The path alone proves it in the machine's own mount namespace. Elsewhere the kernel must have none of the
+    host ends that the result names. It may take a moment to remove one.
+    """
+    if not netns.is_gone(path):
+        return False
+    if _is_machines_view():
+        return True
+    deadline = time.monotonic() + _REMOVED_WITHIN_S
+    while has_host_end(result):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def has_host_end(result: Mapping[str, Any]) -> bool:
+    """Return whether a link of a result, as JSON, is on the host as one end of a pair."""
+    from cni import link
+    from cni.netlink import Netlink
+
+    interfaces = result.get("interfaces")
+    named = [each for each in interfaces if isinstance(each, dict)] if isinstance(interfaces, list) else []
+    names = [str(each.get("name")) for each in named if not each.get("sandbox")]
+    with Netlink() as nl:
+        found = [link.find(nl, name) for name in names[:_MOST_LINKS]]
+    return any(each and each.peer for each in found)
+
+
+def _is_machines_view() -> bool:
+    with suppress(OSError):
+        return os.path.samestat(os.stat("/proc/self/ns/mnt"), os.stat("/proc/1/ns/mnt"))
+    return False
 
 
 def identify(path: str) -> tuple[int, ...]:
