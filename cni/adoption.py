@@ -1,45 +1,52 @@
-"""Host ports that the Go plugins have published: found once after each boot, for the ledger of ours.
+"""Host ports that are published and not in the ledger: found once after each boot.
 
 The Go plugins keep no ledger, and to look for their rules in each ADD would cost it more the more there are.
-So the first ADD after a boot looks, which is when a node has moved from them to us.
+So the first ADD after a boot looks, which is when a node has moved from them to us. It also looks when the
+ledger was removed: then ours are found as well, by the rules of iptables and the elements of nftables.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from cni import holders
 from cni.errors import CniError, Code
-from cni.firewall import iptables_legacy, nft
 from cni.firewall import iptables_rules as rules
 from cni.firewall import iptables_variants as variants
+from cni.firewall import nftables_elements as elements
+from cni.firewall import owners
+from cni.firewall.intents import Owner
 from cni.firewall.iptables_exec import Tool
 from cni.firewall.iptables_stale import read_mappings
+from cni.firewall.nftables_layout import FAMILIES, HOST_IP_PORTS, PORTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cni.firewall.intents import PortMapping
 
-_VERSIONS = {4: nft.IPV4, 6: nft.IPV6}
+_VERSIONS = (4, 6)
 # Where libcni keeps results: containerd, CRI-O, podman, cnitool, nerdctl.
 _RESULTS = Path("/var/lib/cni/results")
+# In the place of a chain's name: what is published by elements of nftables.
+ELEMENTS = "elements"
 
 
 class Published(NamedTuple):
-    """What one container has published: the chain of its rules lives as long as they do."""
+    """What one attachment has published: by a chain of iptables, or by `ELEMENTS`."""
 
-    network: str
-    container_id: str
+    owner: Owner
     chain: str
     mappings: tuple[PortMapping, ...]
 
 
 def find_published() -> list[Published]:
-    """Find what is published in table nat of iptables, both variants; what cannot be read is left out.
+    """Find what is published in table nat of iptables, both variants, and in our tables of nftables.
 
-    Raises CniError 11 when it should be tried again.
+    What cannot be read is left out. Raises CniError 11 when it should be tried again.
     """
     found: dict[str, Published] = {}
     for version in _VERSIONS:
@@ -50,7 +57,33 @@ def find_published() -> list[Published]:
         except CniError as error:
             if error.code == Code.TRY_AGAIN:
                 raise
-    return [each._replace(mappings=tuple(dict.fromkeys(each.mappings))) for each in found.values()]
+    by_rules = [each._replace(mappings=tuple(dict.fromkeys(each.mappings))) for each in found.values()]
+    return [*by_rules, *_published_by_elements()]
+
+
+def _published_by_elements() -> list[Published]:
+    try:
+        found = [
+            each for family in FAMILIES for name in (PORTS, HOST_IP_PORTS) for each in _search(family, name)
+        ]
+    except CniError as error:
+        if error.code == Code.TRY_AGAIN:
+            raise
+        return []
+    ports: dict[Owner, dict[PortMapping, None]] = {}
+    for owner, mapping in found:
+        ports.setdefault(owner, {})[mapping] = None
+    return [Published(owner, ELEMENTS, tuple(mappings)) for owner, mappings in ports.items()]
+
+
+def _search(family: int, name: str, tag: str = "") -> Iterator[tuple[Owner, PortMapping]]:
+    from cni.firewall import nftables_stale
+
+    for element, comment in elements.search(family, name, tag):
+        if (owner := owners.parse(comment)) is None:
+            continue
+        for mapping in nftables_stale.read_mappings(element):
+            yield owner, mapping._replace(container_port=0)
 
 
 def _published(version: int) -> Iterator[Published]:
@@ -59,19 +92,34 @@ def _published(version: int) -> Iterator[Published]:
         for rule in filter(None, map(rules.parse_rule, lines)):
             owner, chain = rules.find_owner(rule), rules.find_target(rule)
             if owner and rule.chain == rules.DNAT:
-                yield Published(*owner, chain, read_mappings(lines, chain))
+                # Their rules do not tell the interface; this is its name unless somebody wants another.
+                yield Published(Owner(*owner, "eth0"), chain, read_mappings(lines, chain))
 
 
-def is_live(network: str, container_id: str, chain: str) -> bool:
-    """Tell whether a container's chain is there still and its namespace not known to be gone.
+def is_live(owner: Owner, chain: str) -> bool:
+    """Return whether what publishes a container's ports is there, and the container not known to be gone.
 
-    The Go plugins keep no note of the namespace; runtimes with libcni do.
+    Nothing but caches of runtimes with libcni tells where the container is.
     """
-    if not rules.is_containers(chain):
+    if chain != ELEMENTS and not rules.is_containers(chain):
         return False
-    noted = [_noted_namespace(path) for path in _results(f"{network}-{container_id}-")]
-    is_dead = bool(noted) and not any(path is None or path.exists() for path in noted)
-    return not is_dead and _is_there(chain)
+    noted = [_is_known_gone(path) for path in _results(f"{owner.network}-{owner.container_id}-")]
+    if noted and all(noted):
+        return False
+    return _has_elements(owner) if chain == ELEMENTS else _is_there(chain)
+
+
+def _has_elements(owner: Owner) -> bool:
+    tag = owners.network_tag(owner.network)
+    try:
+        return any(
+            found == owner
+            for family in FAMILIES
+            for name in (PORTS, HOST_IP_PORTS)
+            for found, _ in _search(family, name, tag)
+        )
+    except CniError:
+        return True
 
 
 def _results(prefix: str) -> list[Path]:
@@ -81,20 +129,27 @@ def _results(prefix: str) -> list[Path]:
         return []
 
 
-def _noted_namespace(cached: Path) -> Path | None:
+def _is_known_gone(cached: Path) -> bool:
+    """Return whether nothing is at the path of the noted namespace, nor any host end that the result names.
+
+    The path alone proves nothing: it may have been noted in another mount namespace.
+    """
     try:
-        path = json.loads(cached.read_bytes())["netns"]
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
-    return Path(path) if isinstance(path, str) and path.startswith("/") else None
+        noted = json.loads(cached.read_bytes())
+        Path(noted["netns"]).stat()
+    except OSError as error:
+        if error.errno not in {errno.ENOENT, errno.ENOTDIR, errno.ESRCH} or error.filename == str(cached):
+            return False
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return False
+    else:
+        return False
+    result = noted.get("result")
+    return noted["netns"].startswith("/") and not (isinstance(result, dict) and holders.has_host_end(result))
 
 
 def _is_there(chain: str) -> bool:
     try:
-        return any(
-            nft.find_chain(family, "nat", chain) is not None
-            or (iptables_legacy.is_loaded(version) and iptables_legacy.may_have_chain(version, chain))
-            for version, family in _VERSIONS.items()
-        )
+        return any(variants.may_have_chain(version, chain) for version in _VERSIONS)
     except (CniError, OSError):
         return True

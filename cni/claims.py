@@ -2,26 +2,30 @@
 
 One small file per protocol and port names its holders, one file per attachment says what it holds and in
 which namespace it lives, so that no call reads what it does not concern. The ledger is in /run and ends
-with the boot, as rules do; what another boot has left is dropped before a port is claimed. A holder whose
-namespace is gone holds nothing.
+with the boot, as rules do; what another boot has left is dropped before a port is claimed. A holder that is
+proven to be gone holds nothing, nor does one whose rules somebody else has removed. Such a record stays until
+the holder's rules are known to be gone, so that whoever comes next finds them after a crash.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
+from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cni import boot, store
 from cni.errors import CniError, Code
 from cni.firewall.intents import Owner, PortMapping
+from cni.holders import Whereabouts, identify
 from cni.lock import locked
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from cni.request import Attachment
     from cni.result import IpAddress
@@ -38,14 +42,13 @@ _UNFINISHED = f"{store.UNFINISHED_PREFIX}claim"
 
 
 class _Record(NamedTuple):
-    """What an attachment holds; `identity` is device and inode of its namespace, [] if it had none.
+    """What an attachment holds, and where it lives.
 
-    `chain` is set for what the Go plugins have published: it is held as long as that chain is there.
+    `chain` is set for what was found published: it is held as long as that chain is there.
     """
 
     owner: Owner
-    netns: str
-    identity: tuple[int, ...]
+    where: Whereabouts
     mappings: tuple[PortMapping, ...]
     chain: str = ""
 
@@ -53,31 +56,80 @@ class _Record(NamedTuple):
         if self.chain:
             from cni import adoption
 
-            return adoption.is_live(self.owner.network, self.owner.container_id, self.chain)
-        return bool(self.identity) and _identity(self.netns) == self.identity
+            return adoption.is_live(self.owner, self.chain)
+        return not self.where.is_gone()
+
+    def holds(self) -> bool:
+        """Return whether its ports are to be refused to others. Needs the ledger's lock."""
+        if not self.is_live():
+            return False
+        if self.chain or not self.where.is_here or _is_being_published(self.owner):
+            return True
+        from cni.firewall import presence
+
+        return presence.may_be_published(self.owner)
 
 
-def claim(owner: Owner, mappings: Sequence[PortMapping], netns: str, undo: Undo) -> list[Owner]:
+@contextmanager
+def claim(
+    owner: Owner, mappings: Sequence[PortMapping], netns: str, undo: Undo, host_links: Iterable[str] = ()
+) -> Iterator[list[Owner]]:
     """Have the host ports of `mappings`, and no others, held by `owner`; twice is fine.
 
-    Ports of the same container on another network are no obstacle: runtimes publish them on each. Gives
-    former holders whose namespace is gone: what is left of their rules is in the way. Raises CniError 103
-    naming the holder when a port is taken, and changes nothing then.
+    Ports of the same container on another network are no obstacle: runtimes publish them on each. The `with`
+    block publishes them. It receives former holders that hold nothing any more: it removes their rules, which
+    are in the way, and then calls `forget` for each. `host_links` names links of the container on the host.
+    Raises CniError 103 naming the holder when a port is taken, and changes nothing then.
     """
     store.ensure_directory(FOLDER.parent)
     boot.drop_earlier(FOLDER.parent)
     for folder in (FOLDER, _OWNERS):
         store.ensure_directory(folder)
+    where = Whereabouts.note(netns, host_links)
     with locked(_LOCK):
         if not os.path.lexists(_ADOPTED):
             _adopt()
         dead = _find_dead(owner, mappings)
         before = _read_record(_key(owner))
         undo.add(f"restore the host ports of {owner.container_id}", _restore, owner, before)
-        for each in dead:
-            _drop(each)
-        _put(_Record(owner, netns, _identity(netns), tuple(mappings)), before)
-    return dead
+        _put(_Record(owner, where, tuple(mappings)), before)
+        # For as long as its rules may be missing.
+        publishing = _lock_record(owner)
+    try:
+        yield dead
+    finally:
+        os.close(publishing)
+
+
+def forget(dead: Owner) -> None:
+    """Drop the record of a former holder whose rules are gone, unless it has come to life meanwhile."""
+    with locked(_LOCK):
+        record = _read_record(_key(dead))
+        if record and not record.holds():
+            _drop(dead)
+
+
+def _lock_record(owner: Owner) -> int:
+    path = _record_path(_key(owner))
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(fd)
+            raise
+    except OSError as error:
+        raise CniError(Code.STORE, f"could not lock {path}: {(error.strerror or '').lower()}") from error
+    return fd
+
+
+def _is_being_published(owner: Owner) -> bool:
+    """Return whether an ADD is at it that has claimed its ports."""
+    try:
+        os.close(_lock_record(owner))
+    except CniError as error:
+        return isinstance(error.__cause__, BlockingIOError)
+    return False
 
 
 def release(owner: Owner) -> None:
@@ -91,6 +143,12 @@ def list_held(owner: Owner) -> tuple[PortMapping, ...]:
     """Give what `owner` has claimed; container ports are not kept and are 0."""
     record = _read_record(_key(owner))
     return record.mappings if record else ()
+
+
+def is_of_this_release(owner: Owner) -> bool:
+    """Return whether an ADD or a repair of this release has claimed what `owner` holds."""
+    record = _read_record(_key(owner))
+    return record is not None and bool(record.where.view)
 
 
 def differences(owner: Owner, mappings: Sequence[PortMapping], netns: str) -> list[str]:
@@ -110,8 +168,9 @@ def differences(owner: Owner, mappings: Sequence[PortMapping], netns: str) -> li
             found.append(
                 f"{_port_path(mapping)} does not name the container as a holder of host port {shown}"
             )
-    if record.identity != _identity(netns):
-        found.append(f"the claims of host ports are of another namespace, {record.netns}")
+    now = identify(netns)
+    if record.where.identity and now and record.where.identity != now:
+        found.append(f"the claims of host ports are of another namespace, {record.where.netns}")
     return found
 
 
@@ -121,7 +180,7 @@ def _show_port(mapping: PortMapping) -> str:
 
 
 def list_live(network: str) -> list[Owner]:
-    """List the network's holders whose namespace is there; none of those of an earlier boot is."""
+    """List the network's holders that are not proven to be gone; those of an earlier boot all are."""
     if boot.is_earlier(FOLDER.parent):
         return []
     records = [_read_record(path.name) for path in sorted(_OWNERS.iterdir())] if _OWNERS.is_dir() else []
@@ -152,19 +211,17 @@ def overlap(one: IpAddress | None, other: IpAddress | None) -> bool:
 
 
 def _adopt() -> None:
-    """Take into the ledger what the Go plugins have published before there was one."""
+    """Take into the ledger what is published already: by the Go plugins, or before the ledger was lost."""
     from cni import adoption
 
     for each in adoption.find_published():
-        # Their rules do not tell the interface; this is its name unless somebody wants another.
-        owner = Owner(each.network, each.container_id, "eth0")
-        if _read_record(_key(owner)) is None:
-            _put(_Record(owner, "", (), each.mappings, each.chain), None)
+        if _read_record(_key(each.owner)) is None:
+            _put(_Record(each.owner, Whereabouts(""), each.mappings, each.chain), None)
     store.ensure_directory(_ADOPTED)
 
 
 def _find_dead(owner: Owner, mappings: Sequence[PortMapping]) -> list[Owner]:
-    """Give the holders in the way that are gone; raises CniError 103 for one that is not."""
+    """Return the holders in the way that hold nothing any more. Raises CniError 103 for one that does."""
     dead: dict[Owner, None] = {}
     records: dict[str, _Record | None] = {}
     for mapping in mappings:
@@ -176,7 +233,7 @@ def _find_dead(owner: Owner, mappings: Sequence[PortMapping]) -> list[Owner]:
                 continue
             if not overlap(mapping.host_ip, host_ip):
                 continue
-            if holder.is_live():
+            if holder.owner not in dead and holder.holds():
                 raise _taken(mapping, holder.owner, host_ip)
             dead[holder.owner] = None
     return list(dead)
@@ -226,14 +283,6 @@ def _drop(owner: Owner) -> None:
             store.remove(f"{folder}/{_UNFINISHED}")
 
 
-def _identity(netns: str) -> tuple[int, ...]:
-    try:
-        found = os.stat(netns)
-    except (OSError, ValueError):
-        return ()
-    return found.st_dev, found.st_ino
-
-
 def _key(owner: Owner) -> str:
     text = f"{owner.network}/{owner.container_id}/{owner.ifname}"
     return hashlib.sha256(text.encode()).hexdigest()[:32]
@@ -255,9 +304,17 @@ def _read_record(key: str) -> _Record | None:
         owner = Owner(str(kept["network"]), str(kept["containerID"]), str(kept["ifname"]))
         ports = tuple(_parse_port(*each) for each in kept["ports"])
         chain = str(kept.get("chain", ""))
-        return _Record(owner, str(kept["netns"]), tuple(kept["identity"]), ports, chain)
+        return _Record(owner, _parse_whereabouts(kept), ports, chain)
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
+
+
+def _parse_whereabouts(kept: dict[str, Any]) -> Whereabouts:
+    """Read where a holder lives; a record of an earlier release has path and identity only."""
+    host, links = kept.get("host", 0), tuple(kept.get("links", ()))
+    if not all(isinstance(each, int) and 0 <= each < 1 << 31 for each in links) or not isinstance(host, int):
+        raise ValueError(f"{links} of {host} are no links of a namespace")
+    return Whereabouts(str(kept["netns"]), tuple(kept["identity"]), str(kept.get("view", "")), host, links)
 
 
 def _parse_port(protocol: str, port: object, host_ip: str) -> PortMapping:
@@ -272,8 +329,11 @@ def _write_record(key: str, record: _Record, mappings: Sequence[PortMapping]) ->
         "network": record.owner.network,
         "containerID": record.owner.container_id,
         "ifname": record.owner.ifname,
-        "netns": record.netns,
-        "identity": record.identity,
+        "netns": record.where.netns,
+        "identity": record.where.identity,
+        "view": record.where.view,
+        "host": record.where.host,
+        "links": record.where.links,
         **({"chain": record.chain} if record.chain else {}),
         "ports": [(each.protocol, each.host_port, _show(each.host_ip)) for each in dict.fromkeys(mappings)],
     }

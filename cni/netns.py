@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Self
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 
 _CLONE_NEWNET = 0x40000000
 _NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
+_NS_GET_MNTNS_ID = 0x8008B705  # <linux/nsfs.h>, since Linux 6.11
 _OWN_PATH = "/proc/thread-self/ns/net"
+_OWN_MOUNTS = "/proc/thread-self/ns/mnt"
 # Errors of open(2) that say "there is nothing at this path", as opposed to "you may not look".
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ESRCH, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO})
 
@@ -132,6 +135,35 @@ def is_own(path: str) -> bool:
         return os.path.samestat(os.stat(path), os.stat(_OWN_PATH))
     except (OSError, ValueError):
         return False
+
+
+def own_inode() -> int:
+    """Return the inode of the calling thread's network namespace, which the kernel reuses in time."""
+    return os.stat(_OWN_PATH).st_ino
+
+
+@cache
+def own_view() -> str:
+    """Return what identifies the files that this process sees: its mount namespace and its root directory.
+
+    The kernel reuses the inode of a mount namespace at once, its ID never.
+    """
+    root = os.stat("/")
+    return f"{_mount_namespace()}:{root.st_dev}:{root.st_ino}"
+
+
+def _mount_namespace() -> str:
+    import fcntl
+
+    fd = os.open(_OWN_MOUNTS, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        answer = fcntl.ioctl(fd, _NS_GET_MNTNS_ID, bytes(8))
+    except OSError:
+        found = os.fstat(fd)
+        return f"inode {found.st_dev}:{found.st_ino}"
+    finally:
+        os.close(fd)
+    return f"id {int.from_bytes(answer, sys.byteorder)}"
 
 
 @contextmanager

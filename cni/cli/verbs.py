@@ -105,11 +105,10 @@ def plan_gc(settings: Settings, name: str, timeout_s: float, *, dead_only: bool,
 
 
 def _list_alive(cache: Cache, name: str) -> set[Attachment]:
-    from cni.netns import is_gone
+    from cni.holders import is_proven_gone
 
-    return {
-        each.attachment for each in cache.list_entries() if each.network == name and not is_gone(each.sandbox)
-    }
+    entries = [each for each in cache.list_entries() if each.network == name]
+    return {each.attachment for each in entries if not is_proven_gone(each.sandbox, each.result)}
 
 
 def status(settings: Settings, name: str, timeout_s: float) -> None:

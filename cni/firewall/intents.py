@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from cni.request import Attachment
-    from cni.result import IpAddress, IpInterface
+    from cni.result import IpAddress, IpInterface, IpNetwork
     from cni.stale import Stale
     from cni.undo import Undo
 
@@ -30,12 +30,25 @@ class PortMapping(NamedTuple):
     host_ip: IpAddress | None = None
 
 
+class Gateway(NamedTuple):
+    """The gateway of a container's subnet."""
+
+    ip: IpAddress
+    network: IpNetwork
+
+    @property
+    def version(self) -> int:
+        """The IP version, as addresses have it."""
+        return self.ip.version
+
+
 class PortForward(NamedTuple):
     """Publish ports of a container. `targets` holds its address, with prefix, of each family it has.
 
     Mappings whose `host_ip` is of a family without a target are left out by the backend. `mark_bit`,
     `external_set_mark_chain` speak to the iptables backend only; `conditions` are extra match tokens for
-    IPv4 and IPv6 in the backend's own syntax.
+    IPv4 and IPv6 in the backend's own syntax. What comes from a subnet of the container to one of its
+    `gateways` is for the host, unless a mapping names the gateway.
     """
 
     owner: Owner
@@ -47,13 +60,18 @@ class PortForward(NamedTuple):
     external_set_mark_chain: str = ""
     conditions_v4: tuple[str, ...] = ()
     conditions_v6: tuple[str, ...] = ()
+    gateways: tuple[Gateway, ...] = ()
 
 
 class Masquerade(NamedTuple):
-    """Hide a container's addresses behind the host's for whatever leaves their subnets."""
+    """Hide a container's addresses behind the host's for whatever leaves their subnets.
+
+    `gateways` are as in `PortForward`; other containers' ports are kept from these subnets.
+    """
 
     owner: Owner
     addresses: tuple[IpInterface, ...]
+    gateways: tuple[Gateway, ...] = ()
 
 
 class Adding(Protocol):

@@ -35,7 +35,7 @@ _REGISTER = 1
 _NETWORK_HEADER, _SOURCE, _DESTINATION = 1, 12, 16
 _EQUAL, _NOT_EQUAL = 0, 1
 _META_L4PROTO = 16
-_ACCEPT, _JUMP = 1, -3 & 0xFFFFFFFF
+_ACCEPT, _JUMP, _RETURN = 1, -3 & 0xFFFFFFFF, -5 & 0xFFFFFFFF
 _PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
 
 # struct xt_tcp and xt_udp: source ports, destination ports, then flags; struct xt_multiport_v1; the range of
@@ -44,6 +44,9 @@ _TCP, _UDP = struct.Struct("=4HxxxxI"), struct.Struct("=4HBxxxxxxx")
 _MULTIPORT = struct.Struct("=BB15H15sB")
 _MULTIPORT_DESTINATION, _MOST_PORTS = 1, 15
 _DNAT_RANGE = struct.Struct("=I4s12x4s12x2s2s2x6x")
+# struct xt_addrtype_info_v1: types of source and destination as bits, then flags.
+_ADDRESS_TYPE = struct.Struct("=HHI")
+_LOCAL_TYPE, _NOT_SOURCE = 1 << 2, 0x1
 _MASQUERADE_RANGE = struct.Struct("=I20x")
 _MAPS_ADDRESS_AND_PORT = 0x3
 _COMMENT_BYTES = 256
@@ -221,6 +224,8 @@ class _Words:
             rest = [0] * (_MOST_PORTS - len(ports))
             info = _MULTIPORT.pack(_MULTIPORT_DESTINATION, len(ports), *ports, *rest, b"", 0)
             self._extend("match", name, 1, info)
+        elif (name, option, value) == ("addrtype", "!", "--src-type") and self._next() == "LOCAL":
+            self._extend("match", name, 1, _ADDRESS_TYPE.pack(_LOCAL_TYPE, 0, _NOT_SOURCE))
         elif name in _PROTOCOLS and option == "--dport":
             layout = _TCP if name == "tcp" else _UDP
             self._extend("match", name, 0, layout.pack(*_ANY_PORT, int(value), int(value), 0))
@@ -235,7 +240,8 @@ class _Words:
         elif name == "DNAT":
             self._read_dnat()
         else:
-            verdict = u32(1, _ACCEPT) if name == "ACCEPT" else u32(1, _JUMP) + text(2, name)
+            plain = {"ACCEPT": _ACCEPT, "RETURN": _RETURN}
+            verdict = u32(1, plain[name]) if name in plain else u32(1, _JUMP) + text(2, name)
             self._add("immediate", u32(1, 0), nest(2, nest(2, verdict)))
 
     def _read_dnat(self) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cni.firewall.intents import Masquerade, Owner, PortForward, PortMapping
+    from cni.firewall.intents import Gateway, Masquerade, Owner, PortForward, PortMapping
     from cni.result import IpInterface
 
 DNAT = "CNI-HOSTPORT-DNAT"
@@ -133,11 +133,27 @@ def forward_rules(intent: PortForward, version: int) -> list[Rule]:
     targets = _of_family(intent.targets, version)
     if not targets:
         return []
+    gateways = [each for each in intent.gateways if each.version == version]
+    named = {each.ip for each in gateways}
+    mappings = [each for each in intent.mappings if each.host_ip is None or each.host_ip.version == version]
+    explicit = [each for each in mappings if each.host_ip in named]
+    others = [each for each in mappings if each.host_ip not in named]
+    specs = [spec for each in explicit for spec in _mapping_specs(intent, each, targets[0])]
+    specs += _gateway_specs(gateways) if others else []
+    specs += [spec for each in others for spec in _mapping_specs(intent, each, targets[0])]
+    return [Rule(forward_chain(intent.owner), spec) for spec in specs]
+
+
+def _gateway_specs(gateways: Sequence[Gateway]) -> list[str]:
+    """Return what leaves to the host what comes from the network to its gateway; the host itself may publish.
+
+    The Go plugins have no such rule, which neither their CHECK nor their DEL minds.
+    """
+    subnets = dict.fromkeys(each.network for each in gateways)
     return [
-        Rule(forward_chain(intent.owner), spec)
-        for mapping in intent.mappings
-        if mapping.host_ip is None or mapping.host_ip.version == version
-        for spec in _mapping_specs(intent, mapping, targets[0])
+        f"-s {subnet} -d {each.ip}/{each.ip.max_prefixlen} -m addrtype ! --src-type LOCAL -j RETURN"
+        for subnet in subnets
+        for each in gateways
     ]
 
 

@@ -52,6 +52,16 @@ def list_with_table(tool: Tool) -> list[Tool]:
     return list(dict.fromkeys(variants))
 
 
+def may_have_chain(version: int, chain: str) -> bool:
+    """Return whether any variant has a chain; True, too, where a comment of legacy iptables names it.
+
+    Raises CniError or OSError where the kernel does not tell.
+    """
+    if nft.find_chain(_FAMILIES[version], _TABLE, chain) is not None:
+        return True
+    return legacy.is_loaded(version) and legacy.may_have_chain(version, chain)
+
+
 def find_chain(tool: Tool, chain: str) -> tuple[bool, list[Tool]]:
     """Tell whether the nf_tables variant has a chain; gives the others that may have it.
 

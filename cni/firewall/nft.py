@@ -35,6 +35,7 @@ _CHAIN_HANDLE = 2
 _CHAIN_NAME = 3
 _CHAIN_HOOK = 4
 _CHAIN_USE = 6
+_OF_CHAIN = {_CHAIN_HANDLE, _CHAIN_HOOK, _CHAIN_USE}
 _RULE_CHAIN = 2
 _RULE_HANDLE = 3
 _RULE_USERDATA = 7
@@ -90,6 +91,12 @@ def which_chains(table: str, chains: Sequence[tuple[int, str]]) -> list[tuple[in
     return [chain for chain, reply in zip(chains, found, strict=True) if reply is not None]
 
 
+def find_chains(table: str, chains: Sequence[tuple[int, str]]) -> list[Chain | None]:
+    """Find chains, each given as family and name, of a table; asks once for all."""
+    found = kept().find_all([_chain_request(family, table, name) for family, name in chains])
+    return [None if each is None else _read_chain(each) for each in found]
+
+
 def _chain_request(family: int, table: str, chain: str) -> Message:
     payload = text(_NAME, table) + text(_CHAIN_NAME, chain)
     return Message(f"find chain {FAMILY_NAMES[family]} {table} {chain}", kind(_GETCHAIN), family, payload)
@@ -98,9 +105,11 @@ def _chain_request(family: int, table: str, chain: str) -> Message:
 def find_chain(family: int, table: str, chain: str) -> Chain | None:
     """Find a chain by name."""
     found = kept().find(_chain_request(family, table, chain))
-    if found is None:
-        return None
-    parts = attributes(found)
+    return None if found is None else _read_chain(found)
+
+
+def _read_chain(found: bytes) -> Chain:
+    parts = attributes(found, _OF_CHAIN)
     use, handle = (int.from_bytes(parts.get(each, b""), "big") for each in (_CHAIN_USE, _CHAIN_HANDLE))
     return Chain(_CHAIN_HOOK in parts, use, handle)
 

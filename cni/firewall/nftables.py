@@ -6,16 +6,22 @@ from typing import TYPE_CHECKING
 
 from cni import store
 from cni.errors import ErrorList
+from cni.firewall import nft, owners
 from cni.firewall import nftables_base as base
 from cni.firewall import nftables_chains as chains
 from cni.firewall import nftables_elements as elements
 from cni.firewall import nftables_foreign as foreign
 from cni.firewall import nftables_records as records
-from cni.firewall import owners
 from cni.firewall.nft import IPV4, IPV6
 from cni.firewall.nftables_conditions import check as check_conditions
-from cni.firewall.nftables_layout import CONDITIONAL, FAMILIES, SECOND, hairpin_set, leaving_set
-from cni.firewall.nftables_plan import conditions_of, family_of, plan_forward, plan_masquerade
+from cni.firewall.nftables_layout import CONDITIONAL, FAMILIES, SECOND, TABLE, hairpin_set, leaving_set
+from cni.firewall.nftables_plan import (
+    conditions_of,
+    family_of,
+    plan_forward,
+    plan_gateways,
+    plan_masquerade,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -25,7 +31,7 @@ if TYPE_CHECKING:
     from cni.firewall.nftables_elements import Element
     from cni.firewall.nftables_layout import Shared
     from cni.request import Attachment
-    from cni.result import IpInterface
+    from cni.result import IpInterface, IpNetwork
     from cni.stale import Stale
     from cni.undo import Undo
 
@@ -48,11 +54,16 @@ class Nftables:
         for family, field in ((IPV4, "conditionsV4"), (IPV6, "conditionsV6")):
             check_conditions(conditions.get(family, ()), field)
         conditional, mapped = _split(intent)
-        made, second = _add(_FORWARD, intent.owner, mapped, intent.targets, undo)
+        made, second = _add(_FORWARD, intent, mapped, intent.targets, undo)
         undo.add(f"remove nftables chains of {intent.owner.container_id}", chains.remove, intent.owner)
-        chains.remove(intent.owner)
+        families = list(dict.fromkeys(map(family_of, intent.targets)))
+        # One question for what is of the owner and what shows that all shared rules are there.
+        own, shared = chains.names(intent.owner), base.asked(families)
+        found = nft.find_chains(TABLE, [*own, *shared])
+        chains.remove_found(intent.owner, [name for name, chain in zip(own, found, strict=False) if chain])
+        base.make_whole(families, found[len(own) :])
         if conditional:
-            base.ensure([target.network for target in intent.targets], made)
+            base.ensure(_subnets(intent, intent.targets), made)
             chains.add(CONDITIONAL, intent.owner, conditional, conditions)
         if second:
             chains.add(SECOND, intent.owner, second, {})
@@ -71,8 +82,9 @@ class Nftables:
             if each.what not in by_rule[CONDITIONAL, each.family]
         ]
         here = [each for each in mapped if not each.value or each.what not in by_rule[SECOND, each.family]]
-        shared = _shared_differences([*conditional, *mapped], intent.targets)
-        return shared + missing + _element_differences(intent.owner, here)
+        shared = _shared_differences([*conditional, *mapped], intent, intent.targets)
+        gateways = [f"{each.what} is in no set of nftables" for each in _missing_gateways(intent)]
+        return shared + missing + _element_differences(intent.owner, here) + gateways
 
     def remove_forward(self, owner: Owner) -> None:
         """Take away whatever was published for the owner, by this suite or by the Go plugins."""
@@ -84,12 +96,14 @@ class Nftables:
 
     def add_masquerade(self, intent: Masquerade, undo: Undo) -> None:
         """Masquerade the addresses for what leaves their subnets."""
-        _add(_MASQUERADE, intent.owner, plan_masquerade(intent), intent.addresses, undo)
+        _add(_MASQUERADE, intent, plan_masquerade(intent), intent.addresses, undo)
+        base.ensure_whole(dict.fromkeys(map(family_of, intent.addresses)))
 
     def differences_masquerade(self, intent: Masquerade) -> list[str]:
         """Compare with what is in place, by look-ups; what the Go plugins made will do."""
         planned = plan_masquerade(intent)
-        shared = _shared_differences(planned, intent.addresses)
+        # That ports of others are kept from the gateways is not the masquerade's to check.
+        shared = _shared_differences(planned, intent._replace(gateways=()), intent.addresses)
         found = shared + _element_differences(intent.owner, planned)
         return [] if found and foreign.has_masquerade(intent) else found
 
@@ -146,21 +160,35 @@ def _split(intent: PortForward) -> tuple[list[Element], list[Element]]:
     return conditional, [each for each in planned if each not in conditional]
 
 
+def _subnets(intent: PortForward | Masquerade, targets: Sequence[IpInterface]) -> list[IpNetwork]:
+    return list(dict.fromkeys(each.network for each in (*targets, *intent.gateways)))
+
+
+def _missing_gateways(intent: PortForward) -> list[Element]:
+    planned = plan_gateways(intent.gateways)
+    return [each for each, found in zip(planned, elements.find_all(planned), strict=True) if found is None]
+
+
 def _add(
-    kind: str, owner: Owner, planned: Sequence[Element], targets: Sequence[IpInterface], undo: Undo
+    kind: str,
+    intent: PortForward | Masquerade,
+    planned: Sequence[Element],
+    targets: Sequence[IpInterface],
+    undo: Undo,
 ) -> tuple[list[Shared], list[Element]]:
-    """Replace what the owner has of a kind.
+    """Replace what the owner of an intent has of a kind.
 
     Gives the list of shared things that had to be made, which may be added to and is undone, and the
     elements that another attachment of the container has.
     """
+    owner = intent.owner
     made: list[Shared] = []
     folders: list[Path] = []
     old = records.read(kind, owner) or []
     undo.add(f"remove nftables elements of {owner.container_id}", _take_back, kind, owner, old, made, folders)
     records.write(kind, owner, [*old, *planned], folders)
-    subnets = list(dict.fromkeys(target.network for target in targets))
-    second = elements.replace(old, planned, owner, lambda: base.ensure(subnets, made))
+    subnets, gateways = _subnets(intent, targets), plan_gateways(intent.gateways) if planned else []
+    second = elements.replace(old, planned, owner, lambda: base.ensure(subnets, made), gateways)
     if old:
         records.write(kind, owner, planned, folders)
     return made, second
@@ -209,7 +237,9 @@ def _remove(kind: str, owner: Owner) -> None:
     records.remove(kind, owner)
 
 
-def _shared_differences(planned: Sequence[Element], targets: Sequence[IpInterface]) -> list[str]:
+def _shared_differences(
+    planned: Sequence[Element], intent: PortForward | Masquerade, targets: Sequence[IpInterface]
+) -> list[str]:
     """Compare the shared things that elements need: none, a family's, or those of a subnet too."""
     used = {(each.family, each.set_name) for each in planned}
     missing = []
@@ -220,7 +250,7 @@ def _shared_differences(planned: Sequence[Element], targets: Sequence[IpInterfac
             for subnet in subnets
             if used & {(family, hairpin_set(subnet)), (family, leaving_set(subnet))}
         ]
-        missing += base.differences(family, needed)
+        missing += base.differences(family, needed, is_guarded=bool(intent.gateways))
     return missing
 
 

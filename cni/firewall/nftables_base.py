@@ -19,26 +19,33 @@ from cni.firewall.nftables_layout import (
     PORTS,
     RECORDS,
     SECOND,
+    SUBNET_CHAINS,
     TABLE,
     Shared,
     family_of,
     hairpin_set,
     leaving_set,
     setup_text,
+    subnet_sets,
 )
 from cni.nfnetlink import ChangedMeanwhileError, kept
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from cni.nfnetlink import Message
     from cni.result import IpNetwork
 
 # How many rules and jumps hold each chain when it is whole; more may come with subnets and conditions.
 _LEAST_USE = {
-    "prerouting": 1, "output": 1, "host_ports": 6, "conditional": 1, "second": 1,
+    "prerouting": 1, "output": 1, "host_ports": 7, "conditional": 1, "second": 1, "gateways": 1,
     "postrouting": 3, "hairpin": 2, "leaving": 1,
 }  # fmt: skip
+# As the first release has made it, without what keeps gateways from published ports.
+_GUARD = "gateways"
+_FIRST_USE = {name: least - (name == "host_ports") for name, least in _LEAST_USE.items() if name != _GUARD}
+# By these a missing rule or hook shows: how often others hold them depends on the number of subnets at most.
+_ASKED = ("host_ports", "gateways", "hairpin", "leaving")
 _HOOKED = {"prerouting", "output", "postrouting"}
 _TRIES = 50
 
@@ -52,6 +59,7 @@ def ensure(subnets: Iterable[IpNetwork], made: list[Shared]) -> None:
     for _ in range(_TRIES):
         missing = list(_missing(wanted))
         if not missing:
+            ensure_whole(dict.fromkeys(map(family_of, wanted)))
             return
         made += missing
         # Refused as a whole if somebody else has just made part of it: then less is missing.
@@ -70,6 +78,46 @@ def _missing(subnets: list[IpNetwork]) -> Iterator[Shared]:
                 yield Shared(family, str(subnet))
 
 
+def asked(families: Sequence[int]) -> list[tuple[int, str]]:
+    """Name the chains, each with its family, by which `make_whole` sees whether rules are missing."""
+    return [(family, name) for family in families for name in _ASKED]
+
+
+def make_whole(families: Sequence[int], found: Sequence[nft.Chain | None]) -> None:
+    """Make anew what somebody has removed of these families' tables, or an earlier release did not make.
+
+    `found` are the chains that `asked` names. They tell how many rules and jumps hold them: the jumps from
+    all chains with hooks, and from each other, are among these.
+    """
+    count = len(_ASKED)
+    broken = [
+        family
+        for at, family in enumerate(families)
+        if not _is_plausible(family, found[at * count : (at + 1) * count])
+    ]
+    if broken:
+        from cni.firewall import nftables_mend
+
+        nftables_mend.mend(broken)
+
+
+def ensure_whole(families: Iterable[int]) -> None:
+    """Ask for what `make_whole` goes by, and make whole what is not."""
+    wanted = list(families)
+    make_whole(wanted, nft.find_chains(TABLE, asked(wanted)))
+
+
+def _is_plausible(family: int, chains: Sequence[nft.Chain | None]) -> bool:
+    """Return whether the chains of `_ASKED` are held as often as some number of subnets makes them."""
+    uses = [
+        0 if chain is None else chain.use - _LEAST_USE[name]
+        for chain, name in zip(chains, _ASKED, strict=True)
+    ]
+    ports, gateways, hairpin, leaving = uses
+    per_subnet = 2 if family == nft.IPV4 else 1
+    return None not in chains and ports == 0 and gateways == leaving and hairpin == leaving * per_subnet
+
+
 def has_complete_records() -> bool:
     """Tell whether every owner that has elements has a record here: one without needs no search then.
 
@@ -85,13 +133,17 @@ def _has_complete_records(family: int) -> bool:
     return found.comment == (records.identity() or None)
 
 
-def differences(family: int, subnets: Iterable[str]) -> list[str]:
-    """Tell what is missing of the table and of what these subnets need."""
+def differences(family: int, subnets: Iterable[str], *, is_guarded: bool) -> list[str]:
+    """Tell what is missing of the table and of what these subnets need.
+
+    What keeps gateways from published ports, which the first release did not make, may be missing unless
+    `is_guarded`.
+    """
     where = f"nftables table {nft.FAMILY_NAMES[family]} {TABLE}"
     if not nft.has_table(family, TABLE):
         return [f"{where} does not exist"]
     found = []
-    for name, least in _LEAST_USE.items():
+    for name, least in (_LEAST_USE if is_guarded else _FIRST_USE).items():
         chain = nft.find_chain(family, TABLE, name)
         if chain is None:
             found.append(f"chain {name} of {where} does not exist")
@@ -100,8 +152,9 @@ def differences(family: int, subnets: Iterable[str]) -> list[str]:
     found += [
         f"chain {chain} of {where} has no rule for subnet {subnet}"
         for subnet in subnets
-        for chain in ("hairpin", "leaving")
-        if not any(rule.comment == subnet for rule in nft.list_rules(family, TABLE, chain))
+        for chain in SUBNET_CHAINS
+        if (is_guarded or chain != _GUARD)
+        and not any(rule.comment == subnet for rule in nft.list_rules(family, TABLE, chain))
     ]
     return found
 
@@ -141,10 +194,10 @@ def _removal(family: int, wanted: list[Shared]) -> list[Message]:
     subnets = [each for each in wanted if each.family == family and each.subnet]
     sets = elements.list_sets(family) if nft.has_table(family, TABLE) else []
     unused = [subnet for _, subnet in subnets if hairpin_set(subnet) in sets and not _is_used(family, subnet)]
-    others = set(sets) - {name for subnet in unused for name in (hairpin_set(subnet), leaving_set(subnet))}
+    others = set(sets) - {name for subnet in unused for name in subnet_sets(subnet)}
     if Shared(family) in wanted and sets and not _is_table_used(family, others):
         return [nft.delete_table(family, TABLE)]
-    return [message for subnet in unused for message in _subnet_removal(family, subnet)]
+    return [message for subnet in unused for message in _subnet_removal(family, subnet, sets)]
 
 
 def _is_used(family: int, subnet: str) -> bool:
@@ -161,16 +214,16 @@ def _is_table_used(family: int, sets: set[str]) -> bool:
     return not all(elements.is_empty(family, name) for name in shared)
 
 
-def _subnet_removal(family: int, subnet: str) -> list[Message]:
+def _subnet_removal(family: int, subnet: str, sets: Sequence[str]) -> list[Message]:
     rules = [
         nft.delete_rule(rule)
-        for chain in ("hairpin", "leaving")
+        for chain in SUBNET_CHAINS
         for rule in nft.list_rules(family, TABLE, chain)
         if rule.comment == subnet
     ]
     return [
         *rules,
-        *(elements.delete_set(family, name) for name in (hairpin_set(subnet), leaving_set(subnet))),
+        *(elements.delete_set(family, name) for name in subnet_sets(subnet) if name in sets),
     ]
 
 

@@ -55,7 +55,12 @@ def add(
 def _text(kind: str, owner: Owner, published: Sequence[Element], conditions: str) -> str:
     where = f"{nft.FAMILY_NAMES[published[0].family]} {TABLE}"
     chain = _chain(kind, owners.tag(owner))
-    rules = (f'add rule {where} {chain} {_rule(each)} comment "{each.what}"\n' for each in published)
+    by_address = [each for each in published if shown_forward(each).host_ip]
+    others = [each for each in published if each not in by_address]
+    rules = [f'add rule {where} {chain} {_rule(each)} comment "{each.what}"\n' for each in by_address]
+    # What an address was named for is meant; all else is not for what a network sends to its gateway.
+    rules.append(f"add rule {where} {chain} jump gateways\n")
+    rules += [f'add rule {where} {chain} {_rule(each)} comment "{each.what}"\n' for each in others]
     jump = f'add rule {where} {kind} {conditions} jump {chain} comment "{owners.comment(owner)}"\n'
     return f"add chain {where} {chain}\n{''.join(rules)}{jump}"
 
@@ -83,10 +88,20 @@ def _jumps(family: int, kind: str, tag: str) -> list[nft.Rule]:
 
 def remove(owner: Owner) -> None:
     """Take away an owner's chains and the jumps to them; one without costs one question to the kernel."""
+    remove_found(owner, nft.which_chains(TABLE, names(owner)))
+
+
+def names(owner: Owner) -> list[tuple[int, str]]:
+    """Name the chains, each with its family, that an owner may have."""
     tag = owners.tag(owner)
-    kinds = {(family, _chain(kind, tag)): kind for family in FAMILIES for kind in KINDS}
-    for chain in nft.which_chains(TABLE, list(kinds)):
-        _remove(chain[0], kinds[chain], tag)
+    return [(family, _chain(kind, tag)) for family in FAMILIES for kind in KINDS]
+
+
+def remove_found(owner: Owner, found: Sequence[tuple[int, str]]) -> None:
+    """Take away those of an owner's chains that were found, and the jumps to them."""
+    tag = owners.tag(owner)
+    for family, chain in found:
+        _remove(family, chain.partition("-")[0], tag)
 
 
 def _remove(family: int, kind: str, tag: str) -> None:

@@ -72,6 +72,12 @@ def _addition(element: Element, comment: str) -> Message:
     return Message(doing, nft.kind(_NEWSETELEM), element.family, payload, NLM_F_CREATE | NLM_F_EXCL)
 
 
+def _sharing(element: Element) -> Message:
+    """Plan to have an element that is nobody's own, there already or not."""
+    doing = f"add {element.what} to nftables"
+    return Message(doing, nft.kind(_NEWSETELEM), element.family, _payload(element), NLM_F_CREATE)
+
+
 def _deletion(element: Element) -> Message:
     doing = f"remove {element.what} from nftables"
     return Message(doing, nft.kind(_DELSETELEM), element.family, _payload(element))
@@ -150,20 +156,26 @@ def owned(elements: Iterable[Element], tag: str) -> list[Element]:
 
 
 def replace(
-    old: Sequence[Element], new: Sequence[Element], owner: Owner, ensure: Callable[[], None]
+    old: Sequence[Element],
+    new: Sequence[Element],
+    owner: Owner,
+    ensure: Callable[[], None],
+    shared: Sequence[Element] = (),
 ) -> list[Element]:
     """Put `new` in the place of `old` in one transaction; gives those of `new` that had to be left out.
 
     `ensure` makes the sets; it is called when the kernel says that one is missing. Left out are keys of maps
     that another attachment of the same container has. Raises CniError 103 when another container has
-    one. In a set, the element of whoever had the address before is taken over.
+    one. In a set, the element of whoever had the address before is taken over. `shared` are elements of sets
+    that are nobody's own and stay.
     """
     tag, comment = owners.tag(owner), owners.comment(owner)
     stale = owned(old, tag) if old else []
     wanted, left_out = list(new), list[Element]()
     for _ in range(_TRIES):
         try:
-            kept().commit([*map(_deletion, stale), *(_addition(each, comment) for each in wanted)])
+            added = (_addition(each, comment) for each in wanted)
+            kept().commit([*map(_deletion, stale), *added, *map(_sharing, shared)])
         except KernelError as error:
             if error.errno == errno.ENOENT:
                 ensure()

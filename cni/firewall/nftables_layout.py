@@ -29,7 +29,8 @@ CONDITIONAL = "conditional"
 SECOND = "second"
 # Chains with a hook, and all whose rules come with the table and subnets, not with owners.
 HOOKED = ("prerouting", "output", "postrouting")
-_OWN_CHAINS = (*HOOKED, "host_ports", "hairpin", "leaving")
+SUBNET_CHAINS = ("hairpin", "leaving", "gateways")
+_OWN_CHAINS = (*HOOKED, "host_ports", *SUBNET_CHAINS)
 
 _WORDS = {
     IPV4: {"ip": "ip", "addr": "ipv4_addr", "multicast": "224.0.0.0/4"},
@@ -44,6 +45,7 @@ add set {ip} pycni records {{ type inet_service; }}
 add element {ip} pycni records {{ 0 comment "{records}" }}
 add chain {ip} pycni conditional
 add chain {ip} pycni second
+add chain {ip} pycni gateways
 add chain {ip} pycni host_ports
 add chain {ip} pycni prerouting {{ type nat hook prerouting priority -100; policy accept; }}
 add chain {ip} pycni output {{ type nat hook output priority -100; policy accept; }}
@@ -52,6 +54,7 @@ add chain {ip} pycni leaving
 add chain {ip} pycni postrouting {{ type nat hook postrouting priority 100; policy accept; }}
 add rule {ip} pycni host_ports jump conditional
 add rule {ip} pycni host_ports dnat {ip} to {ip} daddr . meta l4proto . th dport map @host_ip_ports
+add rule {ip} pycni host_ports jump gateways
 add rule {ip} pycni host_ports dnat {ip} to meta l4proto . th dport map @ports
 add rule {ip} pycni host_ports jump second
 add rule {ip} pycni prerouting fib daddr type local jump host_ports
@@ -61,10 +64,14 @@ add rule {ip} pycni postrouting ct status dnat jump hairpin
 add rule {ip} pycni postrouting {ip} daddr {multicast} return
 add rule {ip} pycni postrouting jump leaving
 """
-# A neighbour that dials a published port of the host must get its answer from the host; so must the host
-# itself when it came from a loopback address.
+# What containers send to their own gateway is for the host, whatever ports others publish: `accept` ends the
+# way through this table, not through others'. A neighbour that dials a published port of the host must get
+# its answer from the host; so must the host itself when it came from a loopback address.
 _SUBNET_TEXT = """
 create set {ip} pycni {hairpin} {{ type {addr} . inet_proto . inet_service; }}
+add set {ip} pycni {gateway} {{ type {addr}; }}
+add rule {ip} pycni gateways {ip} saddr {subnet} {ip} daddr @{gateway} fib saddr type != local \
+accept comment "{subnet}"
 add set {ip} pycni {leaving} {{ type {addr}; }}
 add rule {ip} pycni hairpin {ip} saddr {subnet} {ip} daddr . meta l4proto . th dport @{hairpin} \
 masquerade comment "{subnet}"
@@ -98,6 +105,21 @@ def leaving_set(subnet: str) -> str:
     return "leaving-" + subnet.replace(":", "-")
 
 
+def gateway_set(subnet: str) -> str:
+    """Name the set of the gateways of a subnet, whose elements are its containers' together."""
+    return "gateway-" + subnet.replace(":", "-")
+
+
+def is_shared_set(name: str) -> bool:
+    """Return whether a set's elements have no owner."""
+    return name.startswith("gateway-")
+
+
+def subnet_sets(subnet: str) -> tuple[str, ...]:
+    """Name the sets of a subnet whose elements have owners, and behind them the one of the gateways."""
+    return hairpin_set(subnet), leaving_set(subnet), gateway_set(subnet)
+
+
 def mend_text(family: int, subnets: list[str], unhooked: list[str], records: str) -> str:
     """Give the text that makes a table whole that exists: sets stay, its own rules are made anew.
 
@@ -119,5 +141,6 @@ def setup_text(shared: Shared, records: str) -> str:
     if not shared.subnet:
         return _TABLE_TEXT.format(**words, records=records)
     template = _SUBNET_TEXT + (_LOOPBACK_TEXT if shared.family == IPV4 else "")
-    names = {"hairpin": hairpin_set(shared.subnet), "leaving": leaving_set(shared.subnet)}
+    hairpin, leaving, gateway = subnet_sets(shared.subnet)
+    names = {"hairpin": hairpin, "leaving": leaving, "gateway": gateway}
     return template.format(**words, **names, subnet=shared.subnet)

@@ -8,12 +8,19 @@ from typing import TYPE_CHECKING, NamedTuple
 from cni.errors import CniError, Code
 from cni.firewall import nft
 from cni.firewall.nftables_elements import Element
-from cni.firewall.nftables_layout import HOST_IP_PORTS, MASQUERADE_ALL, PORTS, hairpin_set, leaving_set
+from cni.firewall.nftables_layout import (
+    HOST_IP_PORTS,
+    MASQUERADE_ALL,
+    PORTS,
+    gateway_set,
+    hairpin_set,
+    leaving_set,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from cni.firewall.intents import Masquerade, PortForward, PortMapping
+    from cni.firewall.intents import Gateway, Masquerade, PortForward, PortMapping
     from cni.result import IpAddress, IpInterface
 
 PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
@@ -63,6 +70,17 @@ def plan_masquerade(intent: Masquerade) -> list[Element]:
             what=f"masquerading of {address.ip}",
         )
         for address in dict.fromkeys(intent.addresses)
+    ]
+
+
+def plan_gateways(gateways: Sequence[Gateway]) -> list[Element]:
+    """Return the elements that keep what a network sends to its gateways from published ports."""
+    networks = dict.fromkeys(each.network for each in gateways)
+    return [
+        Element(family_of(each.ip), gateway_set(str(network)), each.ip.packed, what=f"gateway {each.ip}")
+        for network in networks
+        for each in gateways
+        if each.version == network.version
     ]
 
 

@@ -21,7 +21,9 @@ from cni.firewall.nftables_layout import (
     SECOND,
     TABLE,
     hairpin_set,
+    is_shared_set,
     leaving_set,
+    subnet_sets,
 )
 from cni.firewall.nftables_plan import PROTOCOLS, shown_forward
 from cni.stale import Stale
@@ -64,6 +66,11 @@ def list_elements(network: str, valid: frozenset[str]) -> list[tuple[Element, st
     ]
 
 
+def read_mappings(element: Element) -> tuple[PortMapping, ...]:
+    """Return the host port that an element publishes, if it does."""
+    return _shown(element)[1]
+
+
 def _of(kind: str, name: str, comment: str) -> Stale:
     owner = owners.parse(comment)
     return Stale(kind, name, owner.network, owner.container_id, owner.ifname) if owner else Stale(kind, name)
@@ -98,7 +105,7 @@ def _unused(gone: list[Element], network: str, valid: frozenset[str]) -> Iterato
         if not nft.has_table(family, TABLE):
             continue
         where = f"{nft.FAMILY_NAMES[family]} {TABLE}"
-        sets = [name for name in elements.list_sets(family) if name != RECORDS]
+        sets = [name for name in elements.list_sets(family) if name != RECORDS and not is_shared_set(name)]
         empty = {
             name for name in sets if all(each[:3] in keys for each, _ in elements.search(family, name, ""))
         }
@@ -106,9 +113,9 @@ def _unused(gone: list[Element], network: str, valid: frozenset[str]) -> Iterato
             yield Stale("nftables table", where, reason=_UNUSED)
             continue
         for shared in base.list_subnets(family):
-            pair = [hairpin_set(shared.subnet), leaving_set(shared.subnet)]
-            if set(pair) <= empty:
-                yield from (Stale("nftables set", f"{where} {name}", reason=_UNUSED) for name in pair)
+            if {hairpin_set(shared.subnet), leaving_set(shared.subnet)} <= empty:
+                names = subnet_sets(shared.subnet)
+                yield from (Stale("nftables set", f"{where} {name}", reason=_UNUSED) for name in names)
 
 
 def _has_rules_left(family: int, network: str, valid: frozenset[str]) -> bool:

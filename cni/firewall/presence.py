@@ -55,9 +55,28 @@ def without_forward(owners: Sequence[Owner]) -> list[Owner]:
     ]
 
 
+def may_be_published(owner: Owner) -> bool:
+    """Return whether rules may publish ports of an owner. False only where all proves that they are removed.
+
+    The Go plugins' DEL leaves the shared chain and removes the owner's. Where neither is there a firewall was
+    flushed, and a repair publishes the ports again. Nobody but us removes elements of nftables.
+    """
+    if records.exists("forward", owner):
+        return True
+    try:
+        seen = {name for name in (rules.DNAT, rules.forward_chain(owner)) if _may_have_chain(name)}
+    except (CniError, OSError):
+        return True
+    return seen != {rules.DNAT}
+
+
+def _may_have_chain(name: str) -> bool:
+    return any(variants.may_have_chain(version, name) for version in _VERSIONS)
+
+
 def _lost_in_nftables(owners: Sequence[Owner], kind: str, has_others: Callable[[Owner], bool]) -> list[Owner]:
     try:
-        sound = {family for family in FAMILIES if not base.differences(family, [])}
+        sound = {family for family in FAMILIES if not base.differences(family, [], is_guarded=False)}
         return [owner for owner in owners if not _is_in_nftables(owner, kind, sound, has_others)]
     except CniError:
         # A kernel without nftables: then they are elsewhere or lost.

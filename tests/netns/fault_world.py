@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 PLUGINS = ("loopback", "bridge", "portmap")
 BACKENDS = ("nftables", "iptables")
-CALM, CUT = "calm", "cut"
+CALM, CUT, DEAD = "calm", "cut", "dead"
 COLD = {"PYCNI_WARM": "off"}
 # All positions are for `make soak`.
 ALL = os.environ.get("PYCNI_FAULTS") == "all"
 _TRIES = 5
 _NETWORK = {"cniVersion": "1.1.0", "name": "net1"}
-_PORTS = {CALM: 8080, CUT: 9090}
+_PORTS = {CALM: 8080, CUT: 9090, DEAD: 9090}
 
 
 class Step(NamedTuple):

@@ -33,7 +33,10 @@ def web(host_ip: str = "", port: int = 8080, protocol: str = "tcp") -> PortMappi
 
 
 def claim(owner: Owner, *mappings: PortMapping) -> list[Owner]:
-    return claims.claim(owner, mappings, f"/run/netns/{owner.container_id}", Undo())
+    with claims.claim(owner, mappings, f"/run/netns/{owner.container_id}", Undo()) as former:
+        for each in former:
+            claims.forget(each)
+        return former
 
 
 def is_taken(owner: Owner, *mappings: PortMapping) -> bool:
@@ -131,8 +134,8 @@ def test_undo_restores_the_ledger(host: Host, *, claimed_before: bool) -> None:
     before = host.snapshot()
 
     def fail() -> None:
-        with suppress(KeyError), Undo() as undo:
-            claims.claim(ONE, [web("", 81), web("", 82)], "/run/netns/c1", undo)
+        wanted = [web("", 81), web("", 82)]
+        with suppress(KeyError), Undo() as undo, claims.claim(ONE, wanted, "/run/netns/c1", undo):
             raise KeyError
 
     host.call(fail)
@@ -146,8 +149,11 @@ def test_a_holder_whose_namespace_is_gone_or_another_is_replaced_and_named(host:
     c1.delete()
     assert host.call(claim, TWO, web("", 80)) == [ONE]
     assert host.call(claims.list_held, ONE) == ()
+    c1 = host.sandbox("c1")
     host.call(claim, ONE, web("", 90))
-    host.sandbox("c1")
+    # Another one of the same name, with another inode.
+    host.run(["ip", "netns", "add", "c3"])
+    host.run(["mount", "--bind", "/run/netns/c3", c1.path])
     assert host.call(claim, TWO, web("", 90)) == [ONE]
 
 

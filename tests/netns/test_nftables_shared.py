@@ -159,7 +159,8 @@ def test_parallel_first_adds_make_one_ruleset(host: Host) -> None:
     rules = host.run(["nft", "list", "ruleset"])
     assert rules.count("table ip pycni {") == 1
     assert rules.count("jump host_ports") == 4
-    assert rules.count("ip saddr 10.22.0.0/16 ip daddr") == 1
+    assert rules.count("ip saddr 10.22.0.0/16 ip daddr . meta") == 1
+    assert rules.count("ip saddr 10.22.0.0/16 ip daddr @gateway-10.22.0.0/16") == 1
     assert len(elements(host)["ip ports"]) == count
     assert len(elements(host)["ip leaving-10.22.0.0/16"]) == count
 

@@ -235,7 +235,8 @@ def test_a_planted_record_names_no_file_elsewhere(host: Host) -> None:
 def _claim_and_forge(owner: Owner) -> None:
     victim = Path(f"{VICTIM}-tcp")
     victim.write_text("[]")
-    claims.claim(owner, [PortMapping("tcp", 8080, 80)], "", Undo())
+    with claims.claim(owner, [PortMapping("tcp", 8080, 80)], "", Undo()):
+        pass
     [path] = (Path(RUN) / "hostports/by-owner").iterdir()
     path.write_text(path.read_text().replace('["tcp", 8080, ""]', '["../../victim", "tcp", ""]'))
     assert "victim" in path.read_text()

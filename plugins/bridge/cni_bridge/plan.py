@@ -7,6 +7,7 @@ from ipaddress import ip_interface, ip_network
 from typing import TYPE_CHECKING, NamedTuple
 
 from cni.errors import CniError, Code
+from cni.firewall.intents import Gateway as SubnetGateway
 from cni.firewall.intents import Masquerade, Owner
 from cni.request import Attachment
 from cni.result import Interface, Ip, IpAddress, IpInterface, Result, Route
@@ -243,7 +244,14 @@ def plan_gateway(conf: BridgeConf, ips: tuple[Ip, ...]) -> Gateway | None:
 
 def plan_masquerade(conf: BridgeConf, owner: Owner, ips: tuple[Ip, ...]) -> Masquerade | None:
     """Plan the masquerade of all of the container's addresses."""
-    return Masquerade(owner, tuple(ip.address for ip in ips)) if conf.has_masquerade else None
+    if not conf.has_masquerade:
+        return None
+    gateways = [
+        SubnetGateway(ip.gateway, ip.address.network)
+        for ip in ips
+        if ip.gateway and ip.gateway in ip.address.network
+    ]
+    return Masquerade(owner, tuple(ip.address for ip in ips), tuple(gateways))
 
 
 def gateway_link(bridge: str, vlan: int) -> str:

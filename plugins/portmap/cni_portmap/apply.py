@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import socket
-from contextlib import suppress
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, NamedTuple
 
 from cni import claims, listeners, sysctl
 from cni.errors import CniError, ErrorList
@@ -12,7 +12,7 @@ from cni.firewall import select
 from cni.notes import note
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from cni.firewall.intents import Owner, PortForward, PortMapping
     from cni.result import IpInterface
@@ -21,19 +21,38 @@ if TYPE_CHECKING:
 WHAT = "portmap"
 
 
-def ensure_published(intent: PortForward, asked: str, netns: str, undo: Undo) -> None:
+class Place(NamedTuple):
+    """Where a container is: the path of its namespace, and links of its result that are on the host."""
+
+    netns: str
+    host_ends: Sequence[str]
+
+
+def ensure_published(intent: PortForward, asked: str, place: Place, undo: Undo) -> None:
     """Publish ports with the backend asked for; "" leaves the choice open.
 
     Raises CniError 103 when a host port is another container's.
     """
     backend = select.choose_for_add(asked, WHAT)
-    for dead in claims.claim(intent.owner, intent.mappings, netns, undo):
-        select.remove_forward(dead)
-    backend.add_forward(intent, undo)
+    with claimed(intent, place, undo):
+        backend.add_forward(intent, undo)
     flush_connections(intent.mappings)
     # The last step, as nobody can tell later whether another container has come to need it.
     for device in localhost_devices(intent):
         sysctl.ensure(route_localnet(device), "1")
+
+
+@contextmanager
+def claimed(intent: PortForward, place: Place, undo: Undo) -> Iterator[None]:
+    """Claim the host ports for the `with` block to publish, with no rules of the dead in the way.
+
+    Raises CniError 103 when a host port is another container's.
+    """
+    with claims.claim(intent.owner, intent.mappings, place.netns, undo, place.host_ends) as former:
+        for dead in former:
+            select.remove_forward(dead)
+            claims.forget(dead)
+        yield
 
 
 def remove_published(owner: Owner, mappings: Sequence[PortMapping]) -> None:

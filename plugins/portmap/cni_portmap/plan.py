@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cni.firewall.intents import Owner, PortForward, PortMapping
+from cni.firewall.intents import Gateway, Owner, PortForward, PortMapping
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +43,7 @@ def plan_forward(conf: PortmapConf, request: Request, result: Result) -> PortFor
         external_set_mark_chain=conf.external_set_mark_chain or "",
         conditions_v4=conf.conditions_v4,
         conditions_v6=conf.conditions_v6,
+        gateways=find_gateways(result, request.ifname),
     )
 
 
@@ -56,6 +57,16 @@ def find_targets(result: Result, ifname: str) -> tuple[IpInterface, ...]:
         if _may_be_on(result, ip, ifname):
             found.setdefault(ip.address.version, ip.address)
     return tuple(found[version] for version in sorted(found))
+
+
+def find_gateways(result: Result, ifname: str) -> tuple[Gateway, ...]:
+    """Return the gateways of the container's subnets."""
+    found = [
+        Gateway(ip.gateway, ip.address.network)
+        for ip in result.ips
+        if ip.gateway is not None and ip.gateway in ip.address.network and _may_be_on(result, ip, ifname)
+    ]
+    return tuple(dict.fromkeys(found))
 
 
 def _may_be_on(result: Result, ip: Ip, ifname: str) -> bool:

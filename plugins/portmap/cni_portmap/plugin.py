@@ -39,7 +39,8 @@ def add(conf: PortmapConf, request: Request, undo: Undo) -> Result:
         note(line)
     intent = plan_forward(conf, request, request.prev_result)
     if intent:
-        apply.ensure_published(intent, conf.needed_backend, request.netns, undo)
+        place = apply.Place(request.netns, list_host_ends(request.prev_result))
+        apply.ensure_published(intent, conf.needed_backend, place, undo)
         apply.note_listeners(intent)
     return request.prev_result
 
@@ -92,8 +93,10 @@ def repair(conf: PortmapConf, request: Request) -> Repaired:
     from cni.repair import Repaired
     from cni_portmap.repair import repair as mend
 
-    intent = plan_forward(conf, request, request.required_prev_result())
-    return mend(conf, request.netns, intent) if intent else Repaired()
+    result = request.required_prev_result()
+    intent = plan_forward(conf, request, result)
+    place = apply.Place(request.netns, list_host_ends(result))
+    return mend(conf, place, intent) if intent else Repaired()
 
 
 PLUGIN = Plugin(

@@ -8,39 +8,41 @@ from typing import TYPE_CHECKING
 from cni import claims, sysctl
 from cni.firewall import select
 from cni.repair import Repaired
-from cni_portmap.apply import WHAT, flush_connections, localhost_devices, route_localnet
+from cni_portmap.apply import WHAT, claimed, flush_connections, localhost_devices, route_localnet
 from cni_portmap.check import list_claims, list_rules, list_settings
 
 if TYPE_CHECKING:
     from cni.firewall.intents import PortForward
     from cni.undo import Undo
+    from cni_portmap.apply import Place
     from cni_portmap.conf import PortmapConf
 
 
-def repair(conf: PortmapConf, netns: str, intent: PortForward) -> Repaired:
+def repair(conf: PortmapConf, place: Place, intent: PortForward) -> Repaired:
     """Repair published ports; a port that another container has come to hold is not published again."""
     done = Repaired()
-    done.attempt(partial(_claims, intent, netns))
+    done.attempt(partial(_claims, intent, place))
     if not done.failed:
-        done.attempt(partial(_rules, conf, intent))
+        done.attempt(partial(_rules, conf, intent, place))
         done.attempt(partial(_settings, intent))
     return done
 
 
-def _claims(intent: PortForward, netns: str, undo: Undo) -> str:
-    if claims.list_held(intent.owner) and not list_claims(intent, netns):
+def _claims(intent: PortForward, place: Place, undo: Undo) -> str:
+    if claims.is_of_this_release(intent.owner) and not list_claims(intent, place.netns):
         return ""
-    for dead in claims.claim(intent.owner, intent.mappings, netns, undo):
-        select.remove_forward(dead)
-    return "claimed its host ports"
+    with claimed(intent, place, undo):
+        return "claimed its host ports"
 
 
-def _rules(conf: PortmapConf, intent: PortForward, undo: Undo) -> str:
+def _rules(conf: PortmapConf, intent: PortForward, place: Place, undo: Undo) -> str:
     if not list_rules(conf, intent):
         return ""
     backend = select.choose(conf.needed_backend, WHAT)
-    backend.mend(intent.targets)
-    backend.add_forward(intent, undo)
+    # Again: a container without rules may lose its ports to another one.
+    with claimed(intent, place, undo):
+        backend.mend(intent.targets)
+        backend.add_forward(intent, undo)
     # Packets that came meanwhile have made entries without a translation.
     flush_connections(intent.mappings)
     ports = ", ".join(f"{each.host_port}/{each.protocol}" for each in intent.mappings)

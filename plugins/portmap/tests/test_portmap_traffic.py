@@ -90,14 +90,12 @@ def test_a_published_port_answers_from_everywhere(published: Published, protocol
             "host": published.host.dial(target, 8080, protocol).address,
             "itself": c1.sandbox.dial(target, 8080, protocol).address,
             "neighbour": c2.sandbox.dial(target, 8080, protocol).address,
-            "gateway": c1.sandbox.dial(published.gateway(version), 8080, protocol).address,
         }
     assert seen == {
         "outside": published.client_address(version),
         "host": target,
         "itself": published.gateway(version),
         "neighbour": published.gateway(version),
-        "gateway": published.gateway(version),
     }
 
 
@@ -242,7 +240,7 @@ def test_the_mark_bit_is_the_one_that_is_set(published: Published) -> None:
     assert "--set-xmark 0x8/0x8" in rules
     assert "--mark 0x8/0x8 -j MASQUERADE" in rules
     with c1.sandbox.serve(80):
-        assert c1.sandbox.dial(published.net.gateway, 8080).address == published.net.gateway
+        assert c1.sandbox.dial(published.host_address(4), 8080).address == published.net.gateway
 
 
 EXTERNAL_CHAIN = (
@@ -265,7 +263,8 @@ def test_an_external_chain_marks_instead_of_ours(published: Published, version: 
     for program in programs:
         assert "CNI-HOSTPORT-SETMARK" not in published.host.run([program, "-t", "nat", "-S"])
     with c1.sandbox.serve(80):
-        assert c1.sandbox.dial(published.gateway(version), 8080).address == published.gateway(version)
+        seen = c1.sandbox.dial(published.host_address(version), 8080).address
+    assert seen == published.gateway(version)
 
 
 CONDITIONS = {

@@ -1,0 +1,101 @@
+"""An ADD takes over a dead container's port, and is cut short: the next one gets the port and its packets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cni.errors import Code
+from cni.firewall import orphans
+from cni.firewall.intents import Owner
+from cni.testing.faults import KILL, TELL, TERM, Fault, list_met
+from tests.netns.fault_world import (
+    ALL,
+    BACKENDS,
+    CALM,
+    COLD,
+    CUT,
+    DEAD,
+    Step,
+    assert_none,
+    busy_world,
+    faulty_bindir,
+    world,
+)
+
+if TYPE_CHECKING:
+    from tests.netns.fault_world import World
+
+__all__ = ["busy_world", "faulty_bindir", "world"]
+
+ADD = Step("portmap", "ADD")
+
+
+def leave_dead(world: World) -> None:
+    """Publish the port for a container of the same network, and let it die without DEL."""
+    world.sandboxes[DEAD] = world.host.sandbox(DEAD)
+    world.add(DEAD)
+    world.sandboxes.pop(DEAD).delete(settled=True)
+
+
+def list_positions(world: World) -> list[Fault]:
+    """List the points of an ADD that takes over, each where it comes by first and last."""
+    leave_dead(world)
+    world.prepare(ADD)
+    answer = world.call("portmap", "ADD", CUT, Fault(TELL, "").env | COLD)
+    answer.must()
+    world.delete(CUT)
+    world.collect([CALM])
+    found = [Fault("", point, int(number)) for point, number in map(str.split, list_met(answer))]
+    last = {each.point: each.number for each in found}
+    return [each for each in found if ALL or each.number in {1, last[each.point]}]
+
+
+def cut_short(world: World, fault: Fault) -> list[str]:
+    """Cut a take-over short, then try again as a runtime does; tell what went wrong."""
+    leave_dead(world)
+    world.prepare(ADD)
+    answer = world.call("portmap", "ADD", CUT, fault.env | COLD)
+    if not fault.was_met(answer):
+        return [f"was not reached: {answer}"]
+    wrong = []
+    if fault.action == KILL and answer.ok:
+        wrong.append("the caller takes it for a success")
+    world.delete(CUT)
+    world.add(CUT)
+    if not world.reaches(CUT):
+        wrong.append("the port leads to the dead container, or nowhere")
+    world.delete(CUT)
+    world.collect([CALM])
+    return wrong
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("action", [KILL, TERM])
+def test_a_take_over_that_is_cut_short_anywhere(busy_world: World, backend: str, action: str) -> None:
+    world = busy_world
+    positions = list_positions(world)
+    before = world.host.snapshot()
+    found = {}
+    for position in positions:
+        fault = position._replace(action=action)
+        found[fault] = cut_short(world, fault) + world.left(before)
+    assert_none(found)
+    assert world.is_calm()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_take_over_that_has_to_wait_too_long_for_a_lock(busy_world: World, backend: str) -> None:
+    """A killed call's child may still be changing the dead container's rules."""
+    world = busy_world
+    leave_dead(world)
+    world.prepare(ADD)
+    path = orphans._path(Owner("net1", DEAD, "eth0"))  # noqa: SLF001 - the name of the file
+    holder = ["sh", "-c", f"(flock 9; sleep 33) 9>{path} >/dev/null 2>&1 & sleep 0.2"]
+    world.host.run(holder)
+    assert world.call("portmap", "ADD", CUT, COLD).code == Code.TRY_AGAIN
+    world.host.run(["flock", str(path), "true"])
+    world.delete(CUT)
+    world.add(CUT)
+    assert world.reaches(CUT)
