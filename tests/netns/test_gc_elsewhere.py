@@ -18,7 +18,7 @@ def test_what_lives_elsewhere_is_kept_and_the_dead_go(host: Host, tmp_path: Path
     world.attach("dead", (8081, "tcp"))
     world.sandboxes["dead"].delete()
     hide = 'umount /run/netns/well; exec "$0" gc web --dead-only'
-    command = world._command  # noqa: SLF001 - to be run by another program
+    command = world.command
     host.run(["unshare", "-m", "--propagation", "private", "sh", "-c", hide, command], timeout_s=120)
     assert world.check("well")[0] == 0
     assert not any("8081" in each for each in world.elements())
