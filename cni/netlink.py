@@ -161,23 +161,9 @@ class Netlink:
 
         Raises KernelError for the first that is refused (ENODEV: no such link).
         """
-        answers, refusals = self._ask(messages)
-        if len(messages) > 1:
-            point("netlink.changed")
-        if refusals:
-            raise next(iter(refusals.values()))
-        return answers
-
-    def ask(self, *messages: Message) -> list[bytes | KernelError]:
-        """Ask for objects, in one send, and change nothing; return each answer, or the kernel's refusal."""
-        answers, refusals = self._ask(messages)
-        return [refusals.get(place, answer) for place, answer in enumerate(answers)]
-
-    def _ask(self, messages: Sequence[Message]) -> tuple[list[bytes], dict[int, KernelError]]:
-        """Return the answers and, by their places, the refusals in the order in which they came."""
         first = self._send(messages, NLM_F_REQUEST | NLM_F_ACK)
         answers = [b""] * len(messages)
-        refusals: dict[int, KernelError] = {}
+        refusals: list[KernelError] = []
         left = len(messages)
         while left:
             for number, reply in self._receive(messages[0].doing):
@@ -189,8 +175,26 @@ class Netlink:
                     continue
                 left -= 1
                 if refusal := _refusal(messages[place].doing, reply):
-                    refusals[place] = refusal
-        return answers, refusals
+                    refusals.append(refusal)
+        if len(messages) > 1:
+            point("netlink.changed")
+        if refusals:
+            raise refusals[0]
+        return answers
+
+    def ask(self, *messages: Message) -> list[bytes | KernelError]:
+        """Ask for objects, in one send, and change nothing; return each answer, or the kernel's refusal."""
+        # Without acknowledgements: the kernel answers or refuses each, so that they would tell nothing more.
+        first = self._send(messages, NLM_F_REQUEST)
+        answers: dict[int, bytes | KernelError] = {}
+        while len(answers) < len(messages):
+            for number, reply in self._receive(messages[0].doing):
+                place = number - first
+                if not 0 <= place < len(messages):
+                    continue
+                refusal = _refusal(messages[place].doing, reply) if reply.kind == _NLMSG_ERROR else None
+                answers[place] = refusal or reply.payload
+        return [answers[place] for place in range(len(messages))]
 
     def dump(self, message: Message) -> list[bytes]:
         """List objects; gives what follows each header.
