@@ -142,9 +142,11 @@ static void limit(int seconds)
     setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &most, sizeof most);
 }
 
-/* Wait for the call of one that was SLOW. */
+/* Wait for the call of one that was SLOW, if it may make any. */
 int door_wait(int seconds, const char **text)
 {
+    if (!is_equal())
+        return STRANGER;
     limit(seconds);
     return receive(0, text);
 }

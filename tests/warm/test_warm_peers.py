@@ -120,6 +120,24 @@ def test_a_container_of_root_that_sees_the_socket_runs_nothing(warm_host: WarmHo
     assert not Path(f"/proc/{warm_host.pid}/root/run/evil-ran").exists()
 
 
+def _silent(path: str) -> bytes:
+    peers.be_confined()
+
+    def wait() -> bytes:
+        with peers.connect(path) as connection:
+            connection.settimeout(2)
+            return connection.recv(10)
+
+    return peers.in_child(wait)
+
+
+def test_a_process_that_may_do_less_keeps_no_worker_waiting(warm_host: WarmHost) -> None:
+    """It says nothing, for which a worker waits some seconds if an equal process does so."""
+    warm_host.odd()
+    assert warm_host.call(_silent, socket_of(warm_host)) == wire.REFUSED
+    wait_for_log(warm_host, "whose ns/net is not that of the worker")
+
+
 def _dropping_after_connecting(path: str, output: str) -> bytes:
     with peers.connect(path) as connection:
         peers.drop_all()
