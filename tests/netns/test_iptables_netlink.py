@@ -14,7 +14,7 @@ from cni.firewall import iptables_netlink as fast
 from cni.firewall import iptables_rules as rules
 from cni.firewall import iptables_steps as steps
 from cni.firewall import nft
-from cni.firewall.intents import Masquerade, Owner, PortForward, PortMapping
+from cni.firewall.intents import Gateway, Masquerade, Owner, PortForward, PortMapping
 from cni.firewall.iptables import Iptables
 from cni.firewall.iptables_exec import Tool
 from cni.undo import Undo
@@ -36,6 +36,9 @@ FORWARDS = {
     ),
     "masqAll": PortForward(OWNER, (WEB,), (TARGET,), masq_all=True),
     "without snat": PortForward(OWNER, (WEB,), (TARGET,), snat=False),
+    "a gateway": PortForward(
+        OWNER, (WEB,), (TARGET,), gateways=(Gateway(ip_address("10.22.0.1"), TARGET.network),)
+    ),
     "a long container ID": PortForward(Owner("n", "c" * 300, "eth0"), (WEB,), (TARGET,)),
 }
 UNKNOWN = {
