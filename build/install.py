@@ -164,7 +164,8 @@ def _put_plugins(options: argparse.Namespace, prefix: Prefix, bindir: Bindir, na
                 _say(line)
             bindir.switch(stage, everything)
     except BaseException:
-        if is_new:
+        # An interrupt may come when the launchers are in place.
+        if is_new and not bindir.executes(shown):
             prefix.remove_tree(tree)
         raise
     for line in bindir.remove(keep={*everything, *bindir.list_links(obsolete)}):
@@ -254,7 +255,12 @@ def _care_for_attached(options: argparse.Namespace, found: Sequence[Bindir]) -> 
     folders = {bindir.shown: bindir.saved for bindir in found if bindir.list_own()}
     if not names:
         return
-    lost = install_attached.find_lost(install_attached.find_successors(names, folders))
+    try:
+        lost = install_attached.find_lost(install_attached.find_successors(names, folders))
+    except CniError as error:
+        if options.attached != "leave":
+            raise InstallError(f"{error}\nATTACHED=leave uninstalls whatever is attached") from error
+        lost = []
     if options.attached == "detach":
         for line in install_attached.detach(lost, folders):
             _say(line)

@@ -63,13 +63,13 @@ class Bindir:
                     shutil.copy2(self.path / name, before / name, follow_symlinks=False)
             theirs = [each for name in names if (each := self._saved_by_another(name)) is not None]
             for name in names:
-                (stage / name).rename(self.path / name)
                 done.append(name)
-        except OSError:
+                (stage / name).rename(self.path / name)
+        except BaseException:
             for name in done:
                 if _is_there(before / name):
                     (before / name).rename(self.path / name)
-                else:
+                elif not _is_there(stage / name):
                     (self.path / name).unlink()
             raise
         install_disk.sync_folder(self.path)
@@ -103,6 +103,10 @@ class Bindir:
     def list_own(self) -> list[str]:
         """Return the names of this installation's executables, links to them included."""
         return [path.name for path in files(self.path) if self._prefix.owns(path, self.shown)]
+
+    def executes(self, tree: Path) -> bool:
+        """Return whether an executable here is a launcher of a tree."""
+        return any(tree in launched_trees(path, self.shown) for path in files(self.path))
 
     def list_links(self, but: Collection[str]) -> list[str]:
         """Return the names, none of `but`, of a user's links to this installation's executables."""

@@ -208,7 +208,7 @@ def _read(file: Path) -> Toml:
     """Return a configuration, {} for a file that cannot be read: its runtime reports that."""
     try:
         return tomllib.loads(file.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
 
 

@@ -130,7 +130,7 @@ class Prefix:
             if tree == current or self._has_executables(tree):
                 continue
             # Not at once: a launcher of it may have been started and not have got to its program yet.
-            if (tree / _REPLACED).exists() and not is_running(tree):
+            if (tree / _REPLACED).exists() and not is_running(tree, self.shown(tree)):
                 self.remove_tree(tree)
                 removed.append(self.shown(tree))
             else:
@@ -202,7 +202,7 @@ def _program(file: Path) -> bytes:
     return file.read_bytes() if file.stat().st_size <= _MAX_LAUNCHER_BYTES else b""
 
 
-def is_running(tree: Path) -> bool:
+def is_running(tree: Path, shown: Path) -> bool:
     """Return whether a process runs the tree's program or interpreter, or is a launcher that may do so."""
     programs = [each.stat() for each in (tree / "pycni", tree / "bin/python3") if each.exists()]
     for process in Path("/proc").glob("[0-9]*/exe"):
@@ -211,6 +211,6 @@ def is_running(tree: Path) -> bool:
             found = process.stat()
             if any(os.path.samestat(found, each) for each in programs):
                 return True
-            if Path(executables.launched_tree(_program(process))).name == tree.name:
+            if shown in launched_trees(process, process.readlink().parent):
                 return True
     return False

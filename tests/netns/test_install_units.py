@@ -57,7 +57,8 @@ def _written(host: Host) -> list[str]:
     return host.run(["ls", str(units.FOLDER)]).split()
 
 
-def test_make_installs_and_removes_the_units(booted: Host, bundle: Path) -> None:
+@pytest.mark.usefixtures("bundle")
+def test_make_installs_and_removes_the_units(booted: Host) -> None:
     host = booted
     make = ["make", "--silent", "--directory", str(ROOT)]
     assert f"{', '.join(NAMES.split())}: enabled and started\n" in host.run([*make, "install"], env=ENV)

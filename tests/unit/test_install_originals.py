@@ -8,6 +8,8 @@ import json
 import os
 import shutil
 import sys
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -16,8 +18,7 @@ import install
 from cni import executables
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
 
 NAMES = ("bridge", "host-local", "loopback", "portmap")
 OTHERS = ("firewall", "tuning")
@@ -43,13 +44,13 @@ class Node(NamedTuple):
     def prefix(self, number: int) -> Path:
         return self.root / f"p{number}"
 
-    def install(self, number: int, *, die_at: int = 0) -> tuple[int, str]:
-        return self._do(["--install", "--units=no", "--no-self-test"], number, die_at)
+    def install(self, number: int, *, die_at: int = 0, interrupt_at: int = 0) -> tuple[int, str]:
+        return self._do(["--install", "--units=no", "--no-self-test"], number, die_at, interrupt_at)
 
     def uninstall(self, number: int, *, die_at: int = 0) -> tuple[int, str]:
         return self._do(["--uninstall", "--attached=leave"], number, die_at)
 
-    def _do(self, what: Sequence[str], number: int, die_at: int) -> tuple[int, str]:
+    def _do(self, what: Sequence[str], number: int, die_at: int, interrupt_at: int = 0) -> tuple[int, str]:
         """Run the installer in a child, killed at one of the points if that is asked for."""
         places = [
             f"--bindir={self.bindir}",
@@ -65,8 +66,8 @@ class Node(NamedTuple):
             sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
             install.BUNDLE = self.bundle
             sys.argv = ["install", *what, *places]
-            if die_at:
-                _die_at(die_at, str(self.root))
+            if die_at or interrupt_at:
+                _stop_at(die_at or interrupt_at, str(self.root), is_interrupt=bool(interrupt_at))
             status = 99
             try:
                 status = install.main()
@@ -103,13 +104,15 @@ class Node(NamedTuple):
         assert sorted(path.name for path in self.root.iterdir() if path.is_dir()) == ["bin"]
 
 
-def _die_at(number: int, root: str) -> None:
+def _stop_at(number: int, root: str, *, is_interrupt: bool) -> None:
     count = 0
 
     def hook(event: str, args: tuple[object, ...]) -> None:
         nonlocal count
         if event in EVENTS and args and str(args[0]).startswith(root):
             count += 1
+            if count == number and is_interrupt:
+                raise KeyboardInterrupt
             if count == number:
                 os._exit(KILLED)
 
@@ -117,9 +120,17 @@ def _die_at(number: int, root: str) -> None:
 
 
 @pytest.fixture
-def node(tmp_path: Path, launcher: Path) -> Node:
+def folder() -> Iterator[Path]:
+    """Give a folder in memory, where there is one: each point of a test waits for the disk otherwise."""
+    memory = Path("/dev/shm")  # noqa: S108 - the name in it is a private one
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def node(folder: Path, launcher: Path) -> Node:
     """Give a node with a whole suite of another kind."""
-    node = Node(tmp_path / "node", tmp_path / "bundle")
+    node = Node(folder / "node", folder / "bundle")
     node.bindir.mkdir(parents=True)
     for name, text in node.originals().items():
         (node.bindir / name).write_bytes(text)
@@ -270,11 +281,11 @@ def test_a_users_copy_under_another_name_goes_on_with_each_build(node: Node) -> 
 
 @pytest.mark.parametrize("before", [[], [2]], ids=str)
 @pytest.mark.parametrize("what", ["install", "uninstall"])
-def test_whatever_is_killed_loses_nothing(node: Node, tmp_path: Path, what: str, before: list[int]) -> None:
+def test_whatever_is_killed_loses_nothing(node: Node, folder: Path, what: str, before: list[int]) -> None:
     """Installations and uninstallations of prefix 1, after others, killed before each change in turn."""
     for number in [*before, *([1] if what == "uninstall" else [])]:
         assert node.install(number)[0] == 0
-    start = tmp_path / "start"
+    start = folder / "start"
     shutil.copytree(node.root, start, symlinks=True)
     for point in itertools.count(1):
         shutil.rmtree(node.root)
@@ -294,4 +305,25 @@ def test_whatever_is_killed_loses_nothing(node: Node, tmp_path: Path, what: str,
                 status, told = node.uninstall(number)
                 assert status == 0, told
         assert node.found() == node.originals()
+    assert point > 20
+
+
+@pytest.mark.parametrize("before", [[], [1], [2]], ids=str)
+def test_an_interrupt_leaves_plugins_that_work(node: Node, folder: Path, before: list[int]) -> None:
+    """From the keyboard, before each change in turn: what is undone then must fit what is in place."""
+    for number in before:
+        assert node.install(number)[0] == 0
+    start = folder / "start"
+    shutil.copytree(node.root, start, symlinks=True)
+    (node.bundle / "build").write_text("0.2.0-abcdef012345")
+    for point in itertools.count(1):
+        shutil.rmtree(node.root)
+        shutil.copytree(start, node.root, symlinks=True)
+        status, told = node.install(1, interrupt_at=point)
+        node.assert_nothing_is_lost()
+        for name in NAMES:
+            tree = executables.launched_tree((node.bindir / name).read_bytes())
+            assert not tree or Path(tree, "build").exists(), (point, told)
+        if status == 0:
+            break
     assert point > 20
