@@ -142,7 +142,7 @@ NFNETLINK: list[Callable[[], object]] = [
 
 def _nfnetlink(what: int, datagrams: list[bytes]) -> bool:
     opened = nfnetlink.kept()
-    before, opened._sequence = opened._socket, iter(range(1, 1 << 16))  # type: ignore[assignment]  # noqa: SLF001
+    before, opened._sequence = opened._socket, iter(range(1, 1 << 16))  # noqa: SLF001
     try:
         with _answering(opened, datagrams), suppress(*_ENDS):
             NFNETLINK[what]()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,7 +14,15 @@ from cni_host_local_ipam.plugin import PLUGIN as HOST_LOCAL
 from cni_loopback.plugin import PLUGIN as LOOPBACK
 from cni_portmap.plugin import PLUGIN as PORTMAP
 
-PLUGINS = {"bridge": BRIDGE, "host-local": HOST_LOCAL, "loopback": LOOPBACK, "portmap": PORTMAP}
+if TYPE_CHECKING:
+    from cni.plugin import Plugin
+
+PLUGINS: dict[str, Plugin[Any]] = {
+    "bridge": BRIDGE,
+    "host-local": HOST_LOCAL,
+    "loopback": LOOPBACK,
+    "portmap": PORTMAP,
+}
 OF_TYPE: dict[str, list[Any]] = {
     "string": ["x"],
     "number": [7, 7.5],
