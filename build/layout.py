@@ -19,8 +19,8 @@ MAX_FUNCTION_LINES = 60
 
 # cni's modules from the bottom up; those in none of these sets deal with the kernel, files and rules.
 PROTOCOL = {
-    "addresses", "conf", "convert", "errors", "notes", "plugin", "request", "result", "stops", "undo",
-    "versions",
+    "addresses", "conf", "convert", "errors", "marks", "notes", "plugin", "request", "result", "stops",
+    "undo", "versions",
 }  # fmt: skip
 ABOVE = {
     "skel": {"multicall", "testing", "warm"},

@@ -7,7 +7,6 @@ ledger was removed: then ours are found as well, by the rules of iptables and th
 
 from __future__ import annotations
 
-import errno
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -130,22 +129,13 @@ def _results(prefix: str) -> list[Path]:
 
 
 def _is_known_gone(cached: Path) -> bool:
-    """Return whether nothing is at the path of the noted namespace, nor any host end that the result names.
-
-    The path alone proves nothing: it may have been noted in another mount namespace.
-    """
+    """Return whether there is proof that the attachment of a cached result is gone."""
     try:
         noted = json.loads(cached.read_bytes())
-        Path(noted["netns"]).stat()
-    except OSError as error:
-        if error.errno not in {errno.ENOENT, errno.ENOTDIR, errno.ESRCH} or error.filename == str(cached):
-            return False
-    except (ValueError, TypeError, KeyError, RecursionError):
+        path, result = str(noted["netns"]), noted.get("result")
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return False
-    else:
-        return False
-    result = noted.get("result")
-    return noted["netns"].startswith("/") and not (isinstance(result, dict) and holders.has_host_end(result))
+    return path.startswith("/") and holders.is_proven_gone(path, result if isinstance(result, dict) else {})
 
 
 def _is_there(chain: str) -> bool:

@@ -6,8 +6,9 @@ the folder that is ours holds the ID of the boot that it is of.
 
 Network namespaces end with the boot, so what names one and was written before that is dead. The clock may
 have been set since, by hours where a machine has none of its own, and what the kernel says is then wrong for
-files of before that. They are as old as others of this boot, so the oldest of those counts where it is older:
-nothing that is alive is taken for dead.
+files of before that. They are as old as others of this boot, so the oldest of those counts where it is older.
+Where a caller sees another /run or another clock that may be wrong still. So a lease is also kept if a link
+of its holder is there.
 """
 
 from __future__ import annotations

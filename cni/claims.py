@@ -187,6 +187,15 @@ def list_live(network: str) -> list[Owner]:
     return [each.owner for each in records if each and each.owner.network == network and each.is_live()]
 
 
+def list_placed(network: str) -> list[Owner]:
+    """List the network's holders whose place is known and that are not proven to be gone."""
+    if boot.is_earlier(FOLDER.parent) or not _OWNERS.is_dir():
+        return []
+    records = [_read_record(path.name) for path in sorted(_OWNERS.iterdir())]
+    placed = [each for each in records if each and each.owner.network == network and not each.chain]
+    return [each.owner for each in placed if each.is_live()]
+
+
 def check_writable() -> None:
     """Raise CniError 106 when no claim could be written."""
     store.check_writable(_OWNERS)

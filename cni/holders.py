@@ -2,26 +2,28 @@
 
 Who asks later may lack the right to look at a path, and may be in a mount namespace where the path means
 something else. So only proof counts: the kernel has no host end of the container any more, or nothing is at
-the path in the very mount namespace in which the path was noted.
+the path in the very mount namespace in which the path was noted. A host end that leads to a namespace in use
+proves life, and outweighs the path.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from cni import netns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
-_ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ESRCH})
+    from cni.link import Link
+    from cni.netlink import Netlink
+
+ALIVE, GONE, UNKNOWN = "alive", "gone", "unknown"
 _MOST_LINKS = 16
-_REMOVED_WITHIN_S = 1
+_IFNAME_BYTES = 15
 
 
 class Whereabouts(NamedTuple):
@@ -51,8 +53,8 @@ class Whereabouts(NamedTuple):
     def is_gone(self) -> bool:
         """Return whether there is proof that the attachment is gone."""
         has_host_end = self._has_host_end()
-        if has_host_end is False:
-            return True
+        if has_host_end is not None:
+            return not has_host_end
         if not self._is_in_view():
             return False
         try:
@@ -60,10 +62,9 @@ class Whereabouts(NamedTuple):
         except ValueError:
             return True
         except OSError as error:
-            return error.errno in _ABSENT
-        # Another namespace, or a file that a lazy unmount has uncovered: the old one may live on elsewhere.
-        is_another = bool(self.identity) and self.identity != (found.st_dev, found.st_ino)
-        return is_another and not has_host_end
+            return netns.is_absence(self.netns, error)
+        # Another namespace, or a file that a lazy unmount has uncovered.
+        return bool(self.identity) and self.identity != (found.st_dev, found.st_ino)
 
     def _is_in_view(self) -> bool:
         # Runtimes of releases that did not note it are services of the machine.
@@ -77,42 +78,68 @@ class Whereabouts(NamedTuple):
         from cni.netlink import Netlink
 
         with Netlink() as nl:
-            found = [link.find_by_index(nl, index) for index in self.links]
-        # A bridge may have been removed while its former port lives.
-        if any(each and each.peer for each in found):
-            return True
-        return False if None in found else None
+            # A bridge may have been removed while its former port lives.
+            return _judge(nl, [link.find_by_index(nl, index) for index in self.links])
+
+
+def judge(path: str, result: Mapping[str, Any]) -> str:
+    """Return whether an attachment in a runtime's cache, which notes no mount namespace, is alive.
+
+    A host end that the result names and that leads to a namespace in use proves that it is, whatever the
+    caller sees at the path. That it is gone is proven by the path in the machine's own mount namespace.
+    Elsewhere the kernel must also have no such host end any more, or the answer is `UNKNOWN`.
+    """
+    has = has_host_end(result)
+    if has or not netns.is_gone(path):
+        return ALIVE
+    return GONE if has is False or _is_machines_view() else UNKNOWN
 
 
 def is_proven_gone(path: str, result: Mapping[str, Any]) -> bool:
-    """Return whether an attachment in a runtime's cache, which notes no mount namespace, is gone.
+    """Return whether an attachment in a runtime's cache is gone, as `judge` does."""
+    return judge(path, result) == GONE
 
-    The path alone proves it in the machine's own mount namespace. Elsewhere the kernel must have none of the
-    host ends that the result names. It may take a moment to remove one.
+
+def has_host_end(result: Mapping[str, Any]) -> bool | None:
+    """Return whether a host end that a result, as JSON, names is there and leads to a namespace in use.
+
+    None where the kernel cannot prove either.
     """
-    if not netns.is_gone(path):
-        return False
-    if _is_machines_view():
-        return True
-    deadline = time.monotonic() + _REMOVED_WITHIN_S
-    while has_host_end(result):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
-
-
-def has_host_end(result: Mapping[str, Any]) -> bool:
-    """Return whether a link of a result, as JSON, is on the host as one end of a pair."""
     from cni import link
     from cni.netlink import Netlink
 
     interfaces = result.get("interfaces")
     named = [each for each in interfaces if isinstance(each, dict)] if isinstance(interfaces, list) else []
     names = [str(each.get("name")) for each in named if not each.get("sandbox")]
+    names = [each for each in names if 0 < len(each.encode()) <= _IFNAME_BYTES]
+    if not names:
+        return None
     with Netlink() as nl:
-        found = [link.find(nl, name) for name in names[:_MOST_LINKS]]
-    return any(each and each.peer for each in found)
+        return _judge(nl, [link.find(nl, name) for name in names[:_MOST_LINKS]])
+
+
+def list_marked(network: str) -> frozenset[str]:
+    """Return the aliases of the network's host ends that lead to a namespace in use.
+
+    Each proves that an attachment lives, see `cni.marks`. Links of other suites have no alias.
+    """
+    from cni import link, link_pair, marks
+    from cni.netlink import Netlink
+
+    prefix = marks.alias_prefix(network)
+    with Netlink() as nl:
+        ends = [each for each in link.list_links(nl) if each.alias.startswith(prefix)]
+        return frozenset(each.alias for each in ends if link_pair.lives(nl, each))
+
+
+def _judge(nl: Netlink, found: Sequence[Link | None]) -> bool | None:
+    """Return whether one of the links leads to a namespace in use; False if one has ended, else None."""
+    from cni import link_pair
+
+    ends = [each for each in found if each and each.peer and each.netnsid is not None]
+    if any(link_pair.lives(nl, each) for each in ends):
+        return True
+    return False if ends or None in found else None
 
 
 def _is_machines_view() -> bool:

@@ -96,6 +96,7 @@ class Leases:
     def __init__(self, folder: Path, *, keeps_over_boot: bool = False) -> None:
         self.folder = folder
         self._began_s = 0.0 if keeps_over_boot else None
+        self._marked: frozenset[str] | None = None
         self._made: list[Path] = []
         self._index = LeaseIndex(folder)
         self._is_locked = False
@@ -241,9 +242,21 @@ class Leases:
             self._began_s = boot.began_s()
         try:
             # Not the time of modification, which whoever restores or copies files may set.
-            return os.lstat(lease.path).st_ctime >= self._began_s
+            if os.lstat(lease.path).st_ctime >= self._began_s:
+                return True
         except OSError:
             return True
+        # The clock may have been set, and this may not be the machine's /run. Links outweigh both.
+        return self._has_host_end(lease)
+
+    def _has_host_end(self, lease: Lease) -> bool:
+        """Return whether a link proves that the holder lives; looked for once, as many leases may be old."""
+        from cni import holders, marks
+
+        network = self.folder.name
+        if self._marked is None:
+            self._marked = holders.list_marked(network)
+        return marks.alias(network, lease.attachment) in self._marked
 
     def reserve(self, address: IpAddress, owner: Attachment) -> None:
         """Take an address that is free or reclaimable. Raises CniError 106."""

@@ -8,9 +8,12 @@ the other end of a link is (IFLA_LINK_NETNSID) and which index it has there, and
 
 from __future__ import annotations
 
+import errno
+import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from cni import link, netlink
+from cni.errors import KernelError
 from cni.netlink import Message
 from cni.netlink_attributes import attributes, number, shown_number
 
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
 # <linux/net_namespace.h>: struct rtgenmsg, padded, then attributes
 _HEAD = bytes(4)
 _NSID, _FD = 1, 3
+# <linux/if_link.h>: struct ifinfomsg with the index alone, and the namespace that the question is about
+_LINK_HEAD = struct.Struct("=4xi8x")
+_TARGET_NETNSID = 46
 # NETNSA_NSID_NOT_ASSIGNED, -1
 _NO_NUMBER = 0xFFFFFFFF
 
@@ -62,6 +68,19 @@ def find_by_index(host: Netlink, inner: Link, ns: Netns) -> Link | None:
     end = link.find_by_index(host, inner.peer) if inner.peer else None
     [told] = host.request(_ask_number(ns))
     return end if Ends((end,), _parse_number(told)).leads_to(end, inner) else None
+
+
+def lives(host: Netlink, end: Link) -> bool:
+    """Return whether the other end of `end` is in another network namespace, and that one is in use.
+
+    The kernel removes the links of a namespace some time after its last user has gone.
+    """
+    if not end.peer or end.netnsid in {None, _NO_NUMBER}:
+        return False
+    body = _LINK_HEAD.pack(end.peer) + number(_TARGET_NETNSID, end.netnsid or 0)
+    [answer] = host.ask(Message(f'look up the other end of "{end.name}"', netlink.RTM_GETLINK, body=body))
+    # That it may not be looked up, or has moved on meanwhile, does not prove that the namespace is gone.
+    return not (isinstance(answer, KernelError) and answer.errno == errno.EINVAL)
 
 
 def _ask_number(ns: Netns) -> Message:

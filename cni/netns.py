@@ -87,7 +87,9 @@ def open_netns(path: str) -> Netns:
         raise CniError(
             Code.INVALID_NETNS,
             f'failed to open netns "{path}": failed to Statfs "{path}": {reason}',
-            "CNI_NETNS must be the path of a network namespace, as /run/netns/NAME or /proc/PID/ns/net",
+            "/proc hides this process (hidepid): call the plugin with CAP_SYS_PTRACE"
+            if _is_hidden(path)
+            else "CNI_NETNS must be the path of a network namespace, as /run/netns/NAME or /proc/PID/ns/net",
         ) from error
     except _NotANetns as error:
         raise CniError(
@@ -107,7 +109,7 @@ def find(path: str) -> Netns | None:
     except _NotANetns:
         return None
     except OSError as error:
-        if error.errno in _ABSENT:
+        if is_absence(path, error):
             return None
     # Once more, for its error.
     return open_netns(path)
@@ -125,8 +127,35 @@ def is_gone(path: str) -> bool:
     except _NotANetns:
         return True
     except OSError as error:
-        return error.errno in _ABSENT
+        return is_absence(path, error)
     return False
+
+
+def is_absence(path: str, error: OSError) -> bool:
+    """Return whether a refusal to open `path` proves that nothing is there in the caller's view of files."""
+    return error.errno in _ABSENT and not _is_hidden(path)
+
+
+def _is_hidden(path: str) -> bool:
+    """Return whether `path` is of a process that is there and that /proc hides: see hidepid in proc(5)."""
+    parts = path.split("/", 3)
+    if len(parts) < 4 or parts[:2] != ["", "proc"] or not (parts[2].isascii() and parts[2].isdigit()):
+        return False
+    # A process that has ended and was not waited for is shown, and has no namespace.
+    if os.path.lexists(f"/proc/{parts[2]}"):
+        return False
+    try:
+        # In the /proc of another PID namespace the number is another process's.
+        if os.readlink("/proc/self") != str(os.getpid()):
+            return False
+        # With 0 it would mean the group of the caller.
+        if int(parts[2]) > 0:
+            os.kill(int(parts[2]), 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return int(parts[2]) > 0
 
 
 def is_own(path: str) -> bool:

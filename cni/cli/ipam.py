@@ -48,11 +48,11 @@ def list_(
 
 def _states(network: str) -> dict[tuple[str, str], str]:
     """Tell for each cached attachment whether its namespace is there."""
-    from cni.netns import is_gone
+    from cni.holders import judge
     from cni.runtime.cache import Cache
 
     return {
-        (each.container_id, each.ifname): "gone" if is_gone(each.sandbox) else "alive"
+        (each.container_id, each.ifname): judge(each.sandbox, each.result)
         for each in Cache().list_entries()
         if each.network == network
     }

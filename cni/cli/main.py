@@ -106,7 +106,7 @@ def gc(
     _netns: Unused = "",
     *,
     dead_only: Annotated[
-        bool, typer.Option("--dead-only", help="Keep attachments whose namespace is there.")
+        bool, typer.Option("--dead-only", help="Keep attachments that are not proven to be gone.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Remove nothing, only list what would go and why.")

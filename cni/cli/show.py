@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cni.stale import Stale
 
 LEASES_FOLDER = DEFAULT_FOLDER / "networks"
+_LET_RUNTIME = "let its runtime delete it; pycni gc {} removes it with all others"
 _NETNS_STYLES = {"alive": "green", "gone": "red", "unknown": "yellow"}
 
 
@@ -87,8 +88,11 @@ def _with_remedy(network: str, attached: Attached) -> Attached:
     names = sorted(each.name for each in folder.iterdir()) if folder.is_dir() else []
     name = next((each for each in names if container_id(f"{folder}/{each}") == attached.container_id), "")
     ifname = "" if attached.ifname in {"", DEFAULT_IFNAME} else f" -i {attached.ifname}"
-    # Without a known namespace only GC remains, which keeps what is cached and alive.
-    remedy = f"pycni del {network} {name}{ifname}" if name else f"pycni gc {network} --dead-only"
+    if name:
+        return replace(attached, remedy=f"pycni del {network} {name}{ifname}")
+    # Of a namespace in use that has no known name, only the runtime can say whether it is to go.
+    is_alive = attached.netns_state == "alive"
+    remedy = _LET_RUNTIME.format(network) if is_alive else f"pycni gc {network} --dead-only"
     return replace(attached, remedy=remedy)
 
 

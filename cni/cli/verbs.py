@@ -18,7 +18,6 @@ from cni.runtime.network import parse_network
 
 if TYPE_CHECKING:
     from cni.cli.settings import Settings
-    from cni.request import Attachment
     from cni.runtime.derive import RuntimeArgs
     from cni.runtime.network import Network
 
@@ -77,11 +76,13 @@ def _cached_network(cache: Cache, name: str, told: RuntimeArgs) -> Network | Non
 
 
 def gc(settings: Settings, name: str, timeout_s: float, *, dead_only: bool) -> None:
-    """Remove all attachments of a network, or those alone whose namespace is gone."""
+    """Remove all attachments of a network, or those alone that are not known to live."""
+    from cni.runtime.alive import list_alive
+
     network = conflists.find(settings.conf_folder, name)
     runtime = _runtime(settings, timeout_s)
     _warn_if_disabled(network, "disableGC", is_set=network.disable_gc)
-    runtime.gc(network, _list_alive(runtime.cache, name) if dead_only else set())
+    runtime.gc(network, list_alive(runtime, network) if dead_only else set())
 
 
 def _warn_if_disabled(network: Network, key: str, *, is_set: bool) -> None:
@@ -92,23 +93,17 @@ def _warn_if_disabled(network: Network, key: str, *, is_set: bool) -> None:
 def plan_gc(settings: Settings, name: str, timeout_s: float, *, dead_only: bool, as_json: bool) -> None:
     """Print what `gc` would remove and why."""
     from cni.cli import gc_plan
+    from cni.runtime.alive import list_alive
     from cni.runtime.gc_plan import plan
 
     network = conflists.find(settings.conf_folder, name)
     runtime = _runtime(settings, timeout_s)
     _warn_if_disabled(network, "disableGC", is_set=network.disable_gc)
     gc_plan.show(
-        plan(runtime, network, _list_alive(runtime.cache, name) if dead_only else set()),
+        plan(runtime, network, list_alive(runtime, network) if dead_only else set()),
         name,
         as_json=as_json,
     )
-
-
-def _list_alive(cache: Cache, name: str) -> set[Attachment]:
-    from cni.holders import is_proven_gone
-
-    entries = [each for each in cache.list_entries() if each.network == name]
-    return {each.attachment for each in entries if not is_proven_gone(each.sandbox, each.result)}
 
 
 def status(settings: Settings, name: str, timeout_s: float) -> None:

@@ -14,7 +14,7 @@ import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from cni import invoke, versions
+from cni import holders, invoke, netns, versions
 from cni.conf import decode_object
 from cni.convert import parse_result, show_result
 from cni.errors import CniError, Code, ErrorList
@@ -132,7 +132,7 @@ class Runtime:
         attachment = _check(network, told)
         entry = self._entry_or_none(network, attachment)
         told = _as_added(told, entry)
-        result = self._result_for_del(network, entry)
+        result = self._result_for_del(network, entry, told.netns)
         missing: dict[str, UnavailableError] = {}
         for plugin in reversed(network.plugins):
             try:
@@ -153,12 +153,13 @@ class Runtime:
             return None
 
     @staticmethod
-    def _result_for_del(network: Network, entry: Entry | None) -> Json | None:
-        if (
-            entry is None
-            or not entry.result
-            or not versions.at_least(network.cni_version, versions.FIRST_WITH_PREV_RESULT_ON_DEL)
-        ):
+    def _result_for_del(network: Network, entry: Entry | None, path: str) -> Json | None:
+        if entry is None or not entry.result:
+            return None
+        has_result = versions.at_least(network.cni_version, versions.FIRST_WITH_PREV_RESULT_ON_DEL)
+        # By its path a plugin of an older version does not find a container that is not seen from here. It
+        # would give its address away while it is attached.
+        if not has_result and not (netns.is_gone(path) and holders.has_host_end(entry.result)):
             return None
         try:
             return in_version(entry.result, network)

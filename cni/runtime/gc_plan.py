@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cni import stale
 from cni.conf import decode_object
 from cni.errors import CniError, Code
-from cni.netns import is_gone
+from cni.holders import is_proven_gone
 from cni.request import Verb, check_name
 from cni.runtime.derive import plugin_stdin
 from cni.runtime.execute import UnavailableError
@@ -105,4 +105,5 @@ def _reason(thing: Stale, cached: Sequence[Entry]) -> str:
     owner = next((each for each in cached if is_owner(each, thing)), None)
     if owner is None:
         return "no such attachment in the cache"
-    return "its network namespace is gone" if is_gone(owner.sandbox) else "every attachment is to go"
+    is_gone = is_proven_gone(owner.sandbox, owner.result)
+    return "its network namespace is gone" if is_gone else "every attachment is to go"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from cni import addr, link, link_pair
+from cni import addr, holders, link, link_pair
 from cni.convert import parse_result
 from cni.errors import CniError
 from cni.netlink import Netlink
-from cni.netns import is_gone, open_netns
+from cni.netns import open_netns
 from cni.result import Result
 
 if TYPE_CHECKING:
@@ -91,11 +91,13 @@ def observe(host: Netlink, entry: Entry) -> Attached:
     try:
         if not entry.sandbox:
             return expected
-        if is_gone(entry.sandbox):
+        if holders.is_proven_gone(entry.sandbox, entry.result):
             return _observe_gone(host, expected, result)
         return _observe_alive(host, expected, result)
     except CniError as error:
-        return _with_problems(expected, str(error))
+        # The path may not be looked at, or shows something else to this caller.
+        state = holders.ALIVE if holders.has_host_end(entry.result) else holders.UNKNOWN
+        return _with_problems(replace(expected, netns_state=state), str(error))
 
 
 def find_host_link(host: Netlink, name: str) -> HostLink:

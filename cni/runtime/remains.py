@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from cni import holders, link, link_pair
 from cni.request import Attachment
 from cni.runtime.gc_plan import is_owner, plan
 from cni.runtime.observe import Attached, find_host_link
@@ -57,5 +58,11 @@ def _unknown(thing: Stale) -> Attached:
 def _with(host: Netlink, attached: Attached, thing: Stale) -> Attached:
     name = thing.name.rpartition("/")[2] if thing.kind in {"lease", "file"} else thing.name
     if thing.kind == "link":
-        attached = replace(attached, host_link=find_host_link(host, thing.name))
+        found = link.find(host, thing.name)
+        is_alive = found is not None and link_pair.lives(host, found)
+        attached = replace(
+            attached,
+            host_link=find_host_link(host, thing.name),
+            netns_state=holders.ALIVE if is_alive else attached.netns_state,
+        )
     return replace(attached, remains=(*attached.remains, f"{thing.kind} {name}"))

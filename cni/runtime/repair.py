@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cni import repair as repairs
 from cni.conf import decode_object
 from cni.errors import CniError, Code
-from cni.netns import is_gone
+from cni.holders import is_proven_gone
 from cni.request import Verb
 from cni.runtime import conflists
 from cni.runtime.chain import in_version
@@ -49,7 +49,7 @@ def repair(runtime: Runtime, entry: Entry, conf_folder: Path, *, dry_run: bool) 
     One whose namespace is gone is left alone, and a `dry_run` only tells what its CHECK does.
     """
     outcome = Outcome(entry)
-    if is_gone(entry.sandbox):
+    if is_proven_gone(entry.sandbox, entry.result):
         outcome.state = GONE
         return outcome
     try:

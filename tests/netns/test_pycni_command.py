@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cni.testing import Host
 
 C1 = "cnitool-20b4ff582526573bbe7d"
+WITH_HOST_END = {"cniVersion": "1.1.0", "interfaces": [{"name": "veth0"}, {"name": "eth0", "sandbox": "x"}]}
 FAIL = 'print(json.dumps({"code": 103, "msg": "port taken", "details": "by c9"})); sys.exit(1)'
 
 
@@ -117,6 +118,8 @@ def test_gc_removes_every_attachment(pycni: Pycni) -> None:
 
 
 def test_gc_of_the_dead_keeps_what_has_its_namespace(pycni: Pycni) -> None:
+    # A host end that the kernel does not have proves that its container is gone.
+    pycni.plugins.write("first", f"if verb == 'ADD': print({json.dumps(WITH_HOST_END)!r})")
     pycni.host.sandbox("c1")
     for path in ("/run/netns/c1", "/run/netns/c2"):
         pycni.ok("add", "net", path)
@@ -124,6 +127,16 @@ def test_gc_of_the_dead_keeps_what_has_its_namespace(pycni: Pycni) -> None:
     valid = [{"containerID": C1, "ifname": "eth0"}]
     assert pycni.plugins.calls[-1]["stdin"]["cni.dev/valid-attachments"] == valid
     assert pycni.cached() == [f"net-{C1}-eth0"]
+
+
+def test_gc_of_the_dead_keeps_what_nothing_proves_to_be_gone(pycni: Pycni) -> None:
+    """The result names no host end, and paths count in the machine's own mount namespace only."""
+    pycni.ok("add", "net", "/run/netns/c1")
+    pycni.ok("gc", "net", "--dead-only")
+    assert pycni.cached() == [f"net-{C1}-eth0"]
+    as_the_machine = ["unshare", "--pid", "--fork", "--mount-proc", str(pycni.command)]
+    pycni.host.run([*as_the_machine, "gc", "net", "--dead-only"], env={"CNI_PATH": str(pycni.plugins.folder)})
+    assert pycni.cached() == []
 
 
 def test_a_failure_is_one_line_with_a_hint(pycni: Pycni) -> None:

@@ -50,13 +50,14 @@ class State:
 
 
 def world_with_stale_things(host: Host, folder: Path, backend: str) -> World:
-    """Make one that is well, one whose namespace is gone and one that nobody knows any more."""
+    """Make one that is well, one whose namespace is gone and one that is not in the cache either."""
     world = World(host, folder, backend, macspoofchk=True)
     world.attach("well", (8080, "tcp"))
     world.attach("dead", (8081, "udp"), (8082, "tcp"))
     world.attach("lost", (8083, "tcp"))
     world.sandboxes["dead"].delete(settled=True)
     world.forget("lost")
+    world.sandboxes["lost"].delete()
     return world
 
 

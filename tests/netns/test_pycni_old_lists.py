@@ -77,7 +77,11 @@ def test_gc_removes_what_no_result_is_cached_of(
     kept = remaining(world)
     world.attach("lost", (8080, "tcp"))
     world.forget("lost")
-    assert len(remaining(world)) > len(kept)
+    both = remaining(world)
+    assert len(both) > len(kept)
+    world.ok("gc", "web", "--dead-only")
+    assert remaining(world) == both
+    world.sandboxes["lost"].delete()
     done = world.run("gc", "web", "--dead-only")
     assert (done.returncode, done.stdout) == (0, "")
     assert remaining(world) == kept
@@ -191,6 +195,7 @@ def test_a_chain_with_missing_plugins_is_cleaned_up(
     if is_gone:
         world.sandboxes["c1"].delete(settled=True)
     options = verb.split()
+    before = remaining(world)
     planned = world.run("gc", "podman", "--dry-run")
     assert planned.returncode == 1
     assert 'failed to find plugin "tuning"' in planned.stderr
@@ -202,7 +207,9 @@ def test_a_chain_with_missing_plugins_is_cleaned_up(
     assert "the other plugins have deleted their part" in done.stderr
     assert "remove it from /etc/cni/net.d/87-podman-bridge.conflist" in done.stderr
     assert done.stderr.splitlines()[-1].startswith("pycni: ")
-    assert remaining(world) == []
+    # What an ADD that failed has left in a namespace in use looks like what another runtime has attached.
+    is_kept = verb == "gc --dead-only" and not is_gone
+    assert remaining(world) == (before if is_kept else [])
 
 
 def test_add_with_undo_leaves_nothing_where_plugins_are_missing(host: Host, tmp_path: Path) -> None:

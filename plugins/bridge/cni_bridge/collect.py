@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from cni import link, vlan
 from cni.firewall import select, spoofcheck
+from cni.marks import alias, alias_prefix, attachment_of
 from cni.netlink import Netlink
 from cni.stale import Removal, Stale
 from cni_bridge.bridges import bridge_locked
 from cni_bridge.links import is_unfinished
-from cni_bridge.plan import alias, alias_prefix, attachment_of, gateway_link, gateway_port_alias
+from cni_bridge.plan import gateway_link, gateway_port_alias
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cni.errors import CniError, Code
 from cni.firewall.intents import Gateway as SubnetGateway
 from cni.firewall.intents import Masquerade, Owner
-from cni.request import Attachment
+from cni.marks import alias
 from cni.result import Interface, Ip, IpAddress, IpInterface, Result, Route
 
 if TYPE_CHECKING:
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 CONTAINER_INDEX = 2
 # What lets the host route, by IP version.
 FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
-# What the aliases of all links that this suite has made start with.
-ALIAS = "pycni:"
-_ALIAS_PART = 80
 _IFNAME_BYTES = 15
 
 
@@ -137,27 +134,6 @@ def host_name(owner: Owner) -> str:
     """Give the host end's name, as "veth1a2b3c4d": found again when there is no namespace to ask."""
     text = f"{owner.network}/{owner.container_id}/{owner.ifname}"
     return f"veth{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-
-
-def alias_prefix(network: str) -> str:
-    """Give what the alias of every host end of a network starts with."""
-    return f"{ALIAS}{_alias_part(network)}:"
-
-
-def alias(network: str, attachment: Attachment) -> str:
-    """Give the host end's alias, by which it can be told whose it is; the kernel takes 255 bytes."""
-    return f"{alias_prefix(network)}{_alias_part(attachment.container_id)}:{attachment.ifname}"
-
-
-def attachment_of(alias: str, network: str) -> Attachment | None:
-    """Read whose host end it is by its alias; a long container ID is its hash. None for another network's."""
-    prefix = alias_prefix(network)
-    container_id, separator, ifname = alias.removeprefix(prefix).rpartition(":")
-    return Attachment(container_id, ifname) if alias.startswith(prefix) and separator else None
-
-
-def _alias_part(text: str) -> str:
-    return text if len(text) <= _ALIAS_PART else hashlib.sha256(text.encode()).hexdigest()
 
 
 def recorded_host_end(result: Result, inside: Interface) -> Interface | None:

@@ -6,12 +6,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cni import invoke
-from cni.errors import ErrorList
+from cni.errors import Code, ErrorList
+from cni.marks import alias
 from cni.notes import note
 from cni.plugin import Plugin
 from cni_bridge.conf import BridgeConf
 from cni_bridge.plan import (
-    alias,
     host_name,
     plan_addresses,
     plan_links,
@@ -103,7 +103,9 @@ def delete(conf: BridgeConf, request: Request) -> None:
     )
     errors = ErrorList()
     errors.attempt(partial(removal.remove, early=is_early(request.env)), pair, request.netns)
-    if conf.ipam.type:
+    # Where the container may be on its network still, its address is not to be given to another one.
+    is_unreached = any(each.code == Code.INVALID_NETNS for each in errors.errors)
+    if conf.ipam.type and not is_unreached:
         errors.attempt(invoke.delete, conf.ipam.type, request)
     if conf.macspoofchk:
         errors.attempt(spoofcheck.remove, owner)

@@ -11,10 +11,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from cni import link, link_pair, link_removal, netns
-from cni.errors import CniError, ErrorList
+from cni.errors import CniError
+from cni.marks import ALIAS
 from cni.netlink import Netlink
 from cni_bridge.links import is_unfinished
-from cni_bridge.plan import ALIAS, recorded_host_end
+from cni_bridge.plan import recorded_host_end
 
 if TYPE_CHECKING:
     from cni.link import Link
@@ -65,34 +66,36 @@ def pair_of(ifname: str, host_name: str, alias: str, result: Result | None) -> P
 
 
 def remove(pair: Pair, path: str, *, early: bool) -> None:
-    """Remove the pair; fine if it is gone. Raises CniError.
+    """Remove the pair; fine if it is gone.
 
-    `early` is to go on when the kernel has told so, without its acknowledgement.
+    `early` is to go on when the kernel has told so, without its acknowledgement. Raises CniError, with code 8
+    if the pair may be in a namespace that the caller may not look at.
     """
-    errors = ErrorList()
-    ns: Netns | None = None
-    try:
-        ns = netns.find(path)
-    except CniError as error:
-        # The host end can be removed all the same.
-        errors.errors.append(error)
     with Netlink() as host:
+        try:
+            ns = netns.find(path)
+        except CniError:
+            # With its host end, if that is known, a pair is gone wherever its other end is.
+            if not _remove_host_ends(host, pair):
+                raise
+            return
         if ns is None:
-            errors.attempt(_remove_host_ends, host, pair)
-        else:
-            with ns:
-                errors.attempt(_remove_pair, host, ns, pair, early)
-    errors.raise_any()
+            _remove_host_ends(host, pair)
+            return
+        with ns:
+            _remove_pair(host, ns, pair, early=early)
 
 
-def _remove_host_ends(host: Netlink, pair: Pair) -> None:
-    for name in pair.names:
-        found = link.find(host, name)
-        if found and pair.owns(found):
-            link.remove(host, found.name, found.index)
+def _remove_host_ends(host: Netlink, pair: Pair) -> bool:
+    """Remove the pair by its host end; return whether it is known to be gone."""
+    found = {name: link.find(host, name) for name in pair.names}
+    own = [each for each in found.values() if each and pair.owns(each)]
+    for each in own:
+        link.remove(host, each.name, each.index)
+    return bool(own) or (pair.recorded is not None and found[pair.recorded.name] is None)
 
 
-def _remove_pair(host: Netlink, ns: Netns, pair: Pair, early: bool) -> None:  # noqa: FBT001 - a step
+def _remove_pair(host: Netlink, ns: Netns, pair: Pair, *, early: bool) -> None:
     ends = link_pair.look_up(host, pair.names, ns)
     own = [each for each in ends.links if each and pair.owns(each)]
     for each in own:

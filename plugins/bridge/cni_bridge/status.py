@@ -9,13 +9,12 @@ from cni import addr, invoke, link, netns, sysctl
 from cni.errors import KernelError
 from cni.firewall import spoofcheck, stores, tryout
 from cni.firewall.intents import Owner
+from cni.marks import alias_prefix, attachment_of
 from cni.netlink import Netlink
 from cni.readiness import Reasons, trial
 from cni_bridge import bridges
 from cni_bridge.plan import (
     FORWARDING,
-    alias_prefix,
-    attachment_of,
     gateway_link,
     host_name,
     plan_bridge,

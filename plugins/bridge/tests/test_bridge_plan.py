@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cni import marks
 from cni.conf import read
 from cni.errors import CniError
 from cni.firewall.intents import Owner
@@ -111,15 +112,15 @@ def test_link_settings_come_from_the_configuration() -> None:
 def test_names_fit_the_kernel(network: str, container_id: str, ifname: str) -> None:
     """A link's name has at most 15 bytes and its alias 255."""
     assert len(plan.host_name(Owner(network, container_id, ifname))) == 12
-    alias = plan.alias(network, Attachment(container_id, ifname))
+    alias = marks.alias(network, Attachment(container_id, ifname))
     assert len(alias) <= 255
-    assert alias.startswith(plan.alias_prefix(network))
+    assert alias.startswith(marks.alias_prefix(network))
 
 
 def test_names_differ_where_attachments_differ() -> None:
     owners = [Owner(n, c, i) for n in ("n1", "n2") for c in ("c1", "c2") for i in ("eth0", "eth1")]
     assert len({plan.host_name(each) for each in owners}) == len(owners)
-    aliases = {plan.alias(each.network, Attachment(each.container_id, each.ifname)) for each in owners}
+    aliases = {marks.alias(each.network, Attachment(each.container_id, each.ifname)) for each in owners}
     assert len(aliases) == len(owners)
 
 
