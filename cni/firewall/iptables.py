@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 _VERSIONS = (4, 6)
 # How often others may change the ruleset in between.
 _NETLINK_TRIES = 5
+# An ADD that names a gateway where as many are named looks for those that the host has lost.
+_MOST_GATEWAYS = 64
 LOCK = Path("/run/pycni/iptables.lock")
 
 
@@ -77,7 +79,7 @@ class Iptables:
         found = []
         for version in _versions(intent.targets):
             wanted = [*rules.forward_rules(intent, version), *rules.forward_entries(intent, version)]
-            for shared in rules.shared_chains(intent):
+            for shared in rules.shared_chains(intent, version):
                 wanted += [*shared.rules, *(jump.rule for jump in shared.jumps)]
             found += [f"ipv{version} dnat: {each}" for each in _differences(self._tool(version), wanted)]
         return found
@@ -91,6 +93,7 @@ class Iptables:
         with orphans.bound(intent.owner):
             for version in _versions(intent.addresses):
                 tool = self._tool(version)
+                self._ensure_gateways(tool, intent, undo)
                 taken_back = _TakenBack()
                 what = f"remove masquerading of {intent.owner.container_id} ({tool.name})"
                 undo.add(what, taken_back.run)
@@ -130,11 +133,22 @@ class Iptables:
         def collect_one(tool: Tool) -> None:
             with _where_there_is_nat():
                 removed.update(removal.collect(tool, network, lambda chain: chain in kept))
+                removal.forget_gateways(tool)
 
         for tool in map(self._tool, _VERSIONS):
             errors.attempt(collect_one, tool)
         errors.raise_any()
         return sorted(removed)
+
+    def _ensure_gateways(self, tool: Tool, intent: Masquerade, undo: Undo) -> None:
+        """Keep the ports of others from the gateways of a masqueraded network."""
+        shared = rules.gateway_chains(intent.gateways, tool.version)
+        if variants.has_once(tool.version, shared):
+            return
+        taken_back = _TakenBack()
+        what = f"forget the gateways of network {intent.owner.network} ({tool.name})"
+        undo.add(what, self._under_lock, taken_back.run)
+        self._under_lock(removal.retried, _make_gateways, tool, shared, taken_back)
 
     def _remove(self, chains: Sequence[str]) -> None:
         errors = ErrorList()
@@ -182,7 +196,7 @@ def _versions(interfaces: Sequence[IpInterface]) -> list[int]:
 
 def _publish(tool: Tool, intent: PortForward, taken_back: _TakenBack) -> None:
     """Publish ports where anything may be there already: the container's chain, part of what is shared."""
-    shared = rules.shared_chains(intent)
+    shared = rules.shared_chains(intent, tool.version)
     chain = rules.forward_chain(intent.owner)
     seen = _read_for_forward(tool, shared, chain)
     made = steps.missing_chains(seen, shared)
@@ -192,6 +206,7 @@ def _publish(tool: Tool, intent: PortForward, taken_back: _TakenBack) -> None:
 
     commands = steps.ensure_shared(seen, shared, has)
     commands += steps.ensure_forward(seen, intent, tool.version, has)
+    commands += _former_gateways(tool, seen, shared)
     if chain in seen:
         back = steps.restore_forward(seen, intent, tool.version, has)
         taken_back.steps = [(tool.apply, (f"restore chain {chain}", back))]
@@ -200,12 +215,32 @@ def _publish(tool: Tool, intent: PortForward, taken_back: _TakenBack) -> None:
     _apply(tool, _publishing(intent), commands, taken_back)
 
 
+def _make_gateways(tool: Tool, shared: Sequence[rules.Shared], taken_back: _TakenBack) -> None:
+    if variants.has_once(tool.version, shared):
+        # Another ADD of the network was faster.
+        return
+    seen = tool.list_chains([each.chain for each in shared])
+    commands = steps.ensure_shared(seen, shared, lambda rule: tool.has(rule.as_command("-C")))
+    taken_back.steps = [(removal.remove_unused, (tool, steps.missing_chains(seen, shared)))]
+    commands += _former_gateways(tool, seen, shared)
+    _apply(tool, "leave what networks ask their gateways to the host", commands, taken_back)
+
+
+def _former_gateways(tool: Tool, seen: steps.Seen, wanted: Sequence[rules.Shared]) -> list[str]:
+    """Forget gateways that the host does not have, other than `wanted`, where GC has not come by for long."""
+    if len(seen.get(rules.GATEWAYS, ())) < _MOST_GATEWAYS:
+        return []
+    former = steps.former_gateways(seen, removal.addresses_of_host(tool.version))
+    own = {each.chain for each in wanted}
+    return steps.forget_gateways([rule for rule in former if rules.find_target(rule) not in own])
+
+
 def _publish_as_usual(tool: Tool, intent: PortForward, taken_back: _TakenBack) -> bool:
     """Publish ports where all that is shared is there and nothing of the container's; False if not so.
 
     One child process instead of two, or none where a call before has proven that what is shared is right.
     """
-    shared = rules.shared_chains(intent)
+    shared = rules.shared_chains(intent, tool.version)
     taken_back.steps = [(removal.remove_chain, (tool, rules.forward_chain(intent.owner)))]
     proof = fast.Proof(shared) if fast.speaks_for(tool) else None
     if not (proof.is_whole if proof else variants.has_once(tool.version, shared)):
@@ -231,7 +266,7 @@ def _publish_by_netlink(tool: Tool, intent: PortForward, proof: fast.Proof) -> b
             return True
         if nft.generation() == proof.generation:
             return False
-        proof = fast.Proof(rules.shared_chains(intent))
+        proof = fast.Proof(rules.shared_chains(intent, tool.version))
     return False
 
 
@@ -243,7 +278,7 @@ def _read_for_forward(tool: Tool, shared: Sequence[rules.Shared], chain: str) ->
     """Read what an ADD depends on: not the shared chain of all containers unless ours is there already."""
     jumps = [jump.rule for each in shared for jump in each.jumps]
     marking = [each.chain for each in shared if each.chain != rules.DNAT]
-    seen = tool.list_chains([*dict.fromkeys(jump.chain for jump in jumps), *marking, chain])
+    seen = tool.list_chains(list(dict.fromkeys([*(jump.chain for jump in jumps), *marking, chain])))
     leads_there = any(
         rule and rules.find_target(rule) == rules.DNAT
         for name in ("PREROUTING", "OUTPUT")

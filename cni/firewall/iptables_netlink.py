@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 
 from cni.errors import KernelError
 from cni.firewall import nft
+from cni.firewall.iptables_rules import is_of_gateway
 from cni.netlink_attributes import attribute, attributes, each_attribute, nest, text, u32
 from cni.nfnetlink import NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, Message, kept
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from cni.firewall.iptables_exec import Tool
     from cni.firewall.iptables_rules import Rule, Shared
@@ -35,7 +36,7 @@ _REGISTER = 1
 _NETWORK_HEADER, _SOURCE, _DESTINATION = 1, 12, 16
 _EQUAL, _NOT_EQUAL = 0, 1
 _META_L4PROTO = 16
-_ACCEPT, _JUMP, _RETURN = 1, -3 & 0xFFFFFFFF, -5 & 0xFFFFFFFF
+_ACCEPT, _JUMP = 1, -3 & 0xFFFFFFFF
 _PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
 
 # struct xt_tcp and xt_udp: source ports, destination ports, then flags; struct xt_multiport_v1; the range of
@@ -44,9 +45,6 @@ _TCP, _UDP = struct.Struct("=4HxxxxI"), struct.Struct("=4HBxxxxxxx")
 _MULTIPORT = struct.Struct("=BB15H15sB")
 _MULTIPORT_DESTINATION, _MOST_PORTS = 1, 15
 _DNAT_RANGE = struct.Struct("=I4s12x4s12x2s2s2x6x")
-# struct xt_addrtype_info_v1: types of source and destination as bits, then flags.
-_ADDRESS_TYPE = struct.Struct("=HHI")
-_LOCAL_TYPE, _NOT_SOURCE = 1 << 2, 0x1
 _MASQUERADE_RANGE = struct.Struct("=I20x")
 _MAPS_ADDRESS_AND_PORT = 0x3
 _COMMENT_BYTES = 256
@@ -91,9 +89,12 @@ class Proof:
     """
 
     def __init__(self, shared: Sequence[Shared]) -> None:
-        self._shared = tuple(shared)
-        self.generation = nft.generation()
-        self._seen = _read_shared(shared)
+        # What is right for one network is right for all of them.
+        self._shared = tuple(each for each in shared if not is_of_gateway(each.chain))
+        held = [(nft.IPV4, each.chain) for each in shared if each.rules and each.jumps]
+        self.generation, found = nft.find_chains_now(_TABLE, held)
+        uses = {name: chain.use for (_, name), chain in zip(held, found, strict=True) if chain}
+        self._seen = _read_shared(shared, uses)
 
     @property
     def is_whole(self) -> bool:
@@ -115,17 +116,21 @@ class Proof:
 _proven: set[tuple[tuple[Shared, ...], tuple[bytes, ...] | None]] = set()
 
 
-def _read_shared(shared: Sequence[Shared]) -> tuple[bytes, ...] | None:
+def _read_shared(shared: Sequence[Shared], uses: Mapping[str, int]) -> tuple[bytes, ...] | None:
     seen: list[bytes] = []
     for each in shared:
+        if is_of_gateway(each.chain):
+            # Its name says what is in it, and nobody else writes there.
+            if uses.get(each.chain) != len(each.rules) + len(each.jumps):
+                return None
+            continue
         found = [_content(rule) for rule in _list(each.chain)] if each.rules else []
         if len(found) != len(each.rules):
             return None
         seen += found
         if each.rules and each.jumps:
             # Rules and jumps hold a chain; POSTROUTING, where the jump is, may have thousands of rules.
-            held = nft.find_chain(nft.IPV4, _TABLE, each.chain)
-            if held is None or held.use != len(each.rules) + len(each.jumps):
+            if uses.get(each.chain) != len(each.rules) + len(each.jumps):
                 return None
             continue
         named = f"{each.chain}\0".encode()
@@ -224,8 +229,6 @@ class _Words:
             rest = [0] * (_MOST_PORTS - len(ports))
             info = _MULTIPORT.pack(_MULTIPORT_DESTINATION, len(ports), *ports, *rest, b"", 0)
             self._extend("match", name, 1, info)
-        elif (name, option, value) == ("addrtype", "!", "--src-type") and self._next() == "LOCAL":
-            self._extend("match", name, 1, _ADDRESS_TYPE.pack(_LOCAL_TYPE, 0, _NOT_SOURCE))
         elif name in _PROTOCOLS and option == "--dport":
             layout = _TCP if name == "tcp" else _UDP
             self._extend("match", name, 0, layout.pack(*_ANY_PORT, int(value), int(value), 0))
@@ -240,8 +243,7 @@ class _Words:
         elif name == "DNAT":
             self._read_dnat()
         else:
-            plain = {"ACCEPT": _ACCEPT, "RETURN": _RETURN}
-            verdict = u32(1, plain[name]) if name in plain else u32(1, _JUMP) + text(2, name)
+            verdict = u32(1, _ACCEPT) if name == "ACCEPT" else u32(1, _JUMP) + text(2, name)
             self._add("immediate", u32(1, 0), nest(2, nest(2, verdict)))
 
     def _read_dnat(self) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from cni.firewall.intents import Owner
     from cni.firewall.iptables_exec import Tool
-    from cni.firewall.iptables_rules import Shared
+    from cni.firewall.iptables_rules import Rule, Shared
 
 # How often a transaction is planned anew when others change the rules at the same time.
 TRIES = 8
@@ -77,6 +77,39 @@ def collect(tool: Tool, network: str, is_valid: Callable[[str], bool]) -> set[st
         errors.attempt(remove_chain, tool, chain)
     errors.raise_any()
     return set(stale.values())
+
+
+def forget_gateways(tool: Tool) -> None:
+    """Remove the chains of gateways that the host does not have any more, whichever variant has them."""
+
+    def attempt() -> None:
+        for having, former in list_former_gateways(tool):
+            having.apply("forget gateways", steps.forget_gateways(former))
+
+    retried(attempt)
+
+
+def list_former_gateways(tool: Tool) -> list[tuple[Tool, list[Rule]]]:
+    """Return the rules for gateways that the host does not have any more, by the variant that has them."""
+    from cni.firewall.left import LeftError
+
+    try:
+        found = variants.list_having(tool, rules.GATEWAYS)
+    except LeftError:
+        # What no program is left for does no harm.
+        return []
+    of_host = addresses_of_host(tool.version) if found else ()
+    listed = ((having, having.list_chains([rules.GATEWAYS])) for having in found)
+    return [(having, steps.former_gateways(seen, of_host)) for having, seen in listed]
+
+
+def addresses_of_host(version: int) -> frozenset[str]:
+    """Return the addresses of all links of the host."""
+    from cni import addr
+    from cni.netlink import Netlink
+
+    with Netlink() as nl:
+        return frozenset(str(each.address.ip) for each in addr.list_addrs(nl, version=version))
 
 
 def stale_chains(lines: Iterable[str], network: str, is_valid: Callable[[str], bool]) -> dict[str, str]:

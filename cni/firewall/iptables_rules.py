@@ -15,16 +15,20 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cni.firewall.intents import Gateway, Masquerade, Owner, PortForward, PortMapping
-    from cni.result import IpInterface
+    from cni.result import IpAddress, IpInterface, IpNetwork
 
 DNAT = "CNI-HOSTPORT-DNAT"
 SETMARK = "CNI-HOSTPORT-SETMARK"
 MASQ = "CNI-HOSTPORT-MASQ"
 # Where releases before 0.7.0 of the Go plugins hooked their source NAT chains.
 OLD_SNAT = "CNI-HOSTPORT-SNAT"
+# Where containers' chains look before they send on what names no address: not known to the Go plugins.
+GATEWAYS = "CNI-HOSTPORT-GATEWAYS"
 
+_GATEWAY_PREFIX = "CNI-GW-"
 _CHAIN_LENGTH = 28
 _OF_CONTAINER = re.compile(r"CNI-(DN-|SN-)?[0-9a-f]{21,24}")
+_DESTINATION = re.compile(r"-d ([0-9a-f.:]+)/\d+ ")
 _PORTS_PER_RULE = 15
 # XT_MAX_COMMENT_LEN less the final NUL; iptables cuts off the rest without a word.
 _COMMENT_LENGTH = 255
@@ -97,6 +101,11 @@ def is_containers(chain: str) -> bool:
     return bool(_OF_CONTAINER.fullmatch(chain))
 
 
+def is_of_gateway(chain: str) -> bool:
+    """Return whether a chain is for one gateway and one subnet, by its name."""
+    return chain.startswith(_GATEWAY_PREFIX)
+
+
 def masquerade_rules(intent: Masquerade, version: int) -> list[Rule]:
     """Give the chain's rules: whatever goes to one of the container's subnets is accepted first."""
     chain = masquerade_chain(intent.owner)
@@ -115,7 +124,7 @@ def masquerade_jumps(intent: Masquerade, version: int) -> list[Rule]:
     return [Rule("POSTROUTING", f"-s {address}/{length} {comment} -j {chain}") for address in addresses]
 
 
-def shared_chains(intent: PortForward) -> list[Shared]:
+def shared_chains(intent: PortForward, version: int) -> list[Shared]:
     """Give the chains that must be there before the container's own, in the order in which Go makes them."""
     chains = []
     if intent.snat and not intent.external_set_mark_chain:
@@ -125,7 +134,30 @@ def shared_chains(intent: PortForward) -> list[Shared]:
             Shared(SETMARK, (Rule(SETMARK, f"{comment} -j MARK --set-xmark {mark}"),), ()),
             Shared(MASQ, (Rule(MASQ, f"-m mark --mark {mark} -j MASQUERADE"),), (_MASQ_JUMP,)),
         ]
-    return [*chains, Shared(DNAT, (), _DNAT_JUMPS)]
+    guards = gateway_chains(intent.gateways, version) if intent.gateways else []
+    return [*chains, Shared(DNAT, (), _DNAT_JUMPS), *guards]
+
+
+def gateway_chains(gateways: Sequence[Gateway], version: int) -> list[Shared]:
+    """Return the chains that leave to the host what comes from a network to its gateway, of one family.
+
+    One chain for each gateway and subnet: that it is there shows in one look-up, whatever else is known.
+    The host itself may ask for what is published. `ACCEPT` ends the way through table nat, as DNAT would.
+    """
+    found = [each for each in gateways if each.version == version]
+    subnets = dict.fromkeys(each.network for each in found)
+    return [
+        Shared(GATEWAYS, (), ()),
+        *(_gateway_chain(each.ip, subnet) for subnet in subnets for each in found),
+    ]
+
+
+def _gateway_chain(ip: IpAddress, subnet: IpNetwork) -> Shared:
+    digest = hashlib.sha512(f"{subnet} {ip}".encode()).hexdigest()
+    chain = f"{_GATEWAY_PREFIX}{digest}"[:_CHAIN_LENGTH]
+    rule = Rule(chain, f"-s {subnet} -m addrtype ! --src-type LOCAL -j ACCEPT")
+    jump = Rule(GATEWAYS, f"-d {ip}/{ip.max_prefixlen} -j {chain}")
+    return Shared(chain, (rule,), (Jump(jump),))
 
 
 def forward_rules(intent: PortForward, version: int) -> list[Rule]:
@@ -133,28 +165,18 @@ def forward_rules(intent: PortForward, version: int) -> list[Rule]:
     targets = _of_family(intent.targets, version)
     if not targets:
         return []
-    gateways = [each for each in intent.gateways if each.version == version]
-    named = {each.ip for each in gateways}
     mappings = [each for each in intent.mappings if each.host_ip is None or each.host_ip.version == version]
-    explicit = [each for each in mappings if each.host_ip in named]
-    others = [each for each in mappings if each.host_ip not in named]
-    specs = [spec for each in explicit for spec in _mapping_specs(intent, each, targets[0])]
-    specs += _gateway_specs(gateways) if others else []
+    named, others = ([each for each in mappings if _has_address(each) is wanted] for wanted in (True, False))
+    specs = [spec for each in named for spec in _mapping_specs(intent, each, targets[0])]
+    # The Go plugins have no such rule, which neither their CHECK nor their DEL minds.
+    specs += [f"-j {GATEWAYS}"] if others and intent.gateways else []
     specs += [spec for each in others for spec in _mapping_specs(intent, each, targets[0])]
     return [Rule(forward_chain(intent.owner), spec) for spec in specs]
 
 
-def _gateway_specs(gateways: Sequence[Gateway]) -> list[str]:
-    """Return what leaves to the host what comes from the network to its gateway; the host itself may publish.
-
-    The Go plugins have no such rule, which neither their CHECK nor their DEL minds.
-    """
-    subnets = dict.fromkeys(each.network for each in gateways)
-    return [
-        f"-s {subnet} -d {each.ip}/{each.ip.max_prefixlen} -m addrtype ! --src-type LOCAL -j RETURN"
-        for subnet in subnets
-        for each in gateways
-    ]
+def _has_address(mapping: PortMapping) -> bool:
+    """Return whether a port is published on one address of the host, which may be a gateway's."""
+    return mapping.host_ip is not None and not mapping.host_ip.is_unspecified
 
 
 def _mapping_specs(intent: PortForward, mapping: PortMapping, target: IpInterface) -> list[str]:
@@ -203,6 +225,12 @@ def find_owner(rule: Rule) -> tuple[str, str] | None:
     """Give (network, container ID) that the rule's comment names, None without one; a long ID may be cut."""
     found = _COMMENT.search(rule.spec)
     return (found["network"], found["container_id"]) if found else None
+
+
+def find_gateway(rule: Rule) -> str:
+    """Return the address of the host that a rule of `GATEWAYS` is for."""
+    found = _DESTINATION.match(rule.spec)
+    return found[1] if found else ""
 
 
 def find_target(rule: Rule) -> str:

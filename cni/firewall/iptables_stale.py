@@ -11,7 +11,7 @@ from cni.firewall import iptables_remove as removal
 from cni.firewall import iptables_variants as variants
 from cni.firewall.intents import PortMapping
 from cni.firewall.iptables_exec import RefusedError
-from cni.firewall.iptables_rules import parse_rule
+from cni.firewall.iptables_rules import find_gateway, find_target, parse_rule
 from cni.stale import Stale
 
 if TYPE_CHECKING:
@@ -37,14 +37,21 @@ def find(tools: Iterable[Tool], network: str, is_valid: Callable[[str], bool]) -
 def _find(tool: Tool, network: str, is_valid: Callable[[str], bool]) -> list[Stale]:
     try:
         lines = [line for having in variants.list_with_table(tool) for line in having.list_all()]
+        former = [rule for _, found in removal.list_former_gateways(tool) for rule in found]
     except RefusedError as error:
         if error.is_without_table:
             return []
         raise
     stale = removal.stale_chains(lines, network, is_valid)
     return [
-        Stale(f"{tool.name} chain", chain, network, container_id, mappings=read_mappings(lines, chain))
-        for chain, container_id in stale.items()
+        *(
+            Stale(f"{tool.name} chain", chain, network, container_id, mappings=read_mappings(lines, chain))
+            for chain, container_id in stale.items()
+        ),
+        *(
+            Stale(f"{tool.name} chain", find_target(rule), reason=f"the host has no {find_gateway(rule)}")
+            for rule in former
+        ),
     ]
 
 

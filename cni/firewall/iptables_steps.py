@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from cni.firewall import iptables_rules as rules
@@ -45,7 +45,7 @@ def publish_as_usual(intent: PortForward, version: int) -> list[str]:
     """Make the container's chain and what leads to it; refused unless all that is shared is there."""
     needed = [
         rule
-        for shared in rules.shared_chains(intent)
+        for shared in rules.shared_chains(intent, version)
         for rule in (*shared.rules, *(jump.rule for jump in shared.jumps))
     ]
     made = [*rules.forward_rules(intent, version), *rules.forward_entries(intent, version)]
@@ -112,6 +112,21 @@ def remove_chain(seen: Seen, chain: str, parents: Sequence[str]) -> list[str]:
         if (rule := rules.parse_rule(line)) and rules.find_target(rule) == chain
     ]
     return [*leading, f"-F {chain}", f"-X {chain}"]
+
+
+def former_gateways(seen: Seen, of_host: Collection[str]) -> list[Rule]:
+    """Return the rules for gateways whose addresses the host does not have: nothing can be sent to them."""
+    found = filter(None, map(rules.parse_rule, seen.get(rules.GATEWAYS, ())))
+    return [rule for rule in found if rules.find_gateway(rule) not in of_host]
+
+
+def forget_gateways(former: Sequence[Rule]) -> list[str]:
+    """Remove rules for gateways, and the chains that they lead to."""
+    commands = []
+    for rule in former:
+        chain = rules.find_target(rule)
+        commands += [rule.as_command("-D"), f"-F {chain}", f"-X {chain}"]
+    return commands
 
 
 def remove_shared(made: Sequence[Shared]) -> list[str]:

@@ -76,6 +76,12 @@ def find_chain(tool: Tool, chain: str) -> tuple[bool, list[Tool]]:
     return is_in_nftables, [_of_variant(tool, "-legacy", [chain])] if is_in_legacy else []
 
 
+def list_having(tool: Tool, chain: str) -> list[Tool]:
+    """Return the variants that have a chain, or may have it, each as a program that can change it."""
+    is_in_nftables, others = find_chain(tool, chain)
+    return [*([_of_variant(tool, "-nft", [chain])] if is_in_nftables else []), *others]
+
+
 def raise_if_left(error: CniError, version: int, chain: str) -> None:
     """Raise LeftError in the place of `error` when legacy iptables certainly has the chain still."""
     from cni.firewall.left import LeftError

@@ -73,9 +73,15 @@ def kind(message: int) -> int:
     return SUBSYS_NFTABLES << 8 | message
 
 
+_GENERATION_REQUEST = Message("read the ruleset's generation", kind(_GETGEN), 0)
+
+
 def generation() -> int:
     """Give the number of the ruleset; every commit by anybody makes a new one."""
-    found = kept().find(Message("read the ruleset's generation", kind(_GETGEN), 0))
+    return _read_generation(kept().find(_GENERATION_REQUEST))
+
+
+def _read_generation(found: bytes | None) -> int:
     return int.from_bytes(attributes(found or b"").get(_GEN_ID, b""), "big")
 
 
@@ -95,6 +101,13 @@ def find_chains(table: str, chains: Sequence[tuple[int, str]]) -> list[Chain | N
     """Find chains, each given as family and name, of a table; asks once for all."""
     found = kept().find_all([_chain_request(family, table, name) for family, name in chains])
     return [None if each is None else _read_chain(each) for each in found]
+
+
+def find_chains_now(table: str, chains: Sequence[tuple[int, str]]) -> tuple[int, list[Chain | None]]:
+    """Return the number of the ruleset, and chains of a table as `find_chains` does; asks once for all."""
+    asked = [_chain_request(family, table, name) for family, name in chains]
+    number, *found = kept().find_all([_GENERATION_REQUEST, *asked])
+    return _read_generation(number), [None if each is None else _read_chain(each) for each in found]
 
 
 def _chain_request(family: int, table: str, chain: str) -> Message:

@@ -59,7 +59,7 @@ def _iptables_lines(version: int) -> list[str]:
     targets = (_ADDRESSES[version],)
     forward = PortForward(_OWNER, _PORTS, targets)
     return [
-        *steps.ensure_shared({}, rules.shared_chains(forward), _is_there),
+        *steps.ensure_shared({}, rules.shared_chains(forward, version), _is_there),
         *steps.ensure_forward({}, forward, version, _is_there),
         *steps.make_masquerade(Masquerade(_OWNER, targets), version),
     ]

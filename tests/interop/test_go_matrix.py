@@ -84,8 +84,9 @@ def _addresses(result: dict[str, Any]) -> list[str]:
 def _prime(runtime: Runtime, name: str) -> None:
     """Have the bridge and the shared chains there, which both suites leave for the next container."""
     sandbox = runtime.host.sandbox(name)
-    result = runtime.add("go", sandbox)
-    runtime.delete("go", sandbox, result, sandbox.path)
+    for suite in SUITES:
+        result = runtime.add(suite, sandbox)
+        runtime.delete(suite, sandbox, result, sandbox.path)
 
 
 @pytest.mark.parametrize("families", RANGES)

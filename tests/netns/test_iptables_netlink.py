@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 TARGET = ip_interface("10.22.0.2/20")
 OWNER = Owner("net-1", "0c1d", "eth0")
 WEB = PortMapping("tcp", 8080, 80)
+GATEWAYS = (Gateway(ip_address("10.22.0.1"), TARGET.network),)
 FORWARDS = {
     "one port": PortForward(OWNER, (WEB,), (TARGET,)),
     "both protocols": PortForward(OWNER, (WEB, PortMapping("udp", 53, 5353)), (TARGET,)),
@@ -36,9 +37,7 @@ FORWARDS = {
     ),
     "masqAll": PortForward(OWNER, (WEB,), (TARGET,), masq_all=True),
     "without snat": PortForward(OWNER, (WEB,), (TARGET,), snat=False),
-    "a gateway": PortForward(
-        OWNER, (WEB,), (TARGET,), gateways=(Gateway(ip_address("10.22.0.1"), TARGET.network),)
-    ),
+    "a gateway": PortForward(OWNER, (WEB,), (TARGET,), gateways=GATEWAYS),
     "a long container ID": PortForward(Owner("n", "c" * 300, "eth0"), (WEB,), (TARGET,)),
 }
 UNKNOWN = {
@@ -57,7 +56,9 @@ def nft_host(host: Host) -> Host:
 
 
 def _make_shared() -> None:
-    other = PortForward(Owner("other", "other", "eth0"), (PortMapping("tcp", 1, 1),), (TARGET,))
+    other = PortForward(
+        Owner("other", "other", "eth0"), (PortMapping("tcp", 1, 1),), (TARGET,), gateways=GATEWAYS
+    )
     for intent in (other, PortForward(other.owner, other.mappings, other.targets, snat=False)):
         Iptables().add_forward(intent, Undo())
     Iptables().add_masquerade(Masquerade(other.owner, (TARGET,)), Undo())

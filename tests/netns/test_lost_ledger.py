@@ -94,6 +94,7 @@ def test_an_add_makes_a_removed_hook_again(net: Wired) -> None:
         "-F CNI-HOSTPORT-DNAT",
         "-F CNI-HOSTPORT-MASQ",
         "-F CNI-HOSTPORT-SETMARK",
+        "-F CNI-HOSTPORT-GATEWAYS",
         "-F",
     ],
 )

@@ -87,7 +87,7 @@ def test_options_choose_who_is_marked(options: dict[str, object], specs: list[st
     ],
 )
 def test_options_choose_the_shared_chains(options: dict[str, object], chains: list[str]) -> None:
-    assert [shared.chain for shared in rules.shared_chains(_forward(WEB, **options))] == chains
+    assert [shared.chain for shared in rules.shared_chains(_forward(WEB, **options), 4)] == chains
 
 
 def test_an_entry_names_at_most_fifteen_ports_of_one_protocol() -> None:
@@ -146,7 +146,7 @@ def test_other_lines_are_no_rules(line: str) -> None:
     assert rules.parse_rule(line) is None
 
 
-SHARED = rules.shared_chains(_forward(WEB))
+SHARED = rules.shared_chains(_forward(WEB), 4)
 MASQ_JUMP = '-m comment --comment "CNI portfwd requiring masquerade" -j CNI-HOSTPORT-MASQ'
 LOCAL = f"-m addrtype --dst-type LOCAL -j {rules.DNAT}"
 COMPLETE = {

@@ -111,9 +111,9 @@ def test_ports_under_conditions_do_not_capture_it_either(dns: Dns, version: int)
     assert who_answers(b.sandbox, dns, a, dns.host_address(version)) == "a"
 
 
-@pytest.mark.parametrize("backend", ["nftables"])
+@backends
 @versions
-def test_with_nftables_networks_with_rules_are_kept_from_each_others_ports(dns: Dns, version: int) -> None:
+def test_networks_that_publish_are_kept_from_each_others_ports(dns: Dns, version: int) -> None:
     """Another network's containers ask their own gateway."""
     other = Wired(dns.host, "net2", "cni1", IPv4Network("10.23.0.0/16"), IPv6Network("fd00:23::/64"))
     a, b = dns.net.container(1), other.container(8)
@@ -145,7 +145,7 @@ def lose_guard(dns: Dns) -> None:
     for program in ("iptables", "ip6tables"):
         lines = dns.host.run([f"{program}-save", "-t", "nat"]).splitlines()
         for line in lines:
-            if line.startswith("-A CNI-DN-") and line.endswith("-j RETURN"):
+            if line.startswith("-A CNI-DN-") and line.endswith("-j CNI-HOSTPORT-GATEWAYS"):
                 dns.host.run([program, "-t", "nat", "-D", *line.split()[1:]])
 
 
