@@ -205,6 +205,8 @@ class _Call:
 
     def _write(self, text: bytes) -> None:
         """Write the one document of this call, whole. Raises CniError 5 when nobody can read it."""
+        # A stop that comes with it is answered: nothing has been written.
+        streams.begin_answer(self._stdout)
         self._has_answered = True
         try:
             streams.write_all(self._stdout, text)

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING
 from cni.errors import CniError, Code
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import BinaryIO
 
 # A caller that reads nothing for so long does not want the answer.
 _WRITTEN_WITHIN_S = 60
+
+_begin: Callable[[], None] | None = None
 
 
 def read_all(stdin: BinaryIO) -> bytes:
@@ -34,6 +37,18 @@ def read_all(stdin: BinaryIO) -> bytes:
             f"could not read the network configuration from stdin: {reason}",
             "Open stdin for reading: a file, a pipe or a socket with one JSON object.",
         ) from error
+
+
+def begin_answers_by(begin: Callable[[], None]) -> None:
+    """Have `begin` called before a document is written to the caller's own stdout."""
+    global _begin  # noqa: PLW0603 - of the process, as its stdout is
+    _begin = begin
+
+
+def begin_answer(stdout: BinaryIO) -> None:
+    """Take the right to write, if somebody answers in place of this process when it is killed."""
+    if _begin is not None and not isinstance(stdout, BytesIO):
+        _begin()
 
 
 def write_all(stdout: BinaryIO, text: bytes) -> None:

@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
@@ -35,7 +36,7 @@ static const char *build;
 static uid_t our_user;
 static gid_t our_group;
 
-static int connection = -1;
+static int connection = -1, right = -1;
 static struct ucred peer;
 static const char *difference; /* what is not ours about the peer */
 static mode_t mask;
@@ -198,7 +199,8 @@ int door_begin(int seconds)
     int begun = fchdir(fds[FOLDER_FD]) == 0;
     for (int at = STDIN; begun && at <= STDERR; at++)
         begun = dup2(fds[at], at) == at;
-    close_all(fds, count);
+    close_all(fds, RIGHT);
+    right = fds[RIGHT];
     umask(mask);
     return begun ? 0 : FAILED;
 }
@@ -227,6 +229,19 @@ int door_watch(void)
 
 void door_unwatch(void) { fcntl(connection, F_SETFL, O_RDWR); }
 
+/* Take the right to print the one document of the call: a launcher that has to answer in our place does so only as
+ * long as it is there. One that has taken it has given up, and ends with us as if it were gone. */
+void door_begin_answer(void)
+{
+    eventfd_t taken;
+    if (right < 0)
+        return;
+    if (eventfd_read(right, &taken) < 0 && errno == EAGAIN)
+        kill(getpid(), SIGKILL);
+    close(right);
+    right = -1;
+}
+
 /* Let go of all that is the caller's: its pipes reach their end. */
 void door_leave(void)
 {
@@ -235,6 +250,9 @@ void door_leave(void)
     if (chdir("/") < 0)
         _exit(1);
     umask(AS_BEFORE_A_CALL);
+    if (right >= 0)
+        close(right);
+    right = -1;
 }
 
 /* Tell the exit status; a launcher that has gone does not hear it. */

@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -46,6 +47,7 @@ struct request {
 static const char *name;      /* the plugin: what we were called as */
 static char executable[4096]; /* our own file */
 static int connection = -1;
+static int right = -1; /* to print the one document: an eventfd of 1, and whoever reads it has the right */
 static volatile sig_atomic_t is_stopped;
 
 static const char *installed(volatile char *text) { return strchr((char *)text, ':') + 1; }
@@ -179,7 +181,8 @@ static int send_call(void)
 static int send_descriptors(void)
 {
     int folder = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    int fds[] = {0, 1, 2, folder};
+    right = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
+    int fds[] = {0, 1, 2, folder, right};
     char go = GO, control[CMSG_SPACE(sizeof fds)] = {0};
     struct iovec text = {&go, 1};
     struct msghdr message = {.msg_iov = &text, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
@@ -188,7 +191,7 @@ static int send_descriptors(void)
     rights->cmsg_type = SCM_RIGHTS;
     rights->cmsg_len = CMSG_LEN(sizeof fds);
     memcpy(CMSG_DATA(rights), fds, sizeof fds);
-    int is_sent = folder >= 0 && sendmsg(connection, &message, MSG_NOSIGNAL) == 1;
+    int is_sent = folder >= 0 && right >= 0 && sendmsg(connection, &message, MSG_NOSIGNAL) == 1;
     close(folder);
     return is_sent;
 }
@@ -255,6 +258,18 @@ static int is_accepted(void)
     return got == 1 && message[0] == ACCEPTED;
 }
 
+/* Print no error object where the worker may have printed: it would be a second document. */
+static int fail_for_worker(const char *what)
+{
+    eventfd_t taken;
+    if (eventfd_read(right, &taken) == 0)
+        return fail(11, what, "DEL removes what it may have made");
+    signal(SIGPIPE, SIG_IGN);
+    dprintf(STDERR_FILENO, "pycni: plugin %s: %s, when it had begun to answer; DEL removes what it may have made\n", name,
+            what);
+    return 1;
+}
+
 /* Return the exit status of the plugin, or NOT_RUN when the worker refuses to be it. */
 static int status_of_worker(void)
 {
@@ -264,9 +279,8 @@ static int status_of_worker(void)
         return message[1];
     if (got == 1 && message[0] == REFUSED)
         return NOT_RUN;
-    if (got < 0)
-        return fail(11, "its worker did not answer in time and was ended", "DEL removes what it may have made");
-    return fail(11, "its worker was killed in the middle of the call", "DEL removes what it may have made");
+    return fail_for_worker(got < 0 ? "its worker did not answer in time and was ended"
+                                   : "its worker was killed in the middle of the call");
 }
 
 /* For systemd: where the socket belongs, and the server on a socket that systemd has bound. */

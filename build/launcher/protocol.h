@@ -11,6 +11,6 @@
 #define REFUSED 'R'
 #define MAX_REQUEST (160 * 1024)
 
-enum { STDIN, STDOUT, STDERR, FOLDER_FD, FDS }; /* the descriptors that come with GO */
+enum { STDIN, STDOUT, STDERR, FOLDER_FD, RIGHT, FDS }; /* the descriptors that come with GO */
 
 #endif

@@ -68,6 +68,7 @@ class Door:
         self.watch: Callable[[], int] = library.door_watch
         self.unwatch: Callable[[], None] = library.door_unwatch
         self.leave: Callable[[], None] = library.door_leave
+        self.begin_answer: Callable[[], None] = library.door_begin_answer
         self.answer: Callable[[int], None] = library.door_answer
         self.close: Callable[[], None] = library.door_close
 

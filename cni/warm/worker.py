@@ -13,7 +13,7 @@ import signal
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cni import late, multicall, skel
+from cni import late, multicall, skel, streams
 from cni.errors import CniError
 from cni.warm import traces
 from cni.warm.disguise import Disguise
@@ -61,6 +61,7 @@ class Worker:
         self._calls = select.epoll()
         self._calls.register(listener, select.EPOLLIN | select.EPOLLEXCLUSIVE)
         self._watch = LauncherWatch(door)
+        streams.begin_answers_by(door.begin_answer)
         signal.signal(LET_GO, self._on_let_go)
         # What the server may write to, its journal, is for its log alone.
         door.leave()

@@ -59,13 +59,13 @@ CALLS = st.builds(
 CUT = st.builds(lambda call, at: call[: at % (len(call) + 1)], CALLS, st.integers(0, 200))
 LONG = st.integers(0, 1 << 18).map(lambda more: CALL + b"A=" + b"x" * more + b"\0")
 DATA = st.one_of(st.just(CALL), CALLS, CUT, LONG, st.binary(max_size=50), st.just(wire.GO), st.just(b"GG"))
-FILES = st.sampled_from([0, 0, 0, 4, 4, 4, 3, 5, 7, 250])
+FILES = st.sampled_from([0, 0, 0, 5, 5, 5, 4, 6, 7, 250])
 MESSAGES = st.lists(st.builds(Send, DATA, FILES), max_size=4)
 # Most callers begin well.
 CONVERSATIONS = MESSAGES | st.builds(
     lambda call, go, more: [Send(call), go, *more],
     st.just(CALL) | CALLS,
-    st.just(Send(wire.GO, 4)) | st.builds(Send, DATA, FILES),
+    st.just(Send(wire.GO, 5)) | st.builds(Send, DATA, FILES),
     MESSAGES,
 )
 
@@ -79,8 +79,8 @@ class _Server:
         self._path = str(control.place_of(launcher))
         self._launcher = launcher
         null = os.open("/dev/null", os.O_RDWR)
-        # As a launcher sends them: three streams and a folder.
-        self._four = [null, null, null, os.open("/", os.O_PATH)]
+        # As a launcher sends them: three streams, a folder and the right to answer.
+        self._five = [null, null, null, os.open("/", os.O_PATH), os.eventfd(1, os.EFD_NONBLOCK)]
         self._files = self._open_files()
         self._cases = 0
 
@@ -99,7 +99,7 @@ class _Server:
         with self.connect() as connection:
             for each in messages:
                 try:
-                    files = (self._four * each.files)[-each.files :] if each.files else []
+                    files = (self._five * each.files)[-each.files :] if each.files else []
                     socket.send_fds(connection, [each.data], files, socket.MSG_NOSIGNAL)
                 except OSError:
                     # It has closed already, or the message is larger than any.

@@ -127,16 +127,20 @@ def call_of(name: str, variables: dict[str, str], build: str = "test") -> bytes:
     return "\0".join(["PYCNI-WARM 1 22", build, name, f"/x/{name}", *texts, ""]).encode()
 
 
-def ask(connection: socket.socket, call: bytes, stdin: str, output: str) -> bytes:
-    """Make a whole call as a launcher does; gives what the worker has sent, but for its acceptance."""
+def ask(connection: socket.socket, call: bytes, stdin: str, output: str, right: int = 1) -> bytes:
+    """Make a whole call as a launcher does; gives what the worker has sent, but for its acceptance.
+
+    Without the `right` to answer, 0, it is as if the launcher had given up.
+    """
     try:
         connection.send(call)
         if _receive(connection) != wire.ACCEPTED:
             return b""
         with open(stdin, "rb") as given, open(output, "wb") as told:  # noqa: PTH123 - for their numbers
-            folder = os.open("/", os.O_PATH)
-            socket.send_fds(connection, [wire.GO], [given.fileno(), told.fileno(), told.fileno(), folder])
-            os.close(folder)
+            others = [os.open("/", os.O_PATH), os.eventfd(right, os.EFD_NONBLOCK)]
+            socket.send_fds(connection, [wire.GO], [given.fileno(), told.fileno(), told.fileno(), *others])
+            for each in others:
+                os.close(each)
         return _receive(connection)
     except BrokenPipeError:
         return _receive(connection)

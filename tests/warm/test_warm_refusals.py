@@ -73,7 +73,7 @@ def test_garbage_is_refused_and_the_server_unharmed(warm_host: WarmHost) -> None
     cut = [whole[: random.randrange(1, len(whole) - 1)].rstrip(b"\0") for _ in range(30)]  # noqa: S311 - at any place
     for data in [*garbage, *cut, b"x" * 200_000, whole + b"A=" + b"x" * 170_000 + b"\0"]:
         assert warm_host.call(_send, path, data, random.choice([0, 4, 100])) == b""  # noqa: S311
-    for go, number in [(b"x", 4), (wire.GO, 3), (wire.GO, 5), (wire.GO, 200), (b"GG", 4)]:
+    for go, number in [(b"x", 5), (wire.GO, 4), (wire.GO, 6), (wire.GO, 200), (b"GG", 5)]:
         assert warm_host.call(_begin, path, go, number) == b""
     time.sleep(0.1)
     assert control.children(server.pid) == pids[1:]

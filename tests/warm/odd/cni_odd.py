@@ -89,6 +89,16 @@ def fail() -> None:
     raise CniError(101, "as asked")
 
 
+def die_soon() -> None:
+    """Be killed by the kernel in a while, whatever the interpreter is doing then."""
+    signal.setitimer(signal.ITIMER_REAL, float(os.environ["DIE_AFTER_S"]))
+
+
+def die_soon_and_fail() -> None:
+    die_soon()
+    fail()
+
+
 def print_much() -> None:
     sys.stdout.write("left in a buffer")
 
@@ -148,6 +158,8 @@ DEEDS = {
     "": lambda: None,
     "wait": wait,
     "nap": nap,
+    "die soon": die_soon,
+    "die soon and fail": die_soon_and_fail,
     "end slowly": end_slowly,
     "netfilter sockets": show_netfilter_sockets,
 }
