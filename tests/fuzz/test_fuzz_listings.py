@@ -97,6 +97,19 @@ DATAGRAMS = st.lists(
 _ENDS = (CniError, struct.error, ValueError, KeyError)
 
 
+class _FromTheKernel:
+    """A socket whose messages have the kernel's address, as netlink's have."""
+
+    def __init__(self, opened: socket.socket) -> None:
+        self._opened = opened
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._opened, name)
+
+    def recvfrom(self, size: int) -> tuple[bytes, tuple[int, int]]:
+        return self._opened.recv(size), (0, 0)
+
+
 @contextmanager
 def _answering(opened: Any, datagrams: list[bytes]) -> Iterator[None]:
     """Put in the kernel's place somebody who has these answers and no others."""
@@ -105,7 +118,7 @@ def _answering(opened: Any, datagrams: list[bytes]) -> Iterator[None]:
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", 0, 1000))
         for each in datagrams:
             ours.send(each)
-        opened._socket = theirs  # noqa: SLF001 - nothing else stands between
+        opened._socket = _FromTheKernel(theirs)  # noqa: SLF001 - nothing else stands between
         yield
 
 
