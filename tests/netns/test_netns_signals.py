@@ -42,11 +42,16 @@ def storm() -> Iterator[None]:
 
 
 def come_and_go(ns: netns.Netns) -> None:
-    """Enter a namespace and leave it until a signal stops this."""
+    """Enter a namespace and leave it until a signal stops this.
+
+    The interpreter drops an exception that a handler raises in a finalizer, so the loop asks as well.
+    """
     signal.pthread_sigmask(signal.SIG_UNBLOCK, stops.SIGNALS)
     while True:
         with ns.entered():
             pass
+        if stop := stops.requested():
+            raise stop
 
 
 def test_a_signal_never_leaves_a_call_in_the_containers_namespace(host: Host) -> None:
