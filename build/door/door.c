@@ -37,6 +37,7 @@ static uid_t our_user;
 static gid_t our_group;
 
 static int connection = -1, right = -1;
+static int is_answering;
 static struct ucred peer;
 static const char *difference; /* what is not ours about the peer */
 static mode_t mask;
@@ -234,12 +235,9 @@ void door_unwatch(void) { fcntl(connection, F_SETFL, O_RDWR); }
 void door_begin_answer(void)
 {
     eventfd_t taken;
-    if (right < 0)
-        return;
-    if (eventfd_read(right, &taken) < 0 && errno == EAGAIN)
+    if (!is_answering && eventfd_read(right, &taken) < 0 && errno == EAGAIN)
         kill(getpid(), SIGKILL);
-    close(right);
-    right = -1;
+    is_answering = 1;
 }
 
 /* Let go of all that is the caller's: its pipes reach their end. */
@@ -250,9 +248,6 @@ void door_leave(void)
     if (chdir("/") < 0)
         _exit(1);
     umask(AS_BEFORE_A_CALL);
-    if (right >= 0)
-        close(right);
-    right = -1;
 }
 
 /* Tell the exit status; a launcher that has gone does not hear it. */
@@ -263,10 +258,13 @@ void door_answer(int status)
         errno = 0;
 }
 
-/* End the connection, if there is one. */
+/* End the connection and forget the right to answer, if they are there. */
 void door_close(void)
 {
     if (connection >= 0)
         close(connection);
-    connection = -1;
+    if (right >= 0)
+        close(right);
+    connection = right = -1;
+    is_answering = 0;
 }

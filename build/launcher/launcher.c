@@ -181,7 +181,6 @@ static int send_call(void)
 static int send_descriptors(void)
 {
     int folder = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    right = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
     int fds[] = {0, 1, 2, folder, right};
     char go = GO, control[CMSG_SPACE(sizeof fds)] = {0};
     struct iovec text = {&go, 1};
@@ -191,7 +190,7 @@ static int send_descriptors(void)
     rights->cmsg_type = SCM_RIGHTS;
     rights->cmsg_len = CMSG_LEN(sizeof fds);
     memcpy(CMSG_DATA(rights), fds, sizeof fds);
-    int is_sent = folder >= 0 && right >= 0 && sendmsg(connection, &message, MSG_NOSIGNAL) == 1;
+    int is_sent = folder >= 0 && sendmsg(connection, &message, MSG_NOSIGNAL) == 1;
     close(folder);
     return is_sent;
 }
@@ -307,7 +306,11 @@ int main(int argc, char **argv)
     connection = connect_to_server();
     if (connection == NOBODY)
         connection = start_server();
-    if (connection < 0 || !send_call() || !is_accepted())
+    if (connection < 0 || !send_call())
+        return run_cold(argv);
+    /* While the worker wakes up. */
+    right = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (right < 0 || !is_accepted())
         return run_cold(argv);
     signal(SIGTERM, pass_on);
     signal(SIGINT, pass_on);

@@ -79,8 +79,9 @@ class _Server:
         self._path = str(control.place_of(launcher))
         self._launcher = launcher
         null = os.open("/dev/null", os.O_RDWR)
-        # As a launcher sends them: three streams, a folder and the right to answer.
-        self._five = [null, null, null, os.open("/", os.O_PATH), os.eventfd(1, os.EFD_NONBLOCK)]
+        # As a launcher sends them: three streams, a folder and the right to answer, here that of many calls.
+        right = os.eventfd(1 << 30, os.EFD_NONBLOCK | os.EFD_SEMAPHORE)
+        self._five = [null, null, null, os.open("/", os.O_PATH), right]
         self._files = self._open_files()
         self._cases = 0
 
