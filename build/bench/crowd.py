@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface
 from typing import TYPE_CHECKING, Any
 
 from bench import chain
@@ -10,7 +10,7 @@ from bench.containers import CONTAINER_PORT, fill
 from bench.sides import IPTABLES, NFTABLES
 from cni.firewall import iptables_rules as rules
 from cni.firewall import iptables_steps as steps
-from cni.firewall.intents import Masquerade, Owner, PortForward, PortMapping
+from cni.firewall.intents import Gateway, Masquerade, Owner, PortForward, PortMapping
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,13 +42,17 @@ def attach(stage: Stage, attachments: int, filling: Filling, progress: Callable[
     """
     is_bare = filling.rules_apart and stage.side.backend == IPTABLES
     everyone = [fill(number, filling, is_bare=is_bare) for number in range(attachments)]
+    networks: set[Gateway] = set()
     for at in range(0, attachments, _STEP):
         progress(f"{at:,} of {attachments:,} attachments")
         step = everyone[at : at + _STEP]
         stage.ensure_namespaces([each.netns for each in step if each.number % filling.per_namespace == 0])
         results = stage.call(_attach, stage.side, step)
         if is_bare:
-            text = "".join(_rules_of(each, result) for each, result in results.items())
+            new = set(map(_gateway_of, results.values())) - networks
+            text = "".join(_rules_of_network(stage, each) for each in new)
+            text += "".join(_rules_of(each, result) for each, result in results.items())
+            networks |= new
             stage.host.run(_RESTORE, f"*nat\n{text}COMMIT\n", timeout_s=_WRITE_WITHIN_S)
 
 
@@ -59,10 +63,29 @@ def _attach(side: Side, containers: Sequence[Container]) -> Results:
     return results
 
 
+def _gateway_of(result: Mapping[str, Any]) -> Gateway:
+    [ip] = result["ips"]
+    return Gateway(IPv4Address(ip["gateway"]), IPv4Interface(ip["address"]).network)
+
+
+def _rules_of_network(stage: Stage, gateway: Gateway) -> str:
+    # The network of the container that has come and gone has them already.
+    _, chain = rules.gateway_chains((gateway,), 4)
+    if chain.chain in stage.host.run(["iptables-save", "-t", "nat"]):
+        return ""
+    lines = [
+        f"-N {chain.chain}",
+        *(each.line for each in chain.rules),
+        *(each.rule.line for each in chain.jumps),
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def _rules_of(container: Container, result: Mapping[str, Any]) -> str:
     owner = Owner(container.network_name, container.container_id, container.ifname)
     targets = (IPv4Interface(result["ips"][0]["address"]),)
-    forward = PortForward(owner, (PortMapping("tcp", container.port, CONTAINER_PORT),), targets)
+    ports = (PortMapping("tcp", container.port, CONTAINER_PORT),)
+    forward = PortForward(owner, ports, targets, gateways=(_gateway_of(result),))
     made = [*rules.forward_rules(forward, 4), *rules.forward_entries(forward, 4)]
     lines = [
         *steps.make_masquerade(Masquerade(owner, targets), 4),

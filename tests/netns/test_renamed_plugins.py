@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cni import multicall
-from cni.testing import Host, make_bindir
+from cni.testing import Host, make_bindir, warm
 from cni.testing.executables import make_warm_bindir
 from cni.warm import control
 from plugin_table import declared, packages
@@ -43,6 +43,8 @@ def named(
     way = request.param
     bindir = make_bindir(tmp_path, table) if way == "script" else make_warm_bindir(tmp_path, table, launcher)
     with Host(bindir) as host:
+        if way == "warm":
+            warm.set_up(host.place)
         yield host, {} if way == "warm" else {"PYCNI_WARM": "off"}
         assert bool(host.call(control.find)) == (way == "warm")
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cni.errors import Code
 from cni.testing import Host, Sandbox, make_bindir
 from cni.testing.place import CommandError
 
@@ -130,6 +131,6 @@ def test_an_unknown_plugin_name_is_an_error_object(host: Host, tmp_path: Path) -
     bindir = make_bindir(tmp_path, {"sample": "cni_sample"})
     (bindir / "sample").rename(bindir / "unheard-of")
     answer = host.plugin("unheard-of", "VERSION", {}, bindir=bindir)
-    assert answer.code == 999
+    assert answer.code == Code.IO_FAILURE
     assert '"unheard-of"' in answer.msg
     assert "sample" in answer.json["details"]

@@ -68,7 +68,10 @@ def differences(
     yield from _of_container(plan, recorded, container)
     if container is None or container.kind != "veth":
         return
-    yield from _of_host_end(plan, result, bridge, host)
+    if host is None and container and (renamed := link_pair.find_by_index(sides.host, container, sides.ns)):
+        yield f"Interface name {renamed.name}, the host end of {plan.ifname}, not found in prevResult"
+    else:
+        yield from _of_host_end(plan, result, bridge, host)
     is_ours = host is not None and host.name == plan.host_name
     if host is not None:
         yield from _of_port(plan, host, sides.host)
