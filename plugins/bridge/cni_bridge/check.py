@@ -68,7 +68,8 @@ def differences(
     yield from _of_container(plan, recorded, container)
     if container is None or container.kind != "veth":
         return
-    if host is None and container and (renamed := link_pair.find_by_index(sides.host, container, sides.ns)):
+    renamed = None if host else link_pair.find_by_index(sides.host, container, sides.ns)
+    if renamed:
         yield f"Interface name {renamed.name}, the host end of {plan.ifname}, not found in prevResult"
     else:
         yield from _of_host_end(plan, result, bridge, host)
