@@ -161,6 +161,15 @@ def _traces(node: Node, names: Iterable[str]) -> list[str]:
     return [line for line in [*snapshot.rules, *snapshot.files] if any(each in line for each in told)]
 
 
+def _unexpected(left: Iterable[str]) -> list[str]:
+    """List what Go's DEL leaves of ours, but for what is there for the next container of either network."""
+    gateways = [line for line in left if "CNI-GW-" in line or "CNI-HOSTPORT-GATEWAYS" in line]
+    assert sum(":CNI-GW-" in line for line in gateways) == 2
+    # Go's plugins know nothing of our ledger of host ports; its entries end with the namespaces.
+    others = [line for line in left if line not in gateways]
+    return [line for line in others if not line.startswith("+ files: /run/pycni/")]
+
+
 def test_a_node_moves_to_ours_and_back_and_no_connection_breaks(node: Node) -> None:
     host, outside = node.host, node.host.outside
     for name in ("c100", "c101"):
@@ -218,10 +227,4 @@ def test_a_node_moves_to_ours_and_back_and_no_connection_breaks(node: Node) -> N
     _all(node.delete, kept | of_ours | {"c99": again})
     for sandbox in node.sandboxes.values():
         sandbox.delete()
-    left = before.differences(host.snapshot())
-    # What ours leaves for the next container, as Go leaves its shared chains: one chain for each gateway.
-    gateways = [line for line in left if "CNI-GW-" in line or "CNI-HOSTPORT-GATEWAYS" in line]
-    assert sum(":CNI-GW-" in line for line in gateways) == 2  # networks
-    # Go's plugins know nothing of our ledger of host ports; its entries end with the namespaces.
-    others = [line for line in left if line not in gateways]
-    assert [line for line in others if not line.startswith("+ files: /run/pycni/")] == []
+    assert _unexpected(before.differences(host.snapshot())) == []
