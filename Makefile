@@ -34,6 +34,9 @@ given := $(foreach each,$(.VARIABLES),$(if $(findstring command line,$(origin $(
 unknown := $(filter-out $(known) MAKEFLAGS MAKEOVERRIDES SHELL,$(given))
 $(if $(unknown),$(error unknown variable $(unknown); the known ones are $(known)))
 
+# So would a misspelt value.
+$(if $(filter-out no yes,$(SELFTEST)),$(error SELFTEST is "$(SELFTEST)": it is yes or no))
+
 PLUGINS := $(wildcard plugins/*)
 empty :=
 space := $(empty) $(empty)
