@@ -91,8 +91,8 @@ def _create_bridge(nl: Netlink, plan: BridgePlan, undo: Undo, mac: str) -> Link:
 def skip_duplicate_check(name: str) -> None:
     """Let a gateway's link have its link-local address at once.
 
-    The kernel asks for a neighbour from that address. While it checks the address it asks for none: what comes
-    from outside for a container's IPv6 address is lost, for two seconds each time the first port comes.
+    The kernel asks for a neighbour from that address. While the kernel checks the address, it asks for none.
+    What comes from outside for a container's IPv6 address is lost then, for one to two seconds.
     """
     sysctl.set_if_possible(f"net/ipv6/conf/{name}/accept_dad", "0")
 

@@ -1,4 +1,4 @@
-"""A container's IPv6 address is reached from outside as soon as its ADD has ended, also the first one of a bridge."""
+"""A container's IPv6 address is reached from outside as soon as ADD has ended, also behind a new bridge."""
 
 from __future__ import annotations
 
