@@ -34,6 +34,9 @@ given := $(foreach each,$(.VARIABLES),$(if $(findstring command line,$(origin $(
 unknown := $(filter-out $(known) MAKEFLAGS MAKEOVERRIDES SHELL,$(given))
 $(if $(unknown),$(error unknown variable $(unknown); the known ones are $(known)))
 
+# So would a misspelt value.
+$(if $(filter-out no yes,$(SELFTEST)),$(error SELFTEST is "$(SELFTEST)": it is yes or no))
+
 PLUGINS := $(wildcard plugins/*)
 empty :=
 space := $(empty) $(empty)
@@ -130,10 +133,12 @@ install: bundle ## put the plugins into BINDIR, all that they import into PREFIX
 	@dist/bundle/pycni --install --bindir "$(BINDIR)" $(places) $(if $(SBINDIR),--sbindir "$(SBINDIR)") \
 		$(CONF:%=--conf %) --units "$(UNITS)" $(if $(filter no,$(SELFTEST)),--no-self-test)
 
-# The installed program does it, from whatever version it is.
+# The installed program does it, from whatever version it is; this one, where an installation was killed before that.
 uninstall: ## remove what install has put there
 	@for program in "$(DESTDIR)$(PREFIX)"/*/pycni; do case "$$program" in */bin/pycni) ;; \
 		*) [ ! -x "$$program" ] || exec "$$program" --uninstall $(places) $(ATTACHED:%=--attached %) ;; esac; done; \
+	for stage in "$(DESTDIR)$(PREFIX)"/.pycni-new-*; do \
+		[ ! -d "$$stage" ] || [ ! -x dist/bundle/pycni ] || exec dist/bundle/pycni --uninstall $(places); done; \
 	echo "nothing is installed in $(DESTDIR)$(PREFIX)"; \
 	for other in /opt/pycni /opt/cni/bin/pycni /usr/lib/cni/pycni; do \
 		[ ! -e "$(DESTDIR)$$other/installed.json" ] || echo "make uninstall PREFIX=$$other removes what is there"; done

@@ -108,10 +108,11 @@ def needs(prefix: Prefix, bundle: Path, bindir: Path, names: Sequence[str]) -> l
 def check_networks(networks: Path, confdir: Path, names: Iterable[str]) -> None:
     """Raise InstallError if a network to copy does not exist, or another has its file."""
     for name in names:
-        source = networks / f"{name.removesuffix('.conflist')}.conflist"
-        if not source.is_file():
+        file = f"{name.removesuffix('.conflist')}.conflist"
+        source = networks / file
+        if source.parent != networks or not source.is_file():
             known = ", ".join(sorted(path.stem for path in networks.glob("*.conflist")))
-            raise InstallError(f"there is no conf/{source.name}; CONF is one of: {known}")
+            raise InstallError(f"there is no conf/{file}; CONF is one of: {known}")
         target = confdir / source.name
         if target.exists() and not filecmp.cmp(source, target, shallow=False):
             raise InstallError(

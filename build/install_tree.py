@@ -65,7 +65,7 @@ class Prefix:
             yield
 
     def _is_used(self) -> bool:
-        return self._notes.exists() or bool(self.trees())
+        return self._notes.exists() or bool(self.trees()) or bool(self._stages())
 
     def noted(self, what: str) -> list[Path]:
         """Return the folders or links outside of here that were noted."""
@@ -116,6 +116,14 @@ class Prefix:
         (tree / _REPLACED).unlink(missing_ok=True)
         return tree
 
+    def _stages(self) -> list[Path]:
+        """Return what installations have left that were killed while they copied a bundle."""
+        return list(self.path.glob(f"{_NEW}*"))
+
+    def _remove_stages(self) -> None:
+        for stage in self._stages():
+            shutil.rmtree(stage)
+
     def trees(self) -> list[Path]:
         """Give the trees that are here, and no folders of others: PREFIX may be any folder."""
         found = [path for path in self.path.glob("*/build") if path.is_file()]
@@ -123,8 +131,7 @@ class Prefix:
 
     def prune(self, current: Path) -> list[Path]:
         """Remove and give the trees that an earlier installation replaced and that nothing runs from."""
-        for stage in self.path.glob(f"{_NEW}*"):
-            shutil.rmtree(stage)
+        self._remove_stages()
         removed = []
         for tree in self.trees():
             if tree == current or self._has_executables(tree):
@@ -159,6 +166,7 @@ class Prefix:
 
         Raises OSError.
         """
+        self._remove_stages()
         for tree in self.trees():
             self.remove_tree(tree)
         for unfinished in self.replaced.rglob(".*"):

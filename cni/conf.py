@@ -317,6 +317,16 @@ def _is_undecodable(error: ErrorDetails) -> bool:
     return is_common and error["type"] not in {"missing", "value_error"}
 
 
+_JSON_TERMS = {
+    "tuple_type": "Input should be an array",
+    "list_type": "Input should be an array",
+    "set_type": "Input should be an array",
+    "frozen_set_type": "Input should be an array",
+    "dict_type": "Input should be an object",
+    "model_type": "Input should be an object",
+}
+
+
 def _tell(error: ErrorDetails, prefix: str) -> str:
     """Give one pydantic error as a line; the text of a validator of ours is the message itself."""
     path = _path(error, prefix)
@@ -324,7 +334,9 @@ def _tell(error: ErrorDetails, prefix: str) -> str:
         return str(error["ctx"]["error"])
     if error["type"] == "missing":
         return f'field "{path}" is missing'
-    return f'field "{path}" is {json.dumps(error["input"], default=repr)}: {error["msg"]}'
+    # The model has tuples and dicts, the document has arrays and objects.
+    said = _JSON_TERMS.get(error["type"], error["msg"])
+    return f'field "{path}" is {json.dumps(error["input"], default=repr)}: {said}'
 
 
 def _place(error: ErrorDetails, prefix: str) -> str:

@@ -13,8 +13,19 @@ from typing import Annotated, NoReturn
 import typer
 
 from cni.cli import ipam, warm
-from cni.cli.output import FAILED, INTERRUPTED, WRONG_USAGE, FailedError, answering, printable, write
+from cni.cli.output import (
+    FAILED,
+    INTERRUPTED,
+    WRONG_USAGE,
+    FailedError,
+    answering,
+    printable,
+    stop_writing,
+    write,
+)
 from cni.notes import flush, note
+
+_DAY_S = 86_400
 
 app = typer.Typer(
     name="pycni",
@@ -57,7 +68,10 @@ Ifname = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Errors as a CNI error object on stdout.")]
 JsonToo = Annotated[bool, typer.Option("--json", help="For programs: JSON, errors as well.")]
 Timeout = Annotated[
-    float, typer.Option("--timeout", min=0.1, metavar="SECONDS", help="Time for each plugin.")
+    float,
+    typer.Option(
+        "--timeout", min=0.1, max=_DAY_S, metavar="SECONDS", help="Time for each plugin, a day at most."
+    ),
 ]
 
 
@@ -243,6 +257,11 @@ def run(arguments: list[str]) -> int:
     except (typer.Abort, KeyboardInterrupt):
         status = INTERRUPTED
     except BrokenPipeError:
+        return FAILED
+    except OSError as error:
+        # Typer itself prints help, outside of `answering`.
+        stop_writing()
+        note(f"pycni: could not print: {error.strerror}")
         return FAILED
     except Exception as error:
         # What Typer raises for wrong usage has no public name.

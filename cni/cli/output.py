@@ -45,7 +45,7 @@ def answering(*, as_json: bool, root_for: str = "") -> Iterator[None]:
     except FailedError:
         raise
     except BrokenPipeError as error:
-        _stop_writing()
+        stop_writing()
         raise FailedError from error
     except CniError as error:
         _tell(error, as_json=as_json)
@@ -55,7 +55,7 @@ def answering(*, as_json: bool, root_for: str = "") -> Iterator[None]:
             _tell(_refused(error), as_json=as_json)
             raise FailedError from error
         # Accesses to files name them: this one is ours to stdout.
-        _stop_writing()
+        stop_writing()
         tell_error(CniError(Code.IO_FAILURE, f"could not print: {error.strerror}"))
         raise FailedError from error
     except Exception as error:  # the user gets one line whatever happens
@@ -115,7 +115,7 @@ def _tell(error: CniError, *, as_json: bool) -> None:
     try:
         print_json(error.to_dict())
     except OSError:
-        _stop_writing()
+        stop_writing()
         tell_error(error)
 
 
@@ -147,6 +147,6 @@ def _has_colour() -> bool:
     return sys.stderr.isatty() and not os.environ.get("NO_COLOR")
 
 
-def _stop_writing() -> None:
+def stop_writing() -> None:
     """Keep the interpreter from complaining at its end that nobody reads stdout any more."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

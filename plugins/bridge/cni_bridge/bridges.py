@@ -82,9 +82,19 @@ def _create_bridge(nl: Netlink, plan: BridgePlan, undo: Undo, mac: str) -> Link:
     try:
         if link.create_bridge(nl, plan.name, mac, plan.mtu, vlan_filtering=plan.vlan_filtering):
             sysctl.set_if_possible(f"net/ipv6/conf/{plan.name}/accept_ra", "0")
+            skip_duplicate_check(plan.name)
     except KernelError as error:
         raise explained(error, plan) from error
     return link.get(nl, plan.name)
+
+
+def skip_duplicate_check(name: str) -> None:
+    """Let a gateway's link have its link-local address at once.
+
+    The kernel asks for a neighbour from that address. While the kernel checks the address, it asks for none.
+    What comes from outside for a container's IPv6 address is lost then, for one to two seconds.
+    """
+    sysctl.set_if_possible(f"net/ipv6/conf/{name}/accept_dad", "0")
 
 
 def explained(error: KernelError, plan: BridgePlan) -> KernelError:

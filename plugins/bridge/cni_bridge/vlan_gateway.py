@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from cni import link, netns
 from cni.errors import CniError, Code
 from cni.netlink import Netlink
-from cni_bridge.bridges import bridge_locked
+from cni_bridge.bridges import bridge_locked, skip_duplicate_check
 from cni_bridge.links import remove_veth, set_up_port
 from cni_bridge.plan import VlanPlan, gateway_port_alias
 
@@ -43,6 +43,7 @@ def _create(nl: Netlink, plan: Gateway, bridge: Link, vlans: VlanPlan, undo: Und
             raise CniError(
                 Code.ALREADY_EXISTS, f'failed to create vlan gateway "{plan.link}": the name is taken'
             )
+    skip_duplicate_check(plan.link)
     owner = link.set_owner(spec.host_name, gateway_port_alias(plan.vlan))
     [port] = link.get_all(nl, [spec.host_name], owner)
     own_vlan = VlanPlan(plan.vlan, (), vlans.keeps_default)
