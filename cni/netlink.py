@@ -4,9 +4,9 @@ Messages that an ADD or a DEL sends are packed by those who send them instead: p
 one, and 1.2 ms to read what is told of a link. What is rare is left to it.
 
 A `Netlink` is a socket in one namespace: opened there it stays there, wherever the process goes. A
-batch is one send(2) up to a size that answers have room for, each message acknowledged; the kernel works
-through all of them in order, also after one failed. Nothing here knows what a bridge or an address is.
-Processes in the namespace may forge the kernel's messages: `_connect` and `_receive` refuse these.
+batch is one send(2) up to a size that answers have room for; the kernel works through all of its messages
+in order, also after one failed, and reports each failure. Nothing here knows what a bridge or an address
+is. Processes in the namespace may forge the kernel's messages: `_connect` and `_receive` refuse these.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class Netlink:
         self._socket.close()
 
     def batch(self, messages: Sequence[Message]) -> None:
-        """Send all in one go and read every acknowledgement; raises KernelError for the first refused."""
+        """Send all in one go and read every refusal; raises KernelError for the first refused."""
         refusals = [refusal for refusal in self.attempt(messages) if refusal]
         if refusals:
             raise refusals[0]
@@ -144,57 +144,53 @@ class Netlink:
         return refusals
 
     def _attempt_at_once(self, messages: Sequence[Message]) -> list[KernelError | None]:
-        first = self._send(messages, NLM_F_REQUEST | NLM_F_ACK)
-        refusals: list[KernelError | None] = [None] * len(messages)
-        waiting = set(range(len(messages)))
-        while waiting:
-            for number, reply in self._receive(messages[0].doing):
-                place = number - first
-                if place in waiting and reply.kind == _NLMSG_ERROR:
-                    waiting.discard(place)
-                    refusals[place] = _refusal(messages[place].doing, reply)
+        answers = self._exchange(messages)
         point("netlink.changed")
-        return refusals
+        return [each if isinstance(each, KernelError) else None for each in answers]
 
     def request(self, *messages: Message) -> list[bytes]:
         """Ask for objects, in one send; gives what follows the header of each, b"" for a change that is made.
 
         Raises KernelError for the first that is refused (ENODEV: no such link).
         """
-        first = self._send(messages, NLM_F_REQUEST | NLM_F_ACK)
-        answers = [b""] * len(messages)
-        refusals: list[KernelError] = []
-        left = len(messages)
-        while left:
-            for number, reply in self._receive(messages[0].doing):
-                place = number - first
-                if not 0 <= place < len(messages):
-                    continue
-                if reply.kind != _NLMSG_ERROR:
-                    answers[place] = reply.payload
-                    continue
-                left -= 1
-                if refusal := _refusal(messages[place].doing, reply):
-                    refusals.append(refusal)
+        answers = self._exchange(messages)
         if len(messages) > 1:
             point("netlink.changed")
-        if refusals:
-            raise refusals[0]
-        return answers
+        found: list[bytes] = []
+        for answer in answers:
+            if isinstance(answer, KernelError):
+                raise answer
+            found.append(answer)
+        return found
 
     def ask(self, *messages: Message) -> list[bytes | KernelError]:
         """Ask for objects, in one send, and change nothing; return each answer, or the kernel's refusal."""
-        # Without acknowledgements: the kernel answers or refuses each, so that they would tell nothing more.
-        first = self._send(messages, NLM_F_REQUEST)
-        answers: dict[int, bytes | KernelError] = {}
-        while len(answers) < len(messages):
+        return self._exchange(messages)
+
+    def _exchange(self, messages: Sequence[Message]) -> list[bytes | KernelError]:
+        """Send messages in one go; return the answer of each or the kernel's refusal, b"" for a change.
+
+        The kernel works through them in order, and sends each refusal without being asked. So what it sends
+        for the last one is the end: the answer, or an acknowledgement if that is a change.
+        """
+        *before, end = messages
+        if not _is_question(end):
+            end = end._replace(flags=end.flags | NLM_F_ACK)
+        last = len(before)
+        first = self._send([*before, end], NLM_F_REQUEST)
+        answers: list[bytes | KernelError] = [b""] * len(messages)
+        is_over = False
+        while not is_over:
             for number, reply in self._receive(messages[0].doing):
                 place = number - first
-                if not 0 <= place < len(messages):
+                if not 0 <= place <= last:
                     continue
-                refusal = _refusal(messages[place].doing, reply) if reply.kind == _NLMSG_ERROR else None
-                answers[place] = refusal or reply.payload
-        return [answers[place] for place in range(len(messages))]
+                if reply.kind != _NLMSG_ERROR:
+                    answers[place] = reply.payload
+                elif refusal := _refusal(messages[place].doing, reply):
+                    answers[place] = refusal
+                is_over = is_over or place == last
+        return answers
 
     def dump(self, message: Message) -> list[bytes]:
         """List objects; gives what follows each header.
@@ -292,6 +288,11 @@ class Netlink:
             length, kind, flags, number, _ = _HEADER.unpack_from(data, place)
             yield number, _Reply(kind, flags, data[place + _HEADER.size : place + length])
             place += max((length + 3) & ~3, _HEADER.size)
+
+
+def _is_question(message: Message) -> bool:
+    """Return whether a message asks for an object: the kernel numbers kinds as new, del, get, set."""
+    return message.kind % 4 == RTM_GETLINK % 4
 
 
 def _random_number() -> int:

@@ -174,21 +174,19 @@ class Nfnetlink:
         asked = {next(self._sequence): place for place, message in enumerate(messages)}
         if not asked:
             return []
-        data = b"".join(
-            _encoded(messages[place]._replace(flags=messages[place].flags | NLM_F_ACK), sequence)
-            for sequence, place in asked.items()
-        )
+        # Without acknowledgements: the kernel answers or refuses each, so that they would tell nothing more.
+        data = b"".join(_encoded(messages[place], sequence) for sequence, place in asked.items())
         self._send(data, messages[0].doing)
         found: list[bytes | None] = [None] * len(messages)
         failure: KernelError | None = None
         while asked:
             for kind, _, sequence, payload in self._received(messages[0].doing):
-                if sequence not in asked:
+                if (place := asked.pop(sequence, None)) is None:
                     continue
                 if kind != _NLMSG_ERROR:
-                    found[asked[sequence]] = payload[_FAMILY.size :]
+                    found[place] = payload[_FAMILY.size :]
                     continue
-                refusal = _refusal(payload, messages[asked.pop(sequence)].doing)
+                refusal = _refusal(payload, messages[place].doing)
                 if refusal and refusal.errno != errno.ENOENT:
                     failure = failure or refusal
         if failure:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from functools import cache
+from functools import cache, lru_cache
 
 from cni.errors import CniError, Code
 
@@ -18,6 +18,7 @@ FIRST_WITH_PREV_RESULT_ON_DEL = "0.4.0"
 FIRST_WITH_DETAILS = "1.1.0"
 
 
+@lru_cache(maxsize=32)
 def parse(version: str) -> tuple[int, int, int]:
     """Give "1.0.0" as (1, 0, 0); missing parts are 0. Raises CniError 6 when it is no version."""
     parts = version.split(".")

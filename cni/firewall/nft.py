@@ -7,6 +7,7 @@ they are. Constants are those of <linux/netfilter/nf_tables.h>.
 from __future__ import annotations
 
 import errno
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from cni import process
@@ -110,6 +111,7 @@ def find_chains_now(table: str, chains: Sequence[tuple[int, str]]) -> tuple[int,
     return _read_generation(number), [None if each is None else _read_chain(each) for each in found]
 
 
+@lru_cache(maxsize=64)
 def _chain_request(family: int, table: str, chain: str) -> Message:
     payload = text(_NAME, table) + text(_CHAIN_NAME, chain)
     return Message(f"find chain {FAMILY_NAMES[family]} {table} {chain}", kind(_GETCHAIN), family, payload)

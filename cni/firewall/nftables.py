@@ -187,8 +187,10 @@ def _add(
     old = records.read(kind, owner) or []
     undo.add(f"remove nftables elements of {owner.container_id}", _take_back, kind, owner, old, made, folders)
     records.write(kind, owner, [*old, *planned], folders)
-    subnets, gateways = _subnets(intent, targets), plan_gateways(intent.gateways) if planned else []
-    second = elements.replace(old, planned, owner, lambda: base.ensure(subnets, made), gateways)
+    gateways = plan_gateways(intent.gateways) if planned else []
+    second = elements.replace(
+        old, planned, owner, lambda: base.ensure(_subnets(intent, targets), made), gateways
+    )
     if old:
         records.write(kind, owner, planned, folders)
     return made, second
