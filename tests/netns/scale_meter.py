@@ -140,6 +140,12 @@ def _counted(meter: Meter) -> type[socket.socket]:
                 meter.count_received(received)
             return received
 
+        def recvfrom(self, *args: Any) -> tuple[bytes, Any]:
+            received, sender = super().recvfrom(*args)
+            if self.family == socket.AF_NETLINK:
+                meter.count_received(received)
+            return received, sender
+
     return Counted
 
 
