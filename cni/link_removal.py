@@ -8,7 +8,7 @@ told so: nothing of the pair can be seen or used any more. A DEL that goes on th
 from __future__ import annotations
 
 import errno
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING
 
 from cni import late, link
@@ -36,10 +36,11 @@ def is_early(env: Mapping[str, str]) -> bool:
     return env.get(VARIABLE) == GONE
 
 
-def remove(ns: Netns, name: str, index: int, *, early: bool) -> bool:
-    """Remove the link of a namespace with this index; False if there is none. Raises KernelError.
+def remove(ns: Netns | None, name: str, index: int, *, early: bool) -> bool:
+    """Remove the link with this index; return False if there is none. Raises KernelError.
 
-    `name` is for messages only: the container may have given the link another one.
+    It is a link of the namespace `ns`, or of the host without one. `name` is for messages only: the container
+    may have given the link another one.
     """
     if early:
         return _remove_early(ns, name, index)
@@ -47,9 +48,9 @@ def remove(ns: Netns, name: str, index: int, *, early: bool) -> bool:
         return link.remove(nl, name, index)
 
 
-def _remove_early(ns: Netns, name: str, index: int) -> bool:
+def _remove_early(ns: Netns | None, name: str, index: int) -> bool:
     with ExitStack() as listening, ExitStack() as stack:
-        with ns.entered():
+        with ns.entered() if ns else nullcontext():
             listener = listening.enter_context(Netlink(groups=RTMGRP_LINK))
             sender = stack.enter_context(Netlink())
         removal = Removal(sender, link.removal(name, index), stack.pop_all())

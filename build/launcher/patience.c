@@ -62,7 +62,7 @@ uint64_t work_of_server(int pid)
 void give_up(int pid, uint64_t work)
 {
     struct note note = {(uint64_t)pid, work};
-    int file = open(path_of_note(), O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    int file = open(path_of_note(), O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
     if (file >= 0 && write(file, &note, sizeof note) != sizeof note)
         unlink(path_of_note());
     close(file);

@@ -34,7 +34,9 @@ def log(text: str) -> None:
 
 
 def _to_file(line: bytes) -> None:
-    fd = os.open(FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    # A FIFO in its place that nobody reads must not keep the server, and with it all calls, waiting.
+    how = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    fd = os.open(FILE, how, 0o600)
     try:
         if os.fstat(fd).st_size > _MAX_BYTES:
             os.ftruncate(fd, 0)

@@ -1,9 +1,10 @@
 """Remove the veth pair of an attachment, whatever the container has made of its own end.
 
-The host end is looked up first, on the host. Its other end is removed in the container's namespace if the
-kernel says on the host's side that it is there; else the host end is removed. A link of the container that
-only has the name stays, as it may be another container's by now: a path such as /proc/PID/ns/net can pass
-to another one before a late DEL comes.
+The host end is looked up and removed on the host, and the kernel removes the other end with it, wherever that
+is by then. The container can move its end away and put another link in its place at any moment, so that what
+is removed in its namespace by name or index proves nothing. A link of the container that only has the name
+stays, as it may be another container's by now: a path such as /proc/PID/ns/net can pass to another one
+before a late DEL comes.
 """
 
 from __future__ import annotations
@@ -72,42 +73,37 @@ def remove(pair: Pair, path: str, *, early: bool) -> None:
     if the pair may be in a namespace that the caller may not look at.
     """
     with Netlink() as host:
+        found = {name: link.find(host, name) for name in pair.names}
+        own = [each for each in found.values() if each and pair.owns(each)]
+        for each in own:
+            link_removal.remove(None, each.name, each.index, early=early)
+        if own:
+            return
         try:
             ns = netns.find(path)
         except CniError:
-            # With its host end, if that is known, a pair is gone wherever its other end is.
-            if not _remove_host_ends(host, pair):
+            # Without its host end a pair is gone, wherever its other end was.
+            if pair.recorded is None or found[pair.recorded.name]:
                 raise
             return
-        if ns is None:
-            _remove_host_ends(host, pair)
-            return
-        with ns:
-            _remove_pair(host, ns, pair, early=early)
+        if ns is not None:
+            with ns:
+                _remove_inside(host, ns, pair, early=early)
 
 
-def _remove_host_ends(host: Netlink, pair: Pair) -> bool:
-    """Remove the pair by its host end; return whether it is known to be gone."""
-    found = {name: link.find(host, name) for name in pair.names}
-    own = [each for each in found.values() if each and pair.owns(each)]
-    for each in own:
-        link.remove(host, each.name, each.index)
-    return bool(own) or (pair.recorded is not None and found[pair.recorded.name] is None)
-
-
-def _remove_pair(host: Netlink, ns: Netns, pair: Pair, *, early: bool) -> None:
-    ends = link_pair.look_up(host, pair.names, ns)
-    own = [each for each in ends.links if each and pair.owns(each)]
-    for each in own:
-        # To look it up again after that would wait for the kernel to be done with both.
-        if not (ends.leads_inside(each) and link_removal.remove(ns, pair.ifname, each.peer, early=early)):
-            link.remove(host, each.name, each.index)
-    if own:
-        return
+def _remove_inside(host: Netlink, ns: Netns, pair: Pair, *, early: bool) -> None:
+    """Remove a pair whose host end has a name that nobody knows, by the container's link."""
     with Netlink(ns) as inside:
         found = link.find(inside, pair.ifname)
-    if found and found.kind == "veth" and _is_of_pair(found, link_pair.find_by_index(host, found, ns), pair):
-        link_removal.remove(ns, pair.ifname, found.index, early=early)
+    if found is None or found.kind != "veth":
+        return
+    end = link_pair.find_by_index(host, found, ns)
+    if not _is_of_pair(found, end, pair):
+        return
+    if end:
+        link_removal.remove(None, end.name, end.index, early=early)
+    else:
+        link_removal.remove(ns, found.name, found.index, early=early)
 
 
 def _is_of_pair(found: Link, end: Link | None, pair: Pair) -> bool:
