@@ -106,7 +106,8 @@ def test_pain_26_a_dead_container_of_go_does_not_keep_the_port(net: Wired, *, no
     """Its rules are there still; only the runtime's cache tells that nobody is behind them."""
     c1, c2 = net.container(1), net.container(2)
     portmap(net, "ADD", c1, WEB, bindir=GO).must()
-    cached = json.dumps({"kind": "cniCacheV1", "containerId": "c1", "netns": c1.sandbox.path})
+    entry = {"kind": "cniCacheV1", "containerId": "c1", "netns": c1.sandbox.path, "result": c1.prev_result}
+    cached = json.dumps(entry)
     if noted:
         net.host.run(["install", "-D", "/dev/stdin", "/var/lib/cni/results/net1-c1-eth0"], cached)
     assert portmap(net, "ADD", c2, WEB).code == 103

@@ -40,7 +40,8 @@ def state(world: World) -> list[Any]:
     folders = ("/var/lib/cni/networks", "/run/pycni/hostports", "/run/pycni/nftables")
     files = host.run(["find", *folders, "-type", "f", "-not", "-name", "*lock"], check=False).split()
     veths = sorted(each for each in host.links() if each.startswith("veth"))
-    chains = [each for each in sorted(world.chains()) if "HOSTPORT" not in each]
+    shared = ("HOSTPORT", "CNI-GW-")
+    chains = [each for each in sorted(world.chains()) if not any(word in each for word in shared)]
     return [veths, sorted(files), sorted(world.elements()), chains]
 
 

@@ -61,7 +61,7 @@ def remaining(world: World) -> list[str]:
     leases = host.run(["find", "/var/lib/cni", "-name", "10.*"]).split()
     results = host.run(["find", "/var/lib/cni/results", "-type", "f"], check=False).split()
     claims = host.run(["find", "/run/pycni/hostports", "-type", "f"], check=False).split()
-    shared = ("HOSTPORT", "CNI-FORWARD", "CNI-ADMIN")
+    shared = ("HOSTPORT", "CNI-GW-", "CNI-FORWARD", "CNI-ADMIN")
     chains = [each for each in world.chains() if not any(word in each for word in shared)]
     claims = [each for each in claims if not each.endswith("lock")]
     return [*links, *leases, *results, *claims, *sorted(world.elements()), *sorted(chains)]
