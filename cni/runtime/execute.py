@@ -69,7 +69,7 @@ def _error_of(done: Completed) -> CniError:
     if not printed:
         return CniError(Code.INTERNAL, f"netplugin failed: {_quote(done.stderr)}: {ending}")
     try:
-        return _parse_error(printed, ending)
+        return _parse_error(printed, ending, done.stderr)
     except ValueError as error:
         return CniError(
             Code.INTERNAL,
@@ -78,7 +78,8 @@ def _error_of(done: Completed) -> CniError:
         )
 
 
-def _parse_error(printed: str, ending: str) -> CniError:
+def _parse_error(printed: str, ending: str, stderr: str) -> CniError:
+    """Return the error object that a plugin printed. A result of one that was killed has no message."""
     told = json.loads(printed)
     if not isinstance(told, dict):
         raise ValueError("it is not an object")  # noqa: TRY004 - one kind of error for whatever is wrong with it
@@ -86,9 +87,10 @@ def _parse_error(printed: str, ending: str) -> CniError:
     code, msg, details = members.get("code", 0), members.get("msg", ""), members.get("details", "")
     if not isinstance(code, int) or not isinstance(msg, str) or not isinstance(details, str):
         raise ValueError("code must be a number, msg and details texts")  # noqa: TRY004 - see above
-    return CniError(
-        code or Code.INTERNAL, msg or f"netplugin failed with no error message: {ending}", details
-    )
+    if not msg:
+        msg = f"netplugin failed with no error message: {ending}"
+        details = details or (f"stderr: {_quote(stderr)}" if stderr else "")
+    return CniError(code or Code.INTERNAL, msg, details)
 
 
 def _ending(status: int) -> str:

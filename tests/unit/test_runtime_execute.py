@@ -55,6 +55,14 @@ def test_an_error_object_is_passed_on(tmp_path: Path) -> None:
     assert failure.value.to_dict() == {"code": 11, "msg": "busy", "details": "later"}
 
 
+def test_stderr_explains_a_result_of_a_plugin_that_failed(tmp_path: Path) -> None:
+    plugin = script(tmp_path, """echo '{"ips": []}'; echo killed >&2; exit 1""")
+    with pytest.raises(CniError) as failure:
+        run_plugin(plugin, os.environ, b"", 20)
+    assert failure.value.msg == "netplugin failed with no error message: exit status 1"
+    assert failure.value.details == 'stderr: "killed"'
+
+
 def test_stderr_of_a_success_is_passed_on(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run_plugin(script(tmp_path, "cat; echo note >&2"), os.environ, b"{}", 20) == b"{}"
     assert capfd.readouterr().err == "note\n"
