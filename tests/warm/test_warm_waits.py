@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -158,17 +159,17 @@ def test_the_callers_pipes_end_with_the_plugin(warm_host: WarmHost, *, is_first:
         (stdin_out, stdin_in), *outputs = pipes(stack, 4)
         stack.callback(os.close, stdin_in)
         (_, stdout), (_, stderr), (_, extra) = outputs
-        os.dup2(extra, HIGH_FD, inheritable=True)
+        high = fcntl.fcntl(extra, fcntl.F_DUPFD, HIGH_FD)
         space = [f"--net=/proc/{warm_host.pid}/ns/net", f"--mount=/proc/{warm_host.pid}/ns/mnt"]
         process = subprocess.Popen(
             ["/usr/bin/nsenter", *space, str(warm_host.bindir / "odd")],
             stdin=stdin_out,
             stdout=stdout,
             stderr=stderr,
-            pass_fds=[HIGH_FD],
+            pass_fds=[high],
             env=BARE_ENV | {"CNI_COMMAND": "VERSION"},
         )
-        for fd in (stdout, stderr, extra, HIGH_FD):
+        for fd in (stdout, stderr, extra, high):
             os.close(fd)
         assert process.wait(timeout=10) == 0
         assert all(ends(reader) for reader, _ in outputs)
