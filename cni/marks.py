@@ -15,12 +15,12 @@ _PART = 80
 
 
 def alias_prefix(network: str) -> str:
-    """Give what the alias of every host end of a network starts with."""
+    """Return how the alias of every host end of a network starts."""
     return f"{ALIAS}{_part(network)}:"
 
 
 def alias(network: str, attachment: Attachment) -> str:
-    """Give the host end's alias, by which it can be told whose it is; the kernel takes 255 bytes."""
+    """Return the host end's alias, which names its owner; the kernel takes 255 bytes."""
     return f"{alias_prefix(network)}{_part(attachment.container_id)}:{attachment.ifname}"
 
 

@@ -134,7 +134,7 @@ def _has_complete_records(family: int) -> bool:
 
 
 def differences(family: int, subnets: Iterable[str], *, is_guarded: bool) -> list[str]:
-    """Tell what is missing of the table and of what these subnets need.
+    """Return what the table lacks, and what these subnets lack in it.
 
     What keeps gateways from published ports, which the first release did not make, may be missing unless
     `is_guarded`.

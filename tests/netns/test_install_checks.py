@@ -33,7 +33,7 @@ def _files(host: Host, *folders: str) -> str:
 
 
 def _refused(host: Host, bundle: Path, *options: str) -> str:
-    """Give what a refused installation says; it must have changed nothing."""
+    """Return the message of a refused installation; it must have changed nothing."""
     before = host.run(["find", "/opt", "/etc/cni"])
     done = _try(host, bundle, *options)
     assert (done.returncode, done.stdout) == (1, "")

@@ -22,7 +22,7 @@ OURS = ("bridge", "host-local", "loopback", "portmap")
 
 @pytest.fixture
 def bare(empty_opt: Host) -> Host:
-    """Give a host without runtimes and networks, whatever the machine has."""
+    """Return a host without runtimes and networks, whatever the machine has."""
     host = empty_opt
     host.run(["sh", "-c", _BARE])
     return host

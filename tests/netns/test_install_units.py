@@ -34,7 +34,7 @@ echo "$*" >> /run/systemctl
 
 @pytest.fixture
 def booted(empty_opt: Host) -> Host:
-    """Give a host that systemd seems to run on."""
+    """Return a host on which systemd seems to run."""
     host = empty_opt
     host.run(["mkdir", "-p", "/run/systemd/system", "/run/fake", str(units.FOLDER)])
     host.run(["mount", "-t", "tmpfs", "tmpfs", str(units.FOLDER)])

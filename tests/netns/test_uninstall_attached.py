@@ -27,7 +27,7 @@ ENV = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "CAP_ARGS": json.dumps(PORTS)}
 
 @pytest.fixture
 def swapped(empty_opt: Host, bundle: Path) -> Host:
-    """Give a host on which the suite has taken the place of Debian's Go plugins."""
+    """Return a host on which the suite has replaced Debian's Go plugins."""
     if not (GO / "bridge").exists():
         pytest.skip("containernetworking-plugins is not installed")
     host = empty_opt

@@ -121,7 +121,7 @@ def _stop_at(number: int, root: str, *, is_interrupt: bool) -> None:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Give a folder in memory, where there is one: each point of a test waits for the disk otherwise."""
+    """Return a folder in memory if there is one: otherwise each point of a test waits for the disk."""
     memory = Path("/dev/shm")  # noqa: S108 - the name in it is a private one
     with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
         yield Path(folder)
@@ -129,7 +129,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture
 def node(folder: Path, launcher: Path) -> Node:
-    """Give a node with a whole suite of another kind."""
+    """Return a node with a whole suite of another kind."""
     node = Node(folder / "node", folder / "bundle")
     node.bindir.mkdir(parents=True)
     for name, text in node.originals().items():

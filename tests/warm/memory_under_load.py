@@ -24,7 +24,7 @@ PLUGINS = ("bridge", "host-local", "loopback", "portmap")
 
 
 def chain(number: int) -> list[dict[str, Any]]:
-    """Give the configurations of a network in the order of ADD; each loop publishes another port."""
+    """Return the configurations of a network in the order of ADD; each loop publishes another port."""
     base = {"cniVersion": "1.0.0", "name": "net"}
     ipam = {"type": "host-local", "subnet": "10.88.0.0/16"}
     ports = [{"hostPort": 8000 + number, "containerPort": 80, "protocol": "tcp"}]
@@ -47,7 +47,7 @@ def loop(host: Host, number: int, until: float) -> None:
 
 
 def figures(host: Host) -> Iterator[dict[str, Any]]:
-    """Give the states of the servers of a host."""
+    """Return the states of the servers of a host."""
     for server in host.call(control.find):
         yield host.call(control.status, server)
 

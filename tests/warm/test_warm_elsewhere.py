@@ -23,7 +23,7 @@ _NOTE_BYTES = 16
 
 @pytest.fixture
 def away(warm_host: WarmHost) -> WarmHost:
-    """Give a host that is not that of process 1, as usual, and nothing that says it is as good as one."""
+    """Return a host that is not that of process 1, without the setting that starts servers there."""
     warm_host.run(["rm", EVERYWHERE])
     return warm_host
 

@@ -57,7 +57,7 @@ def check(conf: BridgeConf, request: Request, plan: LinkPlan) -> None:
 def differences(
     conf: BridgeConf, plan: LinkPlan, result: Result, sides: Sides, *, brief: bool = False
 ) -> Iterator[str]:
-    """Tell all that is not as ADD made it. Raises CniError 104 where the result is not this attachment's.
+    """Yield all that is not as ADD made it. Raise CniError 104 if the result is not this attachment's.
 
     `brief` names what rules are for instead of the rules, as `pycni repair` shows it to people.
     """
