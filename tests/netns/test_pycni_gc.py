@@ -57,7 +57,7 @@ def world_with_stale_things(host: Host, folder: Path, backend: str) -> World:
     world.attach("lost", (8083, "tcp"))
     world.sandboxes["dead"].delete(settled=True)
     world.forget("lost")
-    world.sandboxes["lost"].delete()
+    world.sandboxes["lost"].delete(settled=True)
     return world
 
 
