@@ -17,7 +17,7 @@ import pytest
 
 from cni.testing import Host, make_bindir, warm, why_no_namespaces
 from cni.testing.executables import make_warm_bindir
-from cni.warm import door
+from cni.warm import connection
 from plugin_table import ROOT, declared, packages
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def launcher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.fail(f"the launcher needs a C compiler that makes static programs: {done.stderr}")
-    library = program.with_name(door.FILE)
+    library = program.with_name(connection.FILE)
     sources = map(str, (ROOT / "build/door").glob("*.c"))
     subprocess.run([ROOT / "build/door/compile.sh", library, *sources], check=True)
     return program

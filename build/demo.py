@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from cni.process import run
+from cni.kernel.child import run
 from cni.testing import Host, Sandbox, why_no_namespaces
 from cni.testing.place import BARE_ENV
 from narrator import Narrator, StepError

@@ -23,8 +23,8 @@ import install_disk
 import install_report
 import install_selftest
 import install_units
-from cni import executables
 from cni.errors import CniError
+from cni.state import executables
 from cni.warm import control
 from install_bindir import Bindir, bindirs, list_older, refuse_lost_originals
 from install_tree import InstallError, Prefix

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from cni.errors import CniError, ErrorList
-from cni.firewall import nft, nftables_elements, owners
+from cni.firewall import nft, owners
 from cni.firewall.intents import Owner
-from cni.firewall.nftables import Nftables
-from cni.firewall.nftables_layout import FAMILIES, TABLE
-from cni.process import run
+from cni.firewall.nftables import elements
+from cni.firewall.nftables.backend import Nftables
+from cni.firewall.nftables.layout import FAMILIES, TABLE
+from cni.kernel.child import run
 from cni.runtime.cache import Cache
 from cni.runtime.chain import Runtime
 from cni.runtime.derive import RuntimeArgs
@@ -123,8 +124,8 @@ def _owners_in_nftables() -> dict[str, Owner | None]:
             comment
             for family in FAMILIES
             if nft.has_table(family, TABLE)
-            for name in nftables_elements.list_sets(family)
-            for _, comment in nftables_elements.search(family, name, "")
+            for name in elements.list_sets(family)
+            for _, comment in elements.search(family, name, "")
         ]
     except (CniError, OSError):
         # No nf_tables in this kernel, or not for this user: then there are no such rules to lose either.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import install_disk
-from cni import executables
+from cni.state import executables
 from install_tree import InstallError, Prefix, files, is_launcher, launched_trees
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import os
 import shlex
 from typing import TYPE_CHECKING
 
-from cni import executables
+from cni.state import executables
 from install_tree import InstallError, Prefix
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import shutil
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from cni import executables
+from cni.state import executables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cni.errors import CniError
-from cni.process import run
+from cni.kernel.child import run
 from cni.warm import control
 from cni.warm.log import FILE
 

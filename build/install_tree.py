@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import install_disk
-from cni import executables
+from cni.state import executables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import install_disk
 from cni.errors import CniError
-from cni.process import find, run
+from cni.kernel.child import find, run
 from cni.warm import units
 from install_tree import InstallError
 

@@ -17,44 +17,52 @@ if TYPE_CHECKING:
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
 
-# cni's modules from the bottom up; those in none of these sets deal with the kernel, files and rules.
-PROTOCOL = {
-    "addresses", "conf", "convert", "errors", "marks", "notes", "plugin", "request", "result", "stops",
-    "undo", "versions",
-}  # fmt: skip
-ABOVE = {
-    "skel": {"multicall", "testing", "warm"},
-    "multicall": {"entry", "warm"},
-    "warm": {"cli", "entry", "testing"},
-    "runtime": {"cli"},
-    "cli": {"entry"},
-    "entry": set(),
-    "testing": set(),
-}
+# The rooms of cni from the bottom up: a module imports from its own room and from rooms earlier in this list.
+# Flat modules are the public API; each counts as a room of its own. A module that is in no room is a mistake.
+ROOMS: tuple[frozenset[str], ...] = (
+    frozenset({"", "__init__", "addresses", "conf", "convert", "errors", "faults", "log", "marks"})
+    | {"misspelt", "plugin", "request", "result", "stops", "streams", "undo", "versions"},
+    frozenset({"state"}),
+    frozenset({"kernel"}),
+    frozenset({"operations"}),
+    frozenset({"ipam"}),
+    frozenset({"firewall"}),
+    frozenset({"hostports"}),
+    frozenset({"delegate", "skel"}),
+    frozenset({"multicall"}),
+    frozenset({"runtime", "warm"}),
+    frozenset({"cli"}),
+    frozenset({"program"}),
+    frozenset({"testing"}),
+)
+PROTOCOL = ROOMS[0]
+# A plugin is started by skel, and imports nothing from there on up, except delegate.
+FOR_PLUGINS = frozenset[str]().union(*ROOMS[:7], {"delegate"})
+_LEVELS = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 
 # Standard modules that a plugin's conf.py and plan.py have no business with.
 IMPURE = {"ctypes", "fcntl", "os", "shutil", "socket", "subprocess", "tempfile", "time"}
 
 # Where each library, and each handle of the process, may be used; a folder stands for all in it.
 DOORS = {
-    "pyroute2": {"cni/netlink.py"},
-    "subprocess": {"cni/process.py", "cni/testing"},
+    "pyroute2": {"cni/kernel/rtnetlink.py"},
+    "subprocess": {"cni/kernel/child.py", "cni/testing"},
     "typer": {"cni/cli"},
     "rich": {"cni/cli"},
 }
 HANDLES = {
-    "os.environ": {"cni/process.py"},
+    "os.environ": {"cni/kernel/child.py"},
     "os.getenv": set(),
     "sys.stdin": set(),
     "sys.stdout": set(),
     "sys.argv": set(),
     "sys.exit": set(),
 }
-ENTRIES = {"cni/skel.py", "cni/multicall.py", "cni/entry.py", "cni/warm", "cni/cli", "cni/testing"}
+ENTRIES = {"cni/skel.py", "cni/multicall.py", "cni/program/entry.py", "cni/warm", "cni/cli", "cni/testing"}
 
 
 class Import(NamedTuple):
-    """One imported module, "cni.netlink"; of `from cni import netlink` too."""
+    """One imported module, "cni.kernel.rtnetlink"; of `from cni import conf` too."""
 
     module: str
     line: int
@@ -111,8 +119,8 @@ def _collect(node: ast.AST, found: list[Import], *, for_types: bool, in_function
         if isinstance(child, ast.Import):
             found += [Import(alias.name, child.lineno, typing_only, within) for alias in child.names]
         elif isinstance(child, ast.ImportFrom) and child.module:
-            # `from cni import netlink` imports a module, `from cni.errors import Code` does not.
-            of_package = child.module in {"cni", "cni.firewall", "cni.runtime", "cni.cli"}
+            # `from cni import conf` imports a module, `from cni.errors import Code` does not.
+            of_package = child.module in {"cni", "cni.firewall"}
             names = (
                 [f"{child.module}.{alias.name}" for alias in child.names] if of_package else [child.module]
             )
@@ -131,23 +139,25 @@ def check_plugins_apart(source: Source) -> Iterator[str]:
 
 
 def check_layers(source: Source) -> Iterator[str]:
-    """Find imports that go up: protocol is below kernel and files, those below what runs plugins."""
+    """Find imports of a room that comes later in ROOMS, and modules that are in no room."""
     if source.is_test or source.path.parts[0] not in {"cni", "plugins"}:
+        return
+    if source.path.parts[0] == "cni" and source.module not in _LEVELS:
+        yield f"{source.path} is in no room of build/layout.py"
         return
     for each in list_imports(source):
         parts = each.module.split(".")
-        if parts[0] != "cni" or len(parts) < 2 or each.for_types or parts[1] == source.module:
-            continue
-        if source.module in PROTOCOL and parts[1] not in PROTOCOL:
-            yield f"{source.path}:{each.line} is protocol and imports {each.module}"
-        if parts[1] in ABOVE and not _may_look_up(source, parts[1]):
+        if parts[0] == "cni" and len(parts) > 1 and not each.for_types and not _may_import(source, parts[1]):
             yield f"{source.path}:{each.line} imports {each.module}, which is above it"
 
 
-def _may_look_up(source: Source, module: str) -> bool:
+def _may_import(source: Source, room: str) -> bool:
     if source.path.name == "__main__.py":
-        return module == "skel"
-    return source.module in ABOVE[module]
+        return room == "skel"
+    if source.path.parts[0] == "plugins":
+        return room in FOR_PLUGINS
+    own, other = _LEVELS[source.module], _LEVELS.get(room, 0 if room == "__version__" else len(ROOMS))
+    return other < own or room == source.module or own == other == 0
 
 
 def check_pure(source: Source) -> Iterator[str]:

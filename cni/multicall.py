@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from cni import skel
+from cni.delegate import run_executable
 from cni.errors import CniError, Code
-from cni.invoke import run_executable
-from cni.same_program import is_same_program
+from cni.state.same_program import is_same_program
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,10 +10,10 @@ from cni.versions import SUPPORTED
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cni.repair import Repaired
+    from cni.operations.garbage import Stale
+    from cni.operations.repair import Repaired
     from cni.request import Request
     from cni.result import Result
-    from cni.stale import Stale
     from cni.undo import Undo
 
 C = TypeVar("C", bound=NetConf)

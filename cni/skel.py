@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from cni import __version__, stops, streams, versions
 from cni.errors import CniError, Code, of_system
 from cni.faults import point
-from cni.notes import note
+from cni.log import note
 from cni.request import (
     ANY_VERSION,
     ATTACHMENT_VERBS,
@@ -256,7 +256,7 @@ def _without_own_netns(request: Request) -> Request:
     """Refuse to work on the host as if it were a container; a DEL goes on with what lies on the host."""
     if request.verb not in ATTACHMENT_VERBS or not request.netns:
         return request
-    from cni.netns import is_own
+    from cni.kernel.netns import is_own
 
     if not _netns_check_applies(request) or not is_own(request.netns):
         return request

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
-from cni.notes import note
+from cni.log import note
 from cni.stops import shielded
 
 if TYPE_CHECKING:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 from bench import chain
 from bench.containers import CONTAINER_PORT, fill
 from bench.sides import IPTABLES, NFTABLES
-from cni.firewall import iptables_rules as rules
-from cni.firewall import iptables_steps as steps
 from cni.firewall.intents import Gateway, Masquerade, Owner, PortForward, PortMapping
+from cni.firewall.iptables import rules, steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from cni.errors import CniError
-from cni.process import find, run
+from cni.kernel.child import find, run
 
 
 def describe() -> dict[str, str]:

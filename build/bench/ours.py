@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
-from cni import executables
+from cni.state import executables
 from plugin_table import ROOT, declared, packages
 
 if TYPE_CHECKING:

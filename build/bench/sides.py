@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import TYPE_CHECKING
 
-from cni import process
+from cni.kernel import child
 from cni.testing.place import BARE_ENV
 
 if TYPE_CHECKING:
@@ -80,11 +80,11 @@ class Suites:
 
 def version_of(bindir: Path) -> str:
     """Give the version of a bin directory, as Debian or else its bridge plugin tells it. Raises CniError."""
-    query, bridge = process.find("dpkg-query"), str(bindir / "bridge")
-    owner = process.run([query, "--search", bridge]).stdout.decode().partition(":")[0] if query else ""
+    query, bridge = child.find("dpkg-query"), str(bindir / "bridge")
+    owner = child.run([query, "--search", bridge]).stdout.decode().partition(":")[0] if query else ""
     if query and owner:
         asked = ["--show", "--showformat", "${Package} ${Version}", owner]
-        return process.run([query, *asked]).stdout.decode()
-    said = process.run([bridge], env=BARE_ENV)
+        return child.run([query, *asked]).stdout.decode()
+    said = child.run([bridge], env=BARE_ENV)
     found = re.search(r"plugin (v[0-9][\w.+-]*)", said.stderr + said.stdout.decode())
     return found[1] if found else "version unknown"

@@ -9,13 +9,13 @@ from typing import NoReturn
 
 
 def main() -> NoReturn:
-    """Be the installer if that is asked for, else what `cni.entry` says."""
+    """Be the installer if that is asked for, else what `cni.program.entry` says."""
     _restore_environment()
     if sys.argv[1:2] in (["--install"], ["--uninstall"]):
         import install
 
         sys.exit(install.main())
-    from cni import entry
+    from cni.program import entry
 
     # bin/python3 in the bundle is what runs this.
     entry.main(str(Path(sys.executable).parents[1] / "plugins.json"))

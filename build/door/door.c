@@ -2,7 +2,7 @@
  * the answer.
  *
  * A worker that has waited for a while finds none of its memory in a cache, and Python touches much of it for
- * little: here this takes up to 0.35 ms less of each call. cni/warm/door.py is the other side.
+ * little: here this takes up to 0.35 ms less of each call. cni/warm/connection.py is the other side.
  * There is one call at a time, and one thread.
  */
 #define _GNU_SOURCE

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cni.cli.output import FailedError, console, print_json, printable, tell_error
-from cni.notes import note
+from cni.log import note
 
 if TYPE_CHECKING:
     from cni.runtime.gc_plan import GcPlan

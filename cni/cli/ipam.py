@@ -12,7 +12,7 @@ from cni.cli.output import answering, console, print_json, printable, require_ve
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cni.leases import Lease
+    from cni.ipam.leases import Lease
     from cni.runtime.pools import Pools
 
 app = typer.Typer(
@@ -48,7 +48,7 @@ def list_(
 
 def _states(network: str) -> dict[tuple[str, str], str]:
     """Tell for each cached attachment whether its namespace is there."""
-    from cni.holders import judge
+    from cni.operations.holders import judge
     from cni.runtime.cache import Cache
 
     return {

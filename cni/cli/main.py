@@ -23,7 +23,7 @@ from cni.cli.output import (
     stop_writing,
     write,
 )
-from cni.notes import flush, note
+from cni.log import flush, note
 
 _DAY_S = 86_400
 

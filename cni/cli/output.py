@@ -12,7 +12,7 @@ import typer  # noqa: TC002 - Typer reads the annotation
 
 from cni.cli.rights import require_root
 from cni.errors import CniError, Code
-from cni.notes import note
+from cni.log import note
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from rich.tree import Tree
 
     from cni.cli.settings import Settings
+    from cni.operations.garbage import Stale
     from cni.runtime.network import Network
     from cni.runtime.observe import Attached, HostLink, PublishedPort
-    from cni.stale import Stale
 
 LEASES_FOLDER = DEFAULT_FOLDER / "networks"
 _LET_RUNTIME = "let its runtime delete it; pycni gc {} removes it with all others"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from cni import __version__, invoke, versions
+from cni import __version__, delegate, versions
 from cni.cli.output import print_json, warn, write
 from cni.cli.settings import require_netns
 from cni.convert import dumps
@@ -134,7 +134,7 @@ def version(settings: Settings, name: str, timeout_s: float, *, as_json: bool) -
         print_json({"name": network.name, "cniVersion": network.cni_version, "plugins": listed})
     elif not as_json:
         for type_, supported in known.items():
-            write(f"{type_}: {' '.join(supported)}  ({invoke.find(type_, settings.path)})\n")
+            write(f"{type_}: {' '.join(supported)}  ({delegate.find(type_, settings.path)})\n")
     errors.raise_any()
 
 

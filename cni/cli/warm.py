@@ -96,7 +96,7 @@ def units(
 ) -> None:
     """Print the units by which systemd runs the server."""
     with answering(as_json=json):
-        from cni.store import write_atomic
+        from cni.state.files import write_atomic
         from cni.warm import units
 
         texts = units.units(_launcher())

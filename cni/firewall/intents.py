@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+    from cni.operations.garbage import Stale
     from cni.request import Attachment
     from cni.result import IpAddress, IpInterface, IpNetwork
-    from cni.stale import Stale
     from cni.undo import Undo
 
 

@@ -10,10 +10,10 @@ import errno
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from cni import process
 from cni.errors import CniError, Code, KernelError
-from cni.netlink_attributes import attribute, attributes, shown_text, text
-from cni.nfnetlink import SUBSYS_NFTABLES, Message, kept
+from cni.kernel import child
+from cni.kernel.attributes import attribute, attributes, shown_text, text
+from cni.kernel.nfnetlink import SUBSYS_NFTABLES, Message, kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -230,10 +230,10 @@ def run_text(script: str, doing: str) -> bool:
 
     Raises CniError 101 with nft's own words.
     """
-    path = process.find("nft")
+    path = child.find("nft")
     if path is None:
         raise CniError(Code.FIREWALL, f"could not {doing}: nft is not installed", "install nftables")
-    done = process.run([path, "-f", "-"], script.encode())
+    done = child.run([path, "-f", "-"], script.encode())
     if done.status == 0:
         return True
     if _EXISTING in done.stderr:

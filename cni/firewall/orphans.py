@@ -12,10 +12,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cni import process, store
 from cni.errors import CniError, ErrorList
 from cni.firewall import owners
-from cni.lock import locked
+from cni.kernel import child
+from cni.state import files
+from cni.state.lock import locked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,25 +39,25 @@ def bound(owner: Owner) -> Iterator[None]:
                 held.append(stack.enter_context(_held(_path(owner))))
             return held[0]
 
-        with process.lending(lock):
+        with child.lending(lock):
             yield
 
 
 @contextmanager
 def _held(path: Path) -> Iterator[int]:
-    made = store.ensure_directory(path.parent)
+    made = files.ensure_directory(path.parent)
     try:
         with locked(path) as fd:
             try:
                 yield fd
             finally:
                 # All children have ended, or else we have been killed.
-                store.remove(path)
+                files.remove(path)
     finally:
         # Stopped when the lock had just been taken. One that another holds is not ours.
         with suppress(CniError):
             _drop(path, 0)
-        store.remove_directories(made)
+        files.remove_directories(made)
 
 
 def wait(owner: Owner) -> None:
@@ -84,7 +85,7 @@ def _drop(path: Path, within_s: float = 30) -> None:
     """Remove a lock that nobody holds, which may be gone already."""
     if os.path.lexists(path):
         with locked(path, within_s):
-            store.remove(path)
+            files.remove(path)
 
 
 def _path(owner: Owner) -> Path:

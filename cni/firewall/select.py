@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from cni.firewall.intents import Adding, Backend, Owner
+    from cni.operations.garbage import Stale
     from cni.request import Attachment
-    from cni.stale import Stale
 
 # In the order of preference where the configuration leaves it open, which is the Go plugins'.
 NAMES = ("iptables", "nftables")
@@ -28,7 +28,7 @@ def choose_for_add(asked: str | None, what: str) -> Adding:
     """
     if asked:
         return _named(asked, what)
-    from cni.firewall.preferred import Preferred
+    from cni.firewall.auto_backend import Preferred
 
     return Preferred(what)
 
@@ -86,7 +86,7 @@ def remove_masquerade(owner: Owner) -> None:
 def stale(network: str, valid: Collection[Attachment]) -> list[Stale]:
     """Tell what `collect` would remove."""
     from cni.firewall import orphans, owners
-    from cni.stale import Stale
+    from cni.operations.garbage import Stale
 
     cut_short = orphans.list_invalid(network, owners.tags(network, valid))
     found = [Stale("lock", str(each), network, reason=_CUT_SHORT) for each in cut_short]
@@ -122,7 +122,7 @@ def _where_usable(backend: Backend, step: Callable[[Backend], None]) -> None:
     try:
         step(backend)
     except CniError as error:
-        from cni.firewall.left import LeftError
+        from cni.firewall.rules_remain import LeftError
 
         is_left = isinstance(error, LeftError) or isinstance(error.__cause__, LeftError)
         if is_left or error.code == Code.TRY_AGAIN or not backend.unusable_because():
@@ -131,9 +131,9 @@ def _where_usable(backend: Backend, step: Callable[[Backend], None]) -> None:
 
 def _load(name: str) -> Backend:
     if name == "iptables":
-        from cni.firewall.iptables import Iptables
+        from cni.firewall.iptables.backend import Iptables
 
         return Iptables()
-    from cni.firewall.nftables import Nftables
+    from cni.firewall.nftables.backend import Nftables
 
     return Nftables()

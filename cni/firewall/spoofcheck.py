@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from cni.errors import CniError, Code
 from cni.firewall import nft, orphans
 from cni.firewall.intents import Owner
-from cni.nfnetlink import ChangedMeanwhileError, kept
+from cni.kernel.nfnetlink import ChangedMeanwhileError, kept
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from cni.link import Link
+    from cni.kernel.link import Link
     from cni.request import Attachment
     from cni.undo import Undo
 
@@ -58,7 +58,7 @@ def ensure(owner: Owner, host_ifname: str, mac: str, undo: Undo) -> None:
 
 def try_out() -> None:
     """Raise CniError 101 when nft or the kernel cannot make such rules; they are made elsewhere and go."""
-    from cni.readiness import trial
+    from cni.operations.status import trial
 
     with trial():
         nft.run_text(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from cni import store
 from cni.errors import CniError, Code
-from cni.firewall import iptables, nftables_records, orphans, select
-from cni.lock import locked
+from cni.firewall import orphans, select
+from cni.firewall.iptables import backend
+from cni.firewall.nftables import records
+from cni.state import files
+from cni.state.lock import locked
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,12 +26,12 @@ def check(asked: str | None, what: str) -> None:
     except CniError:
         return
     if name == "nftables":
-        store.check_writable(nftables_records.FOLDER)
+        files.check_writable(records.FOLDER)
         return
     check_children()
     try:
         # Only an ADD that misses what all share needs it.
-        check_lock(iptables.LOCK, 0)
+        check_lock(backend.LOCK, 0)
     except CniError as error:
         if error.code != Code.TRY_AGAIN:
             raise
@@ -54,9 +56,9 @@ def _check_place(folder: Path) -> None:
 
     That is less than `store.check_writable` asks for: on a full disk locks can be made.
     """
-    store.check_keepers(folder)
+    files.check_keepers(folder)
     existing = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
-    name = existing / f"{store.UNFINISHED_PREFIX}{os.urandom(6).hex()}"
+    name = existing / f"{files.UNFINISHED_PREFIX}{os.urandom(6).hex()}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         os.close(os.open(name, flags, 0o600))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cni import claims, holders, marks
+from cni import marks
+from cni.hostports import ledger
+from cni.operations import holders
 from cni.request import Attachment
 from cni.runtime.gc_plan import plan
 
@@ -24,7 +26,7 @@ def list_alive(runtime: Runtime, network: Network) -> set[Attachment]:
     entries = [each for each in runtime.cache.list_entries() if each.network == network.name]
     gone = {each.attachment for each in entries if holders.is_proven_gone(each.sandbox, each.result)}
     alive = {each.attachment for each in entries} - gone
-    alive |= {Attachment(each.container_id, each.ifname) for each in claims.list_placed(network.name)} - gone
+    alive |= {Attachment(each.container_id, each.ifname) for each in ledger.list_placed(network.name)} - gone
     marked = holders.list_marked(network.name)
     return alive | _list_marked(runtime, network, marked, alive)
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cni import store
 from cni.conf import decode_object
 from cni.errors import CniError, Code
 from cni.request import Attachment
+from cni.state import files
 
 DEFAULT_FOLDER = Path("/var/lib/cni")
 KIND = "cniCacheV1"
@@ -81,8 +81,8 @@ class Cache:
         """Give the entry, None when there is none. Raises CniError 6 or 106 naming what is wrong."""
         path = self.path(network, attachment)
         # What it says is run by root.
-        store.check_keepers(self.folder)
-        text = store.read(path)
+        files.check_keepers(self.folder)
+        text = files.read(path)
         if text is None:
             return None
         document = _decode(text, path)
@@ -95,31 +95,31 @@ class Cache:
     def write(self, entry: Entry) -> None:
         """Write an entry whole or not at all. Raises CniError 106."""
         path = self.path(entry.network, entry.attachment)
-        store.ensure_directory(self.folder, _FOLDER_MODE)
-        store.write_atomic(path, show_entry(entry), _FILE_MODE)
+        files.ensure_directory(self.folder, _FOLDER_MODE)
+        files.write_atomic(path, show_entry(entry), _FILE_MODE)
 
     def remove(self, network: str, attachment: Attachment) -> None:
         """Remove the entry; none there is fine."""
-        store.remove(self.path(network, attachment))
+        files.remove(self.path(network, attachment))
 
     def list_entries(self) -> list[Entry]:
-        """Give all entries by file name, without those in the older format and without broken files.
+        """Give all entries by file name, without those in the older format and without broken paths.
 
         Raises CniError 106 when the folder is there but cannot be read, or is in others' hands.
         """
-        store.check_keepers(self.folder)
+        files.check_keepers(self.folder)
         try:
-            files = sorted(self.folder.iterdir())
+            paths = sorted(self.folder.iterdir())
         except FileNotFoundError:
             return []
         except OSError as error:
             raise CniError(Code.STORE, f"could not list {self.folder}: {error.strerror}") from error
-        return [entry for file in files if (entry := self._readable(file))]
+        return [entry for file in paths if (entry := self._readable(file))]
 
     @staticmethod
     def _readable(path: Path) -> Entry | None:
         try:
-            document = _decode(store.read(path) or b"", path)
+            document = _decode(files.read(path) or b"", path)
             return parse_entry(document, path) if document.get("kind") == KIND else None
         except CniError:
             return None

@@ -14,16 +14,18 @@ import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from cni import holders, invoke, netns, versions
+from cni import delegate, versions
 from cni.conf import decode_object
 from cni.convert import parse_result, show_result
 from cni.errors import CniError, Code, ErrorList
-from cni.notes import note
+from cni.kernel import netns
+from cni.log import note
+from cni.operations import holders
+from cni.operations.garbage import is_own_answer, is_refusal, refusal_text
 from cni.request import ANY_VERSION, Attachment, Verb, check_ifname, check_name
 from cni.runtime.cache import Cache, Entry
 from cni.runtime.derive import RuntimeArgs, plugin_env, plugin_stdin
 from cni.runtime.execute import UnavailableError, run_plugin
-from cni.stale import is_own_answer, is_refusal, refusal_text
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -212,7 +214,7 @@ class Runtime:
             is_asked = self.ask(Verb.STATUS, network, plugin, plugin_stdin(network, plugin))
             if not is_asked and plugin.ipam:
                 # A plugin of this suite looks for its IPAM plugin itself.
-                invoke.find(plugin.ipam, self.path)
+                delegate.find(plugin.ipam, self.path)
 
     def ask(
         self,
@@ -247,7 +249,7 @@ class Runtime:
         env = plugin_env(self._env, Verb.VERSION, ("dummy",), _DUMMY)
         stdin = json.dumps({"cniVersion": versions.CURRENT}).encode()
         try:
-            answer = run_plugin(invoke.find(type_, self.path), env, stdin, self._timeout_s)
+            answer = run_plugin(delegate.find(type_, self.path), env, stdin, self._timeout_s)
         except CniError as error:
             # So says a plugin of spec 0.1.0, which had no such verb.
             if error.msg == "unknown CNI_COMMAND: VERSION":
@@ -261,7 +263,7 @@ class Runtime:
     def run(self, verb: Verb, plugin: PluginConf, stdin: bytes, told: RuntimeArgs) -> bytes:
         """Run one verb of one plugin and give what it printed."""
         try:
-            executable = invoke.find(plugin.type, self.path)
+            executable = delegate.find(plugin.type, self.path)
         except CniError as error:
             raise UnavailableError(error.code, error.msg, error.details) from error
         return run_plugin(executable, plugin_env(self._env, verb, self.path, told), stdin, self._timeout_s)

@@ -9,13 +9,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from cni.errors import CniError, Code
-from cni.notes import note
+from cni.log import note
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from cni.process import Completed
+    from cni.kernel.child import Completed
 
 # A plugin being replaced by something that writes it in place cannot be executed for a moment.
 _BUSY_TRIES = 6
@@ -49,7 +49,7 @@ def run_plugin(executable: Path, env: Mapping[str, str], stdin: bytes, timeout_s
 
 
 def _run_when_not_busy(executable: Path, env: Mapping[str, str], stdin: bytes, timeout_s: float) -> Completed:
-    from cni.process import run
+    from cni.kernel.child import run
 
     for _ in range(_BUSY_TRIES - 1):
         try:

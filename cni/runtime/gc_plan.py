@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cni import stale
 from cni.conf import decode_object
 from cni.errors import CniError, Code
-from cni.holders import is_proven_gone
+from cni.operations import garbage
+from cni.operations.garbage import Stale
+from cni.operations.holders import is_proven_gone
 from cni.request import Verb, check_name
 from cni.runtime.derive import plugin_stdin
 from cni.runtime.execute import UnavailableError
-from cni.stale import Stale
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -87,7 +87,7 @@ def _ask(
     if not answer:
         return None
     told = decode_object(answer, f"the answer of plugin {plugin.type}").get("stale") or []
-    return [stale.parse(each) for each in told if isinstance(each, dict)]
+    return [garbage.parse(each) for each in told if isinstance(each, dict)]
 
 
 def is_owner(entry: Entry, thing: Stale) -> bool:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from cni.leases import Leases
-from cni.netlink import Netlink
+from cni.ipam.leases import Leases
+from cni.kernel.rtnetlink import Netlink
 from cni.runtime import remains
 from cni.runtime.network import bridges, subnets
 from cni.runtime.observe import Attached, HostLink, find_host_link, observe
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
+    from cni.operations.garbage import Stale
     from cni.request import Attachment
     from cni.runtime.cache import Entry
     from cni.runtime.network import Network
-    from cni.stale import Stale
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,18 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from cni import addr, holders, link, link_pair
 from cni.convert import parse_result
 from cni.errors import CniError
-from cni.netlink import Netlink
-from cni.netns import open_netns
+from cni.kernel import addr, link, link_pair
+from cni.kernel.netns import open_netns
+from cni.kernel.rtnetlink import Netlink
+from cni.operations import holders
 from cni.result import Result
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cni.link import Link
-    from cni.link_pair import Ends
+    from cni.kernel.link import Link
+    from cni.kernel.link_pair import Ends
     from cni.runtime.cache import Entry
 
 _IFNAME_BYTES = 15

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from cni.addresses import parse_cidr, parse_ip
 from cni.errors import CniError, Code
-from cni.leases import Leases, parse_last
+from cni.ipam.leases import Leases, parse_last
 from cni.runtime.network import fold
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from cni.leases import Lease
+    from cni.ipam.leases import Lease
     from cni.result import IpAddress
     from cni.runtime.network import Network
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cni import holders, link, link_pair
+from cni.kernel import link, link_pair
+from cni.operations import holders
 from cni.request import Attachment
 from cni.runtime.gc_plan import is_owner, plan
 from cni.runtime.observe import Attached, find_host_link
@@ -13,12 +14,12 @@ from cni.runtime.observe import Attached, find_host_link
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from cni.netlink import Netlink
+    from cni.kernel.rtnetlink import Netlink
+    from cni.operations.garbage import Stale
     from cni.runtime.cache import Entry
     from cni.runtime.chain import Runtime
     from cni.runtime.gc_plan import GcPlan
     from cni.runtime.network import Network
-    from cni.stale import Stale
 
 UNCACHED = "no result is cached: its ADD failed or still runs, or its runtime keeps results elsewhere"
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cni import repair as repairs
 from cni.conf import decode_object
 from cni.errors import CniError, Code
-from cni.holders import is_proven_gone
+from cni.operations import repair as repairs
+from cni.operations.garbage import is_own_answer
+from cni.operations.holders import is_proven_gone
 from cni.request import Verb
 from cni.runtime import conflists
 from cni.runtime.chain import in_version
 from cni.runtime.derive import RuntimeArgs, plugin_stdin
 from cni.runtime.network import parse_network
-from cni.stale import is_own_answer
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cni.repair import Repaired
+    from cni.operations.repair import Repaired
     from cni.runtime.cache import Entry
     from cni.runtime.chain import Runtime
     from cni.runtime.network import Network, PluginConf

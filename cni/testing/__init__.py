@@ -11,13 +11,13 @@ takes snapshots. Needs iproute2 and util-linux, and root or user namespaces. In 
 """
 
 from cni.testing.answer import Answer
-from cni.testing.containerd import Containerd, Published, why_no_containerd
 from cni.testing.executables import make_bindir, make_command
 from cni.testing.host import GO, OURS, Host, Outside, Sandbox
 from cni.testing.place import why_no_namespaces
-from cni.testing.podman import Podman, why_no_podman
 from cni.testing.snapshot import Snapshot
 from cni.testing.traffic import Seen
+from tests.support.containerd import Containerd, Published, why_no_containerd
+from tests.support.podman import Podman, why_no_podman
 
 __all__ = [
     "GO",

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cni import executables
+from cni.state import executables
 from cni.testing import faults
-from cni.warm import door
+from cni.warm import connection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,9 +49,9 @@ def make_warm_bindir(
     table.write_text(json.dumps(dict(packages)))
     entry = executables.entry_script(_paths(), str(table), str(bindir))
     if with_faults:
-        entry = entry.replace("from cni.entry", f"{faults.ARMING}from cni.entry")
+        entry = entry.replace("from cni.program.entry", f"{faults.ARMING}from cni.program.entry")
     executables.put(folder, ["pycni"], entry)
-    shutil.copy(launcher.with_name(door.FILE), folder)
+    shutil.copy(launcher.with_name(connection.FILE), folder)
     executables.put(bindir, packages, executables.launcher(launcher.read_bytes(), str(folder), build))
     return bindir
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cni.errors import CniError, Code
-from cni.executables import launched_tree
-from cni.process import run
+from cni.kernel.child import run
+from cni.state.executables import launched_tree
 from cni.warm import report
 from cni.warm.log import FILE
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
-    from cni.warm.crew import Crew
+    from cni.warm.worker_pool import Crew
 
 FOLDER = Path("/run/pycni/warm")
 SUFFIX = ".status"

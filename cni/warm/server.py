@@ -19,13 +19,13 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cni import late
 from cni.errors import CniError
-from cni.warm import door, settings
-from cni.warm.crew import REST_S, Crew
+from cni.kernel import background
+from cni.warm import connection, settings
 from cni.warm.log import keep_journal, log
 from cni.warm.preload import preload
 from cni.warm.report import Report
+from cni.warm.worker_pool import REST_S, Crew
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -54,11 +54,11 @@ def main(path: Path, build: str, table_file: Path) -> NoReturn:
         # Before it can be another server's.
         inode = path.lstat().st_ino
         table = json.loads(table_file.read_text())
-        library = door.load(table_file.with_name(door.FILE))
+        library = connection.load(table_file.with_name(connection.FILE))
         preload(table.values())
-        if late.count_threads() > 1:
+        if background.count_threads() > 1:
             log("importing the plugins has started a thread: workers are forked without it, and may hang")
-        make_door = partial(door.Door, library, LISTEN_FD, build)
+        make_door = partial(connection.Door, library, LISTEN_FD, build)
         Server(path, inode, build, make_door, table, is_lent=is_lent).serve()
     except Exception as error:  # noqa: BLE001 - nobody but the log is there to hear it
         log(f"server ends: unexpected {type(error).__name__}: {error}")
@@ -86,7 +86,7 @@ class Server:
         path: Path,
         inode: int,
         build: str,
-        make_door: Callable[[], door.Door],
+        make_door: Callable[[], connection.Door],
         table: Mapping[str, str],
         *,
         is_lent: bool,

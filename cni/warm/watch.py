@@ -12,7 +12,7 @@ from cni import stops
 if TYPE_CHECKING:
     from types import FrameType
 
-    from cni.warm.door import Door
+    from cni.warm.connection import Door
 
 
 class LauncherWatch:

@@ -13,11 +13,12 @@ import signal
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cni import late, multicall, skel, streams
+from cni import multicall, skel, streams
 from cni.errors import CniError
-from cni.warm import traces
-from cni.warm.disguise import Disguise
-from cni.warm.door import SLOW, TAKEN, Call, Door, RefusedError
+from cni.kernel import background
+from cni.warm import leak_check
+from cni.warm.caller_context import Disguise
+from cni.warm.connection import SLOW, TAKEN, Call, Door, RefusedError
 from cni.warm.log import log
 from cni.warm.watch import LauncherWatch
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from cni.plugin import Plugin
-    from cni.warm.board import Post
+    from cni.warm.scoreboard import Post
 
 # How the server lets a worker go: at once when it waits, else after the call in hand.
 LET_GO = signal.SIGUSR1
@@ -69,14 +70,14 @@ class Worker:
 
     def serve(self, calls: int) -> None:
         """Work until all calls are done, one has failed or left traces, or the server has gone."""
-        start = traces.take()
+        start = leak_check.take()
         for _ in range(calls):
             status = self._serve_one(self._await_caller())
             self._door.close()
-            if late.count_threads() > 1:
+            if background.count_threads() > 1:
                 self._post.is_late()
-                late.wait(_LATE_WITHIN_S)
-            left = traces.differences(start, traces.take())
+                background.wait(_LATE_WITHIN_S)
+            left = leak_check.differences(start, leak_check.take())
             # Who was let go has closed the listener itself, and ends anyway.
             if left and not self._is_orphan:
                 log(f"a worker ends as a call has left: {', '.join(left)}")

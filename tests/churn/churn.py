@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cni.warm import control
-from cni.warm.crew import PROCESS_NAME
+from cni.warm.worker_pool import PROCESS_NAME
 from tests.churn import worker, world
 
 WORKERS = 32

@@ -15,8 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cni import late, multicall, skel
+from cni import multicall, skel
 from cni.firewall import nft
+from cni.kernel import background
 from cni.testing import Answer
 from cni.testing.namespaces import entered
 from plugin_table import declared, packages
@@ -96,7 +97,7 @@ def call(name: str, env: Mapping[str, str], stdin: bytes | Mapping[str, Any]) ->
             stdout,
             partial(multicall.run_delegate, str(BIN / name), TABLE),
         )
-    assert late.wait(30)
+    assert background.wait(30)
     return Answer(status, stdout.getvalue().decode(), stderr.getvalue())
 
 

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
 
-from cni import claims, lease_index
 from cni.errors import CniError, Code
-from cni.firewall import nftables_records, owners
+from cni.firewall import owners
 from cni.firewall.intents import Owner
-from cni.leases import Leases
+from cni.firewall.nftables import records
+from cni.hostports import ledger
+from cni.ipam import lease_index
+from cni.ipam.leases import Leases
 from cni.request import Attachment
 from cni.runtime import cache, conflists, inventory
 from cni.runtime.network import bridges, subnets
@@ -107,7 +109,7 @@ RESOLV_CONFS = st.lists(
     max_size=4,
 ).map(b"".join)
 
-KEY = claims._key(OWNER)  # noqa: SLF001 - the name of the file
+KEY = ledger._key(OWNER)  # noqa: SLF001 - the name of the file
 OTHER_KEY = "0" * 32
 RECORD = st.fixed_dictionaries(
     {
@@ -244,11 +246,11 @@ def test_resolv_conf(fuzz: Fuzz, host: Host) -> None:
 
 
 def test_claims_of_host_ports(fuzz: Fuzz, host: Host) -> None:
-    fuzz.run_inside(host, cases(0.1, files=CLAIMS)(_portmap), claims.FOLDER)
+    fuzz.run_inside(host, cases(0.1, files=CLAIMS)(_portmap), ledger.FOLDER)
 
 
 def test_records_of_nftables(fuzz: Fuzz, host: Host) -> None:
-    fuzz.run_inside(host, cases(0.1, files=RECORDS)(_portmap), nftables_records.FOLDER)
+    fuzz.run_inside(host, cases(0.1, files=RECORDS)(_portmap), records.FOLDER)
 
 
 def test_the_cache_of_runtimes(fuzz: Fuzz, host: Host) -> None:

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
 
-from cni import addr, conntrack, link, netlink, nfnetlink, route
 from cni.errors import CniError
-from cni.firewall import iptables_exec, iptables_remove, iptables_rules, nft, nftables_elements
+from cni.firewall import nft
 from cni.firewall.intents import Masquerade, Owner, PortForward, PortMapping
+from cni.firewall.iptables import execute, remove, rules
+from cni.firewall.nftables import elements
+from cni.kernel import addr, conntrack, link, nfnetlink, route, rtnetlink
 from tests.fuzz.cases import cases
 from tests.fuzz.place import OLD_BRIDGE
 
@@ -37,30 +39,30 @@ PORT = PortMapping("tcp", 8080, 80, None)
 SPOILERS = st.sampled_from(["", " ", '"', "\\", "\x00", "-j", "-A", "é", "--comment", "\n"])
 
 
-def _rules(owner: Owner) -> list[iptables_rules.Rule]:
+def _rules(owner: Owner) -> list[rules.Rule]:
     masquerade, forward = Masquerade(owner, (ADDRESS,)), PortForward(owner, (PORT,), (ADDRESS,))
     return [
-        *iptables_rules.masquerade_rules(masquerade, 4),
-        *iptables_rules.masquerade_jumps(masquerade, 4),
-        *iptables_rules.forward_rules(forward, 4),
-        *iptables_rules.forward_entries(forward, 4),
+        *rules.masquerade_rules(masquerade, 4),
+        *rules.masquerade_jumps(masquerade, 4),
+        *rules.forward_rules(forward, 4),
+        *rules.forward_entries(forward, 4),
     ]
 
 
 def _iptables(owner: Owner, at: int, spoiler: str, cut: int) -> bool:
     """Read listings of our own rules, whole and with something in the middle or cut off."""
-    rules = _rules(owner)
-    assert [iptables_rules.parse_rule(rule.line) for rule in rules] == rules
+    listed = _rules(owner)
+    assert [rules.parse_rule(rule.line) for rule in listed] == listed
     text = "\n".join(
-        ["-P INPUT ACCEPT", *(line for rule in rules for line in (f"-N {rule.chain}", rule.line))]
+        ["-P INPUT ACCEPT", *(line for rule in listed for line in (f"-N {rule.chain}", rule.line))]
     )
     place = at % (len(text) + 1)
     spoilt = (text[:place] + spoiler + text[place:])[: cut or None]
-    for chain, lines in iptables_exec._split_listing(spoilt).items():  # noqa: SLF001 - what reads them
+    for chain, lines in execute._split_listing(spoilt).items():  # noqa: SLF001 - what reads them
         assert isinstance(chain, str)
-        stale = iptables_remove.stale_chains(lines, owner.network, lambda _: False)
-        assert all(map(iptables_rules.is_containers, stale))
-    assert "\n" not in iptables_exec._words(spoilt)  # noqa: SLF001 - as above
+        stale = remove.stale_chains(lines, owner.network, lambda _: False)
+        assert all(map(rules.is_containers, stale))
+    assert "\n" not in execute._words(spoilt)  # noqa: SLF001 - as above
     return not spoiler and not cut
 
 
@@ -122,7 +124,7 @@ def _answering(opened: Any, datagrams: list[bytes]) -> Iterator[None]:
         yield
 
 
-RTNETLINK: list[Callable[[netlink.Netlink], object]] = [
+RTNETLINK: list[Callable[[rtnetlink.Netlink], object]] = [
     lambda nl: link.find(nl, "eth0"),
     link.list_links,
     lambda nl: link.remove(nl, "eth0"),
@@ -133,7 +135,7 @@ RTNETLINK: list[Callable[[netlink.Netlink], object]] = [
 
 
 def _rtnetlink(what: int, datagrams: list[bytes]) -> bool:
-    nl = netlink.Netlink.__new__(netlink.Netlink)
+    nl = rtnetlink.Netlink.__new__(rtnetlink.Netlink)
     nl._number = 0  # noqa: SLF001 - the first answer is to number 1
     with _answering(nl, datagrams), suppress(*_ENDS):
         RTNETLINK[what](nl)
@@ -147,8 +149,8 @@ NFNETLINK: list[Callable[[], object]] = [
     partial(nft.list_chains, nft.IPV4, "nat"),
     partial(nft.list_rules, nft.IPV4, "nat", "x"),
     partial(nft.commit_deletions, [nft.delete_table(nft.IPV4, "x")]),
-    partial(nftables_elements.list_sets, nft.IPV4),
-    partial(nftables_elements.search, nft.IPV4, "ports", ""),
+    partial(elements.list_sets, nft.IPV4),
+    partial(elements.search, nft.IPV4, "ports", ""),
     partial(conntrack.flush, "udp", 53, None, socket.AF_INET),
 ]
 
@@ -167,11 +169,11 @@ def _nfnetlink(what: int, datagrams: list[bytes]) -> bool:
 
 def _record() -> dict[str, list[bytes]]:
     """Take down what the kernel really tells."""
-    with netlink.Netlink() as nl:
-        kinds = {"link": netlink.RTM_GETLINK, "addr": netlink.RTM_GETADDR}
+    with rtnetlink.Netlink() as nl:
+        kinds = {"link": rtnetlink.RTM_GETLINK, "addr": rtnetlink.RTM_GETADDR}
         heads = {"link": bytes(16), "addr": bytes(8)}
         return {
-            name: nl.dump(netlink.Message("record", kind, body=heads[name])) for name, kind in kinds.items()
+            name: nl.dump(rtnetlink.Message("record", kind, body=heads[name])) for name, kind in kinds.items()
         }
 
 

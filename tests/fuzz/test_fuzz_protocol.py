@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 from hypothesis import strategies as st
 
-from cni import process
+from cni.kernel import child
 from cni.testing import Host, warm, why_no_namespaces
 from cni.testing.executables import make_warm_bindir
 from cni.testing.place import BARE_ENV
@@ -122,7 +122,7 @@ class _Server:
     def check(self) -> None:
         """Fail unless the very same server serves a call, and holds no more files than it may."""
         env = BARE_ENV | {"CNI_COMMAND": "VERSION"}
-        done = process.run([str(self._launcher)], env=env, timeout_s=30)
+        done = child.run([str(self._launcher)], env=env, timeout_s=30)
         assert (done.status, b"supportedVersions" in done.stdout) == (0, True)
         assert [each.pid for each in control.find()] == [self._running.pid]
         # A place for each worker there may be keeps a socket.

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cni.testing import why_no_containerd
-from cni.testing.containerd import PAGE, Containerd, Published
 from plugin_table import ROOT
 from tests.interop.served import fetch, served
+from tests.support.containerd import PAGE, Containerd, Published
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cni.testing import GO, Podman, why_no_podman
-from cni.testing.containerd import PAGE
 from cni.testing.place import CommandError
 from plugin_table import ROOT
 from tests.interop.served import fetch, served
+from tests.support.containerd import PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,8 +13,8 @@ from cni.runtime.chain import Runtime
 from cni.runtime.derive import RuntimeArgs
 from cni.runtime.network import parse_network
 from cni.testing import why_no_containerd
-from cni.testing.containerd import Containerd, Published
 from plugin_table import ROOT
+from tests.support.containerd import Containerd, Published
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ import pytest
 
 from cni.errors import CniError
 from cni.firewall.intents import Masquerade, Owner, PortForward, PortMapping
-from cni.firewall.nftables import Nftables
+from cni.firewall.nftables.backend import Nftables
 from cni.undo import Undo
 
 if TYPE_CHECKING:

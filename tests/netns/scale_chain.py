@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cni import late, multicall
+from cni import multicall
+from cni.kernel import background
 from cni.testing.place import BARE_ENV
 from plugin_table import declared, packages
 from tests.netns.scale_meter import least
@@ -49,7 +50,7 @@ def call(bindir: Path, verb: str, conf: dict[str, Any], container: Container) ->
     program = bindir / conf["type"]
     status, said = multicall.run_delegate(str(program), _TABLE, program, env, json.dumps(conf).encode())
     # As a worker does before the next call.
-    assert late.wait(10)
+    assert background.wait(10)
     assert status == 0, said
     return said
 

@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cni.netlink_attributes import attributes, shown_text
+from cni.kernel.attributes import attributes, shown_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

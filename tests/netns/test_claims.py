@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cni import claims
 from cni.errors import CniError, Code
 from cni.firewall.intents import Owner, PortMapping
+from cni.hostports import ledger
 from cni.request import Attachment
 from cni.undo import Undo
 
@@ -33,9 +33,9 @@ def web(host_ip: str = "", port: int = 8080, protocol: str = "tcp") -> PortMappi
 
 
 def claim(owner: Owner, *mappings: PortMapping) -> list[Owner]:
-    with claims.claim(owner, mappings, f"/run/netns/{owner.container_id}", Undo()) as former:
+    with ledger.claim(owner, mappings, f"/run/netns/{owner.container_id}", Undo()) as former:
         for each in former:
-            claims.forget(each)
+            ledger.forget(each)
         return former
 
 
@@ -67,7 +67,7 @@ ANY4, ANY6 = "0.0.0.0", "::"  # noqa: S104 - what a user may write
 )
 def test_addresses_overlap_where_a_packet_can_be_for_both(one: str, other: str, *, overlap: bool) -> None:
     first, second = web(one).host_ip, web(other).host_ip
-    assert claims.overlap(first, second) is claims.overlap(second, first) is overlap
+    assert ledger.overlap(first, second) is ledger.overlap(second, first) is overlap
 
 
 def test_a_port_is_taken_on_overlapping_addresses_only(machine: Host) -> None:
@@ -84,7 +84,7 @@ def test_the_holder_is_named(machine: Host) -> None:
         claim(ONE, web("10.1.1.1"))
         with pytest.raises(CniError) as refusal:
             claim(TWO, web("", 80), web())
-        assert claims.list_held(TWO) == ()
+        assert ledger.list_held(TWO) == ()
         return str(refusal.value)
 
     said = machine.call(check)
@@ -96,9 +96,9 @@ def test_a_container_may_publish_a_port_on_each_of_its_networks(machine: Host) -
     def check() -> list[bool]:
         other_network = Owner("net2", "c1", "eth1")
         found = [is_taken(ONE, web()), is_taken(ONE, web()), is_taken(other_network, web())]
-        claims.release(ONE)
+        ledger.release(ONE)
         found.append(is_taken(TWO, web()))
-        claims.release(other_network)
+        ledger.release(other_network)
         return [*found, is_taken(TWO, web())]
 
     assert machine.call(check) == [False, False, False, True, False]
@@ -117,12 +117,12 @@ def test_release_leaves_no_file(host: Host) -> None:
     host.sandbox("c1")
     before = host.snapshot()
     host.call(claim, ONE, web("", 80), web("::1", 80), web("", 81))
-    assert host.call(claims.list_held, ONE) == tuple(
+    assert host.call(ledger.list_held, ONE) == tuple(
         PortMapping(each.protocol, each.host_port, 0, each.host_ip)
         for each in (web("", 80), web("::1", 80), web("", 81))
     )
-    host.call(claims.release, ONE)
-    host.call(claims.release, ONE)
+    host.call(ledger.release, ONE)
+    host.call(ledger.release, ONE)
     assert before.differences(host.snapshot()) == []
 
 
@@ -135,7 +135,7 @@ def test_undo_restores_the_ledger(host: Host, *, claimed_before: bool) -> None:
 
     def fail() -> None:
         wanted = [web("", 81), web("", 82)]
-        with suppress(KeyError), Undo() as undo, claims.claim(ONE, wanted, "/run/netns/c1", undo):
+        with suppress(KeyError), Undo() as undo, ledger.claim(ONE, wanted, "/run/netns/c1", undo):
             raise KeyError
 
     host.call(fail)
@@ -148,7 +148,7 @@ def test_a_holder_whose_namespace_is_gone_or_another_is_replaced_and_named(host:
     host.call(claim, ONE, web("", 80), web("", 81))
     c1.delete()
     assert host.call(claim, TWO, web("", 80)) == [ONE]
-    assert host.call(claims.list_held, ONE) == ()
+    assert host.call(ledger.list_held, ONE) == ()
     c1 = host.sandbox("c1")
     host.call(claim, ONE, web("", 90))
     # Another one of the same name, with another inode.
@@ -162,20 +162,20 @@ def test_invalid_holders_of_a_network_are_listed(machine: Host) -> None:
         claim(ONE, web(port=80))
         claim(TWO, web(port=81))
         claim(Owner("net2", "c2", "eth0"), web(port=82))
-        return claims.list_invalid("net1", {Attachment("c1", "eth0")})
+        return ledger.list_invalid("net1", {Attachment("c1", "eth0")})
 
     assert machine.call(check) == [TWO]
-    assert machine.call(claims.list_invalid, "net3", ()) == []
+    assert machine.call(ledger.list_invalid, "net3", ()) == []
 
 
 def test_what_an_earlier_boot_has_left_is_of_nobody_who_lives(host: Host) -> None:
     host.sandbox("c1")
     host.call(claim, ONE, web(port=80))
-    assert host.call(claims.list_live, "net1") == [ONE]
+    assert host.call(ledger.list_live, "net1") == [ONE]
     before = host.snapshot(exact=True)
     host.run(["tee", "/run/pycni/boot"], "another\n")
     # Its namespace may have the device and inode that one of today has.
-    assert host.call(claims.list_live, "net1") == []
+    assert host.call(ledger.list_live, "net1") == []
     assert before.differences(host.snapshot(exact=True)) == []
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cni import executables
+from cni.state import executables
 from cni.testing import Host, make_bindir, why_no_namespaces
 from plugin_table import declared, packages
 
@@ -26,7 +26,7 @@ CALLS: list[Call] = [
 NEVER = {
     "argparse", "asyncio", "concurrent", "email", "http", "importlib.metadata", "logging", "multiprocessing",
     "netaddr", "pickle", "pyroute2", "rich", "ssl", "tempfile", "typer", "unittest",
-    "cni.cli", "cni.executables", "cni.runtime", "cni.testing", "cni.warm",
+    "cni.cli", "cni.state.executables", "cni.runtime", "cni.testing", "cni.warm",
 }  # fmt: skip
 PLUGINS = {
     "loopback": {"cni_loopback"},

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cni import conntrack
+from cni.kernel import conntrack
 
 if TYPE_CHECKING:
     from cni.result import IpAddress

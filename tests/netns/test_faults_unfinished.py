@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cni import link
+from cni.kernel import link
 from cni.testing.faults import KILL, Fault
 from tests.netns.fault_world import CALM, COLD, CUT, busy_world, faulty_bindir, world
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cni import netns
+from cni.kernel import netns
 from cni.testing import GO
 from cni.testing.wired import Wired
 from tests.netns.attached_world import BACKENDS
@@ -57,7 +57,7 @@ def leases(host: Host) -> list[str]:
 
 
 def test_a_process_that_is_hidden_is_told_from_one_that_is_gone(host: Host, pid: str) -> None:
-    code = "import sys; from cni import netns; print([netns.is_gone(each) for each in sys.argv[1:]])"
+    code = "import sys; from cni.kernel import netns; print([netns.is_gone(each) for each in sys.argv[1:]])"
     paths = [f"/proc/{pid}/ns/net", f"/proc/{1 << 30}/ns/net", "/proc/0/ns/net", f"/proc/{1 << 70}/ns/net"]
     assert host.place.run([*WITHOUT, "ls", "-d", f"/proc/{pid}"], check=False).returncode
     assert host.run([*WITHOUT, sys.executable, "-c", code, *paths]).strip() == "[False, True, True, True]"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cni import executables
+from cni.state import executables
 from cni.testing import Host, why_no_namespaces
 from cni.testing.place import CommandError
 from install_tree import Prefix

@@ -14,7 +14,7 @@ import pytest
 from cni.errors import CniError
 from cni.firewall import select
 from cni.firewall.intents import Masquerade, Owner, PortForward, PortMapping
-from cni.firewall.iptables import Iptables
+from cni.firewall.iptables.backend import Iptables
 from cni.request import Attachment
 from cni.testing import GO
 from cni.testing.wired import Wired

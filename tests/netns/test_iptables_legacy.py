@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cni.firewall import iptables_legacy as legacy
-from cni.firewall.iptables_rules import find_target, parse_rule
+from cni.firewall.iptables import legacy
+from cni.firewall.iptables.rules import find_target, parse_rule
 
 if TYPE_CHECKING:
     from cni.testing import Host

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cni import process
-from cni.firewall import iptables_netlink as fast
-from cni.firewall import iptables_rules as rules
-from cni.firewall import iptables_steps as steps
 from cni.firewall import nft
 from cni.firewall.intents import Gateway, Masquerade, Owner, PortForward, PortMapping
-from cni.firewall.iptables import Iptables
-from cni.firewall.iptables_exec import Tool
+from cni.firewall.iptables import netlink as fast
+from cni.firewall.iptables import rules, steps
+from cni.firewall.iptables.backend import Iptables
+from cni.firewall.iptables.execute import Tool
+from cni.kernel import child
 from cni.undo import Undo
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ UNKNOWN = {
 @pytest.fixture
 def nft_host(host: Host) -> Host:
     """Give a host whose iptables is the nf_tables variant, with what all published ports share."""
-    if os.path.basename(os.path.realpath(process.find("iptables-restore") or "")) != "xtables-nft-multi":  # noqa: PTH119
+    if os.path.basename(os.path.realpath(child.find("iptables-restore") or "")) != "xtables-nft-multi":  # noqa: PTH119
         pytest.skip("iptables is not the nf_tables variant here")
     host.call(_make_shared)
     return host
@@ -119,9 +118,9 @@ def test_a_chain_that_is_there_is_left_alone(nft_host: Host) -> None:
 def _children_of_second_add(change: Callable[[], None] | None) -> list[str]:
     """Publish ports of two containers in one process; gives what the second one started."""
     started: list[str] = []
-    run = process.run
+    run = child.run
 
-    def note_and_run(argv: list[str], *args: object, **options: object) -> process.Completed:
+    def note_and_run(argv: list[str], *args: object, **options: object) -> child.Completed:
         started.append(argv[0].rpartition("/")[2])
         return run(argv, *args, **options)  # type: ignore[arg-type]
 
@@ -132,11 +131,11 @@ def _children_of_second_add(change: Callable[[], None] | None) -> list[str]:
     Iptables().add_forward(first, Undo())
     if change:
         change()
-    process.run = note_and_run  # type: ignore[assignment]
+    child.run = note_and_run  # type: ignore[assignment]
     try:
         Iptables().add_forward(second, Undo())
     finally:
-        process.run = run
+        child.run = run
     if found := Iptables().differences_forward(second):
         raise AssertionError(found)
     return started

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cni import addr, link, netns, route, sysctl, vlan
 from cni.errors import CniError, KernelError
-from cni.netlink import RTM_NEWLINK, Message, Netlink
+from cni.kernel import addr, bridge_vlan, link, netns, route, sysctl
+from cni.kernel.rtnetlink import RTM_NEWLINK, Message, Netlink
 from cni.result import Route
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def test_settings_of_a_port_are_seen(host: Host) -> None:
             assert (found.port, found.alias) == (wanted, "whose it is")
             assert found.is_up
             assert found.is_promisc
-            assert vlan.list_vlans(nl, index) == set()
+            assert bridge_vlan.list_vlans(nl, index) == set()
             nl.batch([link.set_master("veth0", index, 0), link.set_mtu("veth0", index, 1200)])
             assert (link.get(nl, "veth0").master, link.get(nl, "veth0").mtu) == (0, 1200)
 
@@ -310,8 +310,13 @@ def test_a_sysctl_is_written_only_where_it_differs(host: Host) -> None:
 
 
 def test_vlan_messages_are_the_kernels_structures() -> None:
-    assert vlan.encode(vlan.PortVlan(5, 5, pvid=True, untagged=True)) == [{"vid": 5, "flags": 0x6}]
-    assert vlan.encode(vlan.PortVlan(10, 12)) == [{"vid": 10, "flags": 0x8}, {"vid": 12, "flags": 0x10}]
+    assert bridge_vlan.encode(bridge_vlan.PortVlan(5, 5, pvid=True, untagged=True)) == [
+        {"vid": 5, "flags": 0x6}
+    ]
+    assert bridge_vlan.encode(bridge_vlan.PortVlan(10, 12)) == [
+        {"vid": 10, "flags": 0x8},
+        {"vid": 12, "flags": 0x10},
+    ]
 
 
 def test_the_kernel_reads_the_vlans_of_a_port(host: Host) -> None:
@@ -323,7 +328,7 @@ def test_the_kernel_reads_the_vlans_of_a_port(host: Host) -> None:
             link.create_bridge(nl, "br0", link.new_mac())
             make_pair(nl, ns, master=link.get(nl, "br0").index)
             index = link.get(nl, "veth0").index
-            nl.batch([vlan.add("veth0", index, (vlan.PortVlan(5, 9, pvid=True),))])
+            nl.batch([bridge_vlan.add("veth0", index, (bridge_vlan.PortVlan(5, 9, pvid=True),))])
 
     with pytest.raises(KernelError) as caught:
         host.call(run)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cni import late, link, link_removal, netns
 from cni.errors import KernelError
-from cni.netlink import Netlink
+from cni.kernel import background, link, link_removal, netns
+from cni.kernel.rtnetlink import Netlink
 
 if TYPE_CHECKING:
     from cni.testing import Host
@@ -80,7 +80,7 @@ def test_the_thread_that_waits_for_the_kernel_ends_and_leaves_no_descriptor(host
         with netns.open_netns(path) as ns, Netlink() as nl:
             assert link.create_veth(nl, link.VethSpec("veth0", HOST_MAC, "eth0", MAC, ns))
             assert link_removal.remove(ns, "eth0", link.get(nl, "veth0").peer, early=True)
-        assert late.wait(5)
+        assert background.wait(5)
         assert count_descriptors() == before
 
     host.call(run)

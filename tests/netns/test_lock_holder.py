@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cni.errors import CniError
-from cni.lock import locked
+from cni.state.lock import locked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

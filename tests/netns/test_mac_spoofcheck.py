@@ -11,7 +11,7 @@ import pytest
 from cni.errors import CniError
 from cni.firewall import spoofcheck
 from cni.firewall.intents import Owner
-from cni.netns import open_netns
+from cni.kernel.netns import open_netns
 from cni.testing import GO
 from cni.undo import Undo
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cni import link, link_removal, netlink, netns
-from cni.netlink import RTM_DELLINK, RTM_NEWLINK, RTMGRP_LINK, Netlink
-from cni.nfnetlink import Message, Nfnetlink
+from cni.kernel import link, link_removal, netns, rtnetlink
+from cni.kernel.nfnetlink import Message, Nfnetlink
+from cni.kernel.rtnetlink import RTM_DELLINK, RTM_NEWLINK, RTMGRP_LINK, Netlink
 from cni.testing.place import fork
 from tests.netns.security_host import Chain, make_host
 
@@ -215,7 +215,7 @@ class Numbered(Netlink):
 
     number = 0
 
-    def _send(self, messages: Sequence[netlink.Message], flags: int) -> int:
+    def _send(self, messages: Sequence[rtnetlink.Message], flags: int) -> int:
         self.number = super()._send(messages, flags)
         return self.number
 

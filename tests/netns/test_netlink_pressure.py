@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cni import link, link_removal, netns, nfnetlink, route, skel
+from cni import skel
 from cni.errors import KernelError
 from cni.firewall import nft
-from cni.netlink import Message, Netlink
+from cni.kernel import link, link_removal, netns, nfnetlink, route
+from cni.kernel.rtnetlink import Message, Netlink
 from cni_bridge.plugin import PLUGIN
 
 if TYPE_CHECKING:

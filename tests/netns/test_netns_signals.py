@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cni import netns, stops
+from cni import stops
 from cni.errors import CniError
+from cni.kernel import netns
 from cni.testing.place import fork
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cni.errors import Code
-from cni.firewall import nftables_base, nftables_records
 from cni.firewall.intents import Masquerade, PortForward, PortMapping
+from cni.firewall.nftables import base, records
 from tests.netns.nftables_intents import (
     BACKEND,
     DNS,
@@ -130,12 +130,12 @@ def test_removal_takes_what_is_the_owners_and_nothing_else(host: Host, *, with_r
     add(host, forward(PortMapping("tcp", 9090, 80), owner=owner_of("cid2"), number=3))
     add(host, masquerade(owner_of("cid2"), 3))
     if not with_record:
-        host.run(["rm", "-r", str(nftables_records.FOLDER)])
+        host.run(["rm", "-r", str(records.FOLDER)])
     before = host.snapshot()
     add(host, forward())
     add(host, masquerade())
     if not with_record:
-        host.run(["sh", "-c", f"rm {nftables_records.FOLDER}/*"])
+        host.run(["sh", "-c", f"rm {records.FOLDER}/*"])
     for _ in range(2):
         host.call(BACKEND.remove_forward, owner_of())
         host.call(BACKEND.remove_masquerade, owner_of())
@@ -143,13 +143,13 @@ def test_removal_takes_what_is_the_owners_and_nothing_else(host: Host, *, with_r
 
 
 def test_without_a_record_maps_are_read_only_when_records_were_lost(host: Host) -> None:
-    assert host.call(nftables_base.has_complete_records)
+    assert host.call(base.has_complete_records)
     add(host, forward())
-    assert host.call(nftables_base.has_complete_records)
+    assert host.call(base.has_complete_records)
     host.run(["rm", "-r", "/run/pycni"])
-    assert not host.call(nftables_base.has_complete_records)
+    assert not host.call(base.has_complete_records)
     add(host, masquerade())
-    assert not host.call(nftables_base.has_complete_records)
+    assert not host.call(base.has_complete_records)
 
 
 @pytest.mark.parametrize("with_record", [True, False])
@@ -181,7 +181,7 @@ def test_removal_succeeds_where_there_is_nothing(host: Host) -> None:
 
 def test_a_corrupt_record_does_not_keep_the_rules(host: Host) -> None:
     add(host, forward())
-    host.run(["sh", "-c", f"for f in {nftables_records.FOLDER}/*; do echo '[[1' > $f; done"])
+    host.run(["sh", "-c", f"for f in {records.FOLDER}/*; do echo '[[1' > $f; done"])
     host.call(BACKEND.remove_forward, owner_of())
     assert elements(host) == {}
 

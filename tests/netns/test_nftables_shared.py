@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cni.errors import Code
-from cni.firewall import nft, nftables_base, nftables_records
+from cni.firewall import nft
 from cni.firewall.intents import PortMapping
-from cni.nfnetlink import ChangedMeanwhileError, kept
+from cni.firewall.nftables import base, records
+from cni.kernel.nfnetlink import ChangedMeanwhileError, kept
 from cni.request import Attachment
 from cni.undo import Undo
 from tests.netns.nftables_intents import (
@@ -110,7 +111,7 @@ def test_gc_removes_what_is_not_valid_and_keeps_other_networks(host: Host) -> No
     assert elements(host)["ip ports"] == [[["tcp", 8003], ["10.22.0.3", 80]]]
     assert elements(host)["ip leaving-10.22.0.0/16"] == ["10.22.0.3", "10.22.0.4"]
     assert host.run(["nft", "list", "ruleset"]).count("jump conditional-") == 1
-    assert host.run(["ls", str(nftables_records.FOLDER)]).count("\n") == 3
+    assert host.run(["ls", str(records.FOLDER)]).count("\n") == 3
 
 
 def test_gc_of_the_last_one_takes_the_tables_too(host: Host) -> None:
@@ -206,17 +207,19 @@ def test_a_batch_bound_to_an_old_generation_is_refused(host: Host) -> None:
 
 def test_an_unused_subnet_is_removed_only_while_nobody_uses_it(host: Host) -> None:
     add(host, masquerade())
-    shared = host.call(nftables_base.list_shared)
-    host.call(nftables_base.remove_unused, shared)
-    assert host.call(nftables_base.list_shared) == shared
+    shared = host.call(base.list_shared)
+    host.call(base.remove_unused, shared)
+    assert host.call(base.list_shared) == shared
     host.call(BACKEND.remove_masquerade, owner_of())
-    host.call(nftables_base.remove_unused, shared)
-    assert host.call(nftables_base.list_shared) == []
+    host.call(base.remove_unused, shared)
+    assert host.call(base.list_shared) == []
 
 
 def test_the_reason_why_it_cannot_be_used_is_told(host: Host) -> None:
     assert host.call(BACKEND.unusable_because) == ""
-    command = "from cni.firewall.nftables import Nftables; print(Nftables().unusable_because(), end='')"
+    command = (
+        "from cni.firewall.nftables.backend import Nftables; print(Nftables().unusable_because(), end='')"
+    )
     said = host.run(
         ["setpriv", "--bounding-set", "-all", "--inh-caps", "-all", sys.executable, "-c", command]
     )

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from cni import process
 from cni.firewall.intents import Masquerade, Owner, PortForward, PortMapping
-from cni.firewall.nftables import Nftables
+from cni.firewall.nftables.backend import Nftables
+from cni.kernel import child
 from cni.undo import Undo
 
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ def test_nothing_is_reached_after_removal(town: Town) -> None:
 
 
 def test_iptables_rules_beside_ours_do_no_harm(town: Town) -> None:
-    if process.find("iptables-nft") is None:
+    if child.find("iptables-nft") is None:
         pytest.skip("iptables-nft is not installed")
     for rule in ("PREROUTING -p tcp --dport 1 -j ACCEPT", "POSTROUTING -s 172.16.0.0/12 -j MASQUERADE"):
         town.host.run(["iptables-nft", "-t", "nat", "-A", *rule.split()])

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cni.errors import Code
-from cni.lease_index import MANY, LeaseIndex
-from cni.leases import Leases
+from cni.ipam.lease_index import MANY, LeaseIndex
+from cni.ipam.leases import Leases
 from cni.request import Attachment
 from cni.testing import make_command
 from cni.testing.place import BARE_ENV

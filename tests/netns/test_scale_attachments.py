@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cni.netlink import RTM_GETADDR
+from cni.kernel.rtnetlink import RTM_GETADDR
 from cni.testing import Host, make_bindir, why_no_namespaces
 from plugin_table import declared, packages
 from tests.netns import scale_rules

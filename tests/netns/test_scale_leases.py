@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cni.lease_index import MANY as INDEXED
-from cni.process import run
+from cni.ipam.lease_index import MANY as INDEXED
+from cni.kernel.child import run
 from cni.testing import GO
 from cni.testing.place import BARE_ENV
 from tests.netns.scale_chain import NETWORK, VERBS, Container, call

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cni import claims
 from cni.cli.settings import container_id
 from cni.errors import Code
 from cni.firewall import owners
 from cni.firewall.intents import Owner, PortMapping
+from cni.hostports import ledger
 from cni.runtime.cache import Cache, Entry, show_entry
 from cni.testing import make_command
 from cni.testing.place import BARE_ENV
@@ -235,12 +235,12 @@ def test_a_planted_record_names_no_file_elsewhere(host: Host) -> None:
 def _claim_and_forge(owner: Owner) -> None:
     victim = Path(f"{VICTIM}-tcp")
     victim.write_text("[]")
-    with claims.claim(owner, [PortMapping("tcp", 8080, 80)], "", Undo()):
+    with ledger.claim(owner, [PortMapping("tcp", 8080, 80)], "", Undo()):
         pass
     [path] = (Path(RUN) / "hostports/by-owner").iterdir()
     path.write_text(path.read_text().replace('["tcp", 8080, ""]', '["../../victim", "tcp", ""]'))
     assert "victim" in path.read_text()
-    claims.release(owner)
+    ledger.release(owner)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cni import executables, faults
+from cni import faults
+from cni.state import executables
 from cni.testing.faults import ARMING, VARIABLE
 from plugin_table import ROOT, declared, packages
 
@@ -53,7 +54,7 @@ def test_an_installed_program_cannot_be_switched_on(tmp_path: Path, *, is_armed:
     paths = [str(ROOT), *map(str, sorted(ROOT.glob("plugins/*"))), *libraries()]
     text = executables.entry_script(paths, str(table), str(tmp_path))
     if is_armed:
-        text = text.replace("from cni.entry", f"{ARMING}from cni.entry")
+        text = text.replace("from cni.program.entry", f"{ARMING}from cni.program.entry")
     executables.put(tmp_path, ["pycni"], text)
     assert was_killed(tmp_path / "pycni", tmp_path) is is_armed
 

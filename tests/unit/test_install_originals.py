@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 import install
-from cni import executables
+from cni.state import executables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cni import invoke
+from cni import delegate
 from cni.errors import Code
 
 if TYPE_CHECKING:
@@ -23,16 +23,16 @@ def folders(tmp_path: Path) -> list[str]:
     return [str(tmp_path / "first"), str(tmp_path / "second")]
 
 
-def refusal(type_: str, path: list[str]) -> invoke.NothingDoneError:
-    with pytest.raises(invoke.NothingDoneError) as caught:
-        invoke.find(type_, path)
+def refusal(type_: str, path: list[str]) -> delegate.NothingDoneError:
+    with pytest.raises(delegate.NothingDoneError) as caught:
+        delegate.find(type_, path)
     return caught.value
 
 
 def test_the_first_file_of_the_name_counts(folders: list[str], tmp_path: Path) -> None:
-    assert invoke.find("host-local", folders) == tmp_path / "second/host-local"
+    assert delegate.find("host-local", folders) == tmp_path / "second/host-local"
     (tmp_path / "first/host-local").touch()
-    assert invoke.find("host-local", folders) == tmp_path / "first/host-local"
+    assert delegate.find("host-local", folders) == tmp_path / "first/host-local"
 
 
 @pytest.mark.parametrize(
@@ -82,8 +82,8 @@ def test_what_cannot_be_looked_for_is_refused(type_: str, path: list[str], code:
 
 
 def test_an_error_object_says_that_nothing_is_left() -> None:
-    told = invoke.error_of("odd", 1, b'{"code": 11, "msg": "later", "details": "soon"}')
-    assert isinstance(told, invoke.NothingDoneError)
+    told = delegate.error_of("odd", 1, b'{"code": 11, "msg": "later", "details": "soon"}')
+    assert isinstance(told, delegate.NothingDoneError)
     assert (told.code, told.msg, told.details) == (11, "later", "soon")
 
 
@@ -98,7 +98,7 @@ def test_an_error_object_says_that_nothing_is_left() -> None:
 def test_an_end_without_an_error_object_may_leave_anything(
     status: int, stdout: bytes, message: str, details: str
 ) -> None:
-    told = invoke.error_of("odd", status, stdout)
-    assert not isinstance(told, invoke.NothingDoneError)
+    told = delegate.error_of("odd", status, stdout)
+    assert not isinstance(told, delegate.NothingDoneError)
     assert (told.code, told.msg) == (Code.INTERNAL, message)
     assert told.details.startswith(details)

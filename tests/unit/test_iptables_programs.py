@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cni.firewall import iptables_programs as programs
+from cni.firewall.iptables import programs
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,9 +6,8 @@ from ipaddress import ip_address, ip_interface
 
 import pytest
 
-from cni.firewall import iptables_rules as rules
-from cni.firewall import iptables_steps as steps
 from cni.firewall.intents import Masquerade, Owner, PortForward, PortMapping
+from cni.firewall.iptables import rules, steps
 
 OWNER = Owner("net1", "cid1", "eth0")
 TARGET, TARGET6 = ip_interface("10.22.0.2/16"), ip_interface("fd00:22::2/64")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from cni import late
+from cni.kernel import background
 from cni.warm.settings import Settings
 
 
@@ -15,12 +15,12 @@ def test_work_runs_in_a_thread_that_can_be_waited_for() -> None:
         go_on.wait(10)
         has_run.set()
 
-    others = late.count_threads() - 1
-    late.start(work)
-    assert not late.wait(0.05)
+    others = background.count_threads() - 1
+    background.start(work)
+    assert not background.wait(0.05)
     go_on.set()
     assert has_run.wait(10)
-    assert others or late.wait(10)
+    assert others or background.wait(10)
 
 
 def test_a_warm_del_goes_on_early_unless_it_is_set_otherwise() -> None:

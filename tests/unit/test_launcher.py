@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cni import executables
+from cni.state import executables
 
 # elf(5): what names the dynamic linker, and what is for it.
 PT_DYNAMIC, PT_INTERP = 2, 3

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cni import faults, lease_index
-from cni.leases import Leases
+from cni import faults
+from cni.ipam import lease_index
+from cni.ipam.leases import Leases
 from cni.request import Attachment
 
 if TYPE_CHECKING:

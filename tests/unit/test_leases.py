@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cni.errors import CniError, Code
-from cni.leases import Lease, Leases, parse_last
+from cni.ipam.leases import Lease, Leases, parse_last
 from cni.request import Attachment
 
 if TYPE_CHECKING:

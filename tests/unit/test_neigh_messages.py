@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import IPv6Address
 
-from cni.neigh import unsolicited_advertisement
+from cni.kernel.neigh import unsolicited_advertisement
 
 
 def test_an_unsolicited_advertisement_overrides_what_is_known() -> None:

@@ -10,11 +10,11 @@ from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from cni import addr, link, route
+from cni.kernel import addr, link, route
 from cni.result import Route
 
 if TYPE_CHECKING:
-    from cni.netlink import Message
+    from cni.kernel.rtnetlink import Message
 
 HEADER_BYTES = 16
 MAC = "02:00:00:00:00:05"

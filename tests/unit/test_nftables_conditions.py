@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from cni.errors import CniError, Code
-from cni.firewall import nftables_conditions
+from cni.firewall.nftables import conditions
 
 
 @pytest.mark.parametrize(
-    "conditions",
+    "given",
     [
         (),
         ("ip", "saddr", "10.0.0.0/8"),
@@ -25,8 +25,8 @@ from cni.firewall import nftables_conditions
         ("ip saddr @allowed",),
     ],
 )
-def test_matches_are_taken(conditions: tuple[str, ...]) -> None:
-    nftables_conditions.check(conditions, "conditionsV4")
+def test_matches_are_taken(given: tuple[str, ...]) -> None:
+    conditions.check(given, "conditionsV4")
 
 
 @pytest.mark.parametrize(
@@ -55,12 +55,12 @@ def test_matches_are_taken(conditions: tuple[str, ...]) -> None:
 )
 def test_a_token_that_is_no_match_is_refused_by_name(token: str) -> None:
     with pytest.raises(CniError) as caught:
-        nftables_conditions.check(("ip saddr 10.0.0.1", token), "conditionsV4")
+        conditions.check(("ip saddr 10.0.0.1", token), "conditionsV4")
     assert caught.value.code == Code.INVALID_CONFIG
     assert caught.value.msg == f'invalid token {token!r} in "conditionsV4"'
 
 
-@pytest.mark.parametrize("conditions", [("{",), ("}", "{"), ("tcp dport { 80",), ("{ { 80 } }",)])
-def test_braces_that_do_not_match_are_refused(conditions: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("given", [("{",), ("}", "{"), ("tcp dport { 80",), ("{ { 80 } }",)])
+def test_braces_that_do_not_match_are_refused(given: tuple[str, ...]) -> None:
     with pytest.raises(CniError, match="braces must come in pairs"):
-        nftables_conditions.check(conditions, "conditionsV6")
+        conditions.check(given, "conditionsV6")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cni import process
 from cni.errors import CniError, Code
+from cni.kernel import child
 from cni.warm.control import children
 
 SH = "/bin/sh"
@@ -19,22 +19,22 @@ LARGE = 1 << 20
 
 
 def test_what_goes_in_comes_out() -> None:
-    done = process.run([SH, "-c", "cat; echo said >&2; exit 3"], b"x" * LARGE)
+    done = child.run([SH, "-c", "cat; echo said >&2; exit 3"], b"x" * LARGE)
     assert done == (3, b"x" * LARGE, "said")
 
 
 def test_a_program_that_does_not_read_is_no_error() -> None:
-    assert process.run(["/bin/true"], b"x" * LARGE) == (0, b"", "")
+    assert child.run(["/bin/true"], b"x" * LARGE) == (0, b"", "")
 
 
 def test_it_has_the_environment_it_is_given() -> None:
-    assert process.run([SH, "-c", 'echo "$A"'], env={"A": "b"}).stdout == b"b\n"
+    assert child.run([SH, "-c", 'echo "$A"'], env={"A": "b"}).stdout == b"b\n"
 
 
 def test_a_program_that_takes_too_long_is_killed() -> None:
     others, started = children(os.getpid()), time.monotonic()
     with pytest.raises(CniError, match="did not end within") as refusal:
-        process.run(["/bin/sleep", "30"], timeout_s=0.1)
+        child.run(["/bin/sleep", "30"], timeout_s=0.1)
     assert refusal.value.code == Code.TRY_AGAIN
     assert time.monotonic() - started < 5
     assert children(os.getpid()) == others
@@ -42,16 +42,16 @@ def test_a_program_that_takes_too_long_is_killed() -> None:
 
 def test_a_program_that_does_not_exist_is_told() -> None:
     with pytest.raises(CniError, match="could not run /no/such"):
-        process.run(["/no/such"])
+        child.run(["/no/such"])
 
 
 def test_a_signal_is_a_negative_status() -> None:
-    assert process.run([SH, "-c", "kill -TERM $$"]).status == -signal.SIGTERM
+    assert child.run([SH, "-c", "kill -TERM $$"]).status == -signal.SIGTERM
 
 
 def test_one_who_holds_its_output_open_is_not_waited_for() -> None:
     started = time.monotonic()
-    assert process.run([SH, "-c", "sleep 20 & echo here"]).stdout == b"here\n"
+    assert child.run([SH, "-c", "sleep 20 & echo here"]).stdout == b"here\n"
     assert time.monotonic() - started < 10
 
 
@@ -63,7 +63,7 @@ def test_an_exception_ends_the_child() -> None:
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.1)
         with pytest.raises(CniError, match="stopped"):
-            process.run(["/bin/sleep", "30"])
+            child.run(["/bin/sleep", "30"])
     finally:
         signal.signal(signal.SIGALRM, before)
     assert children(os.getpid()) == others
@@ -72,7 +72,7 @@ def test_an_exception_ends_the_child() -> None:
 def test_no_descriptor_is_left() -> None:
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - their number
     for _ in range(5):
-        process.run(["/bin/true"])
+        child.run(["/bin/true"])
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208 - as above
 
 
@@ -83,14 +83,14 @@ UNDOING = "trap 'sleep 0.2; echo undone >{told}; exit 1' TERM; echo up >{told}; 
 def test_a_program_that_takes_too_long_may_undo_its_work(tmp_path: Path) -> None:
     told = tmp_path / "told"
     with pytest.raises(CniError, match="did not end within"):
-        process.run([SH, "-c", UNDOING.format(told=told)], timeout_s=0.3)
+        child.run([SH, "-c", UNDOING.format(told=told)], timeout_s=0.3)
     assert told.read_text() == "undone\n"
 
 
 def test_one_that_does_not_end_when_asked_to_is_killed(tmp_path: Path) -> None:
     told = tmp_path / "pid"
     with pytest.raises(CniError, match="did not end within"):
-        process.run([SH, "-c", f"trap '' TERM; echo $$ >{told}; exec sleep 60"], timeout_s=0.3, grace_s=0.2)
+        child.run([SH, "-c", f"trap '' TERM; echo $$ >{told}; exec sleep 60"], timeout_s=0.3, grace_s=0.2)
     assert not Path(f"/proc/{told.read_text().strip()}").exists()
 
 
@@ -98,7 +98,7 @@ def test_one_that_is_stopped_hears_that_it_shall_end(tmp_path: Path) -> None:
     told = tmp_path / "told"
     script = f"trap 'echo undone >{told}; exit 1' TERM; kill -STOP $$; sleep 60"
     with pytest.raises(CniError, match="did not end within"):
-        process.run([SH, "-c", script], timeout_s=0.3)
+        child.run([SH, "-c", script], timeout_s=0.3)
     assert told.read_text() == "undone\n"
 
 
@@ -118,7 +118,7 @@ def test_a_signal_at_any_moment_of_the_start_leaves_no_child() -> None:
         for number in range(150):
             with suppress(CniError):
                 signal.setitimer(signal.ITIMER_REAL, 0.000_02 * (number + 1))
-                process.run(["/bin/sleep", "0.02"])
+                child.run(["/bin/sleep", "0.02"])
                 signal.setitimer(signal.ITIMER_REAL, 0)
                 continue
             stopped += 1

@@ -12,11 +12,11 @@ import pytest
 from cni import skel
 from cni.conf import NetConf
 from cni.errors import CniError, Code
+from cni.operations.garbage import Stale
+from cni.operations.repair import Repaired
 from cni.plugin import Plugin
-from cni.repair import Repaired
 from cni.request import Attachment, Request
 from cni.result import Interface, Result
-from cni.stale import Stale
 from cni.versions import SUPPORTED
 
 if TYPE_CHECKING:

@@ -10,27 +10,27 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cni import store
 from cni.errors import CniError, Code
+from cni.state import files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-WRITERS = [store.write_atomic, store.create_exclusive]
+WRITERS = [files.write_atomic, files.create_exclusive]
 
 # In a file system of 64 KiB that is full; prints what became of the calls and of the folder.
 FULL_DISK = """
 import sys
 from contextlib import suppress
 from pathlib import Path
-from cni import store
 from cni.errors import CniError
+from cni.state import files
 folder = Path(sys.argv[1])
-store.write_atomic(folder / "old", b"old")
+files.write_atomic(folder / "old", b"old")
 with suppress(OSError), open(folder / "ballast", "wb", buffering=0) as ballast:
     while True:
         ballast.write(bytes(4096))
-for call in (store.write_atomic, store.create_exclusive):
+for call in (files.write_atomic, files.create_exclusive):
     for name in ("old", "new"):
         try:
             print(call(folder / name, b"n" * 4096))
@@ -60,19 +60,19 @@ def test_a_new_file_has_content_and_mode_whatever_the_umask(
 
 def test_write_replaces_and_create_does_not(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    assert store.create_exclusive(path, b"one")
-    assert not store.create_exclusive(path, b"two")
-    assert store.read(path) == b"one"
-    store.write_atomic(path, b"three")
-    assert store.read(path) == b"three"
+    assert files.create_exclusive(path, b"one")
+    assert not files.create_exclusive(path, b"two")
+    assert files.read(path) == b"one"
+    files.write_atomic(path, b"three")
+    assert files.read(path) == b"three"
     assert names(tmp_path) == ["file"]
 
 
 def test_who_has_the_old_file_open_goes_on_reading_it(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    store.write_atomic(path, b"one")
+    files.write_atomic(path, b"one")
     with path.open("rb") as reader:
-        store.write_atomic(path, b"two")
+        files.write_atomic(path, b"two")
         assert reader.read() == b"one"
 
 
@@ -97,11 +97,11 @@ def test_a_planted_symlink_is_neither_read_nor_written_through(tmp_path: Path) -
     victim.write_bytes(b"precious")
     link.symlink_to(victim)
     with pytest.raises(CniError) as caught:
-        store.read(link)
+        files.read(link)
     assert caught.value.code == Code.STORE
     assert str(link) in caught.value.msg
-    assert not store.create_exclusive(link, b"bad")
-    store.write_atomic(link, b"new")
+    assert not files.create_exclusive(link, b"bad")
+    files.write_atomic(link, b"new")
     assert victim.read_bytes() == b"precious"
     assert not link.is_symlink()
 
@@ -110,13 +110,13 @@ def test_removing_a_symlink_keeps_its_target(tmp_path: Path) -> None:
     victim, link = tmp_path / "victim", tmp_path / "link"
     victim.write_bytes(b"precious")
     link.symlink_to(victim)
-    assert store.remove(link)
+    assert files.remove(link)
     assert names(tmp_path) == ["victim"]
 
 
 def test_absence_is_no_error_for_read_and_remove(tmp_path: Path) -> None:
-    assert store.read(tmp_path / "no") is None
-    assert not store.remove(tmp_path / "no")
+    assert files.read(tmp_path / "no") is None
+    assert not files.remove(tmp_path / "no")
 
 
 @pytest.mark.parametrize("kind", ["fifo", "directory"])
@@ -127,7 +127,7 @@ def test_reading_what_is_no_file_is_an_error(tmp_path: Path, kind: str) -> None:
     else:
         path.mkdir()
     with pytest.raises(CniError, match="not a regular file"):
-        store.read(path)
+        files.read(path)
 
 
 def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
     with path.open("wb") as file:
         file.truncate(1 << 30)
     with pytest.raises(CniError, match="larger than 16 MiB"):
-        store.read(path)
+        files.read(path)
 
 
 @pytest.mark.parametrize("write", WRITERS)
@@ -146,26 +146,26 @@ def test_a_missing_folder_is_named(tmp_path: Path, write: Callable[[Path, bytes]
 
 
 def test_folders_made_are_told_and_removed_up_to_one_in_use(tmp_path: Path) -> None:
-    made = store.ensure_directory(tmp_path / "a" / "b" / "c", 0o755)
+    made = files.ensure_directory(tmp_path / "a" / "b" / "c", 0o755)
     assert made == [tmp_path / "a", tmp_path / "a" / "b", tmp_path / "a" / "b" / "c"]
-    assert store.ensure_directory(tmp_path / "a" / "b" / "c") == []
+    assert files.ensure_directory(tmp_path / "a" / "b" / "c") == []
     (tmp_path / "a" / "file").write_bytes(b"")
-    store.remove_directories(made)
+    files.remove_directories(made)
     assert names(tmp_path / "a") == ["file"]
 
 
 def test_a_file_in_the_place_of_a_folder_is_told(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"")
     with pytest.raises(CniError, match="not a directory") as caught:
-        store.ensure_directory(tmp_path / "a" / "b")
+        files.ensure_directory(tmp_path / "a" / "b")
     assert caught.value.code == Code.STORE
 
 
 def test_descriptors_are_not_leaked(tmp_path: Path) -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
-    store.write_atomic(tmp_path / "file", b"x")
-    store.create_exclusive(tmp_path / "file", b"x")
-    store.read(tmp_path / "file")
+    files.write_atomic(tmp_path / "file", b"x")
+    files.create_exclusive(tmp_path / "file", b"x")
+    files.read(tmp_path / "file")
     with pytest.raises(CniError):
-        store.read(tmp_path)
+        files.read(tmp_path)
     assert len(list(Path("/proc/self/fd").iterdir())) == before

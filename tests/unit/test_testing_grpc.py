@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni.testing import grpc
+from tests.support import grpc
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cni.testing.grpc import Value
+    from tests.support.grpc import Value
 
 VALUES = st.one_of(st.integers(0, 2**63), st.binary(max_size=300))
 

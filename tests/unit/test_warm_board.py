@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from cni.warm.board import Board, Post
+from cni.warm.scoreboard import Board, Post
 
 
 def test_a_worker_that_waits_for_the_kernel_takes_no_call_and_is_not_at_work() -> None:

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cni import executables
+from cni.state import executables
 from cni.testing import Host, warm
 from cni.warm import control
 

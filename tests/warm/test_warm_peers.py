@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cni.testing import why_no_namespaces
-from cni.warm import control, door
+from cni.warm import connection, control
 from tests.warm import peers, wire
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ def wait_for_log(host: WarmHost, text: str) -> None:
 
 
 def _call(path: str, output: str) -> bytes:
-    with peers.connect(path) as connection:
-        return peers.ask(connection, VERSION, STDIN, output)
+    with peers.connect(path) as accepted:
+        return peers.ask(accepted, VERSION, STDIN, output)
 
 
 def _called_by(change: Callable[[], None], path: str, output: str) -> bytes:
@@ -99,8 +99,8 @@ def _attack(path: str) -> bytes:
     variables = {"CNI_COMMAND": "STATUS", "CNI_PATH": "/run/evil"}
 
     def call() -> bytes:
-        with peers.connect(path) as connection:
-            return peers.ask(connection, peers.call_of("bridge", variables), "/run/evil/conf", "/dev/null")
+        with peers.connect(path) as accepted:
+            return peers.ask(accepted, peers.call_of("bridge", variables), "/run/evil/conf", "/dev/null")
 
     return peers.in_child(call)
 
@@ -124,9 +124,9 @@ def _silent(path: str) -> bytes:
     peers.be_confined()
 
     def wait() -> bytes:
-        with peers.connect(path) as connection:
-            connection.settimeout(2)
-            return connection.recv(10)
+        with peers.connect(path) as accepted:
+            accepted.settimeout(2)
+            return accepted.recv(10)
 
     return peers.in_child(wait)
 
@@ -139,21 +139,21 @@ def test_a_process_that_may_do_less_keeps_no_worker_waiting(warm_host: WarmHost)
 
 
 def _dropping_after_connecting(path: str, output: str) -> bytes:
-    with peers.connect(path) as connection:
+    with peers.connect(path) as accepted:
         peers.drop_all()
-        return peers.ask(connection, VERSION, STDIN, output)
+        return peers.ask(accepted, VERSION, STDIN, output)
 
 
 def _root_after_connecting(path: str, output: str) -> bytes:
     os.seteuid(65534)
-    connection = peers.connect(path)
+    accepted = peers.connect(path)
     os.seteuid(0)
-    with connection:
-        return peers.ask(connection, VERSION, STDIN, output)
+    with accepted:
+        return peers.ask(accepted, VERSION, STDIN, output)
 
 
 def _connected_by_child(path: str) -> tuple[int, socket.socket]:
-    """Let a child connect and end; gives its number and its connection."""
+    """Let a child connect and end; gives its number and its accepted."""
     ours, theirs = socket.socketpair()
     child = os.fork()
     if child == 0:
@@ -165,16 +165,16 @@ def _connected_by_child(path: str) -> tuple[int, socket.socket]:
     theirs.close()
     _, [fd], _, _ = socket.recv_fds(ours, 1, 1)
     os.waitpid(child, 0)
-    connection = socket.socket(fileno=fd)
-    connection.settimeout(8)
-    return child, connection
+    accepted = socket.socket(fileno=fd)
+    accepted.settimeout(8)
+    return child, accepted
 
 
 def _handed_on(path: str, output: str) -> bytes:
-    """Call by a connection of an equal process, which has ended."""
-    _, connection = _connected_by_child(path)
-    with connection:
-        return peers.ask(connection, VERSION, STDIN, output)
+    """Call by a accepted of an equal process, which has ended."""
+    _, accepted = _connected_by_child(path)
+    with accepted:
+        return peers.ask(accepted, VERSION, STDIN, output)
 
 
 @pytest.mark.parametrize("attack", [_dropping_after_connecting, _root_after_connecting, _handed_on])
@@ -196,9 +196,9 @@ def _reused_number(library: Path, folder: Path) -> str:
     listener.bind(str(folder / "socket"))
     listener.listen()
     listener.settimeout(0)
-    ours = door.Door(door.load(library), listener.fileno(), "test")
-    first, connection = _connected_by_child(str(folder / "socket"))
-    connection.send(VERSION)
+    ours = connection.Door(connection.load(library), listener.fileno(), "test")
+    first, accepted = _connected_by_child(str(folder / "socket"))
+    accepted.send(VERSION)
     Path("/proc/sys/kernel/ns_last_pid").write_text(str(first - 1))
     second = os.fork()
     if second == 0:
@@ -208,7 +208,7 @@ def _reused_number(library: Path, folder: Path) -> str:
     try:
         ours.call(ours.take())
         ours.begin(1)
-    except door.RefusedError as error:
+    except connection.RefusedError as error:
         return str(error)
     return "served"
 
@@ -219,7 +219,7 @@ def test_another_process_with_the_number_of_the_caller_does_not_stand_in_for_it(
     """The one that had it has gone; the one that has it may do what the worker may do."""
     if why_no_namespaces():
         pytest.skip(why_no_namespaces())
-    library = launcher.with_name(door.FILE)
+    library = launcher.with_name(connection.FILE)
 
     def in_new_namespace() -> bytes:
         peers.mount_proc()

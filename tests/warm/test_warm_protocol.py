@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cni import executables
+from cni.state import executables
 from cni.testing import Host, warm, why_no_namespaces
-from cni.warm import door
+from cni.warm import connection
 from plugin_table import ROOT
 from tests.warm import wire
 
@@ -50,7 +50,7 @@ class Meeting:
         self._listener.bind(str(folder / "socket"))
         self._listener.listen()
         self._listener.settimeout(0)
-        self.door = door.Door(door.load(library), self._listener.fileno(), "1.2-abc")
+        self.door = connection.Door(connection.load(library), self._listener.fileno(), "1.2-abc")
         self.launcher = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.launcher.settimeout(2)
 
@@ -66,7 +66,7 @@ class Meeting:
 
 @pytest.fixture
 def meeting(launcher: Path, tmp_path: Path) -> Iterator[Meeting]:
-    made = Meeting(launcher.with_name(door.FILE), tmp_path)
+    made = Meeting(launcher.with_name(connection.FILE), tmp_path)
     yield made
     made.close()
 
@@ -129,7 +129,7 @@ def test_what_is_no_call_is_refused_and_nothing_stays_open(
     before = open_files()
     with open("/dev/null", "rb") as null:  # noqa: PTH123 - for its number
         socket.send_fds(meeting.launcher, [data], [null.fileno()] * number_of_files)
-    with pytest.raises(door.RefusedError):
+    with pytest.raises(connection.RefusedError):
         meeting.door.call(meeting.door.take())
     meeting.door.close()
     assert open_files() == before
@@ -141,7 +141,7 @@ def test_a_whole_call_with_descriptors_is_refused(meeting: Meeting) -> None:
     """Those of a call that nobody accepts would stay open."""
     with open("/dev/null", "rb") as null:  # noqa: PTH123 - for its number
         socket.send_fds(meeting.knock(), [GOLDEN], [null.fileno()])
-    assert meeting.door.take() == door.ALIEN
+    assert meeting.door.take() == connection.ALIEN
 
 
 @pytest.mark.parametrize("number_of_files", [0, 4, 6, 200, 253])
@@ -151,7 +151,7 @@ def test_other_than_five_descriptors_are_refused_and_closed(meeting: Meeting, nu
     before = open_files()
     with open("/dev/null", "rb") as null:  # noqa: PTH123 - for its number
         socket.send_fds(meeting.launcher, [wire.GO], [null.fileno()] * number_of_files)
-    with pytest.raises(door.RefusedError):
+    with pytest.raises(connection.RefusedError):
         meeting.door.begin(2)
     assert open_files() == before
 
@@ -165,17 +165,17 @@ def test_a_launcher_that_goes_before_it_sends_descriptors_has_nothing_run(meetin
     meeting.knock().send(GOLDEN)
     meeting.door.take()
     meeting.launcher.close()
-    with pytest.raises(door.RefusedError):
+    with pytest.raises(connection.RefusedError):
         meeting.door.begin(2)
 
 
 def test_without_a_caller_nobody_waits(meeting: Meeting) -> None:
-    assert meeting.door.take() == door.TAKEN
+    assert meeting.door.take() == connection.TAKEN
 
 
 def test_a_slow_launcher_is_waited_for(meeting: Meeting) -> None:
     meeting.knock()
-    assert meeting.door.take() == door.SLOW
+    assert meeting.door.take() == connection.SLOW
     meeting.launcher.send(GOLDEN)
     call = meeting.door.call(meeting.door.wait(2))
     assert call is not None
@@ -183,9 +183,9 @@ def test_a_slow_launcher_is_waited_for(meeting: Meeting) -> None:
 
 def test_one_that_says_nothing_is_refused_when_the_time_is_up(meeting: Meeting) -> None:
     meeting.knock()
-    assert meeting.door.take() == door.SLOW
+    assert meeting.door.take() == connection.SLOW
     start = time.monotonic()
-    with pytest.raises(door.RefusedError, match="in time"):
+    with pytest.raises(connection.RefusedError, match="in time"):
         meeting.door.call(meeting.door.wait(1))
     assert 0.9 < time.monotonic() - start < 5
 
@@ -202,9 +202,9 @@ class Listening:
         self._listener.listen()
 
     def accept(self) -> socket.socket:
-        connection, _ = self._listener.accept()
-        connection.settimeout(5)
-        return connection
+        accepted, _ = self._listener.accept()
+        accepted.settimeout(5)
+        return accepted
 
 
 def _golden(program: Path) -> tuple[bytes, bytes, list[str], int, str]:
@@ -216,15 +216,15 @@ def _golden(program: Path) -> tuple[bytes, bytes, list[str], int, str]:
         launcher = subprocess.Popen(
             [program], stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env
         )
-        with server.accept() as connection:
-            call = connection.recv(wire.MAX_REQUEST)
-            connection.send(wire.ACCEPTED)
-            go, fds, _, _ = socket.recv_fds(connection, 9, 9)
+        with server.accept() as accepted:
+            call = accepted.recv(wire.MAX_REQUEST)
+            accepted.send(wire.ACCEPTED)
+            go, fds, _, _ = socket.recv_fds(accepted, 9, 9)
             names = [str(Path(f"/proc/self/fd/{fd}").readlink()) for fd in fds]
             os.write(fds[1], b"answered")
             for fd in fds:
                 os.close(fd)
-            connection.send(wire.STATUS + b"\7")
+            accepted.send(wire.STATUS + b"\7")
         out, _ = launcher.communicate(timeout=5)
     return call, go, names, launcher.returncode, out.decode()
 
@@ -248,11 +248,11 @@ def _refused(program: Path) -> str:
     """Be a worker that accepts and then refuses, before it reads GO."""
     server = Listening(program)
     launcher = subprocess.Popen([program], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env={})
-    with server.accept() as connection:
-        connection.recv(wire.MAX_REQUEST)
-        connection.send(wire.ACCEPTED)
+    with server.accept() as accepted:
+        accepted.recv(wire.MAX_REQUEST)
+        accepted.send(wire.ACCEPTED)
         time.sleep(0.1)
-        connection.send(wire.REFUSED)
+        accepted.send(wire.REFUSED)
     out, _ = launcher.communicate(timeout=5)
     return out.decode()
 

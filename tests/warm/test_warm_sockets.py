@@ -8,8 +8,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from cni.errors import KernelError
-from cni.netlink_attributes import attributes, text
-from cni.nfnetlink import SUBSYS_NFTABLES, Message, Nfnetlink
+from cni.kernel.attributes import attributes, text
+from cni.kernel.nfnetlink import SUBSYS_NFTABLES, Message, Nfnetlink
 from cni.warm import control
 from tests.warm.odd.cni_odd import netfilter_sockets
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cni import executables
+from cni.state import executables
 from cni.testing.place import BARE_ENV
 from cni.warm import control
 

@@ -11,15 +11,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cni import link, store, sysctl
 from cni.errors import CniError, Code, KernelError
-from cni.lock import locked
-from cni.netlink import Netlink
+from cni.kernel import link, sysctl
+from cni.kernel.rtnetlink import Netlink
+from cni.state import files
+from cni.state.lock import locked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cni.link import Link
+    from cni.kernel.link import Link
     from cni.undo import Undo
     from cni_bridge.plan import BridgePlan
 
@@ -30,7 +31,7 @@ _VLAN_OPTION = "CONFIG_BRIDGE_VLAN_FILTERING"
 @contextmanager
 def bridge_locked(name: str) -> Iterator[None]:
     """Hold the lock of a bridge; its file stays, as removing it would pull it from under others."""
-    store.ensure_directory(_LOCKS)
+    files.ensure_directory(_LOCKS)
     with locked(lock_path(name)):
         yield
 

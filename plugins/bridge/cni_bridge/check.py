@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from cni import addr, invoke, link, link_pair, netns, route, sysctl, vlan
+from cni import delegate
 from cni.convert import RouteJson
 from cni.errors import CniError, Code
 from cni.firewall import select, spoofcheck
+from cni.kernel import addr, bridge_vlan, link, link_pair, netns, route, sysctl
 from cni.request import Verb
 from cni.versions import FIRST_WITH_DETAILS, at_least
 from cni_bridge.links import open_sides, port_vlans
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cni.firewall.intents import Masquerade
-    from cni.link import Link
-    from cni.netlink import Netlink
+    from cni.kernel.link import Link
+    from cni.kernel.rtnetlink import Netlink
     from cni.request import Request
     from cni.result import Interface, Ip, IpNetwork, Result, Route
     from cni_bridge.conf import BridgeConf
@@ -45,7 +46,7 @@ def check(conf: BridgeConf, request: Request, plan: LinkPlan) -> None:
         found = list(differences(conf, plan, result, sides, brief=request.verb is Verb.CHECK_ANY))
     try:
         if conf.ipam.type:
-            invoke.check(conf.ipam.type, request)
+            delegate.check(conf.ipam.type, request)
     except CniError as error:
         if not found:
             raise
@@ -206,7 +207,7 @@ def _of_port(plan: LinkPlan, host: Link, nl: Netlink) -> Iterator[str]:
             yield f"Bridge port {host.name} has {name} off"
     if plan.vlans is None:
         return
-    present = vlan.list_vlans(nl, host.index)
+    present = bridge_vlan.list_vlans(nl, host.index)
     found = {each.vid for each in present}
     wanted = port_vlans(plan.vlans)
     # More than that is no fault: older releases of the Go plugins leave the default VLAN on.
@@ -324,7 +325,7 @@ def _of_vlan_gateway(gateway: Gateway, holder: Link, bridge: Link | None, nl: Ne
     port = link.find_by_index(nl, holder.local_peer) if holder.local_peer else None
     if port is None or bridge is None or port.master != bridge.index:
         yield f"Interface {holder.name}, the gateway, does not lead to bridge {gateway.bridge}"
-    elif gateway.vlan not in {each.vid for each in vlan.list_vlans(nl, port.index)}:
+    elif gateway.vlan not in {each.vid for each in bridge_vlan.list_vlans(nl, port.index)}:
         yield f"Bridge port {port.name}, the gateway's, is not in VLAN {gateway.vlan}"
 
 

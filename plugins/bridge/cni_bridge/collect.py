@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cni import link, vlan
 from cni.firewall import select, spoofcheck
+from cni.kernel import bridge_vlan, link
+from cni.kernel.rtnetlink import Netlink
 from cni.marks import alias, alias_prefix, attachment_of
-from cni.netlink import Netlink
-from cni.stale import Removal, Stale
+from cni.operations.garbage import Removal, Stale
 from cni_bridge.bridges import bridge_locked
 from cni_bridge.links import is_unfinished
 from cni_bridge.plan import gateway_link, gateway_port_alias
@@ -17,10 +17,10 @@ from cni_bridge.plan import gateway_link, gateway_port_alias
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from cni.link import Link
+    from cni.kernel.bridge_vlan import PortVlan
+    from cni.kernel.link import Link
+    from cni.operations.garbage import Finder
     from cni.request import Attachment
-    from cni.stale import Finder
-    from cni.vlan import PortVlan
     from cni_bridge.conf import BridgeConf
 
 
@@ -115,7 +115,7 @@ def _unused_gateways(conf: BridgeConf, valid: frozenset[Attachment]) -> list[tup
         bridge = link.find(nl, conf.bridge)
         if bridge is None or not bridge.vlan_filtering:
             return []
-        links, vlans = link.list_links(nl), vlan.list_all(nl)
+        links, vlans = link.list_links(nl), bridge_vlan.list_all(nl)
     going = {each.index for each in _stale_host_ends(conf, valid, links)}
     ports = [each for each in links if each.master == bridge.index and each.index not in going]
     return list_unused_gateways(conf, links, ports, vlans)

@@ -6,10 +6,10 @@ import errno
 import time
 from typing import TYPE_CHECKING
 
-from cni import addr, link, neigh, route, sysctl
 from cni.errors import CniError, Code
-from cni.netlink import Netlink
-from cni.notes import note
+from cni.kernel import addr, link, neigh, route, sysctl
+from cni.kernel.rtnetlink import Netlink
+from cni.log import note
 from cni_bridge import links
 from cni_bridge.bridges import bridge_locked, has_mac
 from cni_bridge.plan import FORWARDING
@@ -17,8 +17,8 @@ from cni_bridge.plan import FORWARDING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cni.link import Link
-    from cni.netlink import Message
+    from cni.kernel.link import Link
+    from cni.kernel.rtnetlink import Message
     from cni.result import IpInterface, Route
     from cni.undo import Undo
     from cni_bridge.links import Sides

@@ -6,19 +6,19 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from cni import link, netns, sysctl, vlan
 from cni.errors import CniError, Code
-from cni.netlink import Netlink
-from cni.vlan import PortVlan
+from cni.kernel import bridge_vlan, link, netns, sysctl
+from cni.kernel.bridge_vlan import PortVlan
+from cni.kernel.rtnetlink import Netlink
 from cni_bridge import bridges
 from cni_bridge.plan import Ends
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cni.link import Link
-    from cni.netlink import Message
-    from cni.netns import Netns
+    from cni.kernel.link import Link
+    from cni.kernel.netns import Netns
+    from cni.kernel.rtnetlink import Message
     from cni.undo import Undo
     from cni_bridge.plan import LinkPlan, VlanPlan
 
@@ -117,8 +117,8 @@ def vlan_messages(name: str, index: int, plan: VlanPlan) -> list[Message]:
     wanted = port_vlans(plan)
     if not wanted:
         return []
-    first = [] if plan.keeps_default else [vlan.remove(name, index)]
-    return [*first, vlan.add(name, index, wanted)]
+    first = [] if plan.keeps_default else [bridge_vlan.remove(name, index)]
+    return [*first, bridge_vlan.add(name, index, wanted)]
 
 
 def port_vlans(plan: VlanPlan) -> tuple[PortVlan, ...]:

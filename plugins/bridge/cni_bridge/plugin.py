@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cni import invoke
+from cni import delegate
 from cni.errors import Code, ErrorList
+from cni.log import note
 from cni.marks import alias
-from cni.notes import note
 from cni.plugin import Plugin
 from cni_bridge.conf import BridgeConf
 from cni_bridge.plan import (
@@ -20,10 +20,10 @@ from cni_bridge.plan import (
 )
 
 if TYPE_CHECKING:
-    from cni.repair import Repaired
+    from cni.operations.garbage import Stale
+    from cni.operations.repair import Repaired
     from cni.request import Request
     from cni.result import Result
-    from cni.stale import Stale
     from cni.undo import Undo
     from cni_bridge.links import Made, Sides
     from cni_bridge.plan import AddressPlan, LinkPlan
@@ -61,21 +61,21 @@ def add(conf: BridgeConf, request: Request, undo: Undo) -> Result:
 
 
 def _lease(conf: BridgeConf, request: Request, undo: Undo) -> Result:
-    refusals: list[invoke.NothingDoneError] = []
+    refusals: list[delegate.NothingDoneError] = []
     # Before the call, which may be cut short when IPAM has taken an address already.
     undo.add(f"release what {conf.ipam.type} gave", _release, conf, request, refusals)
     try:
-        return invoke.add(conf.ipam.type, request)
-    except invoke.NothingDoneError as error:
+        return delegate.add(conf.ipam.type, request)
+    except delegate.NothingDoneError as error:
         refusals.append(error)
         raise
 
 
-def _release(conf: BridgeConf, request: Request, refusals: list[invoke.NothingDoneError]) -> None:
+def _release(conf: BridgeConf, request: Request, refusals: list[delegate.NothingDoneError]) -> None:
     # An ADD that IPAM refuses has nothing to release, and what that would release may be an earlier
     # attachment's.
     if not refusals:
-        invoke.delete(conf.ipam.type, request)
+        delegate.delete(conf.ipam.type, request)
 
 
 def _ensure_gateway(plan: LinkPlan, addresses: AddressPlan, made: Made, sides: Sides, undo: Undo) -> str:
@@ -94,7 +94,7 @@ def _ensure_gateway(plan: LinkPlan, addresses: AddressPlan, made: Made, sides: S
 def delete(conf: BridgeConf, request: Request) -> None:
     """Take the attachment away, whatever is left of it; every step is tried."""
     from cni.firewall import select, spoofcheck
-    from cni.link_removal import is_early
+    from cni.kernel.link_removal import is_early
     from cni_bridge import removal
 
     owner = plan_owner(conf, request)
@@ -106,7 +106,7 @@ def delete(conf: BridgeConf, request: Request) -> None:
     # Where the container may be on its network still, its address is not to be given to another one.
     is_unreached = any(each.code == Code.INVALID_NETNS for each in errors.errors)
     if conf.ipam.type and not is_unreached:
-        errors.attempt(invoke.delete, conf.ipam.type, request)
+        errors.attempt(delegate.delete, conf.ipam.type, request)
     if conf.macspoofchk:
         errors.attempt(spoofcheck.remove, owner)
     if conf.ip_masq:
@@ -126,25 +126,25 @@ def gc(conf: BridgeConf, request: Request) -> None:
 
     Without a list of valid ones only IPAM is asked, as everything here may be in use.
     """
-    from cni import stale
+    from cni.operations import garbage
     from cni_bridge import collect
 
     if request.valid_attachments is None:
         note("bridge: gc was given no list of valid attachments, nothing is removed")
     errors = ErrorList()
-    errors.attempt(stale.collect, "bridge", collect.finders(conf, request.valid_attachments))
+    errors.attempt(garbage.collect, "bridge", collect.finders(conf, request.valid_attachments))
     if conf.ipam.type:
-        errors.attempt(invoke.gc, conf.ipam.type, request)
+        errors.attempt(delegate.gc, conf.ipam.type, request)
     errors.raise_any()
 
 
 def plan_gc(conf: BridgeConf, request: Request) -> list[Stale]:
     """Tell what `gc` would remove, IPAM's part too."""
-    from cni import stale
+    from cni.operations import garbage
     from cni_bridge import collect
 
-    found = stale.plan(collect.finders(conf, request.valid_attachments))
-    return found + (invoke.plan_gc(conf.ipam.type, request) if conf.ipam.type else [])
+    found = garbage.plan(collect.finders(conf, request.valid_attachments))
+    return found + (delegate.plan_gc(conf.ipam.type, request) if conf.ipam.type else [])
 
 
 def status(conf: BridgeConf, request: Request) -> None:

@@ -11,16 +11,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from cni import link, link_pair, link_removal, netns
 from cni.errors import CniError
+from cni.kernel import link, link_pair, link_removal, netns
+from cni.kernel.rtnetlink import Netlink
 from cni.marks import ALIAS
-from cni.netlink import Netlink
 from cni_bridge.links import is_unfinished
 from cni_bridge.plan import recorded_host_end
 
 if TYPE_CHECKING:
-    from cni.link import Link
-    from cni.netns import Netns
+    from cni.kernel.link import Link
+    from cni.kernel.netns import Netns
     from cni.result import Interface, Result
 
 

@@ -8,17 +8,18 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cni import addr, invoke, link, route, sysctl, vlan
+from cni import delegate
 from cni.errors import CniError, Code
 from cni.firewall import select, spoofcheck
-from cni.repair import Repaired
+from cni.kernel import addr, bridge_vlan, link, route, sysctl
+from cni.operations.repair import Repaired
 from cni_bridge import bridges, check, layer3, vlan_gateway
 from cni_bridge.links import open_sides, port_vlans, vlan_messages
 from cni_bridge.plan import complete_routes, plan_gateway, plan_links, plan_masquerade
 
 if TYPE_CHECKING:
-    from cni.link import Link
-    from cni.netlink import Message
+    from cni.kernel.link import Link
+    from cni.kernel.rtnetlink import Message
     from cni.request import Request
     from cni.result import Interface, Ip, Result, Route
     from cni.undo import Undo
@@ -46,7 +47,7 @@ def repair(conf: BridgeConf, request: Request) -> Repaired:
         if plan.spoof_check:
             done.attempt(partial(_spoof_check, plan, host, recorded.mac))
     if conf.ipam.type:
-        done.extend(invoke.repair(conf.ipam.type, request))
+        done.extend(delegate.repair(conf.ipam.type, request))
     return done
 
 
@@ -136,9 +137,9 @@ def _vlan_changes(
 ) -> list[Message]:
     if plan.vlans is None:
         return []
-    present = set() if is_new else vlan.list_vlans(sides.host, host.index)
+    present = set() if is_new else bridge_vlan.list_vlans(sides.host, host.index)
     wanted = {
-        vlan.PortVlan(vid, pvid=each.pvid, untagged=each.untagged)
+        bridge_vlan.PortVlan(vid, pvid=each.pvid, untagged=each.untagged)
         for each in port_vlans(plan.vlans)
         for vid in range(each.vid, each.last + 1)
     }

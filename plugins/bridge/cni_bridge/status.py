@@ -5,13 +5,14 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cni import addr, invoke, link, netns, sysctl
+from cni import delegate
 from cni.errors import KernelError
-from cni.firewall import spoofcheck, stores, tryout
+from cni.firewall import probe, spoofcheck, stores
 from cni.firewall.intents import Owner
+from cni.kernel import addr, link, netns, sysctl
+from cni.kernel.rtnetlink import Netlink
 from cni.marks import alias_prefix, attachment_of
-from cni.netlink import Netlink
-from cni.readiness import Reasons, trial
+from cni.operations.status import Reasons, trial
 from cni_bridge import bridges
 from cni_bridge.plan import (
     FORWARDING,
@@ -23,8 +24,8 @@ from cni_bridge.plan import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cni.link import Link
-    from cni.readiness import Impairment
+    from cni.kernel.link import Link
+    from cni.operations.status import Impairment
     from cni.request import Request
     from cni.result import IpInterface
     from cni_bridge.conf import BridgeConf
@@ -37,13 +38,13 @@ def status(conf: BridgeConf, request: Request) -> None:
     reasons.attempt(_try_links, plan_bridge(conf))
     reasons.attempt(stores.check_lock, bridges.lock_path(conf.bridge))
     if conf.has_masquerade:
-        reasons.attempt(tryout.try_out, conf.ip_masq_backend, "ipmasq")
+        reasons.attempt(probe.try_out, conf.ip_masq_backend, "ipmasq")
         reasons.attempt(stores.check, conf.ip_masq_backend, "ipmasq")
     if conf.macspoofchk:
         reasons.attempt(spoofcheck.try_out)
         reasons.attempt(stores.check_children)
     if conf.ipam.type:
-        reasons.attempt(invoke.status, conf.ipam.type, request)
+        reasons.attempt(delegate.status, conf.ipam.type, request)
     reasons.attempt(reasons.limit, partial(_list_impairments, conf))
     reasons.raise_any()
 
@@ -121,10 +122,10 @@ def _of_gateway(conf: BridgeConf, nl: Netlink, addresses: list[IpInterface]) -> 
 
 
 def _of_masquerade(conf: BridgeConf, ends: list[Link], versions: set[int]) -> Iterator[Impairment]:
-    from cni.firewall import presence
+    from cni.firewall import installed
 
     owners = [owner for each in ends if (owner := _owner_of(conf.name, each))]
-    for each in presence.without_masquerade(owners, versions):
+    for each in installed.without_masquerade(owners, versions):
         yield "masquerading is gone of", f"{each.container_id} {each.ifname}"
 
 

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cni import link, netns
 from cni.errors import CniError, Code
-from cni.netlink import Netlink
+from cni.kernel import link, netns
+from cni.kernel.rtnetlink import Netlink
 from cni_bridge.bridges import bridge_locked, skip_duplicate_check
 from cni_bridge.links import remove_veth, set_up_port
 from cni_bridge.plan import VlanPlan, gateway_port_alias
 
 if TYPE_CHECKING:
-    from cni.link import Link
+    from cni.kernel.link import Link
     from cni.undo import Undo
     from cni_bridge.plan import Gateway
 

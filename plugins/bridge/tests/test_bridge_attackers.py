@@ -209,9 +209,9 @@ def test_a_vlan_gateway_that_leads_to_another_namespace_is_not_repaired(host: Ho
     host.run(["ip", "link", "add", "br1", "type", "bridge"])
 
     def run() -> None:
-        from cni import link
         from cni.errors import CniError
-        from cni.netlink import Netlink
+        from cni.kernel import link
+        from cni.kernel.rtnetlink import Netlink
         from cni_bridge import vlan_gateway
         from cni_bridge.plan import Gateway, VlanPlan
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cni.link import Link
-from cni.vlan import PortVlan
+from cni.kernel.bridge_vlan import PortVlan
+from cni.kernel.link import Link
 from cni_bridge.collect import list_unused_gateways
 from cni_bridge.conf import BridgeConf
 

@@ -13,9 +13,9 @@ from cni import marks
 from cni.conf import read
 from cni.errors import CniError
 from cni.firewall.intents import Owner
+from cni.kernel.bridge_vlan import PortVlan
 from cni.request import Attachment, Request, Verb
 from cni.result import Ip, Result, Route
-from cni.vlan import PortVlan
 from cni_bridge import plan
 from cni_bridge.conf import BridgeConf
 from cni_bridge.links import port_vlans, vlan_messages

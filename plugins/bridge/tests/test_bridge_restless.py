@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cni import link, netlink, netns
 from cni.errors import CniError
-from cni.netlink import Message, Netlink
-from cni.netlink_attributes import nest, number, text
+from cni.kernel import link, netns, rtnetlink
+from cni.kernel.attributes import nest, number, text
+from cni.kernel.rtnetlink import Message, Netlink
 from cni.testing.network import Network
 from cni.testing.place import fork
 
@@ -37,14 +37,14 @@ def move(nl: Netlink, index: int, to: int) -> None:
     """Move a link to another namespace, where it has the same index."""
     body = head(index) + number(_NET_NS_FD, to) + number(_NEW_IFINDEX, index)
     with suppress(CniError):
-        nl.batch([Message("move", netlink.RTM_SETLINK, body=body)])
+        nl.batch([Message("move", rtnetlink.RTM_SETLINK, body=body)])
 
 
 def make_decoy(nl: Netlink, index: int) -> None:
     body = head(index) + text(_IFNAME, "decoy") + nest(_LINKINFO, text(_KIND, "bridge"))
-    flags = netlink.NLM_F_CREATE | netlink.NLM_F_EXCL
+    flags = rtnetlink.NLM_F_CREATE | rtnetlink.NLM_F_EXCL
     with suppress(CniError):
-        nl.batch([Message("make a decoy", netlink.RTM_NEWLINK, flags, body=body)])
+        nl.batch([Message("make a decoy", rtnetlink.RTM_NEWLINK, flags, body=body)])
 
 
 def move_to_and_fro(index: int, *, has_decoy: bool) -> None:

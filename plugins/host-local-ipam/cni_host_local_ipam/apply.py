@@ -13,7 +13,7 @@ from cni_host_local_ipam.plan import parse_resolv_conf
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from cni.leases import Leases
+    from cni.ipam.leases import Leases
     from cni.request import Attachment
     from cni.result import IpAddress
     from cni.undo import Undo

@@ -10,7 +10,7 @@ from cni_host_local_ipam.ranges import find_range
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cni.leases import Leases
+    from cni.ipam.leases import Leases
     from cni.request import Request
     from cni.result import IpAddress
     from cni_host_local_ipam.conf import HostLocalConf

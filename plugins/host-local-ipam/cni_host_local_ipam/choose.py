@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cni.errors import CniError, Code
-from cni.leases import parse_last
+from cni.ipam.leases import parse_last
 from cni_host_local_ipam.plan import Choice, assign, choose_free
 from cni_host_local_ipam.ranges import find_range, show_range_set
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from cni.leases import Lease, Leases
+    from cni.ipam.leases import Lease, Leases
     from cni.request import Attachment
     from cni.result import IpAddress
     from cni_host_local_ipam.ranges import RangeSet

@@ -6,13 +6,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cni.errors import ErrorList
-from cni.leases import is_unfinished
-from cni.stale import Removal, Stale
+from cni.ipam.leases import is_unfinished
+from cni.operations.garbage import Removal, Stale
 
 if TYPE_CHECKING:
-    from cni.leases import Lease, Leases
+    from cni.ipam.leases import Lease, Leases
+    from cni.operations.garbage import Finder
     from cni.request import Attachment
-    from cni.stale import Finder
 
 
 def finders(leases: Leases, network: str, valid: frozenset[Attachment] | None) -> list[Finder]:

@@ -6,17 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cni.errors import CniError, Code
-from cni.leases import Leases
+from cni.ipam.leases import Leases
 from cni.plugin import Plugin
 from cni_host_local_ipam import apply
 from cni_host_local_ipam.conf import HostLocalConf, parse_requested
 from cni_host_local_ipam.plan import list_requested, make_result
 
 if TYPE_CHECKING:
-    from cni.repair import Repaired
+    from cni.operations.garbage import Stale
+    from cni.operations.repair import Repaired
     from cni.request import Request
     from cni.result import IpAddress, Result
-    from cni.stale import Stale
     from cni.undo import Undo
 
 
@@ -45,18 +45,18 @@ def check(conf: HostLocalConf, request: Request) -> None:
 
 def gc(conf: HostLocalConf, request: Request) -> None:
     """Remove the leases of attachments that are gone; without a list of valid ones nothing is removed."""
-    from cni import stale
+    from cni.operations import garbage
     from cni_host_local_ipam import collect
 
-    stale.collect("host-local", collect.finders(_leases(conf), conf.name, request.valid_attachments))
+    garbage.collect("host-local", collect.finders(_leases(conf), conf.name, request.valid_attachments))
 
 
 def plan_gc(conf: HostLocalConf, request: Request) -> list[Stale]:
     """Tell what `gc` would remove."""
-    from cni import stale
+    from cni.operations import garbage
     from cni_host_local_ipam import collect
 
-    return stale.plan(collect.finders(_leases(conf), conf.name, request.valid_attachments))
+    return garbage.plan(collect.finders(_leases(conf), conf.name, request.valid_attachments))
 
 
 def status(conf: HostLocalConf, _request: Request) -> None:

@@ -6,11 +6,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cni.errors import CniError, Code
-from cni.repair import Repaired
+from cni.operations.repair import Repaired
 from cni_host_local_ipam.check import list_addresses
 
 if TYPE_CHECKING:
-    from cni.leases import Leases
+    from cni.ipam.leases import Leases
     from cni.request import Attachment, Request
     from cni.result import IpAddress
     from cni.undo import Undo

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from cni import store
 from cni.errors import CniError, Code
-from cni.lock import locked
-from cni.notes import note
-from cni.readiness import Reasons
+from cni.log import note
+from cni.operations.status import Reasons
+from cni.state import files
+from cni.state.lock import locked
 from cni_host_local_ipam.apply import read_dns
 from cni_host_local_ipam.plan import is_full
 from cni_host_local_ipam.ranges import show_range_set
@@ -17,7 +17,7 @@ from cni_host_local_ipam.ranges import show_range_set
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cni.leases import Leases
+    from cni.ipam.leases import Leases
     from cni_host_local_ipam.conf import HostLocalConf
     from cni_host_local_ipam.ranges import RangeSet
 
@@ -33,7 +33,7 @@ def status(conf: HostLocalConf, leases: Leases) -> None:
 
 def _check_store(leases: Leases) -> None:
     try:
-        store.check_writable(leases.folder)
+        files.check_writable(leases.folder)
         lock = leases.folder / "lock"
         if os.path.lexists(lock):
             with locked(lock, mode=0o750):

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cni.lease_index import FOLDER as INDEX
-from cni.lease_index import LeaseIndex
-from cni.leases import Leases
+from cni.ipam.lease_index import FOLDER as INDEX
+from cni.ipam.lease_index import LeaseIndex
+from cni.ipam.leases import Leases
 from cni.request import Attachment
 from cni.testing.host import GO
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cni import addr, link
-from cni.netlink import Netlink
-from cni.netns import open_netns
+from cni.kernel import addr, link
+from cni.kernel.netns import open_netns
+from cni.kernel.rtnetlink import Netlink
 from cni_loopback.plan import LINK, check_addresses
 
 if TYPE_CHECKING:

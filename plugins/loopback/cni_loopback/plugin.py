@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from cni.conf import NetConf
 from cni.errors import CniError, Code
-from cni.netns import is_gone
+from cni.kernel.netns import is_gone
 from cni.plugin import Plugin
 from cni_loopback import apply
 from cni_loopback.plan import list_addresses, plan_result
 
 if TYPE_CHECKING:
-    from cni.repair import Repaired
+    from cni.operations.repair import Repaired
     from cni.request import Request
     from cni.result import Result
     from cni.undo import Undo
@@ -42,7 +42,7 @@ def check(_conf: NetConf, request: Request) -> None:
 def status(_conf: NetConf, _request: Request) -> None:
     """Raise CniError 50 unless lo of a namespace can be switched on, which is tried in a new one."""
     from cni.errors import KernelError
-    from cni.readiness import trial
+    from cni.operations.status import trial
 
     with trial() as nl:
         try:
@@ -53,7 +53,7 @@ def status(_conf: NetConf, _request: Request) -> None:
 
 def repair(_conf: NetConf, request: Request) -> Repaired:
     """Switch lo on again."""
-    from cni.repair import Repaired
+    from cni.operations.repair import Repaired
 
     done = Repaired()
     if apply.list_differences(request.netns, ()):

@@ -6,10 +6,11 @@ import socket
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from cni import claims, listeners, sysctl
 from cni.errors import CniError, ErrorList
 from cni.firewall import select
-from cni.notes import note
+from cni.hostports import ledger, listeners
+from cni.kernel import sysctl
+from cni.log import note
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -48,10 +49,10 @@ def claimed(intent: PortForward, place: Place, undo: Undo) -> Iterator[None]:
 
     Raises CniError 103 when a host port is another container's.
     """
-    with claims.claim(intent.owner, intent.mappings, place.netns, undo, place.host_ends) as former:
+    with ledger.claim(intent.owner, intent.mappings, place.netns, undo, place.host_ends) as former:
         for dead in former:
             select.remove_forward(dead)
-            claims.forget(dead)
+            ledger.forget(dead)
         yield
 
 
@@ -60,11 +61,11 @@ def remove_published(owner: Owner, mappings: Sequence[PortMapping]) -> None:
 
     The claims go last: what could not be removed must not be given to another container.
     """
-    known = (*mappings, *claims.list_held(owner))
+    known = (*mappings, *ledger.list_held(owner))
     select.remove_forward(owner)
     errors = ErrorList()
     errors.attempt(flush_connections, known)
-    errors.attempt(claims.release, owner)
+    errors.attempt(ledger.release, owner)
     errors.raise_any()
 
 
@@ -82,7 +83,7 @@ def flush_connections(mappings: Sequence[PortMapping]) -> None:
     ports = dict.fromkeys((each.host_port, each.host_ip) for each in mappings if each.protocol == "udp")
     if not ports:
         return
-    from cni import conntrack
+    from cni.kernel import conntrack
 
     try:
         for family in (socket.AF_INET, socket.AF_INET6):
@@ -100,8 +101,8 @@ def localhost_devices(intent: PortForward) -> list[str]:
 
 
 def _find_device(target: IpInterface) -> str | None:
-    from cni import route
-    from cni.netlink import Netlink
+    from cni.kernel import route
+    from cni.kernel.rtnetlink import Netlink
 
     with Netlink() as nl:
         index = route.find_link_index(nl, target.ip)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cni import claims, link, sysctl
 from cni.errors import CniError, Code
 from cni.firewall import select
-from cni.netlink import Netlink
-from cni.notes import note
+from cni.hostports import ledger
+from cni.kernel import link, sysctl
+from cni.kernel.rtnetlink import Netlink
+from cni.log import note
 from cni_portmap.apply import WHAT, localhost_devices, route_localnet
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def check(
 
     `brief` names ports instead of rules, as `pycni repair` shows it to people.
     """
-    if not claims.is_of_this_release(intent.owner):
+    if not ledger.is_of_this_release(intent.owner):
         # Neither the Go plugin nor the first release keeps published ports from the gateway.
         intent = intent._replace(gateways=())
     rules = list_rules(conf, intent)
@@ -41,7 +42,7 @@ def check(
     hints = list(_list_hints(host_ends))
     if found:
         raise CniError(Code.MISMATCH, f"could not check {found[0]}", "; ".join([*found[1:], *hints]))
-    if not claims.list_held(intent.owner):
+    if not ledger.list_held(intent.owner):
         hints.append("its host ports are not claimed, as another suite published them: pycni repair does")
     for hint in hints:
         note(f"portmap: {hint}")
@@ -85,7 +86,7 @@ def list_settings(intent: PortForward) -> Iterator[str]:
 
 def list_claims(intent: PortForward, netns: str) -> list[str]:
     """Tell what differs in the ledger of host ports; that it has nothing at all is the Go plugin's way."""
-    return claims.differences(intent.owner, intent.mappings, netns)
+    return ledger.differences(intent.owner, intent.mappings, netns)
 
 
 def _list_hints(host_ends: Sequence[str]) -> Iterator[str]:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cni import claims
 from cni.firewall import select
-from cni.stale import Removal, Stale
+from cni.hostports import ledger
+from cni.operations.garbage import Removal, Stale
 from cni_portmap.apply import flush_connections, remove_published
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from cni.firewall.intents import PortMapping
+    from cni.operations.garbage import Finder
     from cni.request import Attachment
-    from cni.stale import Finder
 
 
 def finders(network: str, valid: frozenset[Attachment] | None) -> list[Finder]:
@@ -24,10 +24,10 @@ def finders(network: str, valid: frozenset[Attachment] | None) -> list[Finder]:
 
 
 def _claimed(network: str, valid: frozenset[Attachment]) -> Iterator[Removal]:
-    for owner in claims.list_invalid(network, valid):
+    for owner in ledger.list_invalid(network, valid):
         things = tuple(
             Stale("host port", _show(mapping), network, owner.container_id, owner.ifname)
-            for mapping in claims.list_held(owner)
+            for mapping in ledger.list_held(owner)
         )
         yield Removal(things, partial(remove_published, owner, ()))
 

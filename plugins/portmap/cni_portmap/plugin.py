@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cni.errors import CniError, Code
-from cni.notes import note
+from cni.log import note
 from cni.plugin import Plugin
 from cni.request import Verb
 from cni_portmap import apply
@@ -20,10 +20,10 @@ from cni_portmap.plan import (
 )
 
 if TYPE_CHECKING:
-    from cni.repair import Repaired
+    from cni.operations.garbage import Stale
+    from cni.operations.repair import Repaired
     from cni.request import Request
     from cni.result import Result
-    from cni.stale import Stale
     from cni.undo import Undo
 
 
@@ -65,20 +65,20 @@ def check(conf: PortmapConf, request: Request) -> None:
 
 def gc(conf: PortmapConf, request: Request) -> None:
     """Take back the ports of attachments that are no longer valid; without a list of valid ones, none."""
-    from cni import stale
+    from cni.operations import garbage
     from cni_portmap import collect
 
     if request.valid_attachments is None:
         note("portmap: gc was given no list of valid attachments, nothing is removed")
-    stale.collect("portmap", collect.finders(conf.name, request.valid_attachments))
+    garbage.collect("portmap", collect.finders(conf.name, request.valid_attachments))
 
 
 def plan_gc(conf: PortmapConf, request: Request) -> list[Stale]:
     """Tell what `gc` would remove."""
-    from cni import stale
+    from cni.operations import garbage
     from cni_portmap import collect
 
-    return stale.plan(collect.finders(conf.name, request.valid_attachments))
+    return garbage.plan(collect.finders(conf.name, request.valid_attachments))
 
 
 def status(conf: PortmapConf, _request: Request) -> None:
@@ -90,7 +90,7 @@ def status(conf: PortmapConf, _request: Request) -> None:
 
 def repair(conf: PortmapConf, request: Request) -> Repaired:
     """Publish again what CHECK would miss."""
-    from cni.repair import Repaired
+    from cni.operations.repair import Repaired
     from cni_portmap.repair import repair as mend
 
     result = request.required_prev_result()

@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cni import claims, sysctl
 from cni.firewall import select
-from cni.repair import Repaired
+from cni.hostports import ledger
+from cni.kernel import sysctl
+from cni.operations.repair import Repaired
 from cni_portmap.apply import WHAT, claimed, flush_connections, localhost_devices, route_localnet
 from cni_portmap.check import list_claims, list_rules, list_settings
 
@@ -29,7 +30,7 @@ def repair(conf: PortmapConf, place: Place, intent: PortForward) -> Repaired:
 
 
 def _claims(intent: PortForward, place: Place, undo: Undo) -> str:
-    if claims.is_of_this_release(intent.owner) and not list_claims(intent, place.netns):
+    if ledger.is_of_this_release(intent.owner) and not list_claims(intent, place.netns):
         return ""
     with claimed(intent, place, undo):
         return "claimed its host ports"

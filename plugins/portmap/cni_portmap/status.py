@@ -5,33 +5,33 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cni import claims
-from cni.firewall import presence, stores, tryout
-from cni.readiness import Reasons
+from cni.firewall import installed, probe, stores
+from cni.hostports import ledger
+from cni.operations.status import Reasons
 from cni_portmap.apply import WHAT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cni.readiness import Impairment
+    from cni.operations.status import Impairment
     from cni_portmap.conf import PortmapConf
 
 
 def status(conf: PortmapConf) -> None:
     """Raise CniError 50 or 51 with every reason."""
     reasons = Reasons()
-    reasons.attempt(tryout.try_out, conf.needed_backend, WHAT)
+    reasons.attempt(probe.try_out, conf.needed_backend, WHAT)
     reasons.attempt(_check_stores, conf)
     reasons.attempt(reasons.limit, partial(_list_impairments, conf.name))
     reasons.raise_any()
 
 
 def _check_stores(conf: PortmapConf) -> None:
-    claims.check_writable()
+    ledger.check_writable()
     stores.check(conf.needed_backend, WHAT)
 
 
 def _list_impairments(network: str) -> Iterator[Impairment]:
-    owners = [owner for owner in claims.list_live(network) if claims.list_held(owner)]
-    for each in presence.without_forward(owners):
+    owners = [owner for owner in ledger.list_live(network) if ledger.list_held(owner)]
+    for each in installed.without_forward(owners):
         yield "published ports lead nowhere of", f"{each.container_id} {each.ifname}"

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cni import listeners
 from cni.firewall.intents import PortMapping
+from cni.hostports import listeners
 from cni.testing.wired import Wired
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cni.firewall.intents import Gateway, Masquerade, Owner
-from cni.firewall.iptables import Iptables
+from cni.firewall.iptables.backend import Iptables
 from cni.testing.wired import Wired
 from cni.undo import Undo
 

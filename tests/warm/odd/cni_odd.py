@@ -16,13 +16,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, cast
 
-from cni import nfnetlink
 from cni.conf import NetConf
 from cni.errors import CniError
-from cni.notes import note
+from cni.kernel import nfnetlink
+from cni.log import note
 from cni.plugin import Plugin
 from cni.result import Result
-from cni.warm import traces
+from cni.warm import leak_check
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -168,7 +168,7 @@ DEEDS = {
 def add(conf: Conf, _request: Request, undo: Undo) -> Result:
     modules = " ".join(sorted(sys.modules))
     who = {"pid": os.getpid(), "parent": os.getppid()}
-    facts = {**traces.take(), **who, "modules": modules, "frozen": gc.get_freeze_count()}
+    facts = {**leak_check.take(), **who, "modules": modules, "frozen": gc.get_freeze_count()}
     note(json.dumps({name: str(value) for name, value in facts.items()}))
     undo.add("say that it was undone", UNDONE.write_text, "yes")
     DEEDS[conf.do]()

@@ -1,0 +1,121 @@
+"""What GC removes of nftables: looked for here without changing anything."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from cni.firewall import nft, owners
+from cni.firewall.intents import PortMapping
+from cni.firewall.nftables import base, chains, elements, foreign, records
+from cni.firewall.nftables.layout import (
+    CONDITIONAL,
+    FAMILIES,
+    HOST_IP_PORTS,
+    PORTS,
+    RECORDS,
+    SECOND,
+    TABLE,
+    hairpin_set,
+    is_shared_set,
+    leaving_set,
+    subnet_sets,
+)
+from cni.firewall.nftables.plan import PROTOCOLS, shown_forward
+from cni.operations.garbage import Stale
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cni.firewall.nftables.elements import Element
+
+_NAMES = {number: name for name, number in PROTOCOLS.items()}
+_UNUSED = "nothing is left in it"
+
+
+def find(network: str, valid: frozenset[str]) -> list[Stale]:
+    """Find what is of a network's attachments whose tags are not in `valid`, and what then nobody uses."""
+    found = list_elements(network, valid)
+    kept_apart = chains.list_invalid(network, valid)
+    known = {owners.tag_of(told): told for _, told in [*found, *kept_apart]}
+    return [
+        *(_of("nftables chain", name, told) for name, told in kept_apart),
+        *(_of("nftables rule", told, told) for told in foreign.list_invalid(network, valid)),
+        *(_of_element(*each) for each in found),
+        *(
+            _of("file", str(path), known.get(path.name.partition(".")[0], ""))
+            for path in records.list_invalid(network, valid)
+        ),
+        *_unused([element for element, _ in found], network, valid),
+    ]
+
+
+def list_elements(network: str, valid: frozenset[str]) -> list[tuple[Element, str]]:
+    """List the elements of a network's owners whose tags are not in `valid`, with their comments."""
+    prefix = owners.network_tag(network)
+    return [
+        (element, told)
+        for family in FAMILIES
+        for name in elements.list_sets(family)
+        for element, told in elements.search(family, name, prefix)
+        if owners.tag_of(told) not in valid
+    ]
+
+
+def read_mappings(element: Element) -> tuple[PortMapping, ...]:
+    """Return the host port that an element publishes, if it does."""
+    return _shown(element)[1]
+
+
+def _of(kind: str, name: str, comment: str) -> Stale:
+    owner = owners.parse(comment)
+    return Stale(kind, name, owner.network, owner.container_id, owner.ifname) if owner else Stale(kind, name)
+
+
+def _of_element(element: Element, comment: str) -> Stale:
+    name, mappings = _shown(element)
+    where = f"{nft.FAMILY_NAMES[element.family]} {TABLE} {element.set_name} {name}"
+    return _of("nftables element", where, comment)._replace(mappings=mappings)
+
+
+def _shown(element: Element) -> tuple[str, tuple[PortMapping, ...]]:
+    """Give a key as nft shows it, and the host port that it publishes, if it does."""
+    if element.set_name in {PORTS, HOST_IP_PORTS}:
+        forward = shown_forward(element)
+        host_ip = ip_address(forward.host_ip) if forward.host_ip else None
+        protocol = _NAMES.get(forward.protocol, str(forward.protocol))
+        mapping = PortMapping(protocol, forward.host_port, forward.container_port, host_ip)
+        shown = f"{protocol} . {forward.host_port}"
+        return (f"{host_ip} . {shown}" if host_ip else shown), (mapping,)
+    size = 4 if element.family == nft.IPV4 else 16
+    address, rest = ip_address(element.key[:size]), element.key[size:]
+    if not rest:
+        return str(address), ()
+    return f"{address} . {_NAMES.get(rest[0], rest[0])} . {int.from_bytes(rest[4:6], 'big')}", ()
+
+
+def _unused(gone: list[Element], network: str, valid: frozenset[str]) -> Iterator[Stale]:
+    """Find sets and tables in which nothing is left when these elements are gone."""
+    keys = {each[:3] for each in gone}
+    for family in FAMILIES:
+        if not nft.has_table(family, TABLE):
+            continue
+        where = f"{nft.FAMILY_NAMES[family]} {TABLE}"
+        sets = [name for name in elements.list_sets(family) if name != RECORDS and not is_shared_set(name)]
+        empty = {
+            name for name in sets if all(each[:3] in keys for each, _ in elements.search(family, name, ""))
+        }
+        if set(sets) == empty and not _has_rules_left(family, network, valid):
+            yield Stale("nftables table", where, reason=_UNUSED)
+            continue
+        for shared in base.list_subnets(family):
+            if {hairpin_set(shared.subnet), leaving_set(shared.subnet)} <= empty:
+                names = subnet_sets(shared.subnet)
+                yield from (Stale("nftables set", f"{where} {name}", reason=_UNUSED) for name in names)
+
+
+def _has_rules_left(family: int, network: str, valid: frozenset[str]) -> bool:
+    """Tell whether a rule of some owner stays."""
+    prefix = owners.network_tag(network)
+    rules = [rule for chain in (CONDITIONAL, SECOND) for rule in nft.list_rules(family, TABLE, chain)]
+    return any(not rule.comment.startswith(prefix) or owners.tag_of(rule.comment) in valid for rule in rules)

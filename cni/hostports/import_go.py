@@ -1,0 +1,144 @@
+"""Host ports that are published and not in the ledger: found once after each boot.
+
+The Go plugins keep no ledger, and to look for their rules in each ADD would cost it more the more there are.
+So the first ADD after a boot looks, which is when a node has moved from them to us. It also looks when the
+ledger was removed: then ours are found as well, by the rules of iptables and the elements of nftables.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from cni.errors import CniError, Code
+from cni.firewall import owners
+from cni.firewall.intents import Owner
+from cni.firewall.iptables import rules, variants
+from cni.firewall.iptables.execute import Tool
+from cni.firewall.iptables.stale import read_mappings
+from cni.firewall.nftables import elements
+from cni.firewall.nftables.layout import FAMILIES, HOST_IP_PORTS, PORTS
+from cni.operations import holders
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cni.firewall.intents import PortMapping
+
+_VERSIONS = (4, 6)
+# Where libcni keeps results: containerd, CRI-O, podman, cnitool, nerdctl.
+_RESULTS = Path("/var/lib/cni/results")
+# In the place of a chain's name: what is published by elements of nftables.
+ELEMENTS = "elements"
+
+
+class Published(NamedTuple):
+    """What one attachment has published: by a chain of iptables, or by `ELEMENTS`."""
+
+    owner: Owner
+    chain: str
+    mappings: tuple[PortMapping, ...]
+
+
+def find_published() -> list[Published]:
+    """Find what is published in table nat of iptables, both variants, and in our tables of nftables.
+
+    What cannot be read is left out. Raises CniError 11 when it should be tried again.
+    """
+    found: dict[str, Published] = {}
+    for version in _VERSIONS:
+        try:
+            for each in _published(version):
+                known = found.get(each.chain, each)
+                found[each.chain] = each._replace(mappings=(*known.mappings, *each.mappings))
+        except CniError as error:
+            if error.code == Code.TRY_AGAIN:
+                raise
+    by_rules = [each._replace(mappings=tuple(dict.fromkeys(each.mappings))) for each in found.values()]
+    return [*by_rules, *_published_by_elements()]
+
+
+def _published_by_elements() -> list[Published]:
+    try:
+        found = [
+            each for family in FAMILIES for name in (PORTS, HOST_IP_PORTS) for each in _search(family, name)
+        ]
+    except CniError as error:
+        if error.code == Code.TRY_AGAIN:
+            raise
+        return []
+    ports: dict[Owner, dict[PortMapping, None]] = {}
+    for owner, mapping in found:
+        ports.setdefault(owner, {})[mapping] = None
+    return [Published(owner, ELEMENTS, tuple(mappings)) for owner, mappings in ports.items()]
+
+
+def _search(family: int, name: str, tag: str = "") -> Iterator[tuple[Owner, PortMapping]]:
+    from cni.firewall.nftables import stale
+
+    for element, comment in elements.search(family, name, tag):
+        if (owner := owners.parse(comment)) is None:
+            continue
+        for mapping in stale.read_mappings(element):
+            yield owner, mapping._replace(container_port=0)
+
+
+def _published(version: int) -> Iterator[Published]:
+    for tool in variants.list_with_table(Tool(version)):
+        lines = tool.list_all()
+        for rule in filter(None, map(rules.parse_rule, lines)):
+            owner, chain = rules.find_owner(rule), rules.find_target(rule)
+            if owner and rule.chain == rules.DNAT:
+                # Their rules do not tell the interface; this is its name unless somebody wants another.
+                yield Published(Owner(*owner, "eth0"), chain, read_mappings(lines, chain))
+
+
+def is_live(owner: Owner, chain: str) -> bool:
+    """Return whether what publishes a container's ports is there, and the container not known to be gone.
+
+    Nothing but caches of runtimes with libcni tells where the container is.
+    """
+    if chain != ELEMENTS and not rules.is_containers(chain):
+        return False
+    noted = [_is_known_gone(path) for path in _results(f"{owner.network}-{owner.container_id}-")]
+    if noted and all(noted):
+        return False
+    return _has_elements(owner) if chain == ELEMENTS else _is_there(chain)
+
+
+def _has_elements(owner: Owner) -> bool:
+    tag = owners.network_tag(owner.network)
+    try:
+        return any(
+            found == owner
+            for family in FAMILIES
+            for name in (PORTS, HOST_IP_PORTS)
+            for found, _ in _search(family, name, tag)
+        )
+    except CniError:
+        return True
+
+
+def _results(prefix: str) -> list[Path]:
+    try:
+        return [path for path in _RESULTS.iterdir() if path.name.startswith(prefix)]
+    except OSError:
+        return []
+
+
+def _is_known_gone(cached: Path) -> bool:
+    """Return whether there is proof that the attachment of a cached result is gone."""
+    try:
+        noted = json.loads(cached.read_bytes())
+        path, result = str(noted["netns"]), noted.get("result")
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return False
+    return path.startswith("/") and holders.is_proven_gone(path, result if isinstance(result, dict) else {})
+
+
+def _is_there(chain: str) -> bool:
+    try:
+        return any(variants.may_have_chain(version, chain) for version in _VERSIONS)
+    except (CniError, OSError):
+        return True

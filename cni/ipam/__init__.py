@@ -1,0 +1,1 @@
+"""Leases of addresses in files, and the index beside them."""

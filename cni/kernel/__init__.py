@@ -1,0 +1,1 @@
+"""The kernel in its own terms: netlink, namespaces, links, addresses, routes, sysctls, child processes."""

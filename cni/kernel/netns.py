@@ -1,0 +1,266 @@
+"""Network namespaces as files: open one by path, be in it for a moment, tell whether it is gone.
+
+`setns` moves the calling thread only, so whoever uses `Netns.entered` must be single-threaded. Nothing
+here talks to a namespace's links; `cni.kernel.rtnetlink` does, through a socket that was opened inside.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Self
+
+from cni import stops
+from cni.errors import CniError, Code, KernelError
+
+if TYPE_CHECKING:
+    import ctypes
+    from collections.abc import Iterator
+
+_CLONE_NEWNET = 0x40000000
+_NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
+_NS_GET_MNTNS_ID = 0x8008B705  # <linux/nsfs.h>, since Linux 6.11
+_OWN_PATH = "/proc/thread-self/ns/net"
+_OWN_MOUNTS = "/proc/thread-self/ns/mnt"
+# Errors of open(2) that say "there is nothing at this path", as opposed to "you may not look".
+_ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ESRCH, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO})
+
+_moves = 0
+
+
+class Netns:
+    """An open network namespace; `path` is the text it was asked for by, `inode` its identity.
+
+    A context manager that closes the descriptor, which alone keeps the namespace alive meanwhile.
+    """
+
+    def __init__(self, path: str, fd: int) -> None:
+        self.path = path
+        self.fd = fd
+        self.inode = os.fstat(fd).st_ino
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.fd)
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Be in the namespace inside the `with` block, which must be short: no signal stops the call in it.
+
+        An undo would run in the wrong namespace otherwise. Raises CniError 100 if the kernel refuses.
+        """
+        with own() as home:
+            stops.hold()
+            try:
+                self._enter()
+                try:
+                    yield
+                finally:
+                    _setns(home.fd)
+            finally:
+                stops.release()
+
+    def _enter(self) -> None:
+        try:
+            _setns(self.fd)
+        except OSError as error:
+            doing = f'could not enter network namespace "{self.path}"'
+            raise KernelError(doing, error.errno or errno.EIO) from error
+
+
+def own() -> Netns:
+    """Open the namespace that the calling thread is in."""
+    return Netns(_OWN_PATH, os.open(_OWN_PATH, os.O_RDONLY | os.O_CLOEXEC))
+
+
+def open_netns(path: str) -> Netns:
+    """Open the namespace at `path`; raises CniError 8 saying what is wrong with the path."""
+    try:
+        return Netns(path, _open(path))
+    except OSError as error:
+        reason = os.strerror(error.errno or 0).lower()
+        raise CniError(
+            Code.INVALID_NETNS,
+            f'failed to open netns "{path}": failed to Statfs "{path}": {reason}',
+            "/proc hides this process (hidepid): call the plugin with CAP_SYS_PTRACE"
+            if _is_hidden(path)
+            else "CNI_NETNS must be the path of a network namespace, as /run/netns/NAME or /proc/PID/ns/net",
+        ) from error
+    except _NotANetns as error:
+        raise CniError(
+            Code.INVALID_NETNS,
+            f'failed to open netns "{path}": {error}',
+            "there is a file at this path, but no network namespace is mounted on it",
+        ) from error
+
+
+def find(path: str) -> Netns | None:
+    """Open the namespace at `path`, None if there is none (see `is_gone`).
+
+    Raises CniError 8 if it exists and may not be opened.
+    """
+    try:
+        return Netns(path, _open(path)) if path else None
+    except _NotANetns:
+        return None
+    except OSError as error:
+        if is_absence(path, error):
+            return None
+    # Once more, for its error.
+    return open_netns(path)
+
+
+def is_gone(path: str) -> bool:
+    """Tell whether no namespace can be had by this path: it is "", missing, or some other file.
+
+    A plain file is what a lazy unmount or a reboot leaves behind in /run/netns.
+    """
+    if not path:
+        return True
+    try:
+        os.close(_open(path))
+    except _NotANetns:
+        return True
+    except OSError as error:
+        return is_absence(path, error)
+    return False
+
+
+def is_absence(path: str, error: OSError) -> bool:
+    """Return whether a refusal to open `path` proves that nothing is there in the caller's view of files."""
+    return error.errno in _ABSENT and not _is_hidden(path)
+
+
+def _is_hidden(path: str) -> bool:
+    """Return whether `path` is of a process that is there and that /proc hides: see hidepid in proc(5)."""
+    parts = path.split("/", 3)
+    if len(parts) < 4 or parts[:2] != ["", "proc"] or not (parts[2].isascii() and parts[2].isdigit()):
+        return False
+    # A process that has ended and was not waited for is shown, and has no namespace.
+    if os.path.lexists(f"/proc/{parts[2]}"):
+        return False
+    try:
+        # In the /proc of another PID namespace the number is another process's.
+        if os.readlink("/proc/self") != str(os.getpid()):
+            return False
+        # With 0 it would mean the group of the caller.
+        if int(parts[2]) > 0:
+            os.kill(int(parts[2]), 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return int(parts[2]) > 0
+
+
+def is_own(path: str) -> bool:
+    """Tell whether `path` is the namespace of the calling thread; one that cannot be opened is not."""
+    try:
+        return os.path.samestat(os.stat(path), os.stat(_OWN_PATH))
+    except (OSError, ValueError):
+        return False
+
+
+def own_inode() -> int:
+    """Return the inode of the calling thread's network namespace, which the kernel reuses in time."""
+    return os.stat(_OWN_PATH).st_ino
+
+
+@cache
+def own_view() -> str:
+    """Return what identifies the files that this process sees: its mount namespace and its root directory.
+
+    The kernel reuses the inode of a mount namespace at once, its ID never.
+    """
+    root = os.stat("/")
+    return f"{_mount_namespace()}:{root.st_dev}:{root.st_ino}"
+
+
+def _mount_namespace() -> str:
+    import fcntl
+
+    fd = os.open(_OWN_MOUNTS, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        answer = fcntl.ioctl(fd, _NS_GET_MNTNS_ID, bytes(8))
+    except OSError:
+        found = os.fstat(fd)
+        return f"inode {found.st_dev}:{found.st_ino}"
+    finally:
+        os.close(fd)
+    return f"id {int.from_bytes(answer, sys.byteorder)}"
+
+
+@contextmanager
+def fresh() -> Iterator[None]:
+    """Be in a new, empty namespace inside the `with` block, to try out what the kernel can do."""
+    with own() as home:
+        try:
+            _libc_call("unshare", _CLONE_NEWNET)
+            yield
+        finally:
+            _setns(home.fd)
+
+
+class _NotANetns(Exception):  # noqa: N818 - an answer of `_open`, never seen outside
+    """The file exists and is no network namespace."""
+
+
+def _open(path: str) -> int:
+    # Here and in `_magic`: only what a call with a namespace needs is loaded.
+    import fcntl
+
+    # Without O_NONBLOCK a FIFO at this path would block for ever.
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except ValueError as error:
+        raise OSError(errno.ENOENT, "path with a NUL byte") from error
+    try:
+        kind = fcntl.ioctl(fd, _NS_GET_NSTYPE)
+    except OSError:
+        os.close(fd)
+        raise _NotANetns(f'unknown FS magic on "{path}": {_magic(path):x}') from None
+    if kind != _CLONE_NEWNET:
+        os.close(fd)
+        raise _NotANetns(f'"{path}" is a namespace, but not one of the network kind')
+    return fd
+
+
+def _magic(path: str) -> int:
+    """Give the f_type of statfs(2), which Python does not offer."""
+    import ctypes
+
+    buffer = (ctypes.c_long * 64)()
+    ctypes.CDLL(None).statfs(os.fsencode(path), buffer)
+    return int(buffer[0])
+
+
+def moves() -> int:
+    """Give how often this process has changed its namespace, so that others see whether it has."""
+    return _moves
+
+
+def _setns(fd: int) -> None:
+    _libc_call("setns", fd, _CLONE_NEWNET)
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    import ctypes
+
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _libc_call(name: str, *args: int) -> None:
+    # The os module has these two from Python 3.12 on only.
+    import ctypes
+
+    global _moves  # noqa: PLW0603 - a count of what only this function does
+    _moves += 1
+    if getattr(_libc(), name)(*args) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"could not change the network namespace: {os.strerror(number)}")

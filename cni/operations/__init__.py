@@ -1,0 +1,1 @@
+"""What GC, STATUS and repair have in common for all plugins."""

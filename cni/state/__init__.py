@@ -1,0 +1,1 @@
+"""Files, locks, what belongs to one boot, and the installed executables."""
