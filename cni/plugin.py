@@ -11,7 +11,7 @@ from cni.versions import SUPPORTED
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cni.operations.garbage import Finder, Stale
+    from cni.operations.garbage import Finder
     from cni.operations.repair import Repaired
     from cni.request import Request
     from cni.result import Result
@@ -46,12 +46,10 @@ class Plugin(NamedTuple, Generic[C]):
     add: Callable[[C, Request, Undo], Result] | None = None
     delete: Callable[[C, Request], None] | None = None
     check: Callable[[C, Request], None] | None = None
-    gc: Callable[[C, Request], None] | None = None
+    finders: Callable[[C, Request], Sequence[Finder]] | None = None
     status: Callable[[C, Request], None] | None = None
     versions: tuple[str, ...] = SUPPORTED
-    plan_gc: Callable[[C, Request], list[Stale]] | None = None
     repair: Callable[[C, Request], Repaired] | None = None
-    finders: Callable[[C, Request], Sequence[Finder]] | None = None
     package: str = ""
     calls_ipam: bool = False
 

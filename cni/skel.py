@@ -156,10 +156,15 @@ class _Call:
             self._lint(given.list_unread(plugin.conf, plugin.name))
             return
         run_verb = plugin.find(_MODULES[request.verb])
-        conf = given.read(plugin.conf if run_verb or _has_old_gc(plugin, request.verb) else NetConf)
+        # A verb that the plugin does not have changes nothing and leaves nothing behind: neither the model
+        # nor prevResult is read. A verb that does something refuses a malformed prevResult, DEL too. The spec
+        # lets DEL succeed when resources or prevResult are missing, and has codes 6 and 7 for content that a
+        # plugin cannot read. Ignoring it would report success for a link that only prevResult names.
+        conf = given.read(plugin.conf if run_verb else NetConf)
         if request.verb is Verb.ADD and (unread := given.list_unread(plugin.conf, plugin.name)):
             _warn_of_keys(plugin.name, document, unread)
-        request = _with_document(request, document, self._version, text)
+        if run_verb or request.verb in GC_VERBS:
+            request = _with_document(request, document, self._version, text)
         if request.verb is Verb.ADD:
             self._add(_require(run_verb, request.verb), conf, request)
         elif request.verb in OWN_VERBS:
@@ -237,9 +242,9 @@ def _require(run_verb: Function | None, verb: Verb) -> Function:
 
 def _run(plugin: Plugin[Any], run_verb: Function | None, conf: Any, request: Request) -> None:
     """Run a verb that prints nothing; one that the plugin does not have succeeds."""
-    if request.verb in GC_VERBS and not plugin.gc:
+    if request.verb in GC_VERBS:
         _collect(plugin, run_verb, conf, request)
-    elif run_verb := plugin.gc if request.verb in GC_VERBS else run_verb:
+    elif run_verb:
         run_verb(conf, request)
 
 
@@ -266,9 +271,6 @@ def _collect(plugin: Plugin[Any], finders: Function | None, conf: Any, request: 
 def _plan_gc(plugin: Plugin[Any], finders: Function | None, conf: Any, request: Request) -> list[Stale]:
     """Return what `_collect` would remove, with the part of the IPAM plugin."""
     stale: list[Stale] = []
-    if plugin.plan_gc or plugin.gc:
-        stale += _require(plugin.plan_gc, request.verb)(conf, request)
-        return stale
     if finders and request.valid_attachments is not None:
         from cni.operations import garbage
 
@@ -278,10 +280,6 @@ def _plan_gc(plugin: Plugin[Any], finders: Function | None, conf: Any, request: 
 
         stale += delegate.plan_gc(conf.ipam.type, request)
     return stale
-
-
-def _has_old_gc(plugin: Plugin[Any], verb: Verb) -> bool:
-    return verb in GC_VERBS and plugin.gc is not None
 
 
 def _warn_of_keys(plugin: str, document: dict[str, Any], unread: tuple[Unread, ...]) -> None:

@@ -31,6 +31,8 @@ class Property(NamedTuple):
     each change before the change. Several properties may share one fix, which then runs once. A property
     without a fix is only reported.
 
+    `remedy` tells the user in the imperative what to do. CHECK shows that of the first difference.
+
     `impairment` is the sentence of STATUS, for all objects of the network that have this difference; `name`
     is then the object ("veth12"). "" stands for `message`, without a name.
     """
@@ -41,6 +43,7 @@ class Property(NamedTuple):
     message: str = ""
     fix: Fix | None = None
     brief: str = ""
+    remedy: str = ""
     impairment: str = ""
 
     @property
@@ -60,23 +63,29 @@ def list_differences(properties: Iterable[Property], *, brief: bool = False) -> 
 
 
 def check(
-    properties: Iterable[Property], ask_ipam: Callable[[], object] | None = None, *, brief: bool = False
+    properties: Iterable[Property],
+    ask_ipam: Callable[[], object] | None = None,
+    *,
+    brief: bool = False,
+    prefix: str = "",
 ) -> None:
-    """Raise CniError 104 whose message is the first difference and whose details are the others.
+    """Raise CniError 104: the message is the first difference, the details are its remedy and the others.
 
-    `ask_ipam` lets the IPAM plugin CHECK. What it reports comes last, and is raised as it is where nothing
-    else differs. It is not called if the properties cannot be read.
+    `prefix` begins the message. `ask_ipam` lets the IPAM plugin CHECK. What it reports comes last, and is
+    raised as it is where nothing else differs. It is not called if the properties cannot be read.
     """
-    differences = list_differences(properties, brief=brief)
+    different = [each for each in properties if each.differs]
+    message, *details = list_differences(different, brief=brief) or [""]
     try:
         if ask_ipam:
             ask_ipam()
     except CniError as error:
-        if not differences:
+        if not different:
             raise
-        differences.append(str(error))
-    if differences:
-        raise CniError(Code.MISMATCH, differences[0], "; ".join(differences[1:]))
+        details.append(str(error))
+    if different:
+        details = list(filter(None, [different[0].remedy, *details]))
+        raise CniError(Code.MISMATCH, prefix + message, "; ".join(details))
 
 
 def repair(properties: Iterable[Property]) -> Repaired:

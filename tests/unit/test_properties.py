@@ -56,6 +56,13 @@ def test_check_reports_the_first_difference_and_the_others_in_the_details() -> N
     assert caught.value.details == "c is x, not y"
 
 
+def test_check_shows_the_remedy_of_the_first_difference() -> None:
+    listed = [Property(each, 0, 1, remedy=f"Set {each}.") for each in "ab"]
+    with pytest.raises(CniError) as caught:
+        properties.check(listed, prefix="sample: ")
+    assert (caught.value.msg, caught.value.details) == ("sample: a is 0, not 1", "Set a.; b is 0, not 1")
+
+
 def test_check_may_be_brief() -> None:
     rules = [Property(f"rule {each}", None, each, f"rule {each} is gone", brief="rules") for each in "ab"]
     assert properties.list_differences(rules) == ["rule a is gone", "rule b is gone"]

@@ -23,7 +23,7 @@ def chain(backend: str) -> list[dict[str, Any]]:
 
 def test_no_verb_of_any_plugin_imports_a_module(warm_host: WarmHost) -> None:
     known = set(warm_host.facts()["modules"].split())
-    assert {"cni_portmap.apply", "cni_host_local_ipam.plugin", "subprocess"} <= known
+    assert {"cni_portmap.add", "cni_host_local_ipam.delete", "subprocess"} <= known
     sandbox = warm_host.sandbox("c1")
     for backend in ("nftables", "iptables"):
         previous: dict[str, Any] = {}
