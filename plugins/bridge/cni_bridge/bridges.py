@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cni.errors import CniError, Code, KernelError
+from cni.kernel import bridge as kernel_bridge
 from cni.kernel import link, sysctl
 from cni.kernel.rtnetlink import Netlink
 from cni.state import files
@@ -69,7 +70,7 @@ def check_kind(plan: BridgePlan, bridge: Link) -> None:
 
 def check_vlan_filtering(plan: BridgePlan, bridge: Link) -> None:
     """Raise CniError 105 when the bridge would not tell VLANs apart although it should."""
-    if plan.vlan_filtering and not bridge.vlan_filtering:
+    if plan.vlan_filtering and not kernel_bridge.describe(bridge).vlan_filtering:
         raise CniError(
             Code.ALREADY_EXISTS,
             f'bridge "{plan.name}" exists without VLAN filtering, so that vlan and vlanTrunk have no effect',
@@ -81,7 +82,7 @@ def check_vlan_filtering(plan: BridgePlan, bridge: Link) -> None:
 def _create_bridge(nl: Netlink, plan: BridgePlan, undo: Undo, mac: str) -> Link:
     undo.add(f"remove bridge {plan.name}", _remove_unused_bridge, plan.name, mac)
     try:
-        if link.create_bridge(nl, plan.name, mac, plan.mtu, vlan_filtering=plan.vlan_filtering):
+        if kernel_bridge.create(nl, plan.name, mac, plan.mtu, vlan_filtering=plan.vlan_filtering):
             sysctl.set_if_possible(f"net/ipv6/conf/{plan.name}/accept_ra", "0")
             skip_duplicate_check(plan.name)
     except KernelError as error:
@@ -111,7 +112,7 @@ def _remove_unused_bridge(name: str, mac: str) -> None:
     with bridge_locked(name), Netlink() as nl:
         bridge = link.find(nl, name)
         if bridge and not _port_names(nl, bridge):
-            link.remove_made(nl, name, mac)
+            link.remove_created(nl, name, mac)
 
 
 def keep_mac(nl: Netlink, bridge: Link, now: Link) -> Link:

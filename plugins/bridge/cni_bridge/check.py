@@ -15,7 +15,8 @@ from cni import delegate
 from cni.convert import RouteJson
 from cni.errors import CniError, Code
 from cni.firewall import select, spoofcheck
-from cni.kernel import addr, bridge_vlan, link, link_pair, netns, route, sysctl
+from cni.kernel import addr, bridge_vlan, link, netns, route, sysctl, veth
+from cni.kernel import bridge as kernel_bridge
 from cni.request import Verb
 from cni.versions import FIRST_WITH_DETAILS, at_least
 from cni_bridge.links import open_sides, port_vlans
@@ -69,7 +70,7 @@ def differences(
     yield from _of_container(plan, recorded, container)
     if container is None or container.kind != "veth":
         return
-    renamed = None if host else link_pair.find_by_index(sides.host, container, sides.ns)
+    renamed = None if host else veth.find_by_index(sides.host, container, sides.ns)
     if renamed:
         yield f"Interface name {renamed.name}, the host end of {plan.ifname}, not found in prevResult"
     else:
@@ -104,7 +105,7 @@ def find_pair(
     container = link.find(sides.inside, plan.ifname)
     told = recorded_host_end(result, recorded)
     names = [plan.host_name, told.name] if told and told.name != plan.host_name else [plan.host_name]
-    return container, link_pair.look_up(sides.host, names, sides.ns).end_of(container)
+    return container, veth.find(sides.host, names, sides.ns).end_of(container)
 
 
 def own_interface(plan: LinkPlan, result: Result) -> Interface:
@@ -161,7 +162,7 @@ def _of_bridge(conf: BridgeConf, plan: LinkPlan, result: Result, bridge: Link | 
         )
     if not bridge.is_up:
         yield f"Bridge interface {name} is down"
-    if plan.bridge.vlan_filtering and not bridge.vlan_filtering:
+    if plan.bridge.vlan_filtering and not kernel_bridge.describe(bridge).vlan_filtering:
         yield f"Bridge interface {name} does not filter VLANs"
 
 
@@ -198,11 +199,12 @@ def _of_host_end(plan: LinkPlan, result: Result, bridge: Link | None, host: Link
 
 
 def _of_port(plan: LinkPlan, host: Link, nl: Netlink) -> Iterator[str]:
-    if host.port is not None and host.port.hairpin != plan.hairpin:
-        yield f"Bridge port {host.name} has hairpin mode {_STATE[host.port.hairpin]}"
-    if host.port is not None and host.port.isolated != plan.isolated:
-        yield f"Bridge port {host.name} has isolation {_STATE[host.port.isolated]}"
-    for name, is_on in link.find_port_flags(nl, host.index).items():
+    port = kernel_bridge.describe_port(host)
+    if port is not None and port.hairpin != plan.hairpin:
+        yield f"Bridge port {host.name} has hairpin mode {_STATE[port.hairpin]}"
+    if port is not None and port.isolated != plan.isolated:
+        yield f"Bridge port {host.name} has isolation {_STATE[port.isolated]}"
+    for name, is_on in kernel_bridge.describe_port_flags(host).items():
         if not is_on:
             yield f"Bridge port {host.name} has {name} off"
     if plan.vlans is None:

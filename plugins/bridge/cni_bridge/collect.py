@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cni.firewall import select, spoofcheck
+from cni.kernel import bridge as kernel_bridge
 from cni.kernel import bridge_vlan, link
 from cni.kernel.rtnetlink import Netlink
 from cni.marks import alias, alias_prefix, attachment_of
@@ -113,7 +114,7 @@ def _gateways(conf: BridgeConf, valid: frozenset[Attachment]) -> Iterator[Remova
 def _unused_gateways(conf: BridgeConf, valid: frozenset[Attachment]) -> list[tuple[Link, int]]:
     with Netlink() as nl:
         bridge = link.find(nl, conf.bridge)
-        if bridge is None or not bridge.vlan_filtering:
+        if bridge is None or not kernel_bridge.describe(bridge).vlan_filtering:
             return []
         links, vlans = link.list_links(nl), bridge_vlan.list_all(nl)
     going = {each.index for each in _stale_host_ends(conf, valid, links)}

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from cni.errors import CniError, Code
-from cni.kernel import bridge_vlan, link, netns, sysctl
+from cni.kernel import bridge as kernel_bridge
+from cni.kernel import bridge_vlan, link, netns, sysctl, veth
 from cni.kernel.bridge_vlan import PortVlan
 from cni.kernel.rtnetlink import Netlink
 from cni_bridge import bridges
@@ -65,15 +66,15 @@ def ensure(plan: LinkPlan, sides: Sides, undo: Undo) -> Made:
         owner = link.set_owner(spec.host_name, plan.alias)
         now, port = link.get_all(host, [bridge.name, spec.host_name], owner)
         bridge = bridges.keep_mac(host, bridge, now)
-    set_up_port(host, port, plan.vlans, link.Port(plan.hairpin, plan.isolated))
-    return Made(bridge, port, link.other_end(port, spec) or link.get(sides.inside, plan.ifname))
+    set_up_port(host, port, plan.vlans, kernel_bridge.Port(plan.hairpin, plan.isolated))
+    return Made(bridge, port, veth.describe_container_end(port, spec) or link.get(sides.inside, plan.ifname))
 
 
-def _create_veth(plan: LinkPlan, sides: Sides, bridge: Link, undo: Undo) -> link.VethSpec:
+def _create_veth(plan: LinkPlan, sides: Sides, bridge: Link, undo: Undo) -> veth.VethSpec:
     """Make the pair; its host end gets another name where the planned one is taken."""
     for attempt in range(_NAME_ATTEMPTS):
-        spec = link.VethSpec(
-            host_name=link.new_host_name() if attempt else plan.host_name,
+        spec = veth.VethSpec(
+            host_name=veth.new_host_name() if attempt else plan.host_name,
             host_mac=link.new_mac(),
             container_name=plan.ifname,
             container_mac=plan.mac or link.new_mac(),
@@ -83,7 +84,7 @@ def _create_veth(plan: LinkPlan, sides: Sides, bridge: Link, undo: Undo) -> link
             group=link.UNFINISHED,
         )
         undo.add(f"remove {spec.host_name}", remove_veth, spec.host_name, spec.host_mac)
-        if link.create_veth(sides.host, spec):
+        if veth.create(sides.host, spec):
             return spec
         if link.find(sides.inside, plan.ifname):
             break
@@ -97,16 +98,16 @@ def _create_veth(plan: LinkPlan, sides: Sides, bridge: Link, undo: Undo) -> link
 def remove_veth(host_name: str, host_mac: str) -> None:
     """Remove a veth pair by its host end, if it has this MAC address."""
     with Netlink() as nl:
-        link.remove_made(nl, host_name, host_mac)
+        link.remove_created(nl, host_name, host_mac)
 
 
-def set_up_port(nl: Netlink, port: Link, vlans: VlanPlan | None, settings: link.Port) -> None:
+def set_up_port(nl: Netlink, port: Link, vlans: VlanPlan | None, settings: kernel_bridge.Port) -> None:
     """Set up a new port of the bridge and switch it on."""
     # Before it is up, or the port may believe a router that the container plays.
     sysctl.set_if_possible(f"net/ipv6/conf/{port.name}/accept_ra", "0")
     messages = []
-    if settings != link.Port():
-        messages.append(link.set_port(port.name, port.index, settings))
+    if settings != kernel_bridge.Port():
+        messages.append(kernel_bridge.set_port(port.name, port.index, settings))
     if vlans is not None:
         messages += vlan_messages(port.name, port.index, vlans)
     nl.batch([*messages, link.set_flags(port.name, port.index, on=link.IFF_UP)])

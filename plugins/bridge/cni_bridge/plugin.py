@@ -94,7 +94,7 @@ def _ensure_gateway(plan: LinkPlan, addresses: AddressPlan, made: Made, sides: S
 def delete(conf: BridgeConf, request: Request) -> None:
     """Take the attachment away, whatever is left of it; every step is tried."""
     from cni.firewall import select, spoofcheck
-    from cni.kernel.link_removal import is_early
+    from cni.kernel.link import is_early
     from cni_bridge import removal
 
     owner = plan_owner(conf, request)

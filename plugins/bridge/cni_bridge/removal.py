@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from cni.errors import CniError
-from cni.kernel import link, link_pair, link_removal, netns
+from cni.kernel import link, netns, veth
 from cni.kernel.rtnetlink import Netlink
 from cni.marks import ALIAS
 from cni_bridge.links import is_unfinished
@@ -76,7 +76,7 @@ def remove(pair: Pair, path: str, *, early: bool) -> None:
         found = {name: link.find(host, name) for name in pair.names}
         own = [each for each in found.values() if each and pair.owns(each)]
         for each in own:
-            link_removal.remove(None, each.name, each.index, early=early)
+            link.remove_in(None, each.name, each.index, early=early)
         if own:
             return
         try:
@@ -97,13 +97,13 @@ def _remove_inside(host: Netlink, ns: Netns, pair: Pair, *, early: bool) -> None
         found = link.find(inside, pair.ifname)
     if found is None or found.kind != "veth":
         return
-    end = link_pair.find_by_index(host, found, ns)
+    end = veth.find_by_index(host, found, ns)
     if not _is_of_pair(found, end, pair):
         return
     if end:
-        link_removal.remove(None, end.name, end.index, early=early)
+        link.remove_in(None, end.name, end.index, early=early)
     else:
-        link_removal.remove(ns, found.name, found.index, early=early)
+        link.remove_in(ns, found.name, found.index, early=early)
 
 
 def _is_of_pair(found: Link, end: Link | None, pair: Pair) -> bool:

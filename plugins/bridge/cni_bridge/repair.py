@@ -12,6 +12,7 @@ from cni import delegate
 from cni.errors import CniError, Code
 from cni.firewall import select, spoofcheck
 from cni.kernel import addr, bridge_vlan, link, route, sysctl
+from cni.kernel import bridge as kernel_bridge
 from cni.operations.repair import Repaired
 from cni_bridge import bridges, check, layer3, vlan_gateway
 from cni_bridge.links import open_sides, port_vlans, vlan_messages
@@ -94,14 +95,14 @@ def _host_end(plan: LinkPlan, result: Result, sides: Sides, host: Link, _undo: U
     if host.master != bridge.index:
         told.append(f"put it on bridge {bridge.name}")
         messages.append(link.set_master(host.name, host.index, bridge.index))
-    port = link.Port(plan.hairpin, plan.isolated)
-    is_new = host.master != bridge.index or host.port is None
-    if port != (link.Port() if is_new else host.port):
+    port = kernel_bridge.Port(plan.hairpin, plan.isolated)
+    is_new = host.master != bridge.index or kernel_bridge.describe_port(host) is None
+    if port != (kernel_bridge.Port() if is_new else kernel_bridge.describe_port(host)):
         told.append("set hairpin mode and isolation")
-        messages.append(link.set_port(host.name, host.index, port))
-    if not is_new and not all(link.find_port_flags(nl, host.index).values()):
+        messages.append(kernel_bridge.set_port(host.name, host.index, port))
+    if not is_new and not all(kernel_bridge.describe_port_flags(host).values()):
         told.append("switched learning and flooding on")
-        messages.append(link.set_port_flags(host.name, host.index))
+        messages.append(kernel_bridge.set_port_flags(host.name, host.index))
     messages += _vlan_changes(plan, sides, host, told, is_new=is_new)
     if not host.is_up:
         told.append("switched it on")

@@ -9,7 +9,8 @@ from cni import delegate
 from cni.errors import KernelError
 from cni.firewall import probe, spoofcheck, stores
 from cni.firewall.intents import Owner
-from cni.kernel import addr, link, netns, sysctl
+from cni.kernel import addr, link, netns, sysctl, veth
+from cni.kernel import bridge as kernel_bridge
 from cni.kernel.rtnetlink import Netlink
 from cni.marks import alias_prefix, attachment_of
 from cni.operations.status import Reasons, trial
@@ -57,13 +58,11 @@ def _try_links(plan: BridgePlan) -> None:
             bridges.check_vlan_filtering(plan, bridge)
     with trial() as nl, netns.own() as here:
         try:
-            link.create_bridge(nl, "br", link.new_mac(), plan.mtu, vlan_filtering=plan.vlan_filtering)
+            kernel_bridge.create(nl, "br", link.new_mac(), plan.mtu, vlan_filtering=plan.vlan_filtering)
         except KernelError as error:
             raise bridges.explained(error, plan) from error
         master = link.get(nl, "br").index
-        link.create_veth(
-            nl, link.VethSpec("host", link.new_mac(), "eth0", link.new_mac(), here, plan.mtu, master)
-        )
+        veth.create(nl, veth.VethSpec("host", link.new_mac(), "eth0", link.new_mac(), here, plan.mtu, master))
 
 
 def _list_impairments(conf: BridgeConf) -> Iterator[Impairment]:

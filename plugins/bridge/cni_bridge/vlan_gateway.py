@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cni.errors import CniError, Code
-from cni.kernel import link, netns
+from cni.kernel import bridge as kernel_bridge
+from cni.kernel import link, netns, veth
 from cni.kernel.rtnetlink import Netlink
 from cni_bridge.bridges import bridge_locked, skip_duplicate_check
 from cni_bridge.links import remove_veth, set_up_port
@@ -28,8 +29,8 @@ def ensure(nl: Netlink, plan: Gateway, bridge: Link, vlans: VlanPlan, undo: Undo
 
 def _create(nl: Netlink, plan: Gateway, bridge: Link, vlans: VlanPlan, undo: Undo) -> Link:
     with netns.own() as here:
-        spec = link.VethSpec(
-            host_name=link.new_host_name(),
+        spec = veth.VethSpec(
+            host_name=veth.new_host_name(),
             host_mac=link.new_mac(),
             container_name=plan.link,
             container_mac=link.new_mac(),
@@ -39,7 +40,7 @@ def _create(nl: Netlink, plan: Gateway, bridge: Link, vlans: VlanPlan, undo: Und
             group=link.UNFINISHED,
         )
         undo.add(f"remove {plan.link}", _remove_unused, plan, spec.host_name, spec.host_mac)
-        if not link.create_veth(nl, spec):
+        if not veth.create(nl, spec):
             raise CniError(
                 Code.ALREADY_EXISTS, f'failed to create vlan gateway "{plan.link}": the name is taken'
             )
@@ -47,7 +48,7 @@ def _create(nl: Netlink, plan: Gateway, bridge: Link, vlans: VlanPlan, undo: Und
     owner = link.set_owner(spec.host_name, gateway_port_alias(plan.vlan))
     [port] = link.get_all(nl, [spec.host_name], owner)
     own_vlan = VlanPlan(plan.vlan, (), vlans.keeps_default)
-    set_up_port(nl, port, own_vlan, link.Port())
+    set_up_port(nl, port, own_vlan, kernel_bridge.Port())
     holder = link.get(nl, plan.link)
     nl.batch([link.set_flags(holder.name, holder.index, on=link.IFF_UP)])
     return holder
@@ -63,7 +64,7 @@ def reattach(nl: Netlink, plan: Gateway, bridge: Link, vlans: VlanPlan) -> None:
         nl.batch([link.set_master(port.name, port.index, bridge.index)])
     nl.batch([link.set_owner(port.name, gateway_port_alias(plan.vlan))])
     own_vlan = VlanPlan(plan.vlan, (), vlans.keeps_default)
-    set_up_port(nl, port, own_vlan, link.Port())
+    set_up_port(nl, port, own_vlan, kernel_bridge.Port())
     nl.batch([link.set_flags(holder.name, holder.index, on=link.IFF_UP)])
 
 

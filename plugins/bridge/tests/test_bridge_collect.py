@@ -12,7 +12,7 @@ BRIDGE = 1
 
 
 def veth(name: str, index: int, peer: int, master: int = 0, alias: str = "") -> Link:
-    return Link(name, index, "veth", "02:00:00:00:00:01", 1500, 1, "up", master, peer, alias, 0, None, None)
+    return Link(name, index, "veth", "02:00:00:00:00:01", 1500, 1, "up", master, peer, alias, 0)
 
 
 def gateway(vid: int, index: int, alias: str = "") -> list[Link]:

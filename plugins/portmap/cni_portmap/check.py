@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from cni.errors import CniError, Code
 from cni.firewall import select
 from cni.hostports import ledger
-from cni.kernel import link, sysctl
+from cni.kernel import bridge, link, sysctl
 from cni.kernel.rtnetlink import Netlink
 from cni.log import note
 from cni_portmap.apply import WHAT, localhost_devices, route_localnet
@@ -94,5 +94,6 @@ def _list_hints(host_ends: Sequence[str]) -> Iterator[str]:
     with Netlink() as nl:
         found = [link.find(nl, name) for name in host_ends]
     for each in found:
-        if each and each.port and not each.port.hairpin:
+        port = bridge.describe_port(each) if each else None
+        if each and port and not port.hairpin:
             yield f"hairpinMode is off on {each.name}: the container cannot reach its own published ports"
