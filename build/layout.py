@@ -29,6 +29,7 @@ ROOMS: tuple[frozenset[str], ...] = (
     frozenset({"firewall"}),
     frozenset({"hostports"}),
     frozenset({"delegate"}),
+    frozenset({"interface"}),
     frozenset({"skel"}),
     frozenset({"multicall"}),
     frozenset({"runtime", "warm"}),
@@ -37,12 +38,15 @@ ROOMS: tuple[frozenset[str], ...] = (
     frozenset({"testing"}),
 )
 PROTOCOL = ROOMS[0]
-# A plugin is started by skel, and imports nothing from there on up, except delegate.
-FOR_PLUGINS = frozenset[str]().union(*ROOMS[:7], {"delegate"})
+# A plugin is started by skel, and imports nothing from there on up.
+FOR_PLUGINS = frozenset[str]().union(*ROOMS[:9])
 _LEVELS = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 
 # Standard modules that a plugin's conf.py and plan.py have no business with.
 IMPURE = {"ctypes", "fcntl", "os", "shutil", "socket", "subprocess", "tempfile", "time"}
+
+# Modules of the rooms above the protocol that are pure as well.
+PURE = {"cni.firewall.intents", "cni.interface.conf", "cni.interface.plan"}
 
 # Where each library, and each handle of the process, may be used; a folder stands for all in it.
 DOORS = {
@@ -163,14 +167,16 @@ def _may_import(source: Source, room: str) -> bool:
 
 def check_pure(source: Source) -> Iterator[str]:
     """Find what a plugin's conf.py or plan.py would need only to ask or change the world."""
-    if source.is_test or not source.package or source.path.name not in {"conf.py", "plan.py"}:
+    is_room = source.path.parts[0] == "cni" and ".".join(source.path.with_suffix("").parts) in PURE
+    is_plugin = bool(source.package) and source.path.name in {"conf.py", "plan.py"}
+    if source.is_test or not (is_room or is_plugin):
         return
-    allowed = {"cni", *(f"cni.{name}" for name in PROTOCOL), "cni.firewall.intents"}
+    allowed = {"cni", *(f"cni.{name}" for name in PROTOCOL)} | PURE
     for each in list_imports(source):
         top = each.module.split(".")[0]
         if each.for_types:
             continue
-        module = ".".join(each.module.split(".")[:2]) if "firewall" not in each.module else each.module
+        module = each.module if each.module in PURE else ".".join(each.module.split(".")[:2])
         if top in IMPURE or (top == "cni" and module not in allowed):
             yield f"{source.path}:{each.line} must be pure and imports {each.module}"
 
@@ -236,7 +242,7 @@ def check_test_names(paths: Iterable[PurePosixPath]) -> Iterator[str]:
 def check_plugin_folder(folder: Path) -> Iterator[str]:
     """Find what a plugin folder lacks: declaration, page, package with an entry, tests."""
     package = f"cni_{folder.name.replace('-', '_')}"
-    modules = [f"{package}/{name}.py" for name in ("__init__", "__main__", "plugin")]
+    modules = [f"{package}/{name}.py" for name in ("__init__", "__main__")]
     for name in ["plugin.toml", "README.md", *modules]:
         if not (folder / name).is_file():
             yield f"{folder.name}: {name} is missing"

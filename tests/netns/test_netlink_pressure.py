@@ -20,7 +20,7 @@ from cni.errors import KernelError
 from cni.firewall import nft
 from cni.kernel import bridge, link, netns, nfnetlink, route, veth
 from cni.kernel.rtnetlink import Message, Netlink
-from cni_bridge.plugin import PLUGIN
+from cni_bridge import PLUGIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

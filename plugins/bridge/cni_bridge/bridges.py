@@ -1,7 +1,7 @@
-"""Make the bridge, and take back what a failed ADD has changed of it.
+"""Make the bridge, and undo what a failed ADD has changed on it.
 
-What several ADDs share, the bridge and its addresses, is changed under a lock of the bridge: who holds it
-knows that no container is being attached meanwhile.
+ADDs share the bridge and its addresses, and change them under a lock of the bridge: while it is held, no
+other container is being attached.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cni.errors import CniError, Code, KernelError
+from cni.interface.gateway import has_mac
+from cni.interface.pair import skip_duplicate_check
 from cni.kernel import bridge as kernel_bridge
 from cni.kernel import link, sysctl
 from cni.kernel.rtnetlink import Netlink
@@ -31,21 +33,21 @@ _VLAN_OPTION = "CONFIG_BRIDGE_VLAN_FILTERING"
 
 @contextmanager
 def bridge_locked(name: str) -> Iterator[None]:
-    """Hold the lock of a bridge; its file stays, as removing it would pull it from under others."""
+    """Hold the lock of a bridge. Its file stays: another process may be waiting for it."""
     files.ensure_directory(_LOCKS)
     with locked(lock_path(name)):
         yield
 
 
 def lock_path(name: str) -> Path:
-    """Give the file that is locked for a bridge."""
+    """Return the lock file of a bridge."""
     return _LOCKS / f"{name}.lock"
 
 
 def ensure(nl: Netlink, plan: BridgePlan, undo: Undo, mac: str = "") -> Link:
-    """Give the bridge, made and switched on if need be. Raises CniError 105 if it is something else.
+    """Return the bridge, made and switched on if necessary. Raise CniError 105 if it is another kind of link.
 
-    `mac` is the address of one that has to be made, "" for a random one.
+    `mac` is the MAC address of a bridge that has to be made, "" for a random one.
     """
     bridge = link.find(nl, plan.name) or _create_bridge(nl, plan, undo, mac or link.new_mac())
     check_kind(plan, bridge)
@@ -59,7 +61,7 @@ def ensure(nl: Netlink, plan: BridgePlan, undo: Undo, mac: str = "") -> Link:
 
 
 def check_kind(plan: BridgePlan, bridge: Link) -> None:
-    """Raise CniError 105 when the bridge's name is that of some other link."""
+    """Raise CniError 105 if a link of another kind has the bridge's name."""
     if bridge.kind != "bridge":
         raise CniError(
             Code.ALREADY_EXISTS,
@@ -69,7 +71,7 @@ def check_kind(plan: BridgePlan, bridge: Link) -> None:
 
 
 def check_vlan_filtering(plan: BridgePlan, bridge: Link) -> None:
-    """Raise CniError 105 when the bridge would not tell VLANs apart although it should."""
+    """Raise CniError 105 if the bridge does not filter VLANs although the configuration needs it."""
     if plan.vlan_filtering and not kernel_bridge.describe(bridge).vlan_filtering:
         raise CniError(
             Code.ALREADY_EXISTS,
@@ -90,17 +92,8 @@ def _create_bridge(nl: Netlink, plan: BridgePlan, undo: Undo, mac: str) -> Link:
     return link.get(nl, plan.name)
 
 
-def skip_duplicate_check(name: str) -> None:
-    """Let a gateway's link have its link-local address at once.
-
-    The kernel asks for a neighbour from that address. While the kernel checks the address, it asks for none.
-    What comes from outside for a container's IPv6 address is lost then, for one to two seconds.
-    """
-    sysctl.set_if_possible(f"net/ipv6/conf/{name}/accept_dad", "0")
-
-
 def explained(error: KernelError, plan: BridgePlan) -> KernelError:
-    """Name the kernel option behind a refusal to make the bridge."""
+    """Return the error with the kernel option whose absence explains it."""
     if error.errno != errno.EOPNOTSUPP:
         return error
     option = _VLAN_OPTION if plan.vlan_filtering else "CONFIG_BRIDGE"
@@ -116,10 +109,10 @@ def _remove_unused_bridge(name: str, mac: str) -> None:
 
 
 def keep_mac(nl: Netlink, bridge: Link, now: Link) -> Link:
-    """Restore the MAC address of a bridge if the new port has changed it, as with those made by hand.
+    """Restore the MAC address of a bridge if a new port has changed it, as happens with bridges made by hand.
 
-    Return the bridge with the address that it has then. One without ports may have none: the Go plugins
-    leave it so, and the kernel takes that of the port.
+    Return the bridge with its address. A bridge without ports may have none: the Go plugins leave it so, and
+    the kernel then takes that of the port.
     """
     if not has_mac(bridge) or now.mac == bridge.mac:
         return now
@@ -127,17 +120,12 @@ def keep_mac(nl: Netlink, bridge: Link, now: Link) -> Link:
     return bridge
 
 
-def has_mac(found: Link) -> bool:
-    """Return whether a link has a MAC address; that of zeros cannot be set."""
-    return any(bytes.fromhex(found.mac.replace(":", "")))
-
-
 def _port_names(nl: Netlink, bridge: Link) -> set[str]:
     return {port.name for port in link.list_links(nl, bridge.index)}
 
 
 def _restore_flags(name: str, flags: int, ports: set[str]) -> None:
-    """Switch flags off again unless a container was attached since that may count on them."""
+    """Switch flags off again unless a container that may need them was attached since."""
     with bridge_locked(name), Netlink() as nl:
         bridge = link.find(nl, name)
         if bridge and _port_names(nl, bridge) <= ports:

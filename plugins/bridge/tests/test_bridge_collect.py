@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from cni.kernel.bridge_vlan import PortVlan
 from cni.kernel.link import Link
-from cni_bridge.collect import list_unused_gateways
 from cni_bridge.conf import BridgeConf
+from cni_bridge.gc import list_unused_gateways
 
 CONF = BridgeConf.model_validate({"name": "net", "bridge": "br0", "vlan": 5})
 BRIDGE = 1
