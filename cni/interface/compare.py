@@ -25,7 +25,7 @@ from cni.request import Verb
 from cni.versions import FIRST_WITH_DETAILS, at_least
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from cni.conf import NetConf
     from cni.interface.plan import Layer3, PairPlan
@@ -229,24 +229,52 @@ def of_layer3(of: Attachment, plan: Layer3, container: Link, *, compare_metrics:
 
     `compare_metrics` is for attachments of this suite: the Go plugins do not set the metrics of routes.
     """
-    name, index, inside = container.name, container.index, of.sides.inside
-    present = {each.address: each for each in addr.list_addrs(inside, index)}
-    for ip in plan.ips:
-        message = f"Failed to match addr {ip.address} on interface {name}"
-        fix = partial(_restore_address, of.sides, plan, container, ip)
-        yield holds(ip.address in present, message, fix)
-        if ip.address in present:
-            message = f"Address {ip.address} of interface {name} is in use by another machine"
-            yield holds(not present[ip.address].is_duplicate, message)
+    name, inside = container.name, of.sides.inside
+    yield from _of_addresses(plan, inside, container, partial(_restore_address, of.sides, plan, container))
     if 6 in versions_of(plan.ips):
         key = _disable_ipv6(name)
         with of.sides.ns.entered():
             is_disabled = sysctl.read(key) == "1"
         message = f"IPv6 is switched off in {of.sides.ns.path}: sysctl {key} is 1"
         yield holds(not is_disabled, message, partial(_enable_ipv6, of.sides, name))
+    # As the Go plugins do: a route may go through any link.
     routes = route.list_routes(inside, 0)
     for wanted in plan.routes:
-        yield from _of_route(of, wanted, routes, container, compare_metrics=compare_metrics)
+        [complete] = complete_routes((wanted,), plan.ips)
+        yield from _of_route(inside, container, wanted, complete, routes)
+        alike = [each for each in routes if _is_as_wanted(each, wanted)]
+        if alike and compare_metrics:
+            message = (
+                f"Route to {wanted.dst} has mtu {alike[0].mtu} and advmss {alike[0].advmss}, "
+                f"not {wanted.mtu} and {wanted.advmss}"
+            )
+            yield holds(any(_has_metrics(each, wanted) for each in alike), message)
+
+
+def of_host_layer3(of: Attachment, plan: Layer3, host: Link) -> Iterator[Property]:
+    """Yield addresses and routes of the host end."""
+    nl = of.sides.host
+
+    def restore(ip: Ip, _undo: Undo) -> str:
+        layer3.add(plan._replace(ips=(ip,), routes=()), nl, host)
+        return f"{host.name}: added {ip.address}"
+
+    yield from _of_addresses(plan, nl, host, restore)
+    routes = route.list_routes(nl, host.index)
+    for wanted in plan.routes:
+        yield from _of_route(nl, host, wanted, wanted, routes)
+
+
+def _of_addresses(
+    plan: Layer3, nl: Netlink, holder: Link, restore: Callable[[Ip, Undo], str]
+) -> Iterator[Property]:
+    present = {each.address: each for each in addr.list_addrs(nl, holder.index)}
+    for ip in plan.ips:
+        message = f"Failed to match addr {ip.address} on interface {holder.name}"
+        yield holds(ip.address in present, message, partial(restore, ip))
+        if ip.address in present:
+            message = f"Address {ip.address} of interface {holder.name} is in use by another machine"
+            yield holds(not present[ip.address].is_duplicate, message)
 
 
 def _disable_ipv6(name: str) -> str:
@@ -267,24 +295,16 @@ def _restore_address(sides: Sides, plan: Layer3, container: Link, ip: Ip, undo: 
 
 
 def _of_route(
-    of: Attachment, wanted: Route, routes: list[Route], container: Link, *, compare_metrics: bool
+    nl: Netlink, holder: Link, wanted: Route, complete: Route, routes: list[Route]
 ) -> Iterator[Property]:
-    alike = [each for each in routes if _is_as_wanted(each, wanted)]
     message = f"Expected Route {{Dst: {wanted.dst}, GW: {wanted.gw}}} not found in routing table"
-    fix = partial(_restore_route, of, wanted, container)
-    yield holds(bool(alike), message, fix)
-    if alike and compare_metrics:
-        message = (
-            f"Route to {wanted.dst} has mtu {alike[0].mtu} and advmss {alike[0].advmss}, "
-            f"not {wanted.mtu} and {wanted.advmss}"
-        )
-        yield holds(any(_has_metrics(each, wanted) for each in alike), message)
+    fix = partial(_restore_route, nl, holder, complete)
+    yield holds(any(_is_as_wanted(each, wanted) for each in routes), message, fix)
 
 
-def _restore_route(of: Attachment, wanted: Route, container: Link, _undo: Undo) -> str:
-    [complete] = complete_routes((wanted,), of.ips)
-    route.ensure(of.sides.inside, container.name, container.index, complete)
-    return f"{container.name} of the container: added the route to {wanted.dst}"
+def _restore_route(nl: Netlink, holder: Link, complete: Route, _undo: Undo) -> str:
+    route.ensure(nl, holder.name, holder.index, complete)
+    return f"{holder.name}: added the route to {complete.dst}"
 
 
 def _has_metrics(present: Route, wanted: Route) -> bool:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cni.firewall import select
+from cni.interface.plan import owner_of
 
 if TYPE_CHECKING:
-    from cni.firewall.intents import Adding, Owner
+    from cni.firewall.intents import Adding
     from cni.interface.conf import MasqueradeConf
+    from cni.request import Request
 
 FEATURE = "ipmasq"
 
@@ -21,7 +23,7 @@ def choose(conf: MasqueradeConf) -> Adding | None:
     return select.choose_for_add(conf.ip_masq_backend, FEATURE) if conf.has_masquerade else None
 
 
-def remove(conf: MasqueradeConf, owner: Owner) -> None:
+def remove(conf: MasqueradeConf, request: Request) -> None:
     """Remove the masquerade of an attachment, whichever backend made it."""
     if conf.ip_masq:
-        select.remove_masquerade(owner)
+        select.remove_masquerade(owner_of(conf, request))

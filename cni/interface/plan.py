@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, NamedTuple
 
 from cni.errors import CniError, Code
 from cni.firewall.intents import Gateway, Masquerade, Owner
 from cni.interface.conf import IFNAME_BYTES
 from cni.marks import alias
+from cni.result import Route
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from cni.conf import NetConf
     from cni.interface.conf import MasqueradeConf
     from cni.request import Request
-    from cni.result import Interface, Ip, IpAddress, Result, Route
+    from cni.result import Interface, Ip, IpAddress, Result
 
 # The sysctl that lets the host route, by IP version.
 FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
@@ -83,15 +85,27 @@ def recorded_host_end(result: Result, inside: Interface) -> Interface | None:
     return end if end and not end.sandbox and 0 < len(end.name.encode()) <= IFNAME_BYTES else None
 
 
-def required_ips(leased: Result, ipam_type: str) -> tuple[Ip, ...]:
-    """Return the addresses of an IPAM result. Raise CniError 7 if it has none."""
+def required_ips(
+    leased: Result, ipam_type: str, place: int, *, with_gateways: bool = False
+) -> tuple[Ip, ...]:
+    """Return the addresses of an IPAM result for the link at `place` in the interfaces of the result.
+
+    Raise CniError 7 if there are none, or if one lacks a gateway and `with_gateways` needs it.
+    """
     if not leased.ips:
         raise CniError(
             Code.INVALID_CONFIG,
             "IPAM plugin returned missing IP config",
             f"{ipam_type} succeeded but gave no address",
         )
-    return leased.ips
+    for ip in leased.ips:
+        if with_gateways and ip.gateway is None:
+            raise CniError(
+                Code.INVALID_CONFIG,
+                f"IPAM plugin returned no gateway for {ip.address}",
+                f'Set a gateway of this subnet in the "ipam" object of {ipam_type}.',
+            )
+    return tuple(ip._replace(interface=place) for ip in leased.ips)
 
 
 def versions_of(ips: Iterable[Ip]) -> tuple[int, ...]:
@@ -102,6 +116,17 @@ def versions_of(ips: Iterable[Ip]) -> tuple[int, ...]:
 def first_gateway(ips: Iterable[Ip], version: int) -> IpAddress | None:
     """Return the first gateway of an IP version."""
     return next((ip.gateway for ip in ips if ip.gateway and ip.gateway.version == version), None)
+
+
+def default_routes(ips: tuple[Ip, ...], routes: tuple[Route, ...]) -> list[Route]:
+    """Return a default route of each IP version that has none with a gateway yet."""
+    added = []
+    for version, every in ((4, "0.0.0.0/0"), (6, "::/0")):
+        default = ip_network(every)
+        gateway = first_gateway(ips, version)
+        if gateway and not any(route.dst == default and route.gw for route in routes):
+            added.append(Route(default, gateway))
+    return added
 
 
 def complete_routes(routes: Iterable[Route], ips: tuple[Ip, ...]) -> tuple[Route, ...]:

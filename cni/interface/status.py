@@ -2,40 +2,62 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cni import delegate
 from cni.firewall import installed, probe, stores
 from cni.firewall.intents import Owner
+from cni.interface.masquerade import FEATURE
 from cni.interface.plan import host_name
-from cni.kernel import addr, link
+from cni.kernel import addr, link, netns, veth
 from cni.marks import alias_prefix, attachment_of
 from cni.operations.properties import list_impairments
+from cni.operations.status import Reasons, trial
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from cni.conf import NetConf
     from cni.interface.conf import MasqueradeConf
     from cni.kernel.link import Link
     from cni.kernel.rtnetlink import Netlink
     from cni.operations.properties import Property
-    from cni.operations.status import Impairment, Reasons
+    from cni.operations.status import Impairment
     from cni.request import Request
     from cni.result import IpInterface
 
 
-def try_masquerade(conf: MasqueradeConf, reasons: Reasons) -> None:
-    """Add the reasons why an ADD could not masquerade."""
-    if conf.has_masquerade:
-        reasons.attempt(probe.try_out, conf.ip_masq_backend, "ipmasq")
-        reasons.attempt(stores.check, conf.ip_masq_backend, "ipmasq")
+def report(
+    conf: NetConf,
+    request: Request,
+    steps: Iterable[Callable[[], object]],
+    look: Callable[[], Iterable[Impairment]],
+) -> None:
+    """Raise CniError 50 or 51 with every reason.
 
-
-def ask_ipam(conf: NetConf, request: Request, reasons: Reasons) -> None:
-    """Add the reasons of the IPAM plugin."""
+    `steps` raise CniError if an ADD could not succeed; the IPAM plugin is asked after them. `look` yields
+    what keeps attached containers from their traffic.
+    """
+    reasons = Reasons()
+    for step in steps:
+        reasons.attempt(step)
     if conf.ipam.type:
         reasons.attempt(delegate.status, conf.ipam.type, request)
+    reasons.attempt(reasons.limit, look)
+    reasons.raise_any()
+
+
+def masquerade_steps(conf: MasqueradeConf) -> list[Callable[[], object]]:
+    """Return the steps that raise CniError if an ADD could not masquerade."""
+    tries = (probe.try_out, stores.check) if conf.has_masquerade else ()
+    return [partial(each, conf.ip_masq_backend, FEATURE) for each in tries]
+
+
+def try_pair(mtu: int) -> None:
+    """Raise CniError if the kernel cannot create a veth pair: one is created in a new namespace."""
+    with trial() as nl, netns.own() as here:
+        veth.create(nl, veth.VethSpec("host", link.new_mac(), "eth0", link.new_mac(), here, mtu))
 
 
 def list_ends(network: str, links: Iterable[Link]) -> list[Link]:

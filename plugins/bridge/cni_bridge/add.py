@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cni.interface import ipam, layer3, masquerade
 from cni.interface.pair import Pair, Sides, claim, create, open_sides, wait_until_up
-from cni_bridge import bridges, gateways, ports
+from cni_bridge import bridges, gateways
 from cni_bridge.plan import plan_addresses, plan_links, plan_result
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def _make_links(plan: LinkPlan, sides: Sides, undo: Undo) -> tuple[Link, Pair]:
         spec = create(plan.pair, sides, undo, master=before.index)
         pair, [now] = claim(plan.pair, spec, sides, before.name)
         bridge = bridges.keep_mac(sides.host, before, now)
-    ports.set_up(sides.host, pair.host, plan.port)
+    bridges.set_up_port(sides.host, pair.host, plan.port)
     return bridge, pair
 
 

@@ -1,4 +1,4 @@
-"""Make the bridge, and undo what a failed ADD has changed on it.
+"""Make the bridge and set up its ports; undo what a failed ADD has changed on the bridge.
 
 ADDs share the bridge and its addresses, and change them under a lock of the bridge: while it is held, no
 other container is being attached.
@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 from cni.errors import CniError, Code, KernelError
 from cni.interface.gateway import has_mac
-from cni.interface.pair import skip_duplicate_check
+from cni.interface.pair import refuse_routers, skip_duplicate_check
 from cni.kernel import bridge as kernel_bridge
-from cni.kernel import link, sysctl
+from cni.kernel import bridge_vlan, link, sysctl
+from cni.kernel.bridge_vlan import PortVlan
 from cni.kernel.rtnetlink import Netlink
 from cni.state import files
 from cni.state.lock import locked
@@ -24,11 +25,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cni.kernel.link import Link
+    from cni.kernel.rtnetlink import Message
     from cni.undo import Undo
-    from cni_bridge.plan import BridgePlan
+    from cni_bridge.plan import BridgePlan, PortPlan, VlanPlan
 
 _LOCKS = Path("/run/pycni/bridges")
 _VLAN_OPTION = "CONFIG_BRIDGE_VLAN_FILTERING"
+_DEFAULT_VLAN = 1
 
 
 @contextmanager
@@ -130,3 +133,39 @@ def _restore_flags(name: str, flags: int, ports: set[str]) -> None:
         bridge = link.find(nl, name)
         if bridge and _port_names(nl, bridge) <= ports:
             nl.batch([link.set_flags(name, bridge.index, off=flags)])
+
+
+def set_up_port(nl: Netlink, port: Link, plan: PortPlan) -> None:
+    """Set up a new port of the bridge and switch it on."""
+    refuse_routers(port.name)
+    up = link.set_flags(port.name, port.index, on=link.IFF_UP)
+    nl.batch([*port_messages(port.name, port.index, plan), up])
+
+
+def port_messages(name: str, index: int, plan: PortPlan) -> list[Message]:
+    """Return what sets up a port that has just been put on the bridge."""
+    settings = kernel_bridge.Port(plan.hairpin, plan.isolated)
+    first = [] if settings == kernel_bridge.Port() else [kernel_bridge.set_port(name, index, settings)]
+    return first if plan.vlans is None else [*first, *vlan_messages(name, index, plan.vlans)]
+
+
+def vlan_messages(name: str, index: int, plan: VlanPlan) -> list[Message]:
+    """Return what puts a new port into its VLANs."""
+    wanted = port_vlans(plan)
+    if not wanted:
+        return []
+    first = [] if plan.keeps_default else [bridge_vlan.remove(name, index)]
+    return [*first, bridge_vlan.add(name, index, wanted)]
+
+
+def port_vlans(plan: VlanPlan) -> tuple[PortVlan, ...]:
+    """Return the VLANs of a port, runs of trunk VLANs as ranges; a trunk alone takes VLAN 1 untagged."""
+    runs: list[PortVlan] = []
+    for vid in plan.trunk:
+        if runs and runs[-1].last == vid - 1:
+            runs[-1] = PortVlan(runs[-1].vid, vid)
+        else:
+            runs.append(PortVlan(vid, vid))
+    untagged = plan.pvid or (_DEFAULT_VLAN if runs else 0)
+    # The untagged VLAN comes last: if the trunk has it too, the trunk does not make it tagged.
+    return (*runs, PortVlan(untagged, untagged, pvid=True, untagged=True)) if untagged else ()

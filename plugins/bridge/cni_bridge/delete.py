@@ -17,6 +17,5 @@ if TYPE_CHECKING:
 
 def delete(conf: BridgeConf, request: Request) -> None:
     """Remove the pair, the leases and the rules of the attachment."""
-    owner = owner_of(conf, request)
-    spoof_check = [partial(spoofcheck.remove, owner)] if conf.macspoofchk else []
-    detach(conf, request, *spoof_check, partial(masquerade.remove, conf, owner))
+    spoof_check = [partial(spoofcheck.remove, owner_of(conf, request))] if conf.macspoofchk else []
+    detach(conf, request, *spoof_check, partial(masquerade.remove, conf, request))

@@ -15,8 +15,7 @@ from cni.interface.layer3 import switch_on
 from cni.interface.pair import remove_created, skip_duplicate_check
 from cni.kernel import addr, link, netns, veth
 from cni.kernel.rtnetlink import Netlink
-from cni_bridge import ports
-from cni_bridge.bridges import bridge_locked
+from cni_bridge.bridges import bridge_locked, set_up_port
 from cni_bridge.plan import PortPlan, VlanPlan, gateway_port_alias
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ def _create_vlan_link(nl: Netlink, plan: Gateway, bridge: Link, vlans: VlanPlan,
 
 def _set_up_port(nl: Netlink, plan: Gateway, port: Link, vlans: VlanPlan) -> None:
     own_vlan = VlanPlan(plan.vlan, (), vlans.keeps_default)
-    ports.set_up(nl, port, PortPlan(hairpin=False, isolated=False, vlans=own_vlan))
+    set_up_port(nl, port, PortPlan(hairpin=False, isolated=False, vlans=own_vlan))
 
 
 def reattach(nl: Netlink, plan: Gateway, bridge: Link, vlans: VlanPlan) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_interface, ip_network
+from ipaddress import ip_interface
 from typing import TYPE_CHECKING, NamedTuple
 
 from cni.errors import CniError, Code
@@ -11,7 +11,7 @@ from cni.interface.plan import (
     Layer3,
     PairPlan,
     complete_routes,
-    first_gateway,
+    default_routes,
     plan_masquerade,
     plan_pair,
     required_ips,
@@ -108,8 +108,9 @@ def plan_addresses(conf: BridgeConf, owner: Owner, leased: Result) -> AddressPla
 
     Raise CniError 7 if IPAM gave no address, or if the name of a VLAN's gateway link would be too long.
     """
-    ips = tuple(_with_gateway(conf, ip) for ip in required_ips(leased, conf.ipam.type))
-    shown = (*leased.routes, *_default_routes(conf, ips, leased.routes))
+    ips = tuple(_with_gateway(conf, ip) for ip in required_ips(leased, conf.ipam.type, CONTAINER_INDEX))
+    added = default_routes(ips, leased.routes) if conf.is_default_gateway else []
+    shown = (*leased.routes, *added)
     return AddressPlan(
         layer3=Layer3(ips, complete_routes(shown, ips), dad=conf.enabledad),
         shown_routes=shown,
@@ -122,20 +123,7 @@ def _with_gateway(conf: BridgeConf, ip: Ip) -> Ip:
     gateway = ip.gateway
     if gateway is None and conf.has_gateway:
         gateway = ip.address.network.network_address + 1
-    return ip._replace(gateway=gateway, interface=CONTAINER_INDEX)
-
-
-def _default_routes(conf: BridgeConf, ips: tuple[Ip, ...], routes: tuple[Route, ...]) -> list[Route]:
-    """Return a default route of each IP version that has none with a gateway yet."""
-    if not conf.is_default_gateway:
-        return []
-    added = []
-    for version, every in ((4, "0.0.0.0/0"), (6, "::/0")):
-        default = ip_network(every)
-        gateway = first_gateway(ips, version)
-        if gateway and not any(route.dst == default and route.gw for route in routes):
-            added.append(Route(default, gateway))
-    return added
+    return ip._replace(gateway=gateway)
 
 
 def plan_gateway(conf: BridgeConf, ips: tuple[Ip, ...]) -> Gateway | None:

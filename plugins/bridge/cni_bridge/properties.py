@@ -11,7 +11,7 @@ from cni.interface.plan import Layer3, plan_masquerade
 from cni.kernel import addr, bridge_vlan, link, veth
 from cni.kernel import bridge as kernel_bridge
 from cni.operations.properties import Property
-from cni_bridge import bridges, gateways, ports
+from cni_bridge import bridges, gateways
 from cni_bridge.plan import plan_gateway
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ def list_properties(conf: BridgeConf, plan: LinkPlan, of: Attachment) -> Iterato
     yield from compare.of_host_end(of, container, host)
     if host is not None:
         if bridge is not None:
-            host = yield from _of_master(plan, bridge, host, nl)
+            yield of_master(bridge, host, partial(_put_on_bridge, plan, bridge, host, nl))
+            host = host if host.master == bridge.index else link.get(nl, host.name)
         yield from _of_port(plan, host, nl)
         yield compare.of_host_state(nl, host)
         if bridge is not None:
@@ -130,16 +131,10 @@ def of_master(bridge: Link, host: Link, fix: Fix | None = None) -> Property:
     return Property(host.name, host.master, bridge.index, message, fix, impairment=impairment)
 
 
-def _of_master(plan: LinkPlan, bridge: Link, host: Link, nl: Netlink) -> Generator[Property, None, Link]:
-    """Yield that property; return the host end as it is then."""
-    yield of_master(bridge, host, partial(_put_on_bridge, plan, bridge, host, nl))
-    return host if host.master == bridge.index else link.get(nl, host.name)
-
-
 def _put_on_bridge(plan: LinkPlan, bridge: Link, host: Link, nl: Netlink, _undo: Undo) -> str:
     # In one send: the port is in no other VLAN for a moment.
     on_bridge = link.set_master(host.name, host.index, bridge.index)
-    nl.batch([on_bridge, *ports.messages(host.name, host.index, plan.port)])
+    nl.batch([on_bridge, *bridges.port_messages(host.name, host.index, plan.port)])
     bridges.keep_mac(nl, bridge, link.get(nl, bridge.name))
     return f"{host.name}: put it on bridge {bridge.name}"
 
@@ -159,10 +154,10 @@ def _of_port(plan: LinkPlan, host: Link, nl: Netlink) -> Iterator[Property]:
         yield holds(is_on, f"Bridge port {name} has {flag} off", fix)
     if wanted.vlans is None:
         return
-    fix = send(nl, f"{name}: put it into its VLANs", *ports.vlan_messages(name, index, wanted.vlans))
+    fix = send(nl, f"{name}: put it into its VLANs", *bridges.vlan_messages(name, index, wanted.vlans))
     present = bridge_vlan.list_vlans(nl, index)
     vids = {each.vid for each in present}
-    vlans = ports.port_vlans(wanted.vlans)
+    vlans = bridges.port_vlans(wanted.vlans)
     # More VLANs are no fault: older releases of the Go plugins leave the default VLAN on.
     missing = sorted({vid for each in vlans for vid in range(each.vid, each.last + 1)} - vids)
     message = f"Bridge port {name} is not in VLAN {', '.join(map(str, missing))}"

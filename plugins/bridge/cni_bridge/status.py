@@ -7,19 +7,12 @@ from typing import TYPE_CHECKING
 
 from cni.errors import KernelError
 from cni.firewall import spoofcheck, stores
+from cni.interface import status as shared
 from cni.interface.compare import of_host_state
-from cni.interface.status import (
-    ask_ipam,
-    impairing,
-    list_ends,
-    list_own_addresses,
-    try_masquerade,
-    without_masquerade,
-)
 from cni.kernel import bridge as kernel_bridge
 from cni.kernel import link, netns, veth
 from cni.kernel.rtnetlink import Netlink
-from cni.operations.status import Reasons, trial
+from cni.operations.status import trial
 from cni_bridge import bridges
 from cni_bridge.plan import Gateway, gateway_link, plan_bridge
 from cni_bridge.properties import of_bridge, of_gateway, of_master
@@ -35,16 +28,13 @@ if TYPE_CHECKING:
 
 def status(conf: BridgeConf, request: Request) -> None:
     """Raise CniError 50 or 51 with every reason."""
-    reasons = Reasons()
-    reasons.attempt(_try_links, plan_bridge(conf))
-    reasons.attempt(stores.check_lock, bridges.lock_path(conf.bridge))
-    try_masquerade(conf, reasons)
-    if conf.macspoofchk:
-        reasons.attempt(spoofcheck.try_out)
-        reasons.attempt(stores.check_children)
-    ask_ipam(conf, request, reasons)
-    reasons.attempt(reasons.limit, partial(_list_impairments, conf))
-    reasons.raise_any()
+    bridge = [
+        partial(_try_links, plan_bridge(conf)),
+        partial(stores.check_lock, bridges.lock_path(conf.bridge)),
+    ]
+    spoof_check = (spoofcheck.try_out, stores.check_children) if conf.macspoofchk else ()
+    steps = [*bridge, *shared.masquerade_steps(conf), *spoof_check]
+    shared.report(conf, request, steps, partial(_list_impairments, conf))
 
 
 def _try_links(plan: BridgePlan) -> None:
@@ -68,7 +58,7 @@ def _list_impairments(conf: BridgeConf) -> Iterator[Impairment]:
     with Netlink() as nl:
         links = link.list_links(nl)
         bridge = next((each for each in links if each.name == conf.bridge), None)
-        ends = list_ends(conf.name, links)
+        ends = shared.list_ends(conf.name, links)
         # The host ends of the Go plugins have no alias.
         others = [
             each
@@ -80,11 +70,11 @@ def _list_impairments(conf: BridgeConf) -> Iterator[Impairment]:
         if bridge is None:
             yield f"bridge {conf.bridge} is gone: its {len(ends)} containers are cut off", ""
             return
-        yield from impairing(of_bridge(plan_bridge(conf), bridge, nl))
+        yield from shared.impairing(of_bridge(plan_bridge(conf), bridge, nl))
         for each in ends:
-            yield from impairing([of_master(bridge, each), of_host_state(nl, each)])
+            yield from shared.impairing([of_master(bridge, each), of_host_state(nl, each)])
         if conf.has_gateway:
             gateway = Gateway(name, conf.bridge, conf.vlan, (), conf.force_address, conf.enabledad)
-            yield from impairing(of_gateway(gateway, bridge, nl))
-        versions = {each.version for each in list_own_addresses(nl, name)}
-    yield from without_masquerade(conf, ends, versions)
+            yield from shared.impairing(of_gateway(gateway, bridge, nl))
+        versions = {each.version for each in shared.list_own_addresses(nl, name)}
+    yield from shared.without_masquerade(conf, ends, versions)

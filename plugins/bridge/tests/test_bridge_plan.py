@@ -18,9 +18,9 @@ from cni.kernel.bridge_vlan import PortVlan
 from cni.request import Attachment, Request, Verb
 from cni.result import Ip, Result, Route
 from cni_bridge import plan
+from cni_bridge.bridges import port_vlans, vlan_messages
 from cni_bridge.conf import BridgeConf
 from cni_bridge.plan import VlanPlan
-from cni_bridge.ports import port_vlans, vlan_messages
 
 REQUEST = Request(Verb.ADD, "cid1", "/run/netns/c1", "eth0")
 OWNER = Owner("net1", "cid1", "eth0")
