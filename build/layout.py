@@ -29,6 +29,7 @@ ROOMS: tuple[frozenset[str], ...] = (
     frozenset({"firewall"}),
     frozenset({"hostports"}),
     frozenset({"delegate"}),
+    frozenset({"interface"}),
     frozenset({"skel"}),
     frozenset({"multicall"}),
     frozenset({"runtime", "warm"}),
@@ -37,15 +38,15 @@ ROOMS: tuple[frozenset[str], ...] = (
     frozenset({"testing"}),
 )
 PROTOCOL = ROOMS[0]
-# A plugin is started by skel, and imports nothing from there on up, except delegate.
-FOR_PLUGINS = frozenset[str]().union(*ROOMS[:7], {"delegate"})
+# A plugin is started by skel, and imports nothing from there on up.
+FOR_PLUGINS = frozenset[str]().union(*ROOMS[:9])
 _LEVELS = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 
 # Standard modules that a plugin's conf.py and plan.py have no business with.
 IMPURE = {"ctypes", "fcntl", "os", "shutil", "socket", "subprocess", "tempfile", "time"}
 
-# Modules of rooms that are pure, as conf.py and plan.py must be, and that these may therefore import.
-PURE_IN_ROOMS = {"cni.firewall.intents", "cni.ipam.rules"}
+# Modules of rooms above the protocol that are pure, as conf.py and plan.py must be.
+PURE = {"cni.firewall.intents", "cni.interface.conf", "cni.interface.plan", "cni.ipam.rules"}
 
 # The modules of every plugin's package, and those of the verbs that a plugin may have. Others are free.
 PLUGIN_MODULES = ("__init__", "__main__", "conf", "add")
@@ -173,14 +174,16 @@ def _may_import(source: Source, room: str) -> bool:
 
 def check_pure(source: Source) -> Iterator[str]:
     """Find what a plugin's conf.py or plan.py would need only to ask or change the world."""
-    if source.is_test or not source.package or source.path.name not in {"conf.py", "plan.py"}:
+    is_room = source.path.parts[0] == "cni" and ".".join(source.path.with_suffix("").parts) in PURE
+    is_plugin = bool(source.package) and source.path.name in {"conf.py", "plan.py"}
+    if source.is_test or not (is_room or is_plugin):
         return
-    allowed = {"cni", *(f"cni.{name}" for name in PROTOCOL)}
+    allowed = {"cni", *(f"cni.{name}" for name in PROTOCOL)} | PURE
     for each in list_imports(source):
         top = each.module.split(".")[0]
-        if each.for_types or each.module in PURE_IN_ROOMS:
+        if each.for_types:
             continue
-        module = ".".join(each.module.split(".")[:2])
+        module = each.module if each.module in PURE else ".".join(each.module.split(".")[:2])
         if top in IMPURE or (top == "cni" and module not in allowed):
             yield f"{source.path}:{each.line} must be pure and imports {each.module}"
 
@@ -252,9 +255,6 @@ def check_plugin_folder(folder: Path) -> Iterator[str]:
     package = f"cni_{folder.name.replace('-', '_')}"
     wanted = TEMPLATE_MODULES if folder.name == TEMPLATE else PLUGIN_MODULES
     modules = [f"{package}/{name}.py" for name in dict.fromkeys(wanted)]
-    if (folder / package / "plugin.py").is_file():
-        # A plugin that still passes functions to Plugin.
-        modules = [f"{package}/{name}.py" for name in ("__init__", "__main__", "conf")]
     for name in ["plugin.toml", "README.md", "tests/data/example.json", *modules]:
         if not (folder / name).is_file():
             yield f"{folder.name}: {name} is missing"

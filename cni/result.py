@@ -33,7 +33,10 @@ class Ip(NamedTuple):
 
 
 class Route(NamedTuple):
-    """A route of the container; `table` and `scope` are None when not given (0 is a value)."""
+    """A route of the container; `table` and `scope` are None when not given (0 is a value).
+
+    `src` is the source address that the kernel prefers for it. The spec has no key for it: it is in no result.
+    """
 
     dst: IpNetwork
     gw: IpAddress | None = None
@@ -42,6 +45,7 @@ class Route(NamedTuple):
     priority: int = 0
     table: int | None = None
     scope: int | None = None
+    src: IpAddress | None = None
 
 
 class Dns(NamedTuple):

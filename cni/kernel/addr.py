@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cni.result import IpInterface
 
 # The flags of an address, rtnetlink(7).
-_IFA_F_NODAD, _IFA_F_DADFAILED, _IFA_F_TENTATIVE = 0x02, 0x08, 0x40
+_IFA_F_NODAD, _IFA_F_DADFAILED, _IFA_F_TENTATIVE, _IFA_F_NOPREFIXROUTE = 0x02, 0x08, 0x40, 0x200
 _RT_SCOPE_UNIVERSE = 0
 _FAMILIES: dict[int, int] = {4: socket.AF_INET, 6: socket.AF_INET6}
 
@@ -49,14 +49,22 @@ def ensure(nl: Netlink, name: str, index: int, address: IpInterface, *, dad: boo
     return True
 
 
-def add(name: str, index: int, address: IpInterface, *, dad: bool = False) -> Message:
-    """Add an address to a link that does not have it."""
+def add(
+    name: str, index: int, address: IpInterface, *, dad: bool = False, has_connected: bool = True
+) -> Message:
+    """Add an address to a link that does not have it.
+
+    Without `has_connected` the kernel adds no route to the address's own subnet.
+    """
     body = _body(index, address)
+    own_flags = 0 if has_connected else _IFA_F_NOPREFIXROUTE
     if isinstance(address, IPv4Interface):
         if address.network.prefixlen < 31:
             body += attribute(_BROADCAST, address.network.broadcast_address.packed)
     elif not dad:
-        body += number(_FLAGS, _IFA_F_NODAD)
+        own_flags |= _IFA_F_NODAD
+    if own_flags:
+        body += number(_FLAGS, own_flags)
     flags = rtnetlink.NLM_F_CREATE | rtnetlink.NLM_F_EXCL
     return Message(f'failed to add IP addr {address} to "{name}"', rtnetlink.RTM_NEWADDR, flags, body=body)
 

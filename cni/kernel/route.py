@@ -22,7 +22,7 @@ MAIN_TABLE = 254
 _RTPROT_BOOT, _RTN_UNICAST, _RTM_F_CLONED, _RTM_F_FIB_MATCH = 3, 1, 0x200, 0x2000
 # family, lengths of destination and source, type of service, table, protocol, scope, type, flags
 _HEAD = struct.Struct("=8BI")
-_DST, _OIF, _GATEWAY, _PRIORITY, _METRICS, _TABLE = 1, 4, 5, 6, 8, 15
+_DST, _OIF, _GATEWAY, _PRIORITY, _PREFSRC, _METRICS, _TABLE = 1, 4, 5, 6, 7, 8, 15
 _METRIC_MTU, _METRIC_ADVMSS = 2, 8
 _FAMILIES: dict[int, int] = {4: socket.AF_INET, 6: socket.AF_INET6}
 
@@ -136,6 +136,8 @@ def _body(index: int, route: Route) -> bytes:
         parts.append(attribute(_DST, route.dst.network_address.packed))
     if route.gw is not None:
         parts.append(attribute(_GATEWAY, route.gw.packed))
+    if route.src is not None:
+        parts.append(attribute(_PREFSRC, route.src.packed))
     if route.priority:
         parts.append(number(_PRIORITY, route.priority))
     metrics = [

@@ -124,21 +124,21 @@ def list_marked(network: str) -> frozenset[str]:
     Each proves that an attachment lives, see `cni.marks`. Links of other suites have no alias.
     """
     from cni import marks
-    from cni.kernel import link, link_pair
+    from cni.kernel import link, veth
     from cni.kernel.rtnetlink import Netlink
 
     prefix = marks.alias_prefix(network)
     with Netlink() as nl:
         ends = [each for each in link.list_links(nl) if each.alias.startswith(prefix)]
-        return frozenset(each.alias for each in ends if link_pair.lives(nl, each))
+        return frozenset(each.alias for each in ends if veth.is_other_end_alive(nl, each))
 
 
 def _judge(nl: Netlink, found: Sequence[Link | None]) -> bool | None:
     """Return whether one of the links leads to a namespace in use; False if one has ended, else None."""
-    from cni.kernel import link_pair
+    from cni.kernel import veth
 
     ends = [each for each in found if each and each.peer and each.netnsid is not None]
-    if any(link_pair.lives(nl, each) for each in ends):
+    if any(veth.is_other_end_alive(nl, each) for each in ends):
         return True
     return False if ends or None in found else None
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cni.convert import parse_result
 from cni.errors import CniError
-from cni.kernel import addr, link, link_pair
+from cni.kernel import addr, link, veth
 from cni.kernel.netns import open_netns
 from cni.kernel.rtnetlink import Netlink
 from cni.operations import holders
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cni.kernel.link import Link
-    from cni.kernel.link_pair import Ends
+    from cni.kernel.veth import Ends
     from cni.runtime.cache import Entry
 
 _IFNAME_BYTES = 15
@@ -149,11 +149,11 @@ def _observe_alive(host: Netlink, expected: Attached, result: Result) -> Attache
     with open_netns(expected.netns) as ns, Netlink(ns) as inside:
         found = link.find(inside, expected.ifname)
         addresses = addr.list_addrs(inside, found.index) if found else []
-        ends = link_pair.look_up(host, _host_names(result), ns)
+        ends = veth.find(host, _host_names(result), ns)
         peer = ends.end_of(found)
         if peer is None and found and not result.interfaces:
             # Results of the oldest versions name no links.
-            peer = link_pair.find_by_index(host, found, ns)
+            peer = veth.find_by_index(host, found, ns)
     alive = replace(expected, netns_state="alive")
     if found is None:
         return _with_problems(alive, f"link {expected.ifname} is missing")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cni.kernel import link, link_pair
+from cni.kernel import link, veth
 from cni.operations import holders
 from cni.request import Attachment
 from cni.runtime.gc_plan import is_owner, plan
@@ -60,7 +60,7 @@ def _with(host: Netlink, attached: Attached, thing: Stale) -> Attached:
     name = thing.name.rpartition("/")[2] if thing.kind in {"lease", "file"} else thing.name
     if thing.kind == "link":
         found = link.find(host, thing.name)
-        is_alive = found is not None and link_pair.lives(host, found)
+        is_alive = found is not None and veth.is_other_end_alive(host, found)
         attached = replace(
             attached,
             host_link=find_host_link(host, thing.name),

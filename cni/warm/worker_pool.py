@@ -16,7 +16,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from cni.kernel import link_removal, nfnetlink
+from cni.kernel import link, nfnetlink
 from cni.kernel.nfnetlink import Nfnetlink
 from cni.warm.log import log
 from cni.warm.scoreboard import Board, Post
@@ -194,7 +194,7 @@ class Crew:
             self._have_only(member.socket)
             # Else the server has died before it could be heard.
             if os.getppid() == server:
-                defaults = {link_removal.VARIABLE: self._settings.answer_del}
+                defaults = {link.ANSWER_VARIABLE: self._settings.answer_del}
                 post = Post(self._board, member.place, self._alarm)
                 worker = Worker(self._listener, self._door(), self._table, post, defaults)
                 worker.serve(self._settings.calls)

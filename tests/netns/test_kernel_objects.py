@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cni.errors import CniError, KernelError
-from cni.kernel import addr, bridge_vlan, link, netns, route, sysctl
+from cni.kernel import addr, bridge, bridge_vlan, link, netns, route, sysctl, veth
 from cni.kernel.rtnetlink import RTM_NEWLINK, Message, Netlink
 from cni.result import Route
 
@@ -24,15 +24,15 @@ MAC, HOST_MAC = "02:00:00:00:00:05", "02:00:00:00:00:06"
 
 
 def make_pair(nl: Netlink, ns: netns.Netns, **more: int) -> None:
-    spec = link.VethSpec("veth0", HOST_MAC, "eth0", MAC, ns, **more)
-    assert link.create_veth(nl, spec)
+    spec = veth.VethSpec("veth0", HOST_MAC, "eth0", MAC, ns, **more)
+    assert veth.create(nl, spec)
 
 
 def test_a_bridge_has_its_mac_address_from_the_beginning(host: Host) -> None:
     def run() -> None:
         with Netlink() as nl:
-            assert link.create_bridge(nl, "br0", MAC, 1400)
-            assert not link.create_bridge(nl, "br0", HOST_MAC)
+            assert bridge.create(nl, "br0", MAC, 1400)
+            assert not bridge.create(nl, "br0", HOST_MAC)
             made = link.get(nl, "br0")
             assert (made.kind, made.mac, made.mtu, made.is_up) == ("bridge", MAC, 1400, False)
             assert link.remove(nl, "br0")
@@ -46,15 +46,15 @@ def test_the_peer_of_a_pair_is_born_in_the_other_namespace(host: Host) -> None:
 
     def run() -> None:
         with netns.open_netns(path) as ns, Netlink() as nl, Netlink(ns) as inside:
-            link.create_bridge(nl, "br0", link.new_mac())
-            bridge = link.get(nl, "br0")
-            make_pair(nl, ns, mtu=1300, master=bridge.index)
+            bridge.create(nl, "br0", link.new_mac())
+            master = link.get(nl, "br0").index
+            make_pair(nl, ns, mtu=1300, master=master)
             ours, theirs = link.get(nl, "veth0"), link.get(inside, "eth0")
             assert (ours.peer, theirs.peer) == (theirs.index, ours.index)
             assert (ours.mac, theirs.mac) == (HOST_MAC, MAC)
             assert (ours.mtu, theirs.mtu) == (1300, 1300)
-            assert ours.port == link.Port()
-            assert [each.name for each in link.list_links(nl, bridge.index)] == ["veth0"]
+            assert bridge.describe_port(ours) == bridge.Port()
+            assert [each.name for each in link.list_links(nl, master)] == ["veth0"]
             assert link.find_by_index(inside, theirs.index) == theirs
             assert link.find(inside, "veth0") is None
 
@@ -66,12 +66,12 @@ def test_the_other_end_of_a_pair_just_made_is_known_without_a_question(host: Hos
 
     def run() -> None:
         with netns.open_netns(path) as ns, Netlink() as nl, Netlink(ns) as inside:
-            link.create_bridge(nl, "br0", link.new_mac())
-            spec = link.VethSpec("veth0", HOST_MAC, "eth0", MAC, ns, 1300, link.get(nl, "br0").index, 5)
-            assert link.create_veth(nl, spec)
+            bridge.create(nl, "br0", link.new_mac())
+            spec = veth.VethSpec("veth0", HOST_MAC, "eth0", MAC, ns, 1300, link.get(nl, "br0").index, 5)
+            assert veth.create(nl, spec)
             # Its namespace's number for this one is the only thing that is not known.
             found = replace(link.get(inside, "eth0"), netnsid=None)
-            assert link.other_end(link.get(nl, "veth0"), spec) == found
+            assert veth.describe_container_end(link.get(nl, "veth0"), spec) == found
 
     host.call(run)
 
@@ -79,8 +79,8 @@ def test_the_other_end_of_a_pair_just_made_is_known_without_a_question(host: Hos
 def test_several_links_are_looked_up_after_a_change_in_one_go(host: Host) -> None:
     def run() -> None:
         with Netlink() as nl:
-            link.create_bridge(nl, "br0", MAC)
-            link.create_bridge(nl, "br1", HOST_MAC)
+            bridge.create(nl, "br0", MAC)
+            bridge.create(nl, "br1", HOST_MAC)
             found = link.get_all(nl, ["br1", "br0"], link.set_owner("br0", "whose it is"))
             assert [(each.name, each.alias) for each in found] == [("br1", ""), ("br0", "whose it is")]
             with pytest.raises(CniError, match='failed to lookup "br2"'):
@@ -96,7 +96,7 @@ def test_several_links_are_looked_up_after_a_change_in_one_go(host: Host) -> Non
 def test_the_state_of_a_link_is_told_alone(host: Host) -> None:
     def run() -> None:
         with Netlink() as nl:
-            link.create_bridge(nl, "br0", MAC)
+            bridge.create(nl, "br0", MAC)
             assert link.get_operstate(nl, "br0") == link.get(nl, "br0").operstate == "down"
             with pytest.raises(CniError, match='failed to lookup "br1"'):
                 link.get_operstate(nl, "br1")
@@ -110,8 +110,8 @@ def test_a_taken_name_at_either_end_makes_no_pair(host: Host) -> None:
     def run() -> None:
         with netns.open_netns(path) as ns, Netlink() as nl, Netlink(ns) as inside:
             make_pair(nl, ns)
-            assert not link.create_veth(nl, link.VethSpec("veth1", HOST_MAC, "eth0", MAC, ns))
-            assert not link.create_veth(nl, link.VethSpec("veth0", HOST_MAC, "eth1", MAC, ns))
+            assert not veth.create(nl, veth.VethSpec("veth1", HOST_MAC, "eth0", MAC, ns))
+            assert not veth.create(nl, veth.VethSpec("veth0", HOST_MAC, "eth1", MAC, ns))
             assert [each.name for each in link.list_links(nl)] == ["lo", "veth0"]
             assert [each.name for each in link.list_links(inside)] == ["lo", "eth0"]
 
@@ -121,10 +121,10 @@ def test_a_taken_name_at_either_end_makes_no_pair(host: Host) -> None:
 def test_a_link_is_removed_only_if_it_is_the_one_that_was_made(host: Host) -> None:
     def run() -> None:
         with Netlink() as nl:
-            link.create_bridge(nl, "br0", MAC)
-            assert not link.remove_made(nl, "br0", HOST_MAC)
-            assert link.remove_made(nl, "br0", MAC)
-            assert not link.remove_made(nl, "br0", MAC)
+            bridge.create(nl, "br0", MAC)
+            assert not link.remove_created(nl, "br0", HOST_MAC)
+            assert link.remove_created(nl, "br0", MAC)
+            assert not link.remove_created(nl, "br0", MAC)
 
     host.call(run)
 
@@ -134,19 +134,19 @@ def test_settings_of_a_port_are_seen(host: Host) -> None:
 
     def run() -> None:
         with netns.open_netns(path) as ns, Netlink() as nl:
-            link.create_bridge(nl, "br0", link.new_mac())
+            bridge.create(nl, "br0", link.new_mac())
             make_pair(nl, ns, master=link.get(nl, "br0").index)
             index = link.get(nl, "veth0").index
-            wanted = link.Port(hairpin=True, isolated=True)
+            wanted = bridge.Port(hairpin=True, isolated=True)
             nl.batch(
                 [
-                    link.set_port("veth0", index, wanted),
+                    bridge.set_port("veth0", index, wanted),
                     link.set_alias("veth0", index, "whose it is"),
                     link.set_flags("veth0", index, on=link.IFF_UP | link.IFF_PROMISC),
                 ]
             )
             found = link.get(nl, "veth0")
-            assert (found.port, found.alias) == (wanted, "whose it is")
+            assert (bridge.describe_port(found), found.alias) == (wanted, "whose it is")
             assert found.is_up
             assert found.is_promisc
             assert bridge_vlan.list_vlans(nl, index) == set()
@@ -159,7 +159,7 @@ def test_settings_of_a_port_are_seen(host: Host) -> None:
 def test_every_message_of_a_batch_is_answered_in_its_place(host: Host) -> None:
     def run() -> None:
         with Netlink() as nl:
-            link.create_bridge(nl, "br0", MAC)
+            bridge.create(nl, "br0", MAC)
             index = link.get(nl, "br0").index
             refusals = nl.attempt(
                 [
@@ -325,7 +325,7 @@ def test_the_kernel_reads_the_vlans_of_a_port(host: Host) -> None:
 
     def run() -> None:
         with netns.open_netns(path) as ns, Netlink() as nl:
-            link.create_bridge(nl, "br0", link.new_mac())
+            bridge.create(nl, "br0", link.new_mac())
             make_pair(nl, ns, master=link.get(nl, "br0").index)
             index = link.get(nl, "veth0").index
             nl.batch([bridge_vlan.add("veth0", index, (bridge_vlan.PortVlan(5, 9, pvid=True),))])

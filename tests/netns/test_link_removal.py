@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cni.errors import KernelError
-from cni.kernel import background, link, link_removal, netns
+from cni.kernel import background, bridge, link, netns, veth
 from cni.kernel.rtnetlink import Netlink
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ def test_neither_end_of_a_removed_pair_can_be_seen(host: Host, *, early: bool) -
     def run() -> None:
         with netns.open_netns(path) as ns, Netlink() as nl, Netlink(ns) as inside:
             for _ in range(ROUNDS):
-                assert link.create_veth(nl, link.VethSpec("veth0", HOST_MAC, "eth0", MAC, ns))
-                assert link_removal.remove(ns, "eth0", link.get(nl, "veth0").peer, early=early)
+                assert veth.create(nl, veth.VethSpec("veth0", HOST_MAC, "eth0", MAC, ns))
+                assert link.remove_in(ns, "eth0", link.get(nl, "veth0").peer, early=early)
                 assert [each.name for each in link.list_links(inside)] == ["lo"]
                 assert [each.name for each in link.list_links(nl)] == ["lo"]
 
@@ -42,10 +42,10 @@ def test_another_link_that_has_got_the_name_stays(host: Host) -> None:
 
     def run() -> None:
         with Netlink() as nl:
-            assert link.create_bridge(nl, "br0", MAC)
+            assert bridge.create(nl, "br0", MAC)
             before = link.get(nl, "br0")
             assert link.remove(nl, "br0", before.index)
-            assert link.create_bridge(nl, "br0", HOST_MAC)
+            assert bridge.create(nl, "br0", HOST_MAC)
             assert not link.remove(nl, "br0", before.index)
             assert link.get(nl, "br0").mac == HOST_MAC
 
@@ -57,7 +57,7 @@ def test_what_is_not_there_is_no_error(host: Host) -> None:
 
     def run() -> None:
         with netns.open_netns(path) as ns:
-            assert not link_removal.remove(ns, "eth0", 4711, early=True)
+            assert not link.remove_in(ns, "eth0", 4711, early=True)
 
     host.call(run)
 
@@ -67,7 +67,7 @@ def test_a_refused_removal_is_told(host: Host) -> None:
 
     def run() -> None:
         with netns.open_netns(path) as ns, pytest.raises(KernelError, match='could not remove "lo"'):
-            link_removal.remove(ns, "lo", 1, early=True)
+            link.remove_in(ns, "lo", 1, early=True)
 
     host.call(run)
 
@@ -78,8 +78,8 @@ def test_the_thread_that_waits_for_the_kernel_ends_and_leaves_no_descriptor(host
     def run() -> None:
         before = count_descriptors()
         with netns.open_netns(path) as ns, Netlink() as nl:
-            assert link.create_veth(nl, link.VethSpec("veth0", HOST_MAC, "eth0", MAC, ns))
-            assert link_removal.remove(ns, "eth0", link.get(nl, "veth0").peer, early=True)
+            assert veth.create(nl, veth.VethSpec("veth0", HOST_MAC, "eth0", MAC, ns))
+            assert link.remove_in(ns, "eth0", link.get(nl, "veth0").peer, early=True)
         assert background.wait(5)
         assert count_descriptors() == before
 
@@ -87,6 +87,6 @@ def test_the_thread_that_waits_for_the_kernel_ends_and_leaves_no_descriptor(host
 
 
 def test_only_who_asks_for_it_goes_on_early() -> None:
-    assert link_removal.is_early({link_removal.VARIABLE: "gone"})
-    assert not link_removal.is_early({link_removal.VARIABLE: "ack"})
-    assert not link_removal.is_early({})
+    assert link.is_early({link.ANSWER_VARIABLE: "gone"})
+    assert not link.is_early({link.ANSWER_VARIABLE: "ack"})
+    assert not link.is_early({})

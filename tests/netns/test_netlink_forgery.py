@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cni.kernel import link, link_removal, netns, rtnetlink
+from cni.kernel import bridge, link, netns, rtnetlink, veth
 from cni.kernel.nfnetlink import Message, Nfnetlink
 from cni.kernel.rtnetlink import RTM_DELLINK, RTM_NEWLINK, RTMGRP_LINK, Netlink
 from cni.testing.place import fork
@@ -165,7 +165,7 @@ def test_a_forged_removal_of_a_link_is_not_believed(host: Host) -> None:
                 sender.sendto(link_message(RTM_DELLINK, 0, 0, 2), (0, RTMGRP_LINK))
             assert listener.heard(1) == []
             with Netlink() as nl:
-                assert link.create_bridge(nl, "br0", MAC)
+                assert bridge.create(nl, "br0", MAC)
             kinds = [kind for kind, _ in listener.heard(1)]
             assert kinds == [RTM_NEWLINK]
 
@@ -178,9 +178,9 @@ def test_a_removal_amid_forged_ones_is_one(host: Host) -> None:
     def run() -> None:
         with netns.open_netns(sandbox.path) as ns, Netlink() as nl, Netlink(ns) as inside:
             for _ in range(ROUNDS):
-                assert link.create_veth(nl, link.VethSpec("veth0", HOST_MAC, "eth0", MAC, ns))
+                assert veth.create(nl, veth.VethSpec("veth0", HOST_MAC, "eth0", MAC, ns))
                 index = link.get(inside, "eth0").index
-                assert link_removal.remove(ns, "eth0", index, early=True)
+                assert link.remove_in(ns, "eth0", index, early=True)
                 assert [each.name for each in link.list_links(inside)] == ["lo"]
 
     with flooded(sandbox):

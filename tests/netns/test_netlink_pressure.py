@@ -18,9 +18,9 @@ import pytest
 from cni import skel
 from cni.errors import KernelError
 from cni.firewall import nft
-from cni.kernel import link, link_removal, netns, nfnetlink, route
+from cni.kernel import bridge, link, netns, nfnetlink, route, veth
 from cni.kernel.rtnetlink import Message, Netlink
-from cni_bridge.plugin import PLUGIN
+from cni_bridge import PLUGIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -64,7 +64,7 @@ def bridge_conf(**more: Any) -> dict[str, Any]:
 
 def make_bridges(nl: Netlink) -> list[str]:
     names = [f"stays{each}" for each in range(LINKS)]
-    assert all(link.create_bridge(nl, name, link.new_mac()) for name in names)
+    assert all(bridge.create(nl, name, link.new_mac()) for name in names)
     return [*names, "lo"]
 
 
@@ -85,7 +85,7 @@ def test_each_of_many_refusals_is_told(host: Host) -> None:
 
     def run() -> None:
         with Netlink() as nl:
-            assert link.create_bridge(nl, "br0", MAC)
+            assert bridge.create(nl, "br0", MAC)
             index = link.get(nl, "br0").index
             wrong = [link.set_mtu(f"br{each}", index, 1 << 20) for each in range(ROUTES)]
             wrong[1000] = link.set_mtu("br0", index, 1400)
@@ -157,7 +157,7 @@ def come_and_go() -> None:
         for number in range(5_000):
             names = [f"goes{number}-{each}" for each in range(5)]
             for each in names:
-                link.create_bridge(nl, each, link.new_mac())
+                bridge.create(nl, each, link.new_mac())
             for each in names:
                 link.remove(nl, each)
 
@@ -267,12 +267,12 @@ def test_a_removal_that_fails_in_an_unforeseen_way_is_over_and_told(host: Host) 
 
     def run() -> None:
         with netns.open_netns(path) as ns, Netlink() as nl:
-            assert link.create_veth(nl, link.VethSpec("veth0", HOST_MAC, "eth0", MAC, ns))
+            assert veth.create(nl, veth.VethSpec("veth0", HOST_MAC, "eth0", MAC, ns))
             found = link.get(nl, "veth0")
             sender, stack = Netlink(), ExitStack()
             sender.close()
             stack.callback(os.close, -1)
-            removal = link_removal.Removal(sender, link.removal(found.name, found.index), stack)
+            removal = link.Removal(sender, link.removal(found.name, found.index), stack)
             removal.run()
             assert removal.is_over
             assert isinstance(removal.error, OSError)

@@ -9,7 +9,7 @@ import pytest
 
 from cni.errors import Code
 from cni.testing import direct
-from cni_bridge.plugin import PLUGIN as BRIDGE
+from cni_bridge import PLUGIN as BRIDGE
 from cni_host_local_ipam import PLUGIN as HOST_LOCAL
 from cni_loopback import PLUGIN as LOOPBACK
 from cni_portmap import PLUGIN as PORTMAP

@@ -1,7 +1,7 @@
-"""Make the bridge, and take back what a failed ADD has changed of it.
+"""Make the bridge and set up its ports; undo what a failed ADD has changed on the bridge.
 
-What several ADDs share, the bridge and its addresses, is changed under a lock of the bridge: who holds it
-knows that no container is being attached meanwhile.
+ADDs share the bridge and its addresses, and change them under a lock of the bridge: while it is held, no
+other container is being attached.
 """
 
 from __future__ import annotations
@@ -12,7 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cni.errors import CniError, Code, KernelError
-from cni.kernel import link, sysctl
+from cni.interface.gateway import has_mac
+from cni.interface.pair import refuse_routers, skip_duplicate_check
+from cni.kernel import bridge as kernel_bridge
+from cni.kernel import bridge_vlan, link, sysctl
+from cni.kernel.bridge_vlan import PortVlan
 from cni.kernel.rtnetlink import Netlink
 from cni.state import files
 from cni.state.lock import locked
@@ -21,30 +25,32 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cni.kernel.link import Link
+    from cni.kernel.rtnetlink import Message
     from cni.undo import Undo
-    from cni_bridge.plan import BridgePlan
+    from cni_bridge.plan import BridgePlan, PortPlan, VlanPlan
 
 _LOCKS = Path("/run/pycni/bridges")
 _VLAN_OPTION = "CONFIG_BRIDGE_VLAN_FILTERING"
+_DEFAULT_VLAN = 1
 
 
 @contextmanager
 def bridge_locked(name: str) -> Iterator[None]:
-    """Hold the lock of a bridge; its file stays, as removing it would pull it from under others."""
+    """Hold the lock of a bridge. Its file stays: another process may be waiting for it."""
     files.ensure_directory(_LOCKS)
     with locked(lock_path(name)):
         yield
 
 
 def lock_path(name: str) -> Path:
-    """Give the file that is locked for a bridge."""
+    """Return the lock file of a bridge."""
     return _LOCKS / f"{name}.lock"
 
 
 def ensure(nl: Netlink, plan: BridgePlan, undo: Undo, mac: str = "") -> Link:
-    """Give the bridge, made and switched on if need be. Raises CniError 105 if it is something else.
+    """Return the bridge, made and switched on if necessary. Raise CniError 105 if it is another kind of link.
 
-    `mac` is the address of one that has to be made, "" for a random one.
+    `mac` is the MAC address of a bridge that has to be made, "" for a random one.
     """
     bridge = link.find(nl, plan.name) or _create_bridge(nl, plan, undo, mac or link.new_mac())
     check_kind(plan, bridge)
@@ -58,7 +64,7 @@ def ensure(nl: Netlink, plan: BridgePlan, undo: Undo, mac: str = "") -> Link:
 
 
 def check_kind(plan: BridgePlan, bridge: Link) -> None:
-    """Raise CniError 105 when the bridge's name is that of some other link."""
+    """Raise CniError 105 if a link of another kind has the bridge's name."""
     if bridge.kind != "bridge":
         raise CniError(
             Code.ALREADY_EXISTS,
@@ -68,8 +74,8 @@ def check_kind(plan: BridgePlan, bridge: Link) -> None:
 
 
 def check_vlan_filtering(plan: BridgePlan, bridge: Link) -> None:
-    """Raise CniError 105 when the bridge would not tell VLANs apart although it should."""
-    if plan.vlan_filtering and not bridge.vlan_filtering:
+    """Raise CniError 105 if the bridge does not filter VLANs although the configuration needs it."""
+    if plan.vlan_filtering and not kernel_bridge.describe(bridge).vlan_filtering:
         raise CniError(
             Code.ALREADY_EXISTS,
             f'bridge "{plan.name}" exists without VLAN filtering, so that vlan and vlanTrunk have no effect',
@@ -81,7 +87,7 @@ def check_vlan_filtering(plan: BridgePlan, bridge: Link) -> None:
 def _create_bridge(nl: Netlink, plan: BridgePlan, undo: Undo, mac: str) -> Link:
     undo.add(f"remove bridge {plan.name}", _remove_unused_bridge, plan.name, mac)
     try:
-        if link.create_bridge(nl, plan.name, mac, plan.mtu, vlan_filtering=plan.vlan_filtering):
+        if kernel_bridge.create(nl, plan.name, mac, plan.mtu, vlan_filtering=plan.vlan_filtering):
             sysctl.set_if_possible(f"net/ipv6/conf/{plan.name}/accept_ra", "0")
             skip_duplicate_check(plan.name)
     except KernelError as error:
@@ -89,17 +95,8 @@ def _create_bridge(nl: Netlink, plan: BridgePlan, undo: Undo, mac: str) -> Link:
     return link.get(nl, plan.name)
 
 
-def skip_duplicate_check(name: str) -> None:
-    """Let a gateway's link have its link-local address at once.
-
-    The kernel asks for a neighbour from that address. While the kernel checks the address, it asks for none.
-    What comes from outside for a container's IPv6 address is lost then, for one to two seconds.
-    """
-    sysctl.set_if_possible(f"net/ipv6/conf/{name}/accept_dad", "0")
-
-
 def explained(error: KernelError, plan: BridgePlan) -> KernelError:
-    """Name the kernel option behind a refusal to make the bridge."""
+    """Return the error with the kernel option whose absence explains it."""
     if error.errno != errno.EOPNOTSUPP:
         return error
     option = _VLAN_OPTION if plan.vlan_filtering else "CONFIG_BRIDGE"
@@ -111,14 +108,14 @@ def _remove_unused_bridge(name: str, mac: str) -> None:
     with bridge_locked(name), Netlink() as nl:
         bridge = link.find(nl, name)
         if bridge and not _port_names(nl, bridge):
-            link.remove_made(nl, name, mac)
+            link.remove_created(nl, name, mac)
 
 
 def keep_mac(nl: Netlink, bridge: Link, now: Link) -> Link:
-    """Restore the MAC address of a bridge if the new port has changed it, as with those made by hand.
+    """Restore the MAC address of a bridge if a new port has changed it, as happens with bridges made by hand.
 
-    Return the bridge with the address that it has then. One without ports may have none: the Go plugins
-    leave it so, and the kernel takes that of the port.
+    Return the bridge with its address. A bridge without ports may have none: the Go plugins leave it so, and
+    the kernel then takes that of the port.
     """
     if not has_mac(bridge) or now.mac == bridge.mac:
         return now
@@ -126,18 +123,49 @@ def keep_mac(nl: Netlink, bridge: Link, now: Link) -> Link:
     return bridge
 
 
-def has_mac(found: Link) -> bool:
-    """Return whether a link has a MAC address; that of zeros cannot be set."""
-    return any(bytes.fromhex(found.mac.replace(":", "")))
-
-
 def _port_names(nl: Netlink, bridge: Link) -> set[str]:
     return {port.name for port in link.list_links(nl, bridge.index)}
 
 
 def _restore_flags(name: str, flags: int, ports: set[str]) -> None:
-    """Switch flags off again unless a container was attached since that may count on them."""
+    """Switch flags off again unless a container that may need them was attached since."""
     with bridge_locked(name), Netlink() as nl:
         bridge = link.find(nl, name)
         if bridge and _port_names(nl, bridge) <= ports:
             nl.batch([link.set_flags(name, bridge.index, off=flags)])
+
+
+def set_up_port(nl: Netlink, port: Link, plan: PortPlan) -> None:
+    """Set up a new port of the bridge and switch it on."""
+    refuse_routers(port.name)
+    up = link.set_flags(port.name, port.index, on=link.IFF_UP)
+    nl.batch([*port_messages(port.name, port.index, plan), up])
+
+
+def port_messages(name: str, index: int, plan: PortPlan) -> list[Message]:
+    """Return what sets up a port that has just been put on the bridge."""
+    settings = kernel_bridge.Port(plan.hairpin, plan.isolated)
+    first = [] if settings == kernel_bridge.Port() else [kernel_bridge.set_port(name, index, settings)]
+    return first if plan.vlans is None else [*first, *vlan_messages(name, index, plan.vlans)]
+
+
+def vlan_messages(name: str, index: int, plan: VlanPlan) -> list[Message]:
+    """Return what puts a new port into its VLANs."""
+    wanted = port_vlans(plan)
+    if not wanted:
+        return []
+    first = [] if plan.keeps_default else [bridge_vlan.remove(name, index)]
+    return [*first, bridge_vlan.add(name, index, wanted)]
+
+
+def port_vlans(plan: VlanPlan) -> tuple[PortVlan, ...]:
+    """Return the VLANs of a port, runs of trunk VLANs as ranges; a trunk alone takes VLAN 1 untagged."""
+    runs: list[PortVlan] = []
+    for vid in plan.trunk:
+        if runs and runs[-1].last == vid - 1:
+            runs[-1] = PortVlan(runs[-1].vid, vid)
+        else:
+            runs.append(PortVlan(vid, vid))
+    untagged = plan.pvid or (_DEFAULT_VLAN if runs else 0)
+    # The untagged VLAN comes last: if the trunk has it too, the trunk does not make it tagged.
+    return (*runs, PortVlan(untagged, untagged, pvid=True, untagged=True)) if untagged else ()

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any, Self
+from typing import Self
 
 from pydantic import Field, model_validator
 
-from cni.conf import Bool, Int, Model, NetConf, Str, Unsigned
-from cni.errors import CniError, Code
+from cni.conf import Bool, Int, Model, Str
+from cni.interface.conf import MacConf, MasqueradeConf, Mtu, is_link_name
 
 VLAN_MAX = 4094
-_IFNAME_BYTES = 15
-# No separators, nothing unprintable; of "%" the kernel would make another name.
-_LINK_NAME = re.compile(r"(?!\.\.?$)[^\s/:%\x00-\x1f\x7f]+")
-_MAC_FORMS = tuple(
-    re.compile(form, re.ASCII | re.IGNORECASE)
-    for form in (
-        "[0-9a-f]{2}(:[0-9a-f]{2}){5}",
-        "[0-9a-f]{2}(-[0-9a-f]{2}){5}",
-        r"[0-9a-f]{4}(\.[0-9a-f]{4}){2}",
-    )
-)
 
 
 class TrunkEntry(Model):
@@ -33,18 +21,15 @@ class TrunkEntry(Model):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.min_id is not None and not _is_trunk_vlan(self.min_id):
-            raise ValueError("incorrect trunk minID parameter")
-        if self.max_id is not None and not _is_trunk_vlan(self.max_id):
-            raise ValueError("incorrect trunk maxID parameter")
-        together = "minID and maxID should be configured simultaneously"
-        if self.min_id is None and self.max_id is not None:
-            raise ValueError(f"{together}, minID is missing")
-        if self.min_id is not None and self.max_id is None:
-            raise ValueError(f"{together}, maxID is missing")
+        for key, vid in (("minID", self.min_id), ("maxID", self.max_id)):
+            if vid is not None and not 1 <= vid <= VLAN_MAX:
+                raise ValueError(f"incorrect trunk {key} parameter")
+        if (self.min_id is None) != (self.max_id is None):
+            missing = "minID" if self.min_id is None else "maxID"
+            raise ValueError(f"minID and maxID should be configured simultaneously, {missing} is missing")
         if self.min_id is not None and self.max_id is not None and self.min_id > self.max_id:
             raise ValueError("minID is greater than maxID in trunk parameter")
-        if self.id is not None and not _is_trunk_vlan(self.id):
+        if self.id is not None and not 1 <= self.id <= VLAN_MAX:
             raise ValueError("incorrect trunk id parameter")
         return self
 
@@ -57,17 +42,7 @@ class TrunkEntry(Model):
         return vids
 
 
-def _is_trunk_vlan(vid: int) -> bool:
-    return 1 <= vid <= VLAN_MAX
-
-
-class RuntimeConf(Model):
-    """What the runtime gives by capability `mac`."""
-
-    mac: Str = ""
-
-
-class BridgeConf(NetConf):
+class BridgeConf(MasqueradeConf, MacConf):
     """The configuration of one network on one bridge.
 
     Attributes:
@@ -75,10 +50,10 @@ class BridgeConf(NetConf):
         is_gateway: the bridge has the gateway's address, so that the host routes for the containers.
         is_default_gateway: also route everything that the container sends through it.
         force_address: replace another address that the bridge has, instead of an error.
-        ip_masq: hide the containers behind the host's address for what leaves their subnet.
+        ip_masq: hide the containers behind the host's address when they send out of their subnet.
         ip_masq_backend: "iptables" or "nftables"; by default iptables where it is installed.
-        mtu: MTU of the veth pair, and of the bridge if it is made now; 0 leaves it to the kernel.
-        hairpin_mode: the bridge may send a frame back to the container that it came from.
+        mtu: MTU of the veth pair, and of the bridge if it is made now; at most 65535, 0 leaves it to the
+        kernel. hairpin_mode: the bridge may send a frame back to the container that it came from.
         promisc_mode: the bridge takes in frames for any MAC address.
         vlan: the container is in this VLAN of the bridge, untagged; 0 is none.
         vlan_trunk: VLANs that the container may send tagged; None when the key is absent.
@@ -94,9 +69,7 @@ class BridgeConf(NetConf):
     is_gateway: Bool = False
     is_default_gateway: Bool = False
     force_address: Bool = False
-    ip_masq: Bool = False
-    ip_masq_backend: Str | None = None
-    mtu: Unsigned = 0
+    mtu: Mtu = 0
     hairpin_mode: Bool = False
     promisc_mode: Bool = False
     vlan: Int = 0
@@ -106,11 +79,10 @@ class BridgeConf(NetConf):
     enabledad: Bool = False
     disable_container_interface: Bool = False
     port_isolation: Bool = False
-    runtime_config: RuntimeConf = Field(default_factory=RuntimeConf)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if not _LINK_NAME.fullmatch(self.bridge) or len(self.bridge.encode()) > _IFNAME_BYTES:
+        if not is_link_name(self.bridge):
             raise ValueError(f'could not add "{self.bridge}": "bridge" must be a link name of 1 to 15 bytes')
         if not 0 <= self.vlan <= VLAN_MAX:
             raise ValueError(f"invalid VLAN ID {self.vlan} (must be between 0 and {VLAN_MAX})")
@@ -118,7 +90,7 @@ class BridgeConf(NetConf):
             raise ValueError("cannot set hairpin mode and promiscuous mode at the same time")
         if self.disable_container_interface and self.ipam.type:
             raise ValueError("cannot use IPAM when DisableContainerInterface flag is set")
-        # It would ask itself without end.
+        # It would call itself without end.
         if self.ipam.type == "bridge":
             raise ValueError('"ipam.type" is "bridge", which gives no addresses')
         return self
@@ -129,11 +101,6 @@ class BridgeConf(NetConf):
         return (self.is_gateway or self.is_default_gateway) and bool(self.ipam.type)
 
     @property
-    def has_masquerade(self) -> bool:
-        """Whether containers are masqueraded; one without addresses never is."""
-        return self.ip_masq and bool(self.ipam.type)
-
-    @property
     def trunk(self) -> tuple[int, ...]:
         """The VLAN IDs of the trunk, sorted, each once."""
         return tuple(sorted({vid for entry in self.vlan_trunk or () for vid in entry.vids}))
@@ -142,31 +109,3 @@ class BridgeConf(NetConf):
     def needs_vlan_filtering(self) -> bool:
         """Whether the bridge must tell VLANs apart."""
         return self.vlan != 0 or self.vlan_trunk is not None
-
-    def mac_from(self, cni_args: dict[str, str]) -> str:
-        """Give the container's MAC address, lower case with colons, "" for a random one.
-
-        `runtimeConfig.mac` comes before `args.cni.mac` and that before MAC in CNI_ARGS. Raises CniError 7.
-        """
-        in_args: Any = ""
-        for key, value in self.args.cni.items():
-            in_args = (value or "") if key.lower() == "mac" else in_args
-        if not isinstance(in_args, str):
-            raise CniError(Code.INVALID_CONFIG, f'field "args.cni.mac" is {in_args!r}, not a text')
-        given = self.runtime_config.mac or in_args or cni_args.get("MAC", "")
-        return parse_mac(given) if given else ""
-
-
-def parse_mac(text: str) -> str:
-    """Read "02:11:22:33:44:55", "02-11-..." or "0211.2233.4455". Raises CniError 7."""
-    form = next((form for form in _MAC_FORMS if form.fullmatch(text)), None)
-    if form is None:
-        raise _bad_mac(f"address {text}: invalid MAC address")
-    octets = bytes.fromhex(re.sub("[-:.]", "", text))
-    if octets[0] & 1 or not any(octets):
-        raise _bad_mac("cannot assign requested address", f"{text} is no address that a single link can have")
-    return octets.hex(":")
-
-
-def _bad_mac(why: str, details: str = "it is six octets, as 02:11:22:33:44:55") -> CniError:
-    return CniError(Code.INVALID_CONFIG, f"failed to make veth pair: {why}", details)

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
-from ipaddress import ip_interface, ip_network
+from ipaddress import ip_interface
 from typing import TYPE_CHECKING, NamedTuple
 
 from cni.errors import CniError, Code
-from cni.firewall.intents import Gateway as SubnetGateway
-from cni.firewall.intents import Masquerade, Owner
-from cni.marks import alias
-from cni.result import Interface, Ip, IpAddress, IpInterface, Result, Route
+from cni.interface.conf import IFNAME_BYTES
+from cni.interface.plan import (
+    Layer3,
+    PairPlan,
+    complete_routes,
+    default_routes,
+    plan_masquerade,
+    plan_pair,
+    required_ips,
+)
+from cni.result import Interface, Ip, IpInterface, Result, Route
 
 if TYPE_CHECKING:
+    from cni.firewall.intents import Masquerade, Owner
+    from cni.interface.pair import Pair
+    from cni.kernel.link import Link
     from cni.request import Request
     from cni_bridge.conf import BridgeConf
 
 # Where the container's link stands in the result, after the bridge and the host end.
 CONTAINER_INDEX = 2
-# What lets the host route, by IP version.
-FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
-_IFNAME_BYTES = 15
 
 
 class BridgePlan(NamedTuple):
@@ -40,30 +46,25 @@ class VlanPlan(NamedTuple):
     keeps_default: bool
 
 
-class LinkPlan(NamedTuple):
-    """The bridge, and the veth pair between it and the container.
+class PortPlan(NamedTuple):
+    """The host end as a port of the bridge; `vlans` is None on a bridge that does not filter VLANs."""
 
-    `host_name` is the name to try first; `alias` tells whose host end it is. `mac` is the container's, ""
-    for a random one.
-    """
-
-    owner: Owner
-    bridge: BridgePlan
-    netns: str
-    ifname: str
-    host_name: str
-    alias: str
-    mtu: int
-    mac: str
     hairpin: bool
     isolated: bool
-    spoof_check: bool
     vlans: VlanPlan | None
-    is_up: bool
+
+
+class LinkPlan(NamedTuple):
+    """The bridge, the veth pair between it and the container, and the port."""
+
+    bridge: BridgePlan
+    pair: PairPlan
+    port: PortPlan
+    spoof_check: bool
 
 
 class Gateway(NamedTuple):
-    """The gateway's addresses and the link that has them: the bridge, or the end of one of its VLANs."""
+    """The gateway's addresses and the link that has them: the bridge, or the gateway link of a VLAN."""
 
     link: str
     bridge: str
@@ -74,49 +75,26 @@ class Gateway(NamedTuple):
 
 
 class AddressPlan(NamedTuple):
-    """What the container gets on layer 3; `routes` are complete, each with its gateway if it has one."""
+    """The addresses and routes of the container, its gateway and its masquerade.
 
-    ips: tuple[Ip, ...]
-    routes: tuple[Route, ...]
+    `shown_routes` are the routes of the result: as IPAM gave them, with the default routes that were added.
+    """
+
+    layer3: Layer3
     shown_routes: tuple[Route, ...]
     gateway: Gateway | None
     masquerade: Masquerade | None
-    dad: bool
-
-    @property
-    def families(self) -> tuple[int, ...]:
-        """The IP versions of the addresses."""
-        return tuple(sorted({ip.address.version for ip in self.ips}))
-
-
-class Ends(NamedTuple):
-    """The links as they were made: MAC addresses, MTU, and the host end's name."""
-
-    bridge_mac: str
-    host_name: str
-    host_mac: str
-    container_mac: str
-    mtu: int
 
 
 def plan_links(conf: BridgeConf, request: Request) -> LinkPlan:
-    """Plan bridge and veth pair. Raises CniError 7 for a bad MAC address and 4 for bad CNI_ARGS."""
-    owner = plan_owner(conf, request)
-    vlans = VlanPlan(conf.vlan, conf.trunk, conf.preserve_default_vlan)
+    """Plan bridge and veth pair. Raise CniError 7 for a bad MAC address and 4 for bad CNI_ARGS."""
+    mac = conf.mac_from(request.known_args("MAC"))
+    vlans = VlanPlan(conf.vlan, conf.trunk, conf.preserve_default_vlan) if conf.needs_vlan_filtering else None
     return LinkPlan(
-        owner=owner,
         bridge=plan_bridge(conf),
-        netns=request.netns,
-        ifname=request.ifname,
-        host_name=host_name(owner),
-        alias=alias(conf.name, request.attachment),
-        mtu=conf.mtu,
-        mac=conf.mac_from(request.known_args("MAC")),
-        hairpin=conf.hairpin_mode,
-        isolated=conf.port_isolation,
+        pair=plan_pair(conf, request, conf.mtu, mac, is_up=not conf.disable_container_interface),
+        port=PortPlan(conf.hairpin_mode, conf.port_isolation, vlans),
         spoof_check=conf.macspoofchk,
-        vlans=vlans if conf.needs_vlan_filtering else None,
-        is_up=not conf.disable_container_interface,
     )
 
 
@@ -125,47 +103,19 @@ def plan_bridge(conf: BridgeConf) -> BridgePlan:
     return BridgePlan(conf.bridge, conf.mtu, conf.needs_vlan_filtering, conf.promisc_mode)
 
 
-def plan_owner(conf: BridgeConf, request: Request) -> Owner:
-    """Give whose rules and links they are."""
-    return Owner(conf.name, request.container_id, request.ifname)
-
-
-def host_name(owner: Owner) -> str:
-    """Give the host end's name, as "veth1a2b3c4d": found again when there is no namespace to ask."""
-    text = f"{owner.network}/{owner.container_id}/{owner.ifname}"
-    return f"veth{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-
-
-def recorded_host_end(result: Result, inside: Interface) -> Interface | None:
-    """Return what the result of ADD says of the host end: it comes right before the container's end.
-
-    None if there is no link of the host, or one whose name the kernel cannot have.
-    """
-    place = result.interfaces.index(inside) - 1
-    found = result.interfaces[place] if place >= 0 else None
-    return found if found and not found.sandbox and 0 < len(found.name.encode()) <= _IFNAME_BYTES else None
-
-
 def plan_addresses(conf: BridgeConf, owner: Owner, leased: Result) -> AddressPlan:
-    """Plan addresses, routes, gateway and masquerade from what IPAM gave.
+    """Plan addresses, routes, gateway and masquerade from the result of IPAM.
 
-    Raises CniError 7 when IPAM gave no address, or for a VLAN's gateway link that no name fits.
+    Raise CniError 7 if IPAM gave no address, or if the name of a VLAN's gateway link would be too long.
     """
-    if not leased.ips:
-        raise CniError(
-            Code.INVALID_CONFIG,
-            "IPAM plugin returned missing IP config",
-            f"{conf.ipam.type} succeeded but gave no address",
-        )
-    ips = tuple(_with_gateway(conf, ip) for ip in leased.ips)
-    shown = (*leased.routes, *_default_routes(conf, ips, leased.routes))
+    ips = tuple(_with_gateway(conf, ip) for ip in required_ips(leased, conf.ipam.type, CONTAINER_INDEX))
+    added = default_routes(ips, leased.routes) if conf.is_default_gateway else []
+    shown = (*leased.routes, *added)
     return AddressPlan(
-        ips=ips,
-        routes=tuple(_with_gw(route, ips) for route in shown),
+        layer3=Layer3(ips, complete_routes(shown, ips), dad=conf.enabledad),
         shown_routes=shown,
         gateway=plan_gateway(conf, ips),
         masquerade=plan_masquerade(conf, owner, ips),
-        dad=conf.enabledad,
     )
 
 
@@ -173,82 +123,42 @@ def _with_gateway(conf: BridgeConf, ip: Ip) -> Ip:
     gateway = ip.gateway
     if gateway is None and conf.has_gateway:
         gateway = ip.address.network.network_address + 1
-    return ip._replace(gateway=gateway, interface=CONTAINER_INDEX)
-
-
-def _default_routes(conf: BridgeConf, ips: tuple[Ip, ...], routes: tuple[Route, ...]) -> list[Route]:
-    """Give a default route of each family that has none with a gateway yet."""
-    if not conf.is_default_gateway:
-        return []
-    added = []
-    for version, every in ((4, "0.0.0.0/0"), (6, "::/0")):
-        default = ip_network(every)
-        gateway = _first_gateway(ips, version)
-        if gateway and not any(route.dst == default and route.gw for route in routes):
-            added.append(Route(default, gateway))
-    return added
-
-
-def _first_gateway(ips: tuple[Ip, ...], version: int) -> IpAddress | None:
-    return next((ip.gateway for ip in ips if ip.gateway and ip.gateway.version == version), None)
-
-
-def _with_gw(route: Route, ips: tuple[Ip, ...]) -> Route:
-    return route if route.gw else route._replace(gw=_first_gateway(ips, route.dst.version))
-
-
-def complete_routes(routes: tuple[Route, ...], ips: tuple[Ip, ...]) -> tuple[Route, ...]:
-    """Give routes of a result with their gateways, as they are to be made."""
-    return tuple(_with_gw(each, ips) for each in routes)
+    return ip._replace(gateway=gateway)
 
 
 def plan_gateway(conf: BridgeConf, ips: tuple[Ip, ...]) -> Gateway | None:
-    """Plan the gateway's addresses, each with the prefix of the container's; IPv4 before IPv6."""
+    """Plan the gateway's addresses, each with the prefix of the container's address; IPv4 before IPv6."""
     if not conf.has_gateway:
         return None
     found = [ip_interface(f"{ip.gateway}/{ip.address.network.prefixlen}") for ip in ips if ip.gateway]
     addresses = sorted(dict.fromkeys(found), key=lambda each: each.version)
     link = gateway_link(conf.bridge, conf.vlan)
-    if len(link.encode()) > _IFNAME_BYTES:
+    if len(link.encode()) > IFNAME_BYTES:
         raise CniError(
             Code.INVALID_CONFIG,
-            f'failed to create vlan gateway "{link}": the name is longer than {_IFNAME_BYTES} bytes',
+            f'failed to create vlan gateway "{link}": the name is longer than {IFNAME_BYTES} bytes',
             "give the bridge a shorter name",
         )
     return Gateway(link, conf.bridge, conf.vlan, tuple(addresses), conf.force_address, conf.enabledad)
 
 
-def plan_masquerade(conf: BridgeConf, owner: Owner, ips: tuple[Ip, ...]) -> Masquerade | None:
-    """Plan the masquerade of all of the container's addresses."""
-    if not conf.has_masquerade:
-        return None
-    gateways = [
-        SubnetGateway(ip.gateway, ip.address.network)
-        for ip in ips
-        if ip.gateway and ip.gateway in ip.address.network
-    ]
-    return Masquerade(owner, tuple(ip.address for ip in ips), tuple(gateways))
-
-
 def gateway_link(bridge: str, vlan: int) -> str:
-    """Name the link on the host that has the gateway's addresses."""
+    """Return the name of the host's link that has the gateway's addresses."""
     return f"{bridge}.{vlan}" if vlan else bridge
 
 
 def gateway_port_alias(vlan: int) -> str:
-    """Give the alias of the port of the bridge that leads to a VLAN's gateway."""
+    """Return the alias of the bridge port whose other end is a VLAN's gateway."""
     return f"pycni gateway of VLAN {vlan}"
 
 
-def plan_result(plan: LinkPlan, ends: Ends, addresses: AddressPlan | None, vlan_gateway_mac: str) -> Result:
-    """Give the result without DNS settings."""
-    interfaces = [
-        Interface(plan.bridge.name, ends.bridge_mac),
-        Interface(ends.host_name, ends.host_mac, mtu=ends.mtu),
-        Interface(plan.ifname, ends.container_mac, plan.netns, ends.mtu),
-    ]
+def plan_result(
+    plan: LinkPlan, bridge: Link, pair: Pair, addresses: AddressPlan | None = None, holder: Link | None = None
+) -> Result:
+    """Return the result without DNS settings; `holder` is the link that has the gateway's addresses."""
+    interfaces = [Interface(bridge.name, bridge.mac), *pair.interfaces(plan.pair)]
     if addresses is None:
         return Result(tuple(interfaces))
-    if vlan_gateway_mac and addresses.gateway:
-        interfaces.append(Interface(addresses.gateway.link, vlan_gateway_mac))
-    return Result(tuple(interfaces), addresses.ips, addresses.shown_routes)
+    if holder and holder.name != bridge.name:
+        interfaces.append(Interface(holder.name, holder.mac))
+    return Result(tuple(interfaces), addresses.layer3.ips, addresses.shown_routes)

@@ -212,12 +212,12 @@ def test_a_vlan_gateway_that_leads_to_another_namespace_is_not_repaired(host: Ho
         from cni.errors import CniError
         from cni.kernel import link
         from cni.kernel.rtnetlink import Netlink
-        from cni_bridge import vlan_gateway
+        from cni_bridge import gateways
         from cni_bridge.plan import Gateway, VlanPlan
 
         gateway = Gateway("br1.5", "br1", 5, (), force=False, dad=False)
         with Netlink() as nl, pytest.raises(CniError, match=r"br1\.5 leads nowhere"):
-            vlan_gateway.reattach(nl, gateway, link.get(nl, "br1"), VlanPlan(5, (), keeps_default=False))
+            gateways.reattach(nl, gateway, link.get(nl, "br1"), VlanPlan(5, (), keeps_default=False))
 
     host.call(run)
     assert host.json(["ip", "-j", "link", "show", victim.host_end])[0]["master"] == "br0"

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from cni.kernel.bridge_vlan import PortVlan
 from cni.kernel.link import Link
-from cni_bridge.collect import list_unused_gateways
 from cni_bridge.conf import BridgeConf
+from cni_bridge.gc import list_unused_gateways
 
 CONF = BridgeConf.model_validate({"name": "net", "bridge": "br0", "vlan": 5})
 BRIDGE = 1
 
 
 def veth(name: str, index: int, peer: int, master: int = 0, alias: str = "") -> Link:
-    return Link(name, index, "veth", "02:00:00:00:00:01", 1500, 1, "up", master, peer, alias, 0, None, None)
+    return Link(name, index, "veth", "02:00:00:00:00:01", 1500, 1, "up", master, peer, alias, 0)
 
 
 def gateway(vid: int, index: int, alias: str = "") -> list[Link]:

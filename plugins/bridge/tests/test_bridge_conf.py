@@ -10,7 +10,8 @@ import pytest
 
 from cni.conf import read
 from cni.errors import CniError, Code
-from cni_bridge.conf import BridgeConf, parse_mac
+from cni.interface.conf import parse_mac
+from cni_bridge.conf import BridgeConf
 
 DATA = Path(__file__).parent / "data"
 BASE = {"cniVersion": "1.1.0", "name": "net1", "type": "bridge"}

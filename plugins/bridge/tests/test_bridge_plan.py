@@ -13,12 +13,13 @@ from cni import marks
 from cni.conf import read
 from cni.errors import CniError
 from cni.firewall.intents import Owner
+from cni.interface.plan import host_name
 from cni.kernel.bridge_vlan import PortVlan
 from cni.request import Attachment, Request, Verb
 from cni.result import Ip, Result, Route
 from cni_bridge import plan
+from cni_bridge.bridges import port_vlans, vlan_messages
 from cni_bridge.conf import BridgeConf
-from cni_bridge.links import port_vlans, vlan_messages
 from cni_bridge.plan import VlanPlan
 
 REQUEST = Request(Verb.ADD, "cid1", "/run/netns/c1", "eth0")
@@ -55,7 +56,7 @@ def test_a_gateway_is_the_first_address_of_the_subnet_unless_ipam_names_one() ->
 def test_without_is_gateway_nothing_is_put_on_the_bridge() -> None:
     made = plan.plan_addresses(conf(), OWNER, leased("10.1.2.3/16", gateway="10.1.0.1"))
     assert made.gateway is None
-    assert made.ips[0].gateway == ip_address("10.1.0.1")
+    assert made.layer3.ips[0].gateway == ip_address("10.1.0.1")
 
 
 def test_a_default_gateway_gives_each_family_a_route() -> None:
@@ -73,7 +74,7 @@ def test_a_default_route_without_a_gateway_goes_through_the_bridge() -> None:
     routes = (default(None),)
     made = plan.plan_addresses(conf(isDefaultGateway=True), OWNER, leased("10.1.2.3/16", routes=routes))
     assert made.shown_routes == (default(None), default("10.1.0.1"))
-    assert made.routes == (default("10.1.0.1"), default("10.1.0.1"))
+    assert made.layer3.routes == (default("10.1.0.1"), default("10.1.0.1"))
 
 
 def test_ipam_without_an_address_is_an_error() -> None:
@@ -99,19 +100,19 @@ def test_the_masquerade_covers_every_address() -> None:
 
 def test_link_settings_come_from_the_configuration() -> None:
     made = plan.plan_links(conf(mtu=1400, hairpinMode=True, portIsolation=True, macspoofchk=True), REQUEST)
-    assert (made.mtu, made.bridge.mtu) == (1400, 1400)
-    assert made.hairpin
-    assert made.isolated
+    assert (made.pair.mtu, made.bridge.mtu) == (1400, 1400)
+    assert made.port.hairpin
+    assert made.port.isolated
     assert made.spoof_check
-    assert made.vlans is None
-    assert made.is_up
-    assert not plan.plan_links(conf(ipam={}, disableContainerInterface=True), REQUEST).is_up
+    assert made.port.vlans is None
+    assert made.pair.is_up
+    assert not plan.plan_links(conf(ipam={}, disableContainerInterface=True), REQUEST).pair.is_up
 
 
 @given(network=NAMES, container_id=NAMES, ifname=IFNAMES)
 def test_names_fit_the_kernel(network: str, container_id: str, ifname: str) -> None:
     """A link's name has at most 15 bytes and its alias 255."""
-    assert len(plan.host_name(Owner(network, container_id, ifname))) == 12
+    assert len(host_name(Owner(network, container_id, ifname))) == 12
     alias = marks.alias(network, Attachment(container_id, ifname))
     assert len(alias) <= 255
     assert alias.startswith(marks.alias_prefix(network))
@@ -119,7 +120,7 @@ def test_names_fit_the_kernel(network: str, container_id: str, ifname: str) -> N
 
 def test_names_differ_where_attachments_differ() -> None:
     owners = [Owner(n, c, i) for n in ("n1", "n2") for c in ("c1", "c2") for i in ("eth0", "eth1")]
-    assert len({plan.host_name(each) for each in owners}) == len(owners)
+    assert len({host_name(each) for each in owners}) == len(owners)
     aliases = {marks.alias(each.network, Attachment(each.container_id, each.ifname)) for each in owners}
     assert len(aliases) == len(owners)
 

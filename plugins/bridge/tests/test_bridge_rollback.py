@@ -32,7 +32,7 @@ FAILURES: dict[str, tuple[dict[str, Any], str]] = {
     "a route that cannot be": ({"ipam": NO_WAY}, "failed to add route '10.9.0.0/16 via 99.0.0.1 dev eth0"),
     "an unknown backend": ({"ipMasqBackend": "foo"}, 'unknown ipmasq backend "foo"'),
     "a VLAN on this kernel": ({"vlan": 5}, 'could not add "br0": operation not supported'),
-    "an MTU too large": ({"mtu": 70000}, "could not add"),
+    "an MTU too large": ({"mtu": 70000}, 'field "mtu" is 70000'),
     "an MTU too small for a veth": ({"mtu": 5}, "could not add"),
 }
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cni.errors import CniError
 from cni.hostports import ledger
-from cni.kernel import link
+from cni.kernel import bridge, link
 from cni.kernel.rtnetlink import Netlink
 from cni.log import note
 from cni.operations import properties
@@ -51,5 +51,6 @@ def _list_hints(host_ends: Sequence[str]) -> Iterator[str]:
     with Netlink() as nl:
         ends = [link.find(nl, name) for name in host_ends]
     for each in ends:
-        if each and each.port and not each.port.hairpin:
+        port = bridge.describe_port(each) if each else None
+        if each and port and not port.hairpin:
             yield f"hairpinMode is off on {each.name}: the container cannot reach its own published ports"

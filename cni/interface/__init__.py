@@ -1,0 +1,1 @@
+"""What an interface plugin is made of: veth pair, addresses, IPAM, comparison, repair and GC."""

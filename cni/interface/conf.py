@@ -1,0 +1,86 @@
+"""Configuration keys that several interface plugins have; pure.
+
+A plugin's model derives from the classes whose keys it has, and documents the keys itself.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import Field, StrictInt
+
+from cni.conf import Bool, Model, NetConf, Str
+from cni.errors import CniError, Code
+
+# The kernel's range for a veth pair or a bridge; 0 leaves the MTU to the kernel.
+Mtu = Annotated[StrictInt, Field(ge=0, le=65535)]
+IFNAME_BYTES = 15
+# No separators, nothing unprintable, and no "%", which the kernel takes for a pattern.
+_LINK_NAME = re.compile(r"(?!\.\.?$)[^\s/:%\x00-\x1f\x7f]+")
+_MAC_FORMS = tuple(
+    re.compile(form, re.ASCII | re.IGNORECASE)
+    for form in (
+        "[0-9a-f]{2}(:[0-9a-f]{2}){5}",
+        "[0-9a-f]{2}(-[0-9a-f]{2}){5}",
+        r"[0-9a-f]{4}(\.[0-9a-f]{4}){2}",
+    )
+)
+
+
+class MasqueradeConf(NetConf):
+    """A configuration with `ipMasq` and `ipMasqBackend`."""
+
+    ip_masq: Bool = False
+    ip_masq_backend: Str | None = None
+
+    @property
+    def has_masquerade(self) -> bool:
+        """Whether containers are masqueraded; a container without addresses never is."""
+        return self.ip_masq and bool(self.ipam.type)
+
+
+class RuntimeMac(Model):
+    """The part of `runtimeConfig` that the runtime passes for the capability `mac`."""
+
+    mac: Str = ""
+
+
+class MacConf(NetConf):
+    """A configuration whose container end can have a requested MAC address."""
+
+    runtime_config: RuntimeMac = Field(default_factory=RuntimeMac)
+
+    def mac_from(self, cni_args: dict[str, str]) -> str:
+        """Return the requested MAC address, in lower case with colons; "" for a random one.
+
+        `runtimeConfig.mac` has precedence over `args.cni.mac`, and that over MAC in CNI_ARGS. Raise CniError
+        7.
+        """
+        in_args: Any = ""
+        for key, value in self.args.cni.items():
+            in_args = (value or "") if key.lower() == "mac" else in_args
+        if not isinstance(in_args, str):
+            raise CniError(Code.INVALID_CONFIG, f'field "args.cni.mac" is {in_args!r}, not a text')
+        given = self.runtime_config.mac or in_args or cni_args.get("MAC", "")
+        return parse_mac(given) if given else ""
+
+
+def is_link_name(text: str) -> bool:
+    """Return whether the kernel accepts a text as the name of a new link."""
+    return bool(_LINK_NAME.fullmatch(text)) and len(text.encode()) <= IFNAME_BYTES
+
+
+def parse_mac(text: str) -> str:
+    """Parse "02:11:22:33:44:55", "02-11-..." or "0211.2233.4455". Raise CniError 7."""
+    form = next((form for form in _MAC_FORMS if form.fullmatch(text)), None)
+    if form is None:
+        raise _bad_mac(f"address {text}: invalid MAC address")
+    octets = bytes.fromhex(re.sub("[-:.]", "", text))
+    if octets[0] & 1 or not any(octets):
+        raise _bad_mac("cannot assign requested address", f"{text} is no address that a single link can have")
+    return octets.hex(":")
+
+
+def _bad_mac(reason: str, details: str = "it is six octets, as 02:11:22:33:44:55") -> CniError:
+    return CniError(Code.INVALID_CONFIG, f"failed to make veth pair: {reason}", details)

@@ -1,0 +1,122 @@
+"""Addresses, routes and settings of the container's link; forwarding and announcement."""
+
+from __future__ import annotations
+
+import errno
+import time
+from typing import TYPE_CHECKING
+
+from cni.errors import CniError, Code
+from cni.interface.pair import wait_until_up
+from cni.interface.plan import FORWARDING, versions_of
+from cni.kernel import addr, link, neigh, route, sysctl
+from cni.log import note
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from cni.interface.pair import Sides
+    from cni.interface.plan import Layer3
+    from cni.kernel.link import Link
+    from cni.kernel.rtnetlink import Message, Netlink
+    from cni.result import Ip
+
+_SETTLED_WITHIN_S = 10.0
+
+
+def configure(plan: Layer3, sides: Sides, container: Link) -> None:
+    """Set the addresses and routes of the container's link and switch it on."""
+    with sides.ns.entered():
+        _set_sysctls(plan, container.name)
+    name, index = container.name, container.index
+    first = [link.set_arp_notify(name, index)]
+    up = link.set_flags(name, index, on=link.IFF_UP)
+    if plan.dad:
+        add(plan._replace(routes=()), sides.inside, container, first, up)
+        _wait_until_settled(sides.inside, container)
+        add(plan._replace(ips=()), sides.inside, container)
+    else:
+        add(plan, sides.inside, container, first, up)
+
+
+def add(
+    plan: Layer3, inside: Netlink, container: Link, before: Sequence[Message] = (), *between: Message
+) -> None:
+    """Add addresses and routes in one send; `between` are sent after the addresses.
+
+    An address or a route can exist already only if IPAM has named it twice.
+    """
+    name, index = container.name, container.index
+    addresses = [
+        addr.add(name, index, ip.address, dad=plan.dad, has_connected=plan.has_connected) for ip in plan.ips
+    ]
+    messages = [*before, *addresses, *between]
+    refusals = inside.attempt([*messages, *(route.add(name, index, each) for each in plan.routes)])
+    for refusal in refusals[: len(messages)]:
+        if refusal and refusal.errno != errno.EEXIST:
+            raise refusal
+    for refusal, each in zip(refusals[len(messages) :], plan.routes, strict=True):
+        if refusal:
+            route.ensure(inside, name, index, each)
+
+
+def switch_on(nl: Netlink, end: Link) -> None:
+    """Switch a link on."""
+    nl.batch([link.set_flags(end.name, end.index, on=link.IFF_UP)])
+
+
+def _set_sysctls(plan: Layer3, ifname: str) -> None:
+    """Set the sysctls that a link needs before it is up; in the container's namespace."""
+    ipv6 = f"net/ipv6/conf/{ifname}"
+    if plan.dad:
+        sysctl.set_if_possible(f"{ipv6}/enhanced_dad", "1")
+    sysctl.set_if_possible(f"{ipv6}/accept_dad", "1" if plan.dad else "0")
+    if 6 not in versions_of(plan.ips):
+        return
+    for each in ("lo", ifname):
+        if sysctl.read(f"net/ipv6/conf/{each}/disable_ipv6") is None:
+            note(f"pycni: could not read whether IPv6 is disabled on {each}; going on")
+        else:
+            sysctl.ensure(f"net/ipv6/conf/{each}/disable_ipv6", "0")
+    sysctl.ensure(f"{ipv6}/keep_addr_on_down", "1")
+
+
+def _wait_until_settled(inside: Netlink, container: Link) -> None:
+    """Wait until the kernel has checked all addresses. Raise CniError 100 for a duplicate or after 10 s."""
+    deadline = time.monotonic() + _SETTLED_WITHIN_S
+    while True:
+        present = addr.list_addrs(inside, container.index)
+        for each in present:
+            if each.is_duplicate:
+                raise CniError(
+                    Code.KERNEL,
+                    f"link {container.name} has address {each.address.ip} in DADFAILED state",
+                    "another machine on this network has the address",
+                )
+        waiting = [str(each.address.ip) for each in present if each.is_tentative]
+        if not waiting:
+            return
+        if time.monotonic() > deadline:
+            raise CniError(
+                Code.KERNEL,
+                f"link {container.name} still has tentative addresses after {_SETTLED_WITHIN_S:g} s",
+                f"they are {', '.join(waiting)}",
+            )
+        time.sleep(0.01)
+
+
+def announce(ips: tuple[Ip, ...], sides: Sides, container: Link) -> None:
+    """Announce the container's addresses to neighbours, which may remember an earlier holder."""
+    try:
+        if 6 in versions_of(ips):
+            # Until then the kernel may have no route for multicast there, and ask the gateway to pass it on.
+            wait_until_up(sides.inside, container.name)
+        neigh.announce(sides.inside, sides.ns, container, [ip.address.ip for ip in ips])
+    except (OSError, CniError) as error:
+        note(f"pycni: could not announce the addresses of {container.name}: {error}")
+
+
+def forward(versions: Iterable[int]) -> None:
+    """Make the host forward packets of these IP versions."""
+    for version in sorted(set(versions)):
+        sysctl.ensure(FORWARDING[version], "1")

@@ -1,0 +1,29 @@
+"""Masquerading as part of ADD and DEL of an interface plugin; `compare` has its properties."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cni.firewall import select
+from cni.interface.plan import owner_of
+
+if TYPE_CHECKING:
+    from cni.firewall.intents import Adding
+    from cni.interface.conf import MasqueradeConf
+    from cni.request import Request
+
+FEATURE = "ipmasq"
+
+
+def choose(conf: MasqueradeConf) -> Adding | None:
+    """Return the backend for an ADD, None if the configuration asks for no masquerade.
+
+    Raise CniError 7 for an unknown name: call it before anything is made.
+    """
+    return select.choose_for_add(conf.ip_masq_backend, FEATURE) if conf.has_masquerade else None
+
+
+def remove(conf: MasqueradeConf, request: Request) -> None:
+    """Remove the masquerade of an attachment, whichever backend made it."""
+    if conf.ip_masq:
+        select.remove_masquerade(owner_of(conf, request))
