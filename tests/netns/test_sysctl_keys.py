@@ -132,10 +132,12 @@ def test_a_symbolic_link_below_net_is_not_followed(host: Host, place: str) -> No
         key = "net/forwarding"
 
     def run() -> None:
-        for call in (lambda: sysctl.read_configured(key), lambda: sysctl.ensure_configured(key, "new")):
-            with pytest.raises(CniError) as caught:
-                call()
-            assert caught.value.code == Code.INVALID_CONFIG
+        with pytest.raises(CniError) as caught:
+            sysctl.read_configured(key)
+        assert caught.value.code == Code.INVALID_CONFIG
+        with pytest.raises(CniError) as caught:
+            sysctl.ensure_configured(key, "new")
+        assert caught.value.code == Code.INVALID_CONFIG
 
     host.call(run)
     assert host.run(["cat", "/run/out/forwarding"]) == "old\n"
