@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _CLONE_NEWNET = 0x40000000
 _NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
+_SO_NETNS_COOKIE = 71  # <asm-generic/socket.h>
 _NS_GET_MNTNS_ID = 0x8008B705  # <linux/nsfs.h>, since Linux 6.11
 _OWN_PATH = "/proc/thread-self/ns/net"
 _OWN_MOUNTS = "/proc/thread-self/ns/mnt"
@@ -47,6 +48,22 @@ class Netns:
 
     def __exit__(self, *_: object) -> None:
         os.close(self.fd)
+
+    def identity(self) -> str:
+        """Return what identifies the namespace until the next boot: device, inode and the kernel's cookie.
+
+        The kernel reuses the inode of a namespace that is gone, and never a cookie (since Linux 5.14).
+        """
+        # Only a call that saves or loads a record needs it.
+        import socket
+
+        status = os.fstat(self.fd)
+        with self.entered(), socket.socket(socket.AF_UNIX) as inside:
+            try:
+                cookie = inside.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8)
+            except OSError:
+                cookie = b""
+        return f"{status.st_dev}:{status.st_ino}:{int.from_bytes(cookie, sys.byteorder)}"
 
     @contextmanager
     def entered(self) -> Iterator[None]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cni.errors import CniError, Code, ErrorList
@@ -15,9 +16,10 @@ from cni.log import note
 from cni.versions import FIRST_WITH_VERB
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from cni.firewall.intents import PortMapping
+    from cni.request import Attachment
 
 _CODE_OF_OLD_LIBCNI = 100
 
@@ -95,6 +97,19 @@ def plan(finders: Sequence[Finder]) -> list[Stale]:
     found = [thing for finder in finders for removal in _find(finder, errors) for thing in removal.things]
     errors.raise_any()
     return list(dict.fromkeys(found))
+
+
+def find_records(plugin: str, network: str, valid: Collection[Attachment]) -> Iterable[Removal]:
+    """Yield the removal of each record of a plugin on a network whose attachment is not in `valid`.
+
+    It is a finder for a plugin whose changes end with the container.
+    """
+    # Most plugins save no records.
+    from cni.state import attachments
+
+    for record in attachments.list_stale(plugin, network, valid):
+        thing = Stale("record", record.path, network, record.container_id, record.ifname)
+        yield Removal((thing,), partial(attachments.remove, record))
 
 
 def _find(finder: Finder, errors: ErrorList) -> list[Removal]:

@@ -1,19 +1,25 @@
-"""Which boot this is, and when it began by the clock that files are stamped with.
+"""State that ends with the boot, and the moment when this boot began.
 
-What is in /run speaks of the kernel's state and ends with the boot. Where a /run is kept over one, in a
-container or by hand, namespaces and rules that are gone would seem to be there: inode numbers come again. So
-the folder that is ours holds the ID of the boot that it is of.
+/run is empty after a boot. A container, or a user, may keep its content over a boot. Then state names
+namespaces and rules that no longer exist, and inode numbers are reused. So the file `boot` of /run/pycni
+holds the ID of the boot, and the first call of another boot removes the content of all folders there. A
+module or plugin that keeps state in a folder of its own in /run/pycni has nothing else to declare. Two
+things stay:
 
-Network namespaces end with the boot, so what names one and was written before that is dead. The clock may
-have been set since, by hours where a machine has none of its own, and what the kernel says is then wrong for
-files of before that. They are as old as others of this boot, so the oldest of those counts where it is older.
-Where a caller sees another /run or another clock that may be wrong still. So a lease is also kept if a link
-of its holder is there.
+- files named `*.lock`, because a process of this boot may hold them already;
+- the folder of the warm server, which a server of this boot may be using. It replaces stale files itself.
+
+Network namespaces end with the boot, so a file that names one and was written before the boot is stale. The
+clock may have been stepped since boot, by hours on a machine without an RTC. The kernel's btime is then
+wrong for files that were written before the step. So `began_s` takes the earlier of btime and the oldest
+entry in /run. A caller that sees another /run or another clock may still get a wrong moment. So a lease is
+also valid if a link of its holder exists.
 """
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from cni.state import files
@@ -22,51 +28,50 @@ from cni.state.lock import locked
 if TYPE_CHECKING:
     from pathlib import Path
 
-# random(4): another one after each boot.
+# random(4): the kernel generates another ID at each boot.
 _ID = "/proc/sys/kernel/random/boot_id"
-# What of a folder in /run is of one boot: the ledger of host ports, owners of elements, caches of leases.
-_OF_ONE_BOOT = ("hostports", "nftables", "leases")
+# Stay, see above.
+_WARM_SERVER, _LOCK = "warm", ".lock"
 # Emptied at each boot, and filled from its first moments on.
 _RUN = "/run"
-# Both the kernel's second and the clock's small corrections are off by less.
+# More than the kernel's rounding of btime and the clock's small corrections.
 _MARGIN_S = 2
 
-# Folders that have been found to be of this boot: that lasts as long as a process can.
-_known: set[str] = set()
+# Folders that hold the ID of this boot, which does not change while a process runs.
+_current: set[str] = set()
 
 
 def drop_earlier(folder: Path) -> bool:
-    """Remove what an earlier boot has left in a folder of /run, and tell whether there was anything.
+    """Remove the state of an earlier boot from `folder`, /run/pycni; return whether there was any.
 
-    The folder must exist. Raises CniError 11 or 106.
+    The folder must exist. Raise CniError 11 or 106.
     """
     has_dropped = False
-    if str(folder) in _known:
+    if str(folder) in _current:
         return has_dropped
     this = _read_id()
-    kept = folder / "boot"
-    if this and files.read(kept) != this:
+    path = folder / "boot"
+    if this and files.read(path) != this:
         with locked(folder / "boot.lock"):
-            # Others of this boot may have been faster, and have put something there since.
-            found = files.read(kept)
-            # Without an ID it is new, or of a release that wrote none.
-            if found not in {None, this}:
+            # Another process of this boot may have dropped it meanwhile, and may have written state since.
+            written = files.read(path)
+            # Without an ID the folder is new, or of a release that wrote none.
+            if written not in {None, this}:
                 has_dropped = True
-                for name in _OF_ONE_BOOT:
-                    _remove(folder / name)
-            if found != this:
-                files.write_atomic(kept, this)
-    _known.add(str(folder))
+                _drop_state(folder)
+            if written != this:
+                files.write_atomic(path, this)
+    _current.add(str(folder))
     return has_dropped
 
 
 def is_earlier(folder: Path) -> bool:
-    """Tell whether a folder of /run is as an earlier boot has left it; changes nothing.
+    """Return whether the state in `folder`, /run/pycni, is of an earlier boot; change nothing.
 
-    Raises CniError 106.
+    Raise CniError 106.
     """
-    this, kept = _read_id(), files.read(folder / "boot")
-    return bool(this) and kept not in {None, this}
+    this, written = _read_id(), files.read(folder / "boot")
+    return bool(this) and written not in {None, this}
 
 
 def _read_id() -> bytes:
@@ -77,17 +82,37 @@ def _read_id() -> bytes:
         return b""
 
 
-def _remove(path: Path) -> None:
-    import shutil
+def _drop_state(folder: Path) -> None:
+    # A module that uses state reports what could not be removed here.
+    with suppress(OSError), os.scandir(folder) as entries:
+        for each in entries:
+            if each.is_symlink():
+                _remove_file(each.path)
+            elif each.is_dir() and each.name != _WARM_SERVER:
+                _drop_content(each.path)
 
-    if path.is_symlink():
-        files.remove(path)
-    # What cannot be removed is refused by whoever uses it.
-    shutil.rmtree(path, ignore_errors=True)
+
+def _drop_content(folder: str) -> None:
+    """Remove a folder; one with locks in it stays with these."""
+    # Symbolic links are removed and not followed: they are among the files.
+    for parent, folders, names in os.walk(folder, topdown=False):
+        for name in [*names, *folders]:
+            path = f"{parent}/{name}"
+            if name not in names and not os.path.islink(path):
+                continue
+            if not name.endswith(_LOCK):
+                _remove_file(path)
+        with suppress(OSError):
+            os.rmdir(parent)
+
+
+def _remove_file(path: str) -> None:
+    with suppress(OSError):
+        os.unlink(path)
 
 
 def began_s() -> float:
-    """Give a moment before which nothing of this boot was written, in seconds as st_ctime; 0 for unknown."""
+    """Return a moment before which nothing of this boot was written, in seconds as st_ctime; 0 if unknown."""
     try:
         return min(_kernels_s(), _oldest_s(_RUN)) - _MARGIN_S
     except (OSError, ValueError):
