@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 COLD, WARM, SINGLE = "cold", "warm", "single"
 # What they call is tested cold elsewhere, and would take minutes here.
-MANY_CALLS = {"test_firewalld.py", "test_pycni_gc.py", "test_pycni_repair.py"}
+MANY_CALLS = {"test_firewalld.py", "test_pycni_gc.py", "test_pycni_repair.py", "test_upgrade.py"}
 SETTINGS: dict[str, dict[str, int]] = {WARM: {}, SINGLE: {"calls": 1}}
 
 

@@ -1,22 +1,36 @@
-"""Which plugins there are: what plugins/*/plugin.toml declare, the only place where a plugin is declared."""
+"""The plugins of the suite, as plugins/*/plugin.toml declare them: nothing else lists plugins.
+
+`names` and `summary` are required. The other keys are facts for the tests that run with every plugin;
+docs/testing.md explains them.
+"""
 
 from __future__ import annotations
 
 import json
 import tomllib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
+INTERFACE, CHAINED, IPAM = "interface", "chained", "ipam"
+_KINDS = (INTERFACE, CHAINED, IPAM)
 
 
 class Declared(NamedTuple):
-    """A plugin folder; the first of `names` is the `type` that configurations use."""
+    """A plugin folder; the first of `names` is the `type` that configurations use.
+
+    `kind` is the plugin's place in a network: it makes an interface, is chained behind a plugin that does, or
+    assigns addresses for one. `keeps_state` is false if the plugin leaves nothing on the host that DEL must
+    remove. `backend_key` is the key that selects the firewall backend, "" for a plugin without rules.
+    """
 
     folder: Path
     package: str
     names: tuple[str, ...]
     summary: str
+    kind: str = INTERFACE
+    keeps_state: bool = True
+    backend_key: str = ""
 
 
 def declared(root: Path = ROOT) -> list[Declared]:
@@ -30,23 +44,36 @@ def declared(root: Path = ROOT) -> list[Declared]:
 
 
 def _read(path: Path) -> Declared:
-    text = tomllib.loads(path.read_text())
-    names, summary = text.get("names"), text.get("summary")
+    facts = tomllib.loads(path.read_text())
+    names, kind = facts.get("names"), facts.get("kind", INTERFACE)
     if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
         raise ValueError(f'{path}: "names" must be a list of one name or more')
-    if not isinstance(summary, str) or not summary:
+    if not isinstance(facts.get("summary"), str) or not facts["summary"]:
         raise ValueError(f'{path}: "summary" must be a line of text')
+    if kind not in _KINDS:
+        raise ValueError(f'{path}: "kind" must be one of {", ".join(_KINDS)}')
+    _check_facts(path, facts)
     [package] = [each.name for each in path.parent.glob("cni_*") if each.is_dir()] or [""]
     if not package:
         raise ValueError(f"{path}: there is no package cni_* beside it")
-    return Declared(path.parent, package, tuple(names), summary)
+    return Declared(path.parent, package, **facts | {"names": tuple(names)})
+
+
+def _check_facts(path: Path, facts: dict[str, Any]) -> None:
+    """Raise ValueError if a key is unknown, or a fact with a default is of another type than the default."""
+    known = {"names", "summary", *Declared._field_defaults}
+    if unknown := sorted(facts.keys() - known):
+        raise ValueError(f"{path}: unknown keys {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+    for key, default in Declared._field_defaults.items():
+        if type(facts.get(key, default)) is not type(default):
+            raise ValueError(f'{path}: "{key}" must be like {json.dumps(default)}')
 
 
 def packages(plugins: list[Declared]) -> dict[str, str]:
-    """Give the table that executables look their name up in: plugin name to package name."""
+    """Return the table in which executables look up their name: plugin name to package name."""
     return {name: plugin.package for plugin in plugins for name in plugin.names}
 
 
 def show(plugins: list[Declared]) -> str:
-    """Give that table as the JSON text of `plugins.json`."""
+    """Return that table as the JSON text of `plugins.json`."""
     return json.dumps(packages(plugins), indent=1, sort_keys=True) + "\n"

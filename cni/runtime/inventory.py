@@ -1,4 +1,4 @@
-"""What is attached, as the result cache and host-local's leases have it and as the kernel shows it.
+"""What is attached, as the result cache and the leases have it and as the kernel shows it.
 
 It sees the attachments of every runtime that keeps its results in libcni's default folder. Nothing here
 changes anything.
@@ -96,7 +96,7 @@ def _take_one(
 
 
 def list_leased(folder: Path, known: Collection[Attachment]) -> list[Attached]:
-    """Give the owners of host-local's leases that are not in `known`: nobody has cached their result."""
+    """Give the owners of leases that are not in `known`: nobody has cached their result."""
     found: dict[Attachment, list[str]] = {}
     containers = {each.container_id for each in known}
     for lease in Leases(folder).list_all():

@@ -1,4 +1,4 @@
-"""A network as configured: a list of plugins and what goes for all of them. Nothing here does I/O."""
+"""A network as configured: a list of plugins and the keys that apply to all of them. No I/O."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
+# The kernel's kind of link, which is also the key of its name.
+_BRIDGE = "bridge"
+_USUAL_BRIDGE = "cni0"
+
 
 @dataclass(frozen=True, slots=True)
 class PluginConf:
-    """One plugin of a network; `document` is its configuration as written, not yet for any call."""
+    """One plugin of a network; `document` is its configuration as written."""
 
     type: str
     name: str
@@ -26,10 +30,15 @@ class PluginConf:
     document: Json
 
     @property
+    def folded_ipam(self) -> Json:
+        """Its "ipam" object with folded keys, empty without one."""
+        ipam = fold(self.document).get("ipam")
+        return fold(ipam) if isinstance(ipam, dict) else {}
+
+    @property
     def ipam(self) -> str:
         """The type of its IPAM plugin, "" without one."""
-        ipam = fold(self.document).get("ipam")
-        type_ = fold(ipam).get("type") if isinstance(ipam, dict) else None
+        type_ = self.folded_ipam.get("type")
         return type_ if isinstance(type_, str) else ""
 
 
@@ -47,23 +56,23 @@ class Network:
     load_only_inlined_plugins: bool = False
 
     def has(self, verb: str) -> bool:
-        """Tell whether the spec version of the network knows the verb."""
+        """Return whether the spec version of the network knows the verb."""
         return versions.at_least(self.cni_version, versions.FIRST_WITH_VERB.get(verb, versions.OLDEST))
 
     def with_plugins(self, more: Iterable[PluginConf]) -> Network:
-        """Give the same network with further plugins at the end of its chain."""
+        """Return the same network with further plugins at the end of its chain."""
         return replace(self, plugins=(*self.plugins, *more))
 
 
 def parse_network(text: bytes, file: str) -> Network:
-    """Read a configuration list (`.conflist`). Raises CniError 6 or 7; every message names the file.
+    """Read a configuration list (`.conflist`). Raise CniError 6 or 7; every message names the file.
 
-    The list may be without plugins: they can lie in a folder of their own, see `cni.runtime.conflists`.
+    The list may lack plugins: they can lie in a folder of their own, see `cni.runtime.conflists`.
     """
     document = decode_object(text, file)
     name = document.get("name")
     if not isinstance(name, str) or not name:
-        raise _wrong(file, "no network name", '"name" must be a text that is not empty')
+        raise _wrong(file, "no network name", '"name" must be a string that is not empty')
     inlined_only = _flag(document, "loadOnlyInlinedPlugins", file)
     if "plugins" not in document and inlined_only:
         raise _wrong(file, "`loadOnlyInlinedPlugins` is true, and no 'plugins' key", "list the plugins here")
@@ -80,22 +89,22 @@ def parse_network(text: bytes, file: str) -> Network:
 
 
 def parse_plugin(text: bytes, file: str) -> PluginConf:
-    """Read the configuration of one plugin (`.conf`). Raises CniError 6 or 7 naming the file."""
+    """Read the configuration of one plugin (`.conf`). Raise CniError 6 or 7; the message names the file."""
     return _plugin(decode_object(text, file), file)
 
 
 def parse_single(text: bytes, file: str) -> Network:
-    """Read a configuration of one plugin (`.conf`, `.json`) as a network with just that one."""
+    """Read a configuration of one plugin (`.conf`, `.json`) as a network with only this plugin."""
     plugin = parse_plugin(text, file)
     version = fold(plugin.document).get("cniversion", "")
     if not plugin.name:
-        raise _wrong(file, "no network name", '"name" must be a text that is not empty')
+        raise _wrong(file, "no network name", '"name" must be a string that is not empty')
     document = {"cniVersion": version, "name": plugin.name, "plugins": [plugin.document]}
     return parse_network(compact(document), file)
 
 
 def compact(document: object) -> bytes:
-    """Give JSON as the Go library writes it: keys sorted, no spaces."""
+    """Return JSON as the Go library writes it: keys sorted, no spaces."""
     return json.dumps(document, separators=(",", ":"), sort_keys=True, ensure_ascii=False).encode(
         errors="replace"
     )
@@ -104,7 +113,7 @@ def compact(document: object) -> bytes:
 def _plugins(document: Json, file: str) -> tuple[PluginConf, ...]:
     listed = document["plugins"]
     if not isinstance(listed, list):
-        raise _wrong(file, f'"plugins" is {json.dumps(listed)}', "it must be a list of objects")
+        raise _wrong(file, f'"plugins" is {json.dumps(listed)}', "it must be an array of objects")
     if not listed:
         raise _wrong(file, "no plugins in list", '"plugins" must have at least one')
     return tuple(_plugin(each, f"{file}: plugins[{number}]") for number, each in enumerate(listed))
@@ -118,14 +127,14 @@ def _plugin(document: object, where: str) -> PluginConf:
     if not isinstance(type_, str) or not type_:
         raise _wrong(where, "missing 'type'", '"type" names the executable of the plugin')
     if not isinstance(name, str):
-        raise _wrong(where, f'"name" is {json.dumps(name)}', "it must be a text")
+        raise _wrong(where, f'"name" is {json.dumps(name)}', "it must be a string")
     if not isinstance(capabilities, dict) or not all(isinstance(on, bool) for on in capabilities.values()):
         raise _wrong(where, f'"capabilities" is {json.dumps(capabilities)}', 'such as {"portMappings": true}')
     return PluginConf(type_, name, frozenset(key for key, on in capabilities.items() if on), document)
 
 
 def fold(document: Json) -> Json:
-    """Give an object with its keys in small letters and without nulls, as keys match in any case."""
+    """Return an object with lower-case keys and without nulls: keys match in any case."""
     return {key.lower(): value for key, value in document.items() if value is not None}
 
 
@@ -139,14 +148,14 @@ def _flag(document: Json, key: str, file: str) -> bool:
 
 
 def _version(document: Json, file: str) -> str:
-    """Give the newest of `cniVersion` and `cniVersions` that the library knows."""
+    """Return the newest version in `cniVersion` and `cniVersions` that the library knows."""
     single, listed = document.get("cniVersion") or "", document.get("cniVersions")
     if not isinstance(single, str):
-        raise _wrong(file, f'"cniVersion" is {json.dumps(single)}', "it must be a text")
+        raise _wrong(file, f'"cniVersion" is {json.dumps(single)}', "it must be a string")
     if listed is None:
         return single or versions.OLDEST
     if not isinstance(listed, list) or not all(isinstance(each, str) for each in listed):
-        raise _wrong(file, f'"cniVersions" is {json.dumps(listed)}', "it must be a list of texts")
+        raise _wrong(file, f'"cniVersions" is {json.dumps(listed)}', "it must be an array of strings")
     try:
         known = [each for each in [*listed, single] if each and versions.at_least(versions.CURRENT, each)]
     except CniError as error:
@@ -154,32 +163,37 @@ def _version(document: Json, file: str) -> str:
     return max(known, key=versions.parse, default=single or versions.OLDEST)
 
 
-def _wrong(file: str, what: str, hint: str) -> CniError:
-    return CniError(Code.INVALID_CONFIG, f"error parsing configuration list {file}: {what}", hint)
+def _wrong(file: str, problem: str, hint: str) -> CniError:
+    return CniError(Code.INVALID_CONFIG, f"error parsing configuration list {file}: {problem}", hint)
+
+
+def ranges(ipam: Json) -> list[list[object]]:
+    """Return the range sets of an "ipam" object as written; the keys of the object are folded.
+
+    This is the form of every IPAM plugin that keeps its leases in the files of `cni.ipam`. `subnet` beside
+    `ranges` is the old way to write a first set.
+    """
+    sets = ipam.get("ranges")
+    listed = [each for each in sets if isinstance(each, list)] if isinstance(sets, list) else []
+    return [[ipam], *listed] if ipam.get("subnet") else listed
 
 
 def subnets(network: Network) -> list[str]:
-    """Give the subnets that a network's IPAM hands out of, as written; of any plugin that calls them so."""
-    found: list[str] = []
-    for plugin in network.plugins:
-        ipam = fold(plugin.document).get("ipam")
-        if not isinstance(ipam, dict):
-            continue
-        folded = fold(ipam)
-        sets = folded.get("ranges")
-        ranges = (
-            [each for listed in sets if isinstance(listed, list) for each in listed]
-            if isinstance(sets, list)
-            else []
-        )
-        for each in [ipam, *ranges]:
-            subnet = fold(each).get("subnet") if isinstance(each, dict) else None
-            if isinstance(subnet, str) and subnet:
-                found.append(subnet)
-    return list(dict.fromkeys(found))
+    """Return the subnets from which the network's IPAM plugins assign addresses, as written."""
+    written = [
+        fold(each).get("subnet")
+        for plugin in network.plugins
+        for range_set in ranges(plugin.folded_ipam)
+        for each in range_set
+        if isinstance(each, dict)
+    ]
+    return list(dict.fromkeys(each for each in written if isinstance(each, str) and each))
 
 
 def bridges(network: Network) -> list[str]:
-    """Give the names of the bridges that a network's plugins use."""
-    documents = [fold(plugin.document) for plugin in network.plugins if plugin.type == "bridge"]
-    return [str(each.get("bridge") or "cni0") for each in documents]
+    """Return the names of the bridges that a network's plugins use.
+
+    A plugin that is named after the kernel's kind of link makes a bridge of the usual name without the key.
+    """
+    folded = [(plugin.type, fold(plugin.document).get(_BRIDGE)) for plugin in network.plugins]
+    return [str(name or _USUAL_BRIDGE) for type_, name in folded if name or type_ == _BRIDGE]

@@ -1,4 +1,8 @@
-"""What host-local's pools of a network hold: how much is used and free, and who holds what. Only reads."""
+"""The address pools of a network: how many addresses are used and free, and which attachment holds which.
+
+A network has pools if its "ipam" object has ranges: then its leases are files as `cni.ipam.leases` reads
+them. Nothing here changes anything.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cni.addresses import parse_cidr, parse_ip
 from cni.errors import CniError, Code
 from cni.ipam.leases import Leases, parse_last
-from cni.runtime.network import fold
+from cni.runtime.network import fold, ranges
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -18,13 +22,12 @@ if TYPE_CHECKING:
     from cni.result import IpAddress
     from cni.runtime.network import Network
 
-TYPE = "host-local"
 _DEFAULT_FOLDER = "/var/lib/cni/networks"
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Addresses from `start` to `end`, both included; the gateway is never given away."""
+    """Addresses from `start` to `end`, both included; the gateway is never assigned."""
 
     start: IpAddress
     end: IpAddress
@@ -38,13 +41,13 @@ class Span:
 
     @property
     def size(self) -> int:
-        """How many addresses it can give."""
+        """How many addresses it can assign."""
         return int(self.end) - int(self.start) + 1 - (self.gateway in self)
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """A range set: `used` and `free` count addresses, `last` is the one given last, if that is known."""
+    """A range set: `used` and `free` count addresses, `last` is the one assigned last, if known."""
 
     spans: tuple[Span, ...]
     used: int
@@ -56,7 +59,7 @@ class Pool:
 class Pools:
     """The pools of a network, the folder of their leases, and the leases by address.
 
-    Leases of no pool are of ranges that a runtime has given, or of an earlier configuration.
+    A lease in no pool comes from ranges of the runtime or from an earlier configuration.
     """
 
     folder: Path
@@ -65,30 +68,24 @@ class Pools:
 
 
 def take(network: Network) -> Pools:
-    """Look at the pools that the network's file has. Raises CniError 7 where host-local gives no address."""
-    ipam = next((conf for each in network.plugins if (conf := _host_local(each.document))), None)
+    """Return the pools of the network's file. Raise CniError 7 if the network has no ranges."""
+    ipam = next((each.folded_ipam for each in network.plugins if ranges(each.folded_ipam)), None)
     if ipam is None:
         raise CniError(
             Code.INVALID_CONFIG,
-            f'network "{network.name}" has no pool of {TYPE}',
-            f'no plugin in {network.file or "its configuration"} has "ipam" of this type',
+            f'network "{network.name}" has no address pool',
+            f'No plugin in {network.file or "its configuration"} has "ipam" with "ranges" or "subnet".',
         )
     folder = Path(str(ipam.get("datadir") or _DEFAULT_FOLDER)) / network.name
     leases = Leases(folder)
-    found = [each for each in leases.list_top() if each.address is not None] if leases.exists() else []
-    found.sort(key=_place)
-    held = [each.address for each in found if not each.is_empty()]
+    listed = [each for each in leases.list_top() if each.address is not None] if leases.exists() else []
+    listed.sort(key=_place)
+    held = [each.address for each in listed if not each.is_empty()]
     pools = [
         _pool(spans, [each for each in held if each], parse_last(leases.read_last(number)))
         for number, spans in enumerate(_spans(ipam, network.file))
     ]
-    return Pools(folder, tuple(pools), tuple(found))
-
-
-def _host_local(document: dict[str, Any]) -> dict[str, Any] | None:
-    ipam = fold(document).get("ipam")
-    found = fold(ipam) if isinstance(ipam, dict) else {}
-    return found if found.get("type") == TYPE else None
+    return Pools(folder, tuple(pools), tuple(listed))
 
 
 def _place(lease: Lease) -> tuple[int, int]:
@@ -102,12 +99,13 @@ def _pool(spans: Sequence[Span], held: Iterable[IpAddress], last: IpAddress | No
 
 
 def _spans(ipam: dict[str, Any], file: str) -> list[list[Span]]:
-    sets = [[ipam], *(ipam.get("ranges") or [])] if ipam.get("subnet") else ipam.get("ranges") or []
     try:
-        return [[_span(fold(each)) for each in listed] for listed in sets]
+        return [[_span(fold(each)) for each in range_set] for range_set in ranges(ipam)]  # type: ignore[arg-type] # else AttributeError
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise CniError(
-            Code.INVALID_CONFIG, f"could not read the ranges in {file}: {error}", "STATUS tells more"
+            Code.INVALID_CONFIG,
+            f"could not read the ranges in {file}: {error}",
+            'Run "pycni status" for details.',
         ) from error
 
 

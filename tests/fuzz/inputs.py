@@ -1,4 +1,7 @@
-"""Strategies for what a plugin is told: configurations, right and wrong, and results of all versions."""
+"""Strategies for the input of plugins: parts of configurations, right and wrong, and results of all versions.
+
+`tests/fuzz/configurations.py` has the configurations of each plugin.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from hypothesis import strategies as st
 
 from cni.versions import SUPPORTED
 from tests.fuzz import place
+from tests.support.subjects import PLUGINS
 
 Json = dict[str, Any]
 Documents = st.SearchStrategy[Json]
@@ -21,10 +25,10 @@ SCALARS = (
     | st.booleans()
     | st.integers(-5, 70_000)
     | st.sampled_from([2**31, 2**32, -(2**63), 2**64, 10**30])
-    | st.sampled_from(["x%d", "a b", "portmap", "loopback"])
+    | st.sampled_from(["x%d", "a b", *PLUGINS])
     | st.floats()
     | st.sampled_from(["", ".", "..", "10.1.0.0/16", "10.1.0.7", "fd00::/64", "::1", "tcp", "x\0y", "\ud800"])
-    | st.sampled_from(["02:00:00:00:00:01", "iptables", "nftables", "host-local", "bridge", "n" * 300])
+    | st.sampled_from(["02:00:00:00:00:01", "iptables", "nftables", "n" * 300])
     | TEXTS
 )
 ANY_JSON = st.recursive(
@@ -71,7 +75,6 @@ ROUTES = st.sampled_from(
         {"dst": "198.51.100.0/24", "table": 2**32, "priority": 2**32},
     ]
 )
-FOLDERS = ["", str(place.FOLDER / "leases"), "/var/lib/cni/networks", str(place.RESOLV_CONF)]
 RESOLV_CONFS = [
     "",
     str(place.RESOLV_CONF),
@@ -82,35 +85,12 @@ RESOLV_CONFS = [
     "/proc/self/mem",
 ]
 REQUESTS = st.lists(st.sampled_from(["10.1.0.5", "10.1.0.1/16", "fd00:1::7", "192.0.2.9", "x"]), max_size=2)
-IPAM = st.fixed_dictionaries(
-    {"type": st.just("host-local"), "ranges": st.lists(st.lists(RANGES, max_size=2), min_size=1, max_size=2)},
-    optional={
-        "routes": st.lists(ROUTES, max_size=2),
-        "dataDir": st.sampled_from(FOLDERS),
-        "resolvConf": st.sampled_from(RESOLV_CONFS),
-        "statusFailsWhenFull": FLAGS,
-    },
-)
-USUAL_IPAM = st.just({"type": "host-local", "ranges": [[{"subnet": "10.1.0.0/16"}]]})
 DNS = some(
     nameservers=st.lists(st.just("192.0.2.1"), max_size=2),
     domain=st.sampled_from(["", "a.example"]),
     search=st.lists(TEXTS, max_size=2),
 )
 MACS = mostly("02:00:00:00:00:05", "0200.0000.0006", "", "ff:ff:ff:ff:ff:ff", "02:00")
-TRUNKS = st.lists(some(minID=st.integers(0, 9), maxID=st.integers(0, 9), id=st.integers(0, 4095)), max_size=2)
-HOST_IPS = ["", "0.0.0.0", "::", "127.0.0.1", "192.0.2.1", "::1"]  # noqa: S104 - no socket is bound
-PORTS = st.lists(
-    st.fixed_dictionaries(
-        {
-            "hostPort": mostly(8080, 8081, 65535, 0),
-            "containerPort": mostly(80, 53, 65536),
-            "protocol": st.sampled_from(["tcp", "udp", "sctp", "TCP"]),
-        },
-        optional={"hostIP": st.sampled_from(HOST_IPS)},
-    ),
-    max_size=3,
-)
 
 
 def network(type_: str, name: st.SearchStrategy[Any] | None = None) -> Json:
@@ -118,57 +98,6 @@ def network(type_: str, name: st.SearchStrategy[Any] | None = None) -> Json:
     names = name or st.sampled_from(["net1", "net1", "net1", "n" * 200])
     return {"cniVersion": VERSIONS, "name": names, "type": st.just(type_)}
 
-
-# Not every kernel has VLANs on bridges, and some keys do not go together.
-BRIDGE = st.fixed_dictionaries(
-    network("bridge") | {"ipam": USUAL_IPAM | IPAM | st.just({})},
-    optional={
-        "bridge": mostly("br0", "br1", place.OLD_BRIDGE, "a-long-bridge-1"),
-        "isGateway": FLAGS,
-        "isDefaultGateway": FLAGS,
-        "forceAddress": FLAGS,
-        "ipMasq": FLAGS,
-        "ipMasqBackend": st.sampled_from(["iptables", "nftables"]),
-        "mtu": mostly(1400, 0, 68, 1500, 65535, 65536),
-        "hairpinMode": FLAGS,
-        "promiscMode": SELDOM,
-        "vlan": mostly(0, 5, 4094, 4095),
-        "preserveDefaultVlan": FLAGS,
-        "macspoofchk": SELDOM,
-        "disableContainerInterface": SELDOM,
-        "portIsolation": FLAGS,
-        "runtimeConfig": some(mac=MACS, ips=REQUESTS),
-        "args": some(cni=some(mac=MACS, ips=REQUESTS)),
-        "dns": DNS,
-    },
-)
-WITH_TRUNK = st.builds(lambda conf, trunk: conf | {"vlanTrunk": trunk}, BRIDGE, TRUNKS)
-HOST_LOCAL = st.fixed_dictionaries(
-    network("host-local") | {"ipam": USUAL_IPAM | IPAM},
-    optional={
-        "args": some(cni=some(ips=REQUESTS)),
-        "runtimeConfig": some(ips=REQUESTS, ipRanges=st.lists(st.lists(RANGES, max_size=2), max_size=2)),
-    },
-)
-PORTMAP = st.fixed_dictionaries(
-    network("portmap"),
-    optional={
-        "backend": st.sampled_from(["iptables", "nftables"]),
-        "snat": FLAGS,
-        "masqAll": FLAGS,
-        "markMasqBit": mostly(13, 0, 31, 32),
-        "conditionsV4": mostly([], ["-s", "10.0.0.0/8"], ["ip", "saddr", "10.0.0.0/8"], ["!"], ["x;y", "{"]),
-        "conditionsV6": mostly([], ["!", "-s", "fd00::/8"], ["ip6", "saddr", "fd00::/8"], ["-s"], ["}"]),
-        "runtimeConfig": st.fixed_dictionaries({"portMappings": PORTS}),
-    },
-)
-LOOPBACK = st.fixed_dictionaries(network("loopback"), optional={"dns": DNS})
-VALID: dict[str, Documents] = {
-    "bridge": st.one_of(BRIDGE, BRIDGE, BRIDGE, WITH_TRUNK),
-    "host-local": HOST_LOCAL,
-    "portmap": PORTMAP | st.builds(lambda conf: conf | {"externalSetMarkChain": "KUBE-MARK-MASQ"}, PORTMAP),
-    "loopback": LOOPBACK,
-}
 
 INTERFACES = st.fixed_dictionaries(
     {"name": st.sampled_from(["eth0", "br0", "veth1", "lo"])},

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from tests.fuzz import inputs
 from tests.fuzz.cases import cases, judge
 from tests.fuzz.place import BIN, FIFO, NETNS, RESOLV_CONF, call, footprint, restored
+from tests.support import scene
+from tests.support.subjects import PLUGINS, configuration
 
 if TYPE_CHECKING:
     from cni.testing import Host
@@ -28,7 +30,7 @@ PAIRS = [
 ]
 MORE_PAIRS = ["IP=", "IP=10.1.0.1", "IP=fd00:1::5", "=", "a", "a=b=c", "", "IP=10.1.0.9/33"]
 ARGS = st.lists(st.sampled_from(PAIRS + MORE_PAIRS) | RAW, max_size=3).map(";".join)
-PATHS = ["", ":", f"/nowhere:{BIN}", "relative", str(BIN / "bridge"), "/run", f"{BIN}:{BIN}"]
+PATHS = ["", ":", f"/nowhere:{BIN}", "relative", str(BIN / scene.BRIDGE), "/run", f"{BIN}:{BIN}"]
 ENVIRONMENTS = st.fixed_dictionaries(
     {
         "CNI_COMMAND": inputs.mostly("ADD", "DEL", "CHECK", "STATUS", "GC", "VERSION", "", "add") | RAW,
@@ -39,17 +41,7 @@ ENVIRONMENTS = st.fixed_dictionaries(
     },
     optional={"CNI_ARGS": ARGS, "PYCNI_DEL": st.sampled_from(["gone", "ack", "x"]), "LANG": RAW},
 )
-NETWORK = {"cniVersion": "1.1.0", "name": "net1"}
-PREVIOUS = {"cniVersion": "1.1.0", "ips": [{"address": "10.1.0.9/16"}]}
-PORT = {"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}
-IPAM = {"type": "host-local", "ranges": [[{"subnet": "10.1.0.0/16"}]]}
-CONFIGURATIONS: dict[str, dict[str, Any]] = {
-    "bridge": NETWORK | {"ipMasq": True, "ipMasqBackend": "nftables", "ipam": IPAM},
-    "host-local": NETWORK | {"ipam": IPAM},
-    "portmap": NETWORK
-    | {"backend": "nftables", "prevResult": PREVIOUS, "runtimeConfig": {"portMappings": [PORT]}},
-    "loopback": NETWORK,
-}
+CONFIGURATIONS: dict[str, dict[str, Any]] = {name: configuration(name, "nftables") for name in PLUGINS}
 
 
 def _call(name: str, env: dict[str, str]) -> bool:

@@ -13,16 +13,17 @@ from hypothesis import strategies as st
 from cni.testing import Answer, Host, make_bindir, warm, why_no_namespaces
 from cni.testing.executables import make_warm_bindir
 from plugin_table import declared, packages
-from tests.fuzz import inputs, place
+from tests.fuzz import configurations, inputs, place
 from tests.fuzz.cases import cases, judge
 from tests.fuzz.test_fuzz_environment import ENVIRONMENTS
+from tests.support.subjects import PLUGINS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.fuzz.conftest import Fuzz
 
-CONFIGURATIONS = st.one_of([inputs.broken(each) for each in inputs.VALID.values()])
+CONFIGURATIONS = st.one_of([inputs.broken(configurations.valid(name)) for name in PLUGINS])
 STDIN = st.binary(max_size=60) | CONFIGURATIONS.map(lambda conf: json.dumps(conf).encode())
 CUT = st.builds(lambda text, at: text[: at % (len(text) + 1)], STDIN, st.integers(0, 500))
 # Each of them is a process at least.

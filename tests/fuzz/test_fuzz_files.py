@@ -20,10 +20,12 @@ from cni.request import Attachment
 from cni.runtime import cache, conflists, inventory
 from cni.runtime.network import bridges, subnets
 from cni.warm import report, settings
-from tests.fuzz import inputs, plants
+from tests.fuzz import configurations, inputs, plants
 from tests.fuzz.cases import cases, judge
 from tests.fuzz.place import FOLDER, NETNS, RESOLV_CONF, call, environment, footprint, restored
 from tests.fuzz.plants import Plant, contents, documents, planted
+from tests.support import scene
+from tests.support.subjects import PLUGINS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 VALID = {"cni.dev/valid-attachments": [{"containerID": "c2", "ifname": "eth0"}]}
 OWNER = Owner("net1", "c1", "eth0")
 LEASES = FOLDER / "leases"
-SMALL = {"type": "host-local", "dataDir": str(LEASES), "ranges": [[{"subnet": "10.1.0.0/29"}]]}
+SMALL = {"type": scene.IPAM, "dataDir": str(LEASES), "ranges": [[{"subnet": "10.1.0.0/29"}]]}
 HOST_LOCAL = {"cniVersion": "1.1.0", "name": "net1", "ipam": SMALL}
 
 HOLDERS = st.sampled_from(
@@ -62,7 +64,7 @@ def _lives(name: str, conf: dict[str, Any]) -> bool:
 
 def _leases(files: dict[str, Plant], others: dict[str, Plant]) -> bool:
     with planted(LEASES / "net1", files | others):
-        is_accepted = _lives("host-local", HOST_LOCAL)
+        is_accepted = _lives(scene.IPAM, HOST_LOCAL)
         held = Leases(LEASES / "net1").list_held_by(Attachment("c1", "eth0")) if is_accepted else []
         assert not [lease for lease in held if lease.ifname]
     return is_accepted
@@ -76,7 +78,7 @@ TARGETS = st.sampled_from(["10.1.1.9", "10.1.77.9", "../../x", "a/b", ".", "\udc
 def _lease_index(changes: list[str | Plant]) -> bool:
     """Change the index of a large pool while its stamp still says that it is good."""
     with planted(LEASES / "net1", LARGE):
-        judge(call("host-local", environment("ADD", CNI_CONTAINERID="c99"), LARGE_CONF), "ADD")
+        judge(call(scene.IPAM, environment("ADD", CNI_CONTAINERID="c99"), LARGE_CONF), "ADD")
         links = sorted(lease_index.FOLDER.glob("*/*"))
         assert len(links) > len(changes)
         for path, change in zip(links, changes, strict=False):
@@ -88,7 +90,7 @@ def _lease_index(changes: list[str | Plant]) -> bool:
         index = lease_index.LeaseIndex(LEASES / "net1")
         index.is_current = True
         index.seal()
-        is_accepted = _lives("host-local", LARGE_CONF)
+        is_accepted = _lives(scene.IPAM, LARGE_CONF)
         plants.remove(lease_index.FOLDER)
     return is_accepted
 
@@ -97,7 +99,7 @@ def _resolv_conf(content: Plant) -> bool:
     path = FOLDER / "other.conf"
     plants.plant(path, content)
     try:
-        return _lives("host-local", HOST_LOCAL | {"ipam": SMALL | {"resolvConf": str(path)}})
+        return _lives(scene.IPAM, HOST_LOCAL | {"ipam": SMALL | {"resolvConf": str(path)}})
     finally:
         plants.remove(path)
         plants.remove(LEASES)
@@ -151,7 +153,7 @@ PORTMAP = {
 
 def _portmap(folder: Path, files: dict[str, Plant]) -> bool:
     with restored() as before, planted(folder, files):
-        is_accepted = _lives("portmap", PORTMAP)
+        is_accepted = _lives(scene.PORTMAP, PORTMAP)
         rules = {line for line in footprint().own if not line.startswith("/")}
         assert rules == {line for line in before.own if not line.startswith("/")}
     return is_accepted
@@ -184,7 +186,7 @@ def _runtime_cache(content: Plant) -> bool:
 CONFLIST = st.fixed_dictionaries(
     {"cniVersion": inputs.VERSIONS, "name": st.sampled_from(["net1", "../x", "a/b"])},
     optional={
-        "plugins": st.lists(st.one_of(list(inputs.VALID.values())), max_size=2),
+        "plugins": st.lists(st.one_of([configurations.valid(name) for name in PLUGINS]), max_size=2),
         "cniVersions": st.lists(inputs.VERSIONS, max_size=2),
         "disableCheck": st.sampled_from([True, "false", "x"]),
         "disableGC": inputs.FLAGS,

@@ -8,17 +8,20 @@ from hypothesis import strategies as st
 
 from cni.convert import parse_result, show_result
 from cni.versions import SUPPORTED
+from plugin_table import CHAINED
 from tests.fuzz import inputs
 from tests.fuzz.cases import cases, judge
 from tests.fuzz.place import call, environment, footprint, restored
 from tests.fuzz.test_fuzz_environment import CONFIGURATIONS
+from tests.support.subjects import PLUGINS, names
 
 if TYPE_CHECKING:
     from cni.testing import Host
     from tests.fuzz.conftest import Fuzz
 
 RESULTS = inputs.VERSIONS.flatmap(lambda version: inputs.broken(inputs.results(version)))
-NAMES = st.sampled_from(["loopback", "loopback", "portmap", "portmap", "bridge", "host-local"])
+CHAINABLE = names(CHAINED)
+NAMES = st.sampled_from([*CHAINABLE, *PLUGINS])
 
 
 def _chain(name: str, result: dict[str, Any], version: str) -> bool:
@@ -28,7 +31,7 @@ def _chain(name: str, result: dict[str, Any], version: str) -> bool:
     conf = CONFIGURATIONS[name] | {"cniVersion": version, "prevResult": result}
     with restored() as before:
         is_accepted = False
-        if name in {"loopback", "portmap"}:
+        if name in CHAINABLE:
             added = judge(call(name, environment("ADD"), conf), "ADD")
             is_accepted = added.ok
             if not added.ok:

@@ -18,6 +18,8 @@ from cni.testing.place import BARE_ENV
 from cni.warm import control
 from plugin_table import declared, packages
 from tests.fuzz.cases import Tried, cases
+from tests.support import scene
+from tests.support.subjects import PLUGINS
 from tests.warm import wire
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from tests.fuzz.conftest import Fuzz
 
 BUILD = "test"
+LOOPBACK = scene.LOOPBACK.encode()
 _SILENT = 30
 _REPLIES_WITHIN_S = 20
 
@@ -38,7 +41,7 @@ class Send(NamedTuple):
 
 
 HEADS = st.sampled_from([b"PYCNI-WARM 1 22", b"PYCNI-WARM 1 0", b"PYCNI-WARM 2 22", b"PYCNI-WARM 1 8", b"x"])
-NAMES = st.sampled_from([b"loopback", b"host-local", b"nothing", b"", b"../x", b"\xff"])
+NAMES = st.sampled_from([*(name.encode() for name in PLUGINS), b"nothing", b"", b"../x", b"\xff"])
 BUILDS = st.sampled_from([BUILD.encode()] * 4 + [b"other", b""])
 VARIABLES = st.lists(
     st.sampled_from([b"CNI_COMMAND=VERSION", b"CNI_COMMAND=DEL", b"CNI_COMMAND=", b"=x", b"x", b"A=\xff"])
@@ -47,7 +50,7 @@ VARIABLES = st.lists(
 )
 # A call as it should be, and one with parts of any kind.
 CALL = b"\0".join(
-    [b"PYCNI-WARM 1 22", BUILD.encode(), b"loopback", b"/x/loopback", b"CNI_COMMAND=VERSION", b""]
+    [b"PYCNI-WARM 1 22", BUILD.encode(), LOOPBACK, b"/x/" + LOOPBACK, b"CNI_COMMAND=VERSION", b""]
 )
 CALLS = st.builds(
     lambda head, build, name, variables: b"\0".join([head, build, name, b"/x/" + name, *variables, b""]),
@@ -74,7 +77,7 @@ class _Server:
     """The server that is tried, and how it was at first."""
 
     def __init__(self, bindir: Path) -> None:
-        launcher = bindir / "loopback"
+        launcher = bindir / scene.LOOPBACK
         self._running = control.start(launcher)
         self._path = str(control.place_of(launcher))
         self._launcher = launcher

@@ -11,6 +11,10 @@ from cni.testing import Host, warm, why_no_namespaces
 from cni.testing.executables import make_warm_bindir
 from cni.testing.faults import TELL, VARIABLE, Fault, list_met
 from plugin_table import declared, packages
+from tests.support import scene
+from tests.support.subjects import BACKENDS, PLUGINS, called, chain, ipam, parts
+
+__all__ = ["BACKENDS"]
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,14 +23,16 @@ if TYPE_CHECKING:
     from cni.testing import Answer, Sandbox
     from cni.testing.snapshot import Snapshot
 
-PLUGINS = ("loopback", "bridge", "portmap")
-BACKENDS = ("nftables", "iptables")
+# Parametrize "plugin" with these: the world's network then has the plugin.
+PARTS = parts()
+WITH_STATE = [name for name in PARTS if PLUGINS[name].keeps_state]
+WITH_RULES = [name for name in PARTS if PLUGINS[name].backend_key]
 CALM, CUT, DEAD = "calm", "cut", "dead"
 COLD = {"PYCNI_WARM": "off"}
 # All positions are for `make soak`.
 ALL = os.environ.get("PYCNI_FAULTS") == "all"
 _TRIES = 5
-_NETWORK = {"cniVersion": "1.1.0", "name": "net1"}
+_ADDRESSES = {CALM: "2", CUT: "3", DEAD: "4"}
 _PORTS = {CALM: 8080, CUT: 9090, DEAD: 9090}
 
 
@@ -37,12 +43,22 @@ class Step(NamedTuple):
     verb: str
 
 
-class World:
-    """A network of loopback, bridge with host-local, and portmap, of both families."""
+def step_of(part: str, verb: str) -> Step:
+    """Return the call that runs a part of the chain: an IPAM plugin runs in that of the interface plugin."""
+    return Step(called(part), verb)
 
-    def __init__(self, host: Host, backend: str, tally: dict[str, int] | None = None) -> None:
+
+class World:
+    """The usual network of both families, with `plugin` in it; two containers publish a port each."""
+
+    def __init__(
+        self, host: Host, backend: str, tally: dict[str, int] | None = None, plugin: str = scene.BRIDGE
+    ) -> None:
         self.host = host
         self.backend = backend
+        self._chain = {conf["type"]: conf for conf in chain(plugin, backend)}
+        self.plugins = tuple(self._chain)
+        self._interface = next(name for name, conf in self._chain.items() if "ipam" in conf)
         # How many faults were tried, by what was done to the process.
         self.tally = {} if tally is None else tally
         self.results: dict[str, dict[str, Any]] = {}
@@ -50,28 +66,23 @@ class World:
         self.sandboxes: dict[str, Sandbox] = {name: host.sandbox(name) for name in (CALM, CUT)}
 
     def conf(self, plugin: str, name: str = "") -> dict[str, Any]:
-        """Give the configuration of a plugin, for a container if one is named."""
-        own: dict[str, dict[str, Any]] = {
-            "loopback": {},
-            "bridge": {
-                "bridge": "br0",
-                "isDefaultGateway": True,
-                "ipMasq": True,
-                "ipMasqBackend": self.backend,
-                "macspoofchk": True,
-                "hairpinMode": True,
-                "ipam": {
-                    "type": "host-local",
-                    "ranges": [[{"subnet": "10.1.0.0/24"}], [{"subnet": "fd01::/64"}]],
-                },
-            },
-            "portmap": {"backend": self.backend},
-        }
-        conf = {**_NETWORK, "type": plugin, **own[plugin]}
-        if plugin == "portmap" and name:
+        """Return the configuration of a plugin, for a container if one is named."""
+        conf = dict(self._chain[plugin])
+        if not name:
+            conf.pop("runtimeConfig", None)
+            return conf
+        if plugin == scene.PORTMAP:
             conf["runtimeConfig"] = {"portMappings": [_mapping(name, "tcp"), _mapping(name, "udp")]}
+        if plugin == self._interface and conf["ipam"] != ipam(scene.IPAM):
+            # An IPAM plugin with fixed addresses needs others for each container.
+            last = _ADDRESSES[name]
+            conf["runtimeConfig"] = {"ips": [f"10.1.0.{last}/24", f"fd01::{last}/64"]}
+        if self._follows_interface(plugin):
             conf["prevResult"] = self.results.get(name)
         return conf
+
+    def _follows_interface(self, plugin: str) -> bool:
+        return self.plugins.index(plugin) > self.plugins.index(self._interface)
 
     def call(self, plugin: str, verb: str, name: str, env: dict[str, str] | None = None) -> Answer:
         """Call one plugin for a container."""
@@ -82,24 +93,24 @@ class World:
         answer = self.host.plugin(
             plugin, verb, conf, netns=f"/run/netns/{name}", container_id=name, env=env, timeout_s=120
         )
-        if (plugin, verb) == ("bridge", "ADD") and answer.ok:
+        if (plugin, verb) == (self._interface, "ADD") and answer.ok:
             self.results[name] = answer.json
         return answer
 
     def add(self, name: str, before: str = "") -> None:
         """Attach a container, by the plugins of the chain that come before one, or by all."""
-        for plugin in _until(PLUGINS, before):
+        for plugin in _until(self.plugins, before):
             self.call(plugin, "ADD", name).must()
 
     def delete(self, name: str, before: str = "") -> None:
         """Detach a container, whatever there is of it."""
-        for plugin in _until(PLUGINS[::-1], before):
+        for plugin in _until(self.plugins[::-1], before):
             self.call(plugin, "DEL", name).must()
 
     def collect(self, valid: Sequence[str]) -> None:
         """Let each plugin GC."""
         keys = {"cni.dev/valid-attachments": [{"containerID": each, "ifname": "eth0"} for each in valid]}
-        for plugin in PLUGINS[::-1]:
+        for plugin in self.plugins[::-1]:
             self.host.plugin(plugin, "GC", self.conf(plugin) | keys, container_id="", ifname="").must()
 
     def prepare(self, step: Step) -> None:
@@ -175,7 +186,7 @@ class World:
     def is_calm(self) -> bool:
         """Tell whether the other container is as its ADD has left it, and reached."""
         checks = {"prevResult": self.results[CALM]}
-        for plugin in PLUGINS:
+        for plugin in self.plugins:
             conf = self.conf(plugin, CALM) | checks
             self.host.plugin(plugin, "CHECK", conf, netns=self.sandboxes[CALM], container_id=CALM).must()
         return self.reaches(CALM)
@@ -209,26 +220,23 @@ def faulty_bindir(launcher: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture
 def world(
-    faulty_bindir: Path, backend: str, record_property: Callable[[str, object], None]
+    faulty_bindir: Path,
+    backend: str,
+    request: pytest.FixtureRequest,
+    record_property: Callable[[str, object], None],
 ) -> Iterator[World]:
-    """Give a host on which nothing was ever attached."""
+    """Give a host on which nothing was ever attached; its network has the test's parameter "plugin"."""
     if why_no_namespaces():
         pytest.skip(why_no_namespaces())
+    plugin = request.node.callspec.params.get("plugin", scene.BRIDGE)
     with Host(faulty_bindir) as host:
-        made = World(host, backend)
+        made = World(host, backend, plugin=plugin)
         record_property("figures", ("faults", "times that a call was cut short", made.tally))
         yield made
 
 
-@pytest.fixture
-def another_world(
-    faulty_bindir: Path, backend: str, record_property: Callable[[str, object], None]
-) -> Iterator[World]:
-    """Give one more such host, to try something out."""
-    with Host(faulty_bindir) as host:
-        made = World(host, backend)
-        record_property("figures", ("faults", "times that a call was cut short", made.tally))
-        yield made
+# One more such host, to try something out.
+another_world = world
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from cni.state import executables
 from cni.testing import Host, make_bindir, why_no_namespaces
 from plugin_table import declared, packages
+from tests.support import scene
+from tests.support.subjects import BACKENDS, PLUGINS, asks, called, chain, configuration, subjects
 
 if TYPE_CHECKING:
     from cni.testing import Sandbox
@@ -16,23 +19,21 @@ if TYPE_CHECKING:
 Call = tuple[str, str, str]
 Modules = frozenset[str]
 
-BOTH = ("nftables", "iptables")
+CALLED = [*scene.CHAIN, *(each for each in subjects() if each not in scene.CHAIN)]
 CALLS: list[Call] = [
-    *((plugin, "VERSION", "nftables") for plugin in ("loopback", "bridge", "portmap")),
-    *(("loopback", verb, "nftables") for verb in ("ADD", "DEL")),
-    *(("bridge", verb, backend) for verb in ("ADD", "DEL") for backend in BOTH),
-    *(("portmap", verb, backend) for verb in ("ADD", "DEL") for backend in BOTH),
+    *((plugin, "VERSION", "nftables") for plugin in PLUGINS),
+    *(
+        (plugin, verb, backend)
+        for plugin in CALLED
+        for verb in ("ADD", "DEL")
+        for backend in (BACKENDS if PLUGINS[called(plugin)].backend_key else BACKENDS[:1])
+    ),
 ]
 NEVER = {
     "argparse", "asyncio", "concurrent", "email", "http", "importlib.metadata", "logging", "multiprocessing",
     "netaddr", "pickle", "pyroute2", "rich", "ssl", "tempfile", "typer", "unittest",
     "cni.cli", "cni.state.executables", "cni.runtime", "cni.testing", "cni.warm",
 }  # fmt: skip
-PLUGINS = {
-    "loopback": {"cni_loopback"},
-    "bridge": {"cni_bridge", "cni_host_local_ipam"},
-    "portmap": {"cni_portmap"},
-}
 # A little more than there is: a door that opens too early brings dozens.
 MOST = {"VERSION": 215, "ADD": 265, "DEL": 260}
 _TELL = """\
@@ -51,19 +52,20 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[Call, Modules]:
     if why_no_namespaces():
         pytest.skip(why_no_namespaces())
     bindir = make_bindir(tmp_path_factory.mktemp("cold"), packages(declared()))
-    script = (bindir / "bridge").read_text().replace("from cni.multicall import main\n", _TELL)
+    script = (bindir / scene.BRIDGE).read_text().replace("from cni.multicall import main\n", _TELL)
     executables.put(bindir, packages(declared()), script)
     with Host(bindir) as host:
         found: dict[Call, Modules] = {}
-        for backend in ("iptables", "nftables"):
-            sandbox = host.sandbox(backend)
+        for backend, subject in product(reversed(BACKENDS), subjects()):
+            sandbox = host.sandbox(f"{backend}-{subject}")
             # The first ADD on a host makes what all others find there.
-            _call_all(host, sandbox, backend)
-            found |= _call_all(host, sandbox, backend)
+            _call_all(host, sandbox, subject, backend)
+            found |= _call_all(host, sandbox, subject, backend)
         return found
 
 
-def _call_all(host: Host, sandbox: Sandbox, backend: str) -> dict[Call, Modules]:
+def _call_all(host: Host, sandbox: Sandbox, subject: str, backend: str) -> dict[Call, Modules]:
+    """Return what the calls of a chain have loaded: of those in the usual chain, only in the usual one."""
     found: dict[Call, Modules] = {}
 
     def call(plugin: str, verb: str, conf: dict[str, Any]) -> Any:
@@ -71,34 +73,25 @@ def _call_all(host: Host, sandbox: Sandbox, backend: str) -> dict[Call, Modules]
         found[plugin, verb, backend] = frozenset(answer.stderr.splitlines())
         return answer.must()
 
-    loopback, bridge, portmap = _configurations(backend)
-    for plugin in ("loopback", "bridge", "portmap"):
-        call(plugin, "VERSION", {})
-    call("loopback", "ADD", loopback)
-    previous = {"prevResult": call("bridge", "ADD", bridge)}
-    call("portmap", "ADD", portmap | previous)
-    call("portmap", "DEL", portmap | previous)
-    call("bridge", "DEL", bridge | previous)
-    call("loopback", "DEL", loopback)
-    return found
+    confs = chain(subject, backend, full=False)
+    previous: dict[str, Any] = {}
+    for conf in confs:
+        result = call(conf["type"], "ADD", conf | previous)
+        previous = previous or ({"prevResult": result} if "ipam" in conf else {})
+    for conf in reversed(confs):
+        call(conf["type"], "DEL", conf | previous)
+    if subject == scene.BRIDGE:
+        for plugin in PLUGINS:
+            call(plugin, "VERSION", configuration(plugin))
+        return found
+    part = called(subject)
+    return {(subject, verb, backend): found[part, verb, backend] for verb in ("ADD", "DEL")}
 
 
-def _configurations(backend: str) -> list[dict[str, Any]]:
-    common = {"cniVersion": "1.0.0", "name": "net"}
-    ipam = {"type": "host-local", "ranges": [[{"subnet": "10.31.0.0/24"}]]}
-    port = {"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}
-    return [
-        {**common, "type": "loopback"},
-        {
-            **common,
-            "type": "bridge",
-            "isGateway": True,
-            "ipMasq": True,
-            "ipMasqBackend": backend,
-            "ipam": ipam,
-        },
-        {**common, "type": "portmap", "backend": backend, "runtimeConfig": {"portMappings": [port]}},
-    ]
+def _packages(plugin: str) -> set[str]:
+    """Return the packages that a call of a plugin may load: its own and those of the plugins that it runs."""
+    own = {plugin, called(plugin)} | (asks(plugin) if called(plugin) == plugin else set())
+    return {PLUGINS[each].package for each in own}
 
 
 def _of(modules: Modules, *packages: str) -> set[str]:
@@ -111,13 +104,14 @@ def test_a_cold_call_loads_nothing_that_it_does_not_use(loaded: dict[Call, Modul
     modules = loaded[call]
     assert "cni.skel" in modules
     assert _of(modules, *NEVER) == set()
-    assert {each for each in modules if each.startswith("cni_") and "." not in each} <= PLUGINS[plugin]
+    own = {PLUGINS[plugin].package} if verb == "VERSION" else _packages(plugin)
+    assert {each for each in modules if each.startswith("cni_") and "." not in each} == own
     assert len(modules) <= MOST[verb], sorted(modules)
     firewall = {each.removeprefix("cni.firewall.") for each in _of(modules, "cni.firewall")}
-    if verb == "VERSION" or plugin == "loopback":
+    if verb == "VERSION" or not PLUGINS[called(plugin)].backend_key:
         assert firewall <= {"cni.firewall", "intents", "select"}
     if verb == "VERSION":
-        assert _of(modules, "cni_host_local_ipam", "ctypes") == set()
+        assert _of(modules, "ctypes") == set()
     if verb == "ADD":
         other = {"nftables": "iptables", "iptables": "nftables"}[backend]
         assert {each for each in firewall if each.startswith(other)} == set()

@@ -15,6 +15,7 @@ from cni.errors import Code
 from cni.testing.faults import STOP, Fault
 from cni.testing.place import BARE_ENV
 from tests.netns.fault_world import BACKENDS, CALM, COLD, CUT, busy_world, faulty_bindir, world
+from tests.support.scene import BRIDGE, LOOPBACK, PORTMAP
 
 if TYPE_CHECKING:
     from tests.netns.fault_world import World
@@ -59,11 +60,11 @@ def test_nothing_is_attached_where_nothing_can_be_written(busy_world: World, bac
     before = world.host.snapshot()
     for folder, reason, make, unmake in SPOILED:
         world.host.run(["sh", "-c", make])
-        world.call("loopback", "ADD", CUT, COLD).must()
-        refused = world.call("bridge", "ADD", CUT, COLD)
+        world.call(LOOPBACK, "ADD", CUT, COLD).must()
+        refused = world.call(BRIDGE, "ADD", CUT, COLD)
         if refused.ok:
             # What it has to write lies elsewhere.
-            refused = world.call("portmap", "ADD", CUT, COLD)
+            refused = world.call(PORTMAP, "ADD", CUT, COLD)
         world.host.run(["sh", "-c", unmake])
         assert (refused.code, reason in refused.msg, folder in refused.msg) == (Code.STORE, True, True), (
             refused
@@ -79,7 +80,7 @@ def test_del_takes_away_what_it_can_where_nothing_can_be_written(busy_world: Wor
     for folder, reason, make, unmake in SPOILED:
         world.add(CUT)
         world.host.run(["sh", "-c", make])
-        answers = [world.call(each, "DEL", CUT, COLD) for each in ("portmap", "bridge", "loopback")]
+        answers = [world.call(each, "DEL", CUT, COLD) for each in (PORTMAP, BRIDGE, LOOPBACK)]
         world.host.run(["sh", "-c", unmake])
         assert {each.code for each in answers} <= ({0, Code.STORE} if "read" in reason else {0})
         # Only files can be left: links, addresses, routes and rules are gone.
@@ -155,8 +156,8 @@ def test_a_lock_that_a_stopped_process_holds_is_told_in_time(busy_world: World, 
     # Those of the bridge and of nft's process come before that of the pool.
     fault = Fault(STOP, "lock.taken", 3).env
     holder = world.host.place.popen(
-        [str(world.host.bindir / "bridge")],
-        json.dumps(world.conf("bridge", CUT)),
+        [str(world.host.bindir / BRIDGE)],
+        json.dumps(world.conf(BRIDGE, CUT)),
         env=BARE_ENV | env | COLD | fault,
     )
     while "State:\tT" not in Path(f"/proc/{holder.pid}/status").read_text():
@@ -164,7 +165,7 @@ def test_a_lock_that_a_stopped_process_holds_is_told_in_time(busy_world: World, 
     other = world.host.sandbox("other")
     begin = time.monotonic()
     answer = world.host.plugin(
-        "bridge", "ADD", world.conf("bridge"), netns=other, container_id="other", timeout_s=120
+        BRIDGE, "ADD", world.conf(BRIDGE), netns=other, container_id="other", timeout_s=120
     )
     assert 29 < time.monotonic() - begin < 60
     command = Path(f"/proc/{holder.pid}/comm").read_text().strip()
@@ -195,8 +196,8 @@ def test_a_link_renamed_by_hand_is_told_by_check_and_removed_by_del(
     inside = world.sandboxes[where] if where else world.host
     name = name or str(world.results[CUT]["interfaces"][1]["name"])
     inside.run(["ip", "link", "set", name, "down", "name", "handmade"])
-    conf = world.conf("bridge", CUT) | {"prevResult": world.results[CUT]}
-    answer = world.host.plugin("bridge", "CHECK", conf, netns=world.sandboxes[CUT], container_id=CUT)
+    conf = world.conf(BRIDGE, CUT) | {"prevResult": world.results[CUT]}
+    answer = world.host.plugin(BRIDGE, "CHECK", conf, netns=world.sandboxes[CUT], container_id=CUT)
     assert answer.code == Code.MISMATCH
     assert told in f"{answer.json}"
     world.delete(CUT)

@@ -12,11 +12,13 @@ from tests.netns.fault_world import (
     BACKENDS,
     CALM,
     CUT,
+    WITH_STATE,
     Step,
     World,
     another_world,
     assert_none,
     faulty_bindir,
+    step_of,
 )
 
 if TYPE_CHECKING:
@@ -51,14 +53,14 @@ def kill_first(world: World, step: Step, fault: Fault) -> list[str]:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("plugin", ["bridge", "portmap"])
+@pytest.mark.parametrize("plugin", WITH_STATE)
 def test_killed_as_the_first(faulty_bindir: Path, another_world: World, backend: str, plugin: str) -> None:
-    step = Step(plugin, "ADD")
+    step = step_of(plugin, "ADD")
     found = {}
     for each in another_world.positions(step):
         if each.point in _SHARED:
             with Host(faulty_bindir) as host:
                 found[each] = kill_first(
-                    World(host, backend, another_world.tally), step, each._replace(action=KILL)
+                    World(host, backend, another_world.tally, plugin), step, each._replace(action=KILL)
                 )
     assert_none(found)

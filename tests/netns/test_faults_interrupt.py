@@ -14,13 +14,15 @@ from tests.netns.fault_pause import ends, paused
 from tests.netns.fault_world import (
     COLD,
     CUT,
-    PLUGINS,
+    PARTS,
     Step,
     assert_none,
     busy_world,
     faulty_bindir,
+    step_of,
     world,
 )
+from tests.support.scene import PORTMAP
 
 if TYPE_CHECKING:
     from cni.testing.faults import Fault
@@ -46,10 +48,10 @@ def interrupt_add(world: World, step: Step, fault: Fault) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("backend", "plugin"), [*(("nftables", each) for each in PLUGINS), ("iptables", "portmap")]
+    ("backend", "plugin"), [*(("nftables", each) for each in PARTS), ("iptables", PORTMAP)]
 )
 def test_an_add_that_is_interrupted_takes_all_back(busy_world: World, backend: str, plugin: str) -> None:
-    world, step = busy_world, Step(plugin, "ADD")
+    world, step = busy_world, step_of(plugin, "ADD")
     positions = [at._replace(action=STOP) for at in ends(world.positions(step, COLD))]
     world.prepare(step)
     assert_none({at: interrupt_add(world, step, at) for at in positions})
@@ -60,11 +62,11 @@ def test_an_add_that_is_interrupted_takes_all_back(busy_world: World, backend: s
 
 
 @pytest.mark.parametrize("backend", ["nftables"])
-@pytest.mark.parametrize("plugin", PLUGINS)
+@pytest.mark.parametrize("plugin", PARTS)
 def test_a_del_that_is_interrupted_is_finished_by_the_next(
     busy_world: World, backend: str, plugin: str
 ) -> None:
-    world, step = busy_world, Step(plugin, "DEL")
+    world, step = busy_world, step_of(plugin, "DEL")
     before = world.host.snapshot()
     found: dict[Fault, list[str]] = {}
     for at in ends(world.positions(step, COLD)):

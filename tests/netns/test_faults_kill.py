@@ -14,11 +14,12 @@ from tests.netns.fault_world import (
     CALM,
     COLD,
     CUT,
-    PLUGINS,
+    PARTS,
     Step,
     assert_none,
     busy_world,
     faulty_bindir,
+    step_of,
     world,
 )
 
@@ -70,13 +71,13 @@ def collect(world: World, before: Snapshot, *, is_renewed: bool) -> list[str]:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("plugin", PLUGINS)
+@pytest.mark.parametrize("plugin", PARTS)
 @pytest.mark.parametrize("verb", ["ADD", "DEL"])
 @pytest.mark.parametrize("env", [COLD, {}], ids=["cold", "warm"])
 def test_killed_anywhere(
     busy_world: World, backend: str, plugin: str, verb: str, env: dict[str, str]
 ) -> None:
-    world, step = busy_world, Step(plugin, verb)
+    world, step = busy_world, step_of(plugin, verb)
     before = world.host.snapshot()
     found: dict[Fault, list[str]] = {}
     for position in world.positions(step, env):

@@ -19,6 +19,7 @@ from cni.testing.place import BARE_ENV
 from cni.warm import control
 from tests.netns.fault_pause import ends
 from tests.netns.fault_world import COLD, CUT, Step, assert_none, busy_world, faulty_bindir, world
+from tests.support.scene import BRIDGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["busy_world", "faulty_bindir", "world"]
 
-BRIDGE = Step("bridge", "ADD")
+ADD_STEP = Step(BRIDGE, "ADD")
 MODES = {"cold": COLD, "warm": {}}
 # The second and later call of a worker.
 FULL = "/dev/full"
@@ -79,10 +80,10 @@ def paused(world: World, fault: Fault, env: dict[str, str], send: Send, stdout: 
         "CNI_COMMAND": "ADD", "CNI_CONTAINERID": CUT, "CNI_NETNS": f"/run/netns/{CUT}", "CNI_IFNAME": "eth0",
         "CNI_PATH": str(world.host.bindir),
     }  # fmt: skip
-    program = [str(world.host.bindir / "bridge")]
+    program = [str(world.host.bindir / BRIDGE)]
     if stdout:
         program = ["sh", "-c", f'exec "$0" >{stdout}', *program]
-    conf = json.dumps(world.conf("bridge", CUT))
+    conf = json.dumps(world.conf(BRIDGE, CUT))
     process = world.host.place.popen(program, conf, env=BARE_ENV | variables | env | fault.env)
     servers = world.host.call(control.find) if env == {} else []
     deadline = time.monotonic() + 30
@@ -106,7 +107,7 @@ def stop_at(world: World, fault: Fault, env: dict[str, str], send: Send) -> list
     before = world.host.snapshot()
     answer = paused(world, fault, env, send)
     if answer.ok:
-        world.delete_one("bridge", CUT)
+        world.delete_one(BRIDGE, CUT)
         return [] if fault.point == "answer.written" or not fault.was_met(answer) else ["it goes on"]
     wrong = [] if answer.code == Code.TRY_AGAIN and "stopped by SIG" in answer.msg else [f"it says: {answer}"]
     wrong += [line for line in answer.stderr.splitlines() if "could not undo" in line or "Traceback" in line]
@@ -118,10 +119,10 @@ def stop_at(world: World, fault: Fault, env: dict[str, str], send: Send) -> list
 @pytest.mark.parametrize("send", SENDS)
 def test_an_add_that_gets_several_signals_takes_all_back(busy_world: World, how: str, send: Send) -> None:
     world, env = busy_world, MODES[how]
-    positions = ends(world.positions(BRIDGE, env))
-    world.prepare(BRIDGE)
+    positions = ends(world.positions(ADD_STEP, env))
+    world.prepare(ADD_STEP)
     if not env:
-        world.prime(BRIDGE)
+        world.prime(ADD_STEP)
     assert_none({at: stop_at(world, at._replace(action=STOP), env, send) for at in positions})
     world.delete(CUT)
     assert world.is_calm()
@@ -144,8 +145,8 @@ def _undo_points(met: Sequence[Fault], world: World, env: dict[str, str]) -> lis
 def test_a_signal_in_the_midst_of_an_undo_does_not_cut_it_short(busy_world: World, how: str) -> None:
     """The undo has begun as the answer could not be written."""
     world, env = busy_world, MODES[how]
-    met = world.positions(BRIDGE, env)
-    world.prepare(BRIDGE)
+    met = world.positions(ADD_STEP, env)
+    world.prepare(ADD_STEP)
     before = world.host.snapshot()
     points = _undo_points(met, world, env)
     assert len(points) > 3

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cni.errors import Code
-from tests.netns.fault_world import BACKENDS, COLD, CUT, PLUGINS, busy_world, faulty_bindir, world
+from tests.netns.fault_world import BACKENDS, COLD, CUT, busy_world, faulty_bindir, world
 from tests.netns.test_faults_environment import SPOILED
+from tests.support.subjects import PLUGINS, subjects
 
 if TYPE_CHECKING:
     from cni.testing import Answer
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 
 __all__ = ["busy_world", "faulty_bindir", "world"]
 
-pytestmark = pytest.mark.parametrize("backend", BACKENDS)
+pytestmark = [
+    pytest.mark.parametrize("backend", BACKENDS),
+    pytest.mark.parametrize("plugin", subjects(only_with_state=True)),
+]
 
 
 def status(world: World, plugin: str) -> Answer:
@@ -26,35 +30,36 @@ def status(world: World, plugin: str) -> Answer:
 
 
 @pytest.mark.parametrize("spoiled", SPOILED, ids=lambda each: f"{each.folder} {each.reason}")
-def test_status_says_what_add_would(busy_world: World, backend: str, spoiled: Spoiled) -> None:
+def test_status_says_what_add_would(busy_world: World, backend: str, plugin: str, spoiled: Spoiled) -> None:
     world, folder = busy_world, spoiled.folder
     before = world.host.snapshot()
-    for plugin in PLUGINS:
-        status(world, plugin).must()
+    for name in world.plugins:
+        status(world, name).must()
     world.host.run(["sh", "-c", spoiled.make])
-    said = {plugin: status(world, plugin) for plugin in PLUGINS}
-    added = {plugin: world.call(plugin, "ADD", CUT, COLD) for plugin in PLUGINS}
+    said = {name: status(world, name) for name in world.plugins}
+    added = {name: world.call(name, "ADD", CUT, COLD) for name in world.plugins}
     world.host.run(["sh", "-c", spoiled.unmake])
-    told = {plugin: answer.code == Code.NOT_AVAILABLE for plugin, answer in said.items()}
-    assert told == {plugin: answer.code == Code.STORE for plugin, answer in added.items()}, (said, added)
+    told = {name: answer.code == Code.NOT_AVAILABLE for name, answer in said.items()}
+    assert told == {name: answer.code == Code.STORE for name, answer in added.items()}, (said, added)
     assert any(told.values())
-    for plugin, answer in said.items():
+    for name, answer in said.items():
         assert answer.ok or (folder in f"{answer.json}" and spoiled.reason in f"{answer.json}"), answer
-        assert answer.ok == added[plugin].ok
+        assert answer.ok == added[name].ok
     world.delete(CUT)
     assert world.left(before) == []
-    for plugin in PLUGINS:
-        status(world, plugin).must()
+    for name in world.plugins:
+        status(world, name).must()
 
 
-def test_status_before_the_first_add_says_that_no_folder_can_be_made(world: World, backend: str) -> None:
+def test_status_before_the_first_add_says_that_no_folder_can_be_made(
+    world: World, backend: str, plugin: str
+) -> None:
     """Nothing was ever attached: no folder is there yet, and none can be made."""
     world.host.run(["sh", "-c", "mount -o remount,ro /run"])
-    said = {plugin: status(world, plugin) for plugin in PLUGINS}
+    said = {name: status(world, name) for name in world.plugins}
     world.host.run(["sh", "-c", "mount -o remount,rw /run"])
-    assert {plugin for plugin, answer in said.items() if answer.code == Code.NOT_AVAILABLE} == {
-        "bridge", "portmap"
-    }  # fmt: skip
-    for plugin in ("bridge", "portmap"):
-        assert "/run/pycni" in said[plugin].msg
-        assert said[plugin].msg.endswith(": read-only file system")
+    keeping = [each for each in world.plugins if PLUGINS[each].keeps_state]
+    assert [each for each in world.plugins if said[each].code == Code.NOT_AVAILABLE] == keeping
+    for name in keeping:
+        assert "/run/pycni" in said[name].msg
+        assert said[name].msg.endswith(": read-only file system")

@@ -12,12 +12,14 @@ from tests.netns.fault_world import (
     BACKENDS,
     COLD,
     CUT,
-    PLUGINS,
+    PARTS,
+    WITH_STATE,
     Step,
     another_world,
     assert_none,
     busy_world,
     faulty_bindir,
+    step_of,
     world,
 )
 
@@ -73,12 +75,12 @@ def stop_del(world: World, step: Step, fault: Fault, env: dict[str, str]) -> lis
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("plugin", PLUGINS)
+@pytest.mark.parametrize("plugin", PARTS)
 @pytest.mark.parametrize("env", [COLD, {}], ids=["cold", "warm"])
 def test_an_add_that_is_asked_to_stop_anywhere(
     busy_world: World, backend: str, plugin: str, env: dict[str, str]
 ) -> None:
-    world, step = busy_world, Step(plugin, "ADD")
+    world, step = busy_world, step_of(plugin, "ADD")
     positions = world.positions(step, env)
     world.prepare(step)
     found = {each: stop_add(world, step, each._replace(action=TERM), env) for each in positions}
@@ -90,12 +92,12 @@ def test_an_add_that_is_asked_to_stop_anywhere(
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("plugin", ["bridge", "portmap"])
+@pytest.mark.parametrize("plugin", WITH_STATE)
 def test_the_first_add_of_a_host_that_is_asked_to_stop_anywhere(
     world: World, another_world: World, backend: str, plugin: str
 ) -> None:
     """It makes what all containers share, and takes that away again, so that each one is the first."""
-    step = Step(plugin, "ADD")
+    step = step_of(plugin, "ADD")
     for each in (world, another_world):
         each.host.run(["sh", "-e"], STAYING)
     positions = [at for at in another_world.positions(step) if at.point != "answer.written"]
@@ -105,9 +107,9 @@ def test_the_first_add_of_a_host_that_is_asked_to_stop_anywhere(
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("plugin", PLUGINS)
+@pytest.mark.parametrize("plugin", PARTS)
 def test_a_del_that_is_asked_to_stop_anywhere(busy_world: World, backend: str, plugin: str) -> None:
-    world, step = busy_world, Step(plugin, "DEL")
+    world, step = busy_world, step_of(plugin, "DEL")
     before = world.host.snapshot()
     found = {}
     for each in world.positions(step):

@@ -10,6 +10,7 @@ import pytest
 from cni.kernel import link
 from cni.testing.faults import KILL, Fault
 from tests.netns.fault_world import CALM, COLD, CUT, busy_world, faulty_bindir, world
+from tests.support.scene import BRIDGE
 
 if TYPE_CHECKING:
     from tests.netns.fault_world import World
@@ -33,7 +34,7 @@ def unfinished(world: World) -> list[str]:
 
 
 def cut_short(world: World) -> None:
-    answer = world.call("bridge", "ADD", CUT, COLD | Fault(KILL, "netlink.changed", 1).env)
+    answer = world.call(BRIDGE, "ADD", CUT, COLD | Fault(KILL, "netlink.changed", 1).env)
     assert not answer.ok
     assert len(unfinished(world)) == 1
     assert "eth0" in world.sandboxes[CUT].links()
@@ -45,8 +46,8 @@ def test_gc_finds_it_although_its_namespace_lives(busy_world: World, backend: st
     cut_short(world)
     (name,) = unfinished(world)
     keys = {"cni.dev/valid-attachments": [{"containerID": CALM, "ifname": "eth0"}]}
-    conf = world.conf("bridge") | keys
-    answer = world.host.plugin("bridge", "PYCNI_GC_PLAN", conf, container_id="", ifname="")
+    conf = world.conf(BRIDGE) | keys
+    answer = world.host.plugin(BRIDGE, "PYCNI_GC_PLAN", conf, container_id="", ifname="")
     assert {
         "kind": "link", "name": name, "network": "net1", "reason": "who made it was killed on the way"
     } in answer.must()["stale"]  # fmt: skip
@@ -61,11 +62,11 @@ def test_del_finds_it_although_its_namespace_has_no_path_any_more(busy_world: Wo
     cut_short(world)
     for netns in (GONE, ""):
         answer = world.host.plugin(
-            "bridge", "DEL", world.conf("bridge"), netns=netns, container_id="other", ifname="eth0"
+            BRIDGE, "DEL", world.conf(BRIDGE), netns=netns, container_id="other", ifname="eth0"
         )
         answer.must()
         assert len(unfinished(world)) == 1
-    world.host.plugin("bridge", "DEL", world.conf("bridge"), netns=GONE, container_id=CUT).must()
+    world.host.plugin(BRIDGE, "DEL", world.conf(BRIDGE), netns=GONE, container_id=CUT).must()
     assert unfinished(world) == []
     assert world.sandboxes[CUT].links() == ["lo"]
     assert world.is_calm()
@@ -84,16 +85,16 @@ def test_gc_takes_nothing_from_adds_that_go_on(busy_world: World, backend: str) 
 
     def add(name: str) -> bool:
         for _ in range(3):
-            conf = world.conf("bridge")
-            world.host.plugin("bridge", "ADD", conf, netns=boxes[name], container_id=name).must()
-            world.host.plugin("bridge", "DEL", conf, netns=boxes[name], container_id=name).must()
+            conf = world.conf(BRIDGE)
+            world.host.plugin(BRIDGE, "ADD", conf, netns=boxes[name], container_id=name).must()
+            world.host.plugin(BRIDGE, "DEL", conf, netns=boxes[name], container_id=name).must()
         return True
 
     with ThreadPoolExecutor(4) as pool:
         adds = [pool.submit(add, name) for name in names]
         rounds = 0
         while not all(each.done() for each in adds):
-            world.host.plugin("bridge", "GC", world.conf("bridge") | keys, container_id="", ifname="").must()
+            world.host.plugin(BRIDGE, "GC", world.conf(BRIDGE) | keys, container_id="", ifname="").must()
             rounds += 1
         assert all(each.result() for each in adds)
     assert rounds > 3

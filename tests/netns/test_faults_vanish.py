@@ -12,13 +12,16 @@ from tests.netns.fault_world import (
     BACKENDS,
     COLD,
     CUT,
-    PLUGINS,
+    PARTS,
+    WITH_RULES,
     Step,
     assert_none,
     busy_world,
     faulty_bindir,
+    step_of,
     world,
 )
+from tests.support.scene import BRIDGE
 
 if TYPE_CHECKING:
     from cni.testing.faults import Fault
@@ -36,12 +39,12 @@ def _positions(world: World, step: Step) -> list[Fault]:
 
 @pytest.mark.parametrize(
     ("backend", "plugin"),
-    # loopback has no rules.
-    [*(("nftables", each) for each in PLUGINS), ("iptables", "bridge"), ("iptables", "portmap")],
+    # The others have no rules.
+    [*(("nftables", each) for each in PARTS), *(("iptables", each) for each in WITH_RULES)],
 )
 @pytest.mark.parametrize("verb", ["ADD", "DEL"])
 def test_a_namespace_that_goes_at_any_point(busy_world: World, backend: str, plugin: str, verb: str) -> None:
-    world, step = busy_world, Step(plugin, verb)
+    world, step = busy_world, step_of(plugin, verb)
     before = world.host.snapshot()
     found: dict[Fault, list[str]] = {}
     for at in _positions(world, step):
@@ -63,7 +66,7 @@ def test_a_namespace_that_goes_at_any_point(busy_world: World, backend: str, plu
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("verb", ["ADD", "DEL"])
 def test_a_link_that_somebody_removes_at_any_point(busy_world: World, backend: str, verb: str) -> None:
-    world, step = busy_world, Step("bridge", verb)
+    world, step = busy_world, Step(BRIDGE, verb)
     before = world.host.snapshot()
     found: dict[Fault, list[str]] = {}
 

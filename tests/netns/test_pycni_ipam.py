@@ -57,4 +57,4 @@ def test_a_network_without_a_pool_is_an_error(host: Host, tmp_path: Path) -> Non
     world = World(host, tmp_path, ipam={})
     done = world.run("ipam", "list", "web")
     assert done.returncode == 1
-    assert 'network "web" has no pool of host-local' in done.stderr
+    assert 'network "web" has no address pool' in done.stderr

@@ -4,61 +4,62 @@ from __future__ import annotations
 
 from typing import Any
 
+from plugin_table import INTERFACE
+from tests.support import scene
+from tests.support.subjects import PLUGINS, configuration, stateless, wrong
+
 BASE: dict[str, Any] = {"cniVersion": "1.1.0", "name": "net1"}
-IPAM = {
-    "type": "host-local",
-    "ranges": [[{"subnet": "10.1.0.0/24"}], [{"subnet": "fd01::/64"}]],
-    "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}],
-}
-PORTS = [{"hostPort": 8080, "containerPort": 80, "protocol": each} for each in ("tcp", "udp")]
-NONE_VALID: dict[str, Any] = {"cni.dev/valid-attachments": []}
-
-
-def chain(backend: str) -> list[dict[str, Any]]:
-    """Give the configurations of a network of loopback, bridge with host-local, and portmap."""
-    bridge = {"bridge": "br0", "isDefaultGateway": True, "ipMasq": True, "ipMasqBackend": backend}
-    return [
-        BASE | {"type": "loopback"},
-        BASE | {"type": "bridge", "macspoofchk": True, "ipam": IPAM} | bridge,
-        BASE | {"type": "portmap", "backend": backend, "runtimeConfig": {"portMappings": PORTS}},
-    ]
-
-
 VERBS = ("STATUS", "ADD", "CHECK", "PYCNI_REPAIR", "PYCNI_GC_PLAN", "DEL", "GC", "VERSION")
-LOOPBACK, BRIDGE, PORTMAP = chain("nftables")
-# What is wrong: plugin, verb, configuration or text, and what else is different.
-WRONG: dict[str, tuple[str, str, dict[str, Any] | str, dict[str, Any]]] = {
-    "no JSON": ("bridge", "ADD", "{", {}),
-    "no object": ("portmap", "DEL", "[]", {}),
-    "nothing": ("host-local", "CHECK", "", {}),
-    "no name": ("loopback", "ADD", {"cniVersion": "1.0.0"}, {}),
-    "a name that is a path": ("bridge", "DEL", BRIDGE | {"name": "../x"}, {}),
-    "another version": ("bridge", "ADD", BRIDGE | {"cniVersion": "8.0.0"}, {}),
-    "a verb of a later version": ("bridge", "STATUS", BRIDGE | {"cniVersion": "0.4.0"}, {}),
-    "a word for a number": ("bridge", "ADD", BRIDGE | {"mtu": "many"}, {}),
-    "a number for a list": ("portmap", "ADD", PORTMAP | {"runtimeConfig": {"portMappings": 5}}, {}),
-    "a subnet that is none": (
-        "host-local",
-        "ADD",
-        BASE | {"ipam": {"ranges": [[{"subnet": "x"}]]}},
-        {},
-    ),
-    "an IPAM that is not there": ("bridge", "ADD", BRIDGE | {"ipam": {"type": "none"}}, {}),
-    "no result before": ("portmap", "CHECK", PORTMAP, {}),
-    "a result that is none": ("bridge", "CHECK", BRIDGE | {"prevResult": {"ips": 3}}, {}),
-    "a result of nothing": (
-        "bridge",
-        "CHECK",
-        BRIDGE | {"prevResult": {"ips": []}},
-        {},
-    ),
-    "no namespace": ("bridge", "ADD", BRIDGE, {"netns": "/run/netns/none"}),
-    "a file for a namespace": ("loopback", "ADD", LOOPBACK, {"netns": "/run/netns/file"}),
-    "the host's namespace": ("bridge", "ADD", BRIDGE, {"netns": "/proc/self/ns/net"}),
-    "no verb": ("bridge", "", BRIDGE, {}),
-    "another verb": ("bridge", "MEND", BRIDGE, {}),
-    "no variables": ("bridge", "ADD", BRIDGE, {"env": {"CNI_IFNAME": "", "CNI_CONTAINERID": ""}}),
-    "an ID that is a path": ("host-local", "ADD", BASE | {"ipam": IPAM}, {"container_id": "../c"}),
-    "a long name": ("bridge", "ADD", BRIDGE, {"ifname": "interface0123456"}),
-    "arguments of another kind": ("bridge", "ADD", BRIDGE, {"args": "MAC"}),
+# A plugin that leaves nothing does not know the question what GC would remove.
+REFUSED = {("PYCNI_GC_PLAN", name) for name in stateless()}
+
+Call = tuple[str, str, dict[str, Any] | str, dict[str, Any]]
+
+_BRIDGE = configuration(scene.BRIDGE)
+
+
+def _list_wrong() -> dict[str, Call]:
+    """Return plugin, verb, configuration or text, and other arguments, by what is wrong."""
+    calls: dict[str, Call] = {}
+    for name, plugin in PLUGINS.items():
+        conf = configuration(name)
+        calls |= {
+            f"{name}: no JSON": (name, "ADD", "{", {}),
+            f"{name}: no object": (name, "DEL", "[]", {}),
+            f"{name}: nothing": (name, "CHECK", "", {}),
+            f"{name}: no name": (name, "ADD", {"cniVersion": "1.0.0"}, {}),
+            f"{name}: another version": (name, "ADD", conf | {"cniVersion": "8.0.0"}, {}),
+        }
+        calls |= {
+            f"{name}: wrong keys {number}": (name, "ADD", each, {})
+            for number, each in enumerate(wrong(name), 1)
+        }
+        if plugin.kind == INTERFACE:
+            calls |= {
+                f"{name}: no namespace": (name, "ADD", conf, {"netns": "/run/netns/none"}),
+                f"{name}: a file for a namespace": (name, "ADD", conf, {"netns": "/run/netns/file"}),
+                f"{name}: the host's namespace": (name, "ADD", conf, {"netns": "/proc/self/ns/net"}),
+                f"{name}: a result that is none": (name, "CHECK", conf | {"prevResult": {"ips": 3}}, {}),
+                f"{name}: a result of nothing": (name, "CHECK", conf | {"prevResult": {"ips": []}}, {}),
+                f"{name}: a long name": (name, "ADD", conf, {"ifname": "interface0123456"}),
+            }
+    return calls
+
+
+# These calls reach what all plugins share, so one plugin is enough.
+WRONG = _list_wrong() | {
+    "a name that is a path": (scene.BRIDGE, "DEL", _BRIDGE | {"name": "../x"}, {}),
+    "a verb of a later version": (scene.BRIDGE, "STATUS", _BRIDGE | {"cniVersion": "0.4.0"}, {}),
+    "an IPAM that is not there": (scene.BRIDGE, "ADD", _BRIDGE | {"ipam": {"type": "none"}}, {}),
+    "no result before": (scene.PORTMAP, "CHECK", BASE | {"type": scene.PORTMAP}, {}),
+    "no verb": (scene.BRIDGE, "", _BRIDGE, {}),
+    "another verb": (scene.BRIDGE, "MEND", _BRIDGE, {}),
+    "no variables": (scene.BRIDGE, "ADD", _BRIDGE, {"env": {"CNI_IFNAME": "", "CNI_CONTAINERID": ""}}),
+    "an ID that is a path": (scene.IPAM, "ADD", configuration(scene.IPAM), {"container_id": "../c"}),
+    "arguments of another kind": (scene.BRIDGE, "ADD", _BRIDGE, {"args": "MAC"}),
 }
+
+
+def in_order(verb: str, confs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the configurations of a network in the order in which a runtime calls the verb."""
+    return confs[::-1] if verb in {"DEL", "GC"} else confs

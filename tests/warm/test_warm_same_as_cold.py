@@ -10,7 +10,10 @@ import pytest
 
 from cni.testing import Host, Snapshot, warm, why_no_namespaces
 from cni.warm import control
-from tests.warm.calls import BASE, NONE_VALID, VERBS, WRONG, chain
+from plugin_table import IPAM
+from tests.support import scene
+from tests.support.subjects import BACKENDS, NONE_VALID, chain, configuration, names, subjects
+from tests.warm.calls import REFUSED, VERBS, WRONG, in_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -53,27 +56,32 @@ class Run:
         kinds = [found.links, found.addresses, found.routes, found.rules, files]
         self.there[when] = Snapshot(*[sorted(map(alike, lines)) for lines in kinds])
 
-    def live(self, backend: str) -> None:
-        """Call each verb of each plugin for a container."""
+    def live(self, subject: str, backend: str) -> None:
+        """Call each verb of each plugin of the chain for a container."""
         previous: dict[str, Any] = {}
         for verb in VERBS:
-            for conf in chain(backend)[:: -1 if verb in {"DEL", "GC"} else 1]:
+            for conf in in_order(verb, chain(subject, backend)):
                 plugin = conf["type"]
                 answer = self.call(f"{verb} {plugin}", plugin, verb, conf | previous | NONE_VALID)
-                if (verb, plugin) == ("ADD", "bridge"):
+                if verb == "ADD" and "ipam" in conf:
                     previous = {"prevResult": answer.must()}
             if verb in {"ADD", "DEL"}:
                 self.look(f"after {verb}")
 
     def lease(self) -> None:
-        """Call each verb of the plugin that bridge calls, until there is no address left."""
-        ipam = {"type": "host-local", "ranges": [[{"subnet": "10.2.0.0/30"}]]}
-        conf = BASE | {"type": "host-local", "ipam": ipam}
-        result = self.call("ADD host-local", "host-local", "ADD", conf).must()
+        """Call each verb of each IPAM plugin, and of the usual one until there is no address left."""
+        for name in names(IPAM):
+            self.call_all(name, configuration(name), "")
+        small = {"type": scene.IPAM, "ranges": [[{"subnet": "10.2.0.0/30"}]]}
+        self.call_all(scene.IPAM, configuration(scene.IPAM, name="small", ipam=small), ", small")
+        self.look("after leases")
+
+    def call_all(self, name: str, conf: dict[str, Any], when: str) -> None:
+        """Call ADD of one container and each verb of a second one."""
+        result = self.call(f"ADD {name}{when}", name, "ADD", conf).must()
         for verb in VERBS:
             more = NONE_VALID | {"prevResult": result}
-            self.call(f"{verb} host-local, second", "host-local", verb, conf | more, container_id="c2")
-        self.look("after leases")
+            self.call(f"{verb} {name}{when}, second", name, verb, conf | more, container_id="c2")
 
     def go_wrong(self) -> None:
         """Make every call of `WRONG`."""
@@ -134,11 +142,13 @@ def assert_same(runs: dict[str, Run], do: Callable[[Run], None]) -> None:
         }
 
 
-@pytest.mark.parametrize("backend", ["nftables", "iptables"])
-def test_every_verb_tells_and_leaves_the_same(runs: dict[str, Run], backend: str) -> None:
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("subject", subjects())
+def test_every_verb_tells_and_leaves_the_same(runs: dict[str, Run], subject: str, backend: str) -> None:
     cold = runs["cold"]
-    assert_same(runs, lambda run: run.live(backend))
-    assert {what for what, told in cold.told.items() if told.status} == {"PYCNI_GC_PLAN loopback"}
+    assert_same(runs, lambda run: run.live(subject, backend))
+    refused = {" ".join(each) for each in REFUSED} & set(cold.told)
+    assert {what for what, told in cold.told.items() if told.status} == refused
     # The container's link, its rules and its claims were looked at.
     assert len(cold.there["after DEL"].differences(cold.there["after ADD"])) > 20
 
@@ -146,7 +156,7 @@ def test_every_verb_tells_and_leaves_the_same(runs: dict[str, Run], backend: str
 def test_addresses_are_the_same(runs: dict[str, Run]) -> None:
     cold = runs["cold"]
     assert_same(runs, Run.lease)
-    assert cold.told["ADD host-local, second"].status == 1
+    assert cold.told[f"ADD {scene.IPAM}, small, second"].status == 1
 
 
 def test_errors_are_the_same(runs: dict[str, Run]) -> None:

@@ -1,0 +1,122 @@
+"""Every plugin that plugins/*/plugin.toml declares, as a subject of the tests that run with all of them.
+
+A test takes its plugins, its configurations and its networks from here, so that a new plugin needs its own
+folder and no other file. docs/testing.md lists the data that a folder may have.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from plugin_table import CHAINED, INTERFACE, IPAM, declared
+from tests.support import scene
+
+if TYPE_CHECKING:
+    from plugin_table import Declared
+
+Json = dict[str, Any]
+
+BACKENDS = ("nftables", "iptables")
+NONE_VALID: Json = {"cni.dev/valid-attachments": []}
+PLUGINS: dict[str, Declared] = {plugin.names[0]: plugin for plugin in declared()}
+
+
+def names(*kinds: str) -> list[str]:
+    """Return the names of the plugins of these kinds."""
+    return [name for name, plugin in PLUGINS.items() if plugin.kind in kinds]
+
+
+def stateless() -> set[str]:
+    """Return the names of the plugins that leave nothing on the host."""
+    return {name for name, plugin in PLUGINS.items() if not plugin.keeps_state}
+
+
+def read_data(name: str, file: str) -> Any:
+    """Return the content of a JSON file in the plugin's tests/data, None if the plugin does not have it."""
+    path = PLUGINS[name].folder / "tests" / "data" / file
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def example(name: str) -> Json:
+    """Return the plugin's own keys of a configuration that ADD accepts on an empty host."""
+    found: Json = read_data(name, "example.json") or {}
+    return found
+
+
+def full_keys(name: str) -> Json:
+    """Return more keys of the plugin: all that it can do at once."""
+    found: Json = read_data(name, "full.json") or {}
+    return found
+
+
+def configuration(name: str, backend: str = "", /, **keys: Any) -> Json:
+    """Return a whole configuration of the plugin; `keys` replace others. Without `backend` it chooses one."""
+    chosen = {PLUGINS[name].backend_key: backend} if backend and PLUGINS[name].backend_key else {}
+    return {"cniVersion": "1.1.0", "name": "net1", "type": name, **example(name), **chosen, **keys}
+
+
+def chained(name: str, backend: str = "", /, **keys: Any) -> Json:
+    """Return the plugin's configuration as a part of a network: without prevResult, with the usual IPAM."""
+    conf = configuration(name, backend, **keys)
+    conf.pop("prevResult", None)
+    if "ipam" in conf and "ipam" not in keys:
+        conf["ipam"] = ipam(scene.IPAM)
+    return conf
+
+
+def ipam(name: str) -> Json:
+    """Return the "ipam" object that makes an interface plugin ask this IPAM plugin."""
+    own: Json = example(name).get("ipam", {})
+    return own | {"type": name}
+
+
+def wrong(name: str) -> list[Json]:
+    """Return keys of configurations that the plugin must refuse with code 7."""
+    return [configuration(name, **keys) for keys in read_data(name, "wrong.json") or []]
+
+
+def asks(name: str) -> set[str]:
+    """Return the plugins that the plugin executes in a network: its IPAM plugin."""
+    return {scene.IPAM} if PLUGINS[name].kind == INTERFACE and "ipam" in example(name) else set()
+
+
+def chain(subject: str, backend: str = "", *, full: bool = True) -> list[Json]:
+    """Return the usual network with a plugin in it, in the order of ADD.
+
+    A `full` one has the keys of each plugin's full.json, too. An interface plugin takes the place of the
+    usual one, an IPAM plugin that of the usual IPAM plugin. A chained plugin comes last.
+    """
+    kind = PLUGINS[subject].kind
+    types = list(scene.CHAIN)
+    if kind == INTERFACE:
+        types[types.index(scene.BRIDGE)] = subject
+    elif kind == CHAINED and subject not in types:
+        types.append(subject)
+    confs = [chained(each, backend, **(full_keys(each) if full else {})) for each in types]
+    if kind == IPAM:
+        confs[types.index(scene.BRIDGE)]["ipam"] = ipam(subject)
+    return confs
+
+
+def subjects(*, only_with_state: bool = False) -> list[str]:
+    """Return plugins whose chains together have every plugin."""
+    usual = {*scene.CHAIN, scene.IPAM} - {scene.BRIDGE}
+    return [
+        name
+        for name, plugin in PLUGINS.items()
+        if name not in usual and (plugin.keeps_state or not only_with_state)
+    ]
+
+
+def parts() -> list[str]:
+    """Return the plugins whose calls tests cut short: all but those that lose nothing, with the usual chain.
+
+    An IPAM plugin is called by the interface plugin of its chain. The usual IPAM plugin is in every chain.
+    """
+    return [*scene.CHAIN, *(name for name in subjects(only_with_state=True) if name not in scene.CHAIN)]
+
+
+def called(part: str) -> str:
+    """Return the plugin that a runtime calls for a part: for an IPAM plugin the interface plugin."""
+    return scene.BRIDGE if PLUGINS[part].kind == IPAM else part
