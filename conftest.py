@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-pytest_plugins = ["tests.support.costs"]
+pytest_plugins = ["tests.support.costs", "tests.support.selection"]
 
 COLD, WARM, SINGLE = "cold", "warm", "single"
 # What they call is tested cold elsewhere, and would take minutes here.

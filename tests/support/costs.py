@@ -12,12 +12,12 @@ import os
 import resource
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Collection, Generator, Iterator
 
 FILE_VARIABLE = "PYCNI_COSTS"
 _PROPERTY = "cost"
@@ -65,20 +65,37 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, Any, Any]:
     return (yield from measured(item))
 
 
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """List the slowest tests, and append the costs of all tests to the file that the user has named."""
-    costs = dict(_costs(terminalreporter))
-    if path := os.environ.get(FILE_VARIABLE):
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Append the costs of a test to the file that the user has named."""
+    path = os.environ.get(FILE_VARIABLE)
+    # The workers of xdist pass their reports to the process that writes.
+    if path and report.when == "teardown" and "PYTEST_XDIST_WORKER" not in os.environ:
         with Path(path).open("a") as file:
-            file.writelines(json.dumps([test, *phases]) + "\n" for test, phases in costs.items())
-    totals = {test: Cost(*map(sum, zip(*phases, strict=True))) for test, phases in costs.items()}
+            file.write(json.dumps([report.nodeid, *_phases(report)]) + "\n")
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """List the slowest tests."""
+    costs = dict(_costs(terminalreporter))
+    totals = {test: _sum(phases) for test, phases in costs.items()}
     if not totals:
         return
-    cpu, wall = map(sum, zip(*totals.values(), strict=True))
+    everything = _sum(totals.values())
     terminalreporter.section(f"slowest {_LISTED} tests")
-    terminalreporter.write_line(f"{wall:7.1f} s {cpu:7.1f} s of CPU  all {len(totals)} tests")
+    terminalreporter.write_line(
+        f"{everything.wall:7.1f} s {everything.cpu:7.1f} s of CPU  all {len(totals)} tests"
+    )
     for test, cost in sorted(totals.items(), key=lambda each: -each[1].wall)[:_LISTED]:
         terminalreporter.write_line(f"{cost.wall:7.1f} s {cost.cpu:7.1f} s of CPU  {test}")
+
+
+def _sum(costs: Collection[Cost]) -> Cost:
+    return Cost(cpu=sum(each.cpu for each in costs), wall=sum(each.wall for each in costs))
+
+
+def _phases(report: pytest.TestReport) -> list[Cost]:
+    values = [value for name, value in report.user_properties if name == _PROPERTY]
+    return [Cost(*value) for value in cast("list[list[float]]", values)]
 
 
 def _costs(terminalreporter: Any) -> Iterator[tuple[str, list[Cost]]]:
@@ -86,7 +103,4 @@ def _costs(terminalreporter: Any) -> Iterator[tuple[str, list[Cost]]]:
     for reports in terminalreporter.stats.values():
         for report in reports:
             if getattr(report, "when", "") == "teardown":
-                yield (
-                    report.nodeid,
-                    [Cost(*value) for name, value in report.user_properties if name == _PROPERTY],
-                )
+                yield report.nodeid, _phases(report)
