@@ -18,6 +18,11 @@ SELFTEST ?=
 ATTACHED ?=
 # Arguments for pytest: make test ARGS="plugins/portmap -x"
 ARGS ?=
+# make test PLUGIN=ptp runs the tests of one plugin only: its name or its folder.
+PLUGIN ?=
+# make test-load: how often, beside how many processes that keep a core busy.
+RUNS ?= 5
+LOAD ?= 8
 # How long make soak goes on, and what make fuzz tries.
 SECONDS ?= 300
 CASES ?= 10000
@@ -29,7 +34,7 @@ BENCH_OURS ?=
 
 # A misspelt variable would leave the right one at its default, without a word.
 known := PYTHON FROZEN_PYTHON CC BINDIR CONFDIR PREFIX SBINDIR CONF DESTDIR UNITS SELFTEST ATTACHED \
-	ARGS SECONDS CASES SEED QUICK BENCH_BINDIR BENCH_OURS
+	ARGS PLUGIN RUNS LOAD SECONDS CASES SEED QUICK BENCH_BINDIR BENCH_OURS
 given := $(foreach each,$(.VARIABLES),$(if $(findstring command line,$(origin $(each))),$(each)))
 unknown := $(filter-out $(known) MAKEFLAGS MAKEOVERRIDES SHELL,$(given))
 $(if $(unknown),$(error unknown variable $(unknown); the known ones are $(known)))
@@ -42,13 +47,21 @@ empty :=
 space := $(empty) $(empty)
 export MYPYPATH := build:$(subst $(space),:,$(strip $(PLUGINS)))
 
+# With it each of many processes would compile the same sources again.
+unexport PYTHONDONTWRITEBYTECODE
+
+# Two trees may build at once: PyInstaller removes what it finds in its folder.
+export PYINSTALLER_CONFIG_DIR := $(CURDIR)/dist/pyinstaller
+
 python := .venv/bin/python
+# Two workers for each core; a test that is done makes place for the next one, whatever file that is in.
+pytest := $(python) -m pytest -q -n auto --dist loadgroup --no-loadscope-reorder
 freezer := dist/venv/bin/python
 say = @if [ -t 1 ]; then printf '\033[1;36m==> %s\033[0m\n' "$(1)"; else echo "==> $(1)"; fi
 places = --prefix "$(PREFIX)" --confdir "$(CONFDIR)" --destdir "$(DESTDIR)"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-bundle test-single soak fuzz lint bench packages bundle install uninstall dist clean
+.PHONY: help demo test test-quick test-load test-bundle test-single soak fuzz lint bench packages bundle install uninstall dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,31 +69,45 @@ help: ## list the targets
 demo: .venv/stamp bundle ## attach two containers in throw-away namespaces and show each step
 	@$(python) build/demo.py
 
-test: lint bundle ## lint, types and all tests; installs what they need where it may
+ifeq ($(PLUGIN),)
+test: lint bundle ## lint, types and all tests; installs what they need where it may; PLUGIN=ptp: one plugin's
 	$(call say,tests)
-	@$(python) -m pytest -q -n auto --dist loadfile $(ARGS)
+	@$(pytest) $(ARGS)
+else
+test: .venv/stamp
+	$(call say,tests of $(PLUGIN))
+	@$(pytest) --plugin "$(PLUGIN)" $(ARGS)
+endif
+
+test-quick: lint ## two minutes of tests: what needs no namespace, one life of every plugin, documentation
+	$(call say,quick tests)
+	@$(pytest) --quick $(ARGS)
+
+test-load: lint bundle ## all tests RUNS=5 times beside LOAD=8 busy processes
+	$(call say,tests beside a load of $(LOAD))
+	@$(python) -m tests.support.load --runs "$(RUNS)" --load "$(LOAD)" -- $(pytest) $(ARGS)
 
 # What the bundle leaves out is proven unused by this.
 test-bundle: .venv/stamp bundle ## the plugins' tests against the frozen suite, cold and warm
 	@dist/bundle/pycni --install --prefix "$(CURDIR)/dist/installed" --bindir "$(CURDIR)/dist/installed/plugins" \
 		--units no
 	$(call say,tests of the bundle)
-	@PYCNI_BINDIR="$(CURDIR)/dist/installed/plugins" $(python) -m pytest -q -n auto --dist loadfile \
+	@PYCNI_BINDIR="$(CURDIR)/dist/installed/plugins" $(pytest) \
 		plugins tests/netns/test_every_plugin.py tests/netns/test_conf_files.py $(ARGS)
 
 test-single: .venv/stamp ## the plugins' tests, each call in a warm worker of its own
 	$(call say,tests with single-use workers)
-	@PYCNI_MODE=single $(python) -m pytest -q -n auto --dist loadfile plugins tests/netns/test_every_plugin.py $(ARGS)
+	@PYCNI_MODE=single $(pytest) plugins tests/netns/test_every_plugin.py $(ARGS)
 
 soak: .venv/stamp ## faults everywhere, churn with kills, SECONDS=300 of each kind, ten thousand calls of one server
 	$(call say,faults at every step)
-	@PYCNI_FAULTS=all $(python) -m pytest -q -n auto tests/netns -k faults $(ARGS)
+	@PYCNI_FAULTS=all $(pytest) tests/netns -k faults $(ARGS)
 	$(call say,churn for $(SECONDS) s and endurance)
 	@PYCNI_CHURN_S=$(SECONDS) PYCNI_SOAK=10000 $(python) -m pytest -q tests/churn tests/warm/test_warm_endurance.py $(ARGS)
 
 fuzz: .venv/stamp ## CASES=10000 of each kind of input, tens of minutes; SEED=1 says which
 	$(call say,fuzzing with $(CASES) cases of each kind and seed $(SEED))
-	@PYCNI_FUZZ=$(CASES) PYCNI_FUZZ_SEED=$(SEED) $(python) -m pytest -q -n auto tests/fuzz $(ARGS)
+	@PYCNI_FUZZ=$(CASES) PYCNI_FUZZ_SEED=$(SEED) $(pytest) tests/fuzz $(ARGS)
 
 lint: .venv/stamp ## rules, formatting and types
 	$(call say,ruff: rules and formatting)

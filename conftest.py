@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+pytest_plugins = ["tests.support.costs", "tests.support.selection"]
+
 COLD, WARM, SINGLE = "cold", "warm", "single"
 # What they call is tested cold elsewhere, and would take minutes here.
 MANY_CALLS = {"test_firewalld.py", "test_pycni_gc.py", "test_pycni_repair.py", "test_upgrade.py"}

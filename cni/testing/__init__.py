@@ -16,24 +16,17 @@ from cni.testing.host import GO, OURS, Host, Outside, Sandbox
 from cni.testing.place import why_no_namespaces
 from cni.testing.snapshot import Snapshot
 from cni.testing.traffic import Seen
-from tests.support.containerd import Containerd, Published, why_no_containerd
-from tests.support.podman import Podman, why_no_podman
 
 __all__ = [
     "GO",
     "OURS",
     "Answer",
-    "Containerd",
     "Host",
     "Outside",
-    "Podman",
-    "Published",
     "Sandbox",
     "Seen",
     "Snapshot",
     "make_bindir",
     "make_command",
-    "why_no_containerd",
     "why_no_namespaces",
-    "why_no_podman",
 ]

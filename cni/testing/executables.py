@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cni.state import executables
-from cni.testing import faults
+from cni.testing.faults import ARMING
 from cni.warm import connection
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def make_warm_bindir(
     table.write_text(json.dumps(dict(packages)))
     entry = executables.entry_script(_paths(), str(table), str(bindir))
     if with_faults:
-        entry = entry.replace("from cni.program.entry", f"{faults.ARMING}from cni.program.entry")
+        entry = entry.replace("from cni.program.entry", f"{ARMING}from cni.program.entry")
     executables.put(folder, ["pycni"], entry)
     shutil.copy(launcher.with_name(connection.FILE), folder)
     executables.put(bindir, packages, executables.launcher(launcher.read_bytes(), str(folder), build))

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import time
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, Self, TypeVar
 
-from cni.testing import snapshot, traffic, warm
 from cni.testing.answer import Answer
 from cni.testing.place import BARE_ENV, Place
+from cni.testing.snapshot import Snapshot, take
+from cni.testing.traffic import Seen, Server, ask
+from cni.testing.warm import end as end_servers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -69,18 +72,18 @@ class _Inside:
         """Run a Python function in here, in a child, and give its result or raise its exception."""
         return self.place.call(function, *args, **kwargs)
 
-    def serve(self, port: int, protocol: str = "tcp", address: str = "") -> traffic.Server:
+    def serve(self, port: int, protocol: str = "tcp", address: str = "") -> Server:
         """Answer on a port in here until the test ends the context; "" listens on all addresses of v4 and v6.
 
         Each request is answered with the peer's address as seen here.
         """
-        return traffic.Server(self.place, port, protocol, address)
+        return Server(self.place, port, protocol, address)
 
     def dial(
         self, address: str, port: int, protocol: str = "tcp", *, source: str = "", timeout_s: float = 3
-    ) -> traffic.Seen:
+    ) -> Seen:
         """Ask a server of `serve` from in here; OSError (TimeoutError included) when none answers."""
-        return self.call(traffic.ask, address, port, protocol, source, timeout_s)
+        return self.call(ask, address, port, protocol, source, timeout_s)
 
     def reaches(self, address: str, port: int, protocol: str = "tcp", *, timeout_s: float = 0.7) -> bool:
         """Tell whether a server answers; a short time limit as silence is a usual outcome."""
@@ -113,19 +116,24 @@ class Sandbox(_Inside):
         self.path = f"/run/netns/{name}"
         self.place = Place(host.place.holder, self.path, host.place.own_user)
 
-    def delete(self, *, settled: bool = False) -> None:
+    def delete(self, *, settled: bool = True) -> None:
         """Remove the namespace, as a runtime or a crash may do before DEL.
 
-        The kernel removes its links some time after; `settled` waits for that.
+        The kernel removes its links some time later. `settled=False` does not wait for that: the next call
+        then races with the kernel.
         """
         links = self.json(["ip", "-j", "link"]) if settled else []
         peers = {link["link_index"] for link in links if "link_netnsid" in link}
         self.host.run(["ip", "netns", "delete", self.name])
         deadline = time.monotonic() + _GONE_S
-        while peers & {link["ifindex"] for link in self.host.json(["ip", "-j", "link"])}:
+        while peers & set(self.host.call(_link_indices)):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"links of {self.name} are there {_GONE_S} s after it was removed")
             time.sleep(0.02)
+
+
+def _link_indices() -> list[int]:
+    return [index for index, _ in socket.if_nameindex()]
 
 
 class Outside(NamedTuple):
@@ -161,7 +169,7 @@ class Host(_Inside):
     def close(self) -> None:
         """End the namespaces, warm servers included, but no other processes that tests have started there."""
         if self._holder.poll() is None:
-            warm.end(self.place)
+            end_servers(self.place)
         self._holder.kill()
         self._holder.communicate()
 
@@ -193,13 +201,13 @@ class Host(_Inside):
         self.run(["ip", "-6", "route", "add", "default", "via", outside.address6])
         return outside
 
-    def snapshot(self, *, exact: bool = False) -> snapshot.Snapshot:
+    def snapshot(self, *, exact: bool = False) -> Snapshot:
         """Take down links, addresses, routes and rules of all namespaces, and CNI's files, to compare.
 
         What the tools themselves leave behind does not count: empty tables and chains of iptables, lock
         files and host-local's notes for the next lease. `exact` counts all files and folders.
         """
-        return self.call(snapshot.take, exact=exact)
+        return self.call(take, exact=exact)
 
     def plugin(  # noqa: PLR0913 - what CNI says a call has
         self,

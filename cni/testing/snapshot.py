@@ -31,7 +31,10 @@ _NOT_CNIS = (
     "/run/netns", "/run/xtables.lock", "/run/containerd", "/run/containers", "/run/libpod", "/run/crun",
     "/run/pycni/warm", "/run/pycni/boot",
 )  # fmt: skip
-_SAVES = ("iptables-nft-save", "ip6tables-nft-save", "iptables-legacy-save", "ip6tables-legacy-save")
+# Programs that print rules, with the family of their tables as nft calls it.
+_NFT_SAVES = {"iptables-nft-save": "ip", "ip6tables-nft-save": "ip6"}
+# Programs that print rules, with the file that lists their tables, which may be missing.
+_LEGACY_SAVES = {"iptables-legacy-save": "ip_tables_names", "ip6tables-legacy-save": "ip6_tables_names"}
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,8 @@ def _network() -> dict[str, list[str]]:
         # The kernel derives this table from the addresses, for IPv6 seconds later.
         if route.get("table") != "local"
     ]
-    rules = _iptables() + _nftables()
+    ruleset = _nft_ruleset()
+    rules = _iptables(_saves(ruleset)) + _nftables(ruleset)
     return {"links": links, "addresses": addresses, "routes": routes, "rules": rules, "flows": _flows()}
 
 
@@ -109,9 +113,28 @@ def _flows() -> list[str]:
     return sorted(found)
 
 
-def _iptables() -> list[str]:
+def _nft_ruleset() -> list[dict[str, Any]] | None:
+    """Return all that nft lists; None if there is no nft."""
+    output = _output(["nft", "-j", "list", "ruleset"])
+    ruleset: list[dict[str, Any]] | None = json.loads(output)["nftables"] if output else None
+    return ruleset
+
+
+def _saves(ruleset: list[dict[str, Any]] | None) -> list[str]:
+    """Return the programs that may have rules to print: each start of one costs 2 ms."""
+    tables = [item["table"] for item in ruleset or [] if "table" in item]
+    families = {table["family"] for table in tables if table["name"] in _IPTABLES_TABLES}
+    saves = [save for save, family in _NFT_SAVES.items() if ruleset is None or family in families]
+    for save, names in _LEGACY_SAVES.items():
+        path = Path("/proc/net") / names
+        if path.exists() and path.read_text():
+            saves.append(save)
+    return saves
+
+
+def _iptables(saves: list[str]) -> list[str]:
     found = []
-    for save in _SAVES:
+    for save in saves:
         table = ""
         for line in _output([save]).splitlines():
             if line.startswith("*"):
@@ -122,9 +145,9 @@ def _iptables() -> list[str]:
     return found
 
 
-def _nftables() -> list[str]:
+def _nftables(ruleset: list[dict[str, Any]] | None) -> list[str]:
     found = []
-    for item in json.loads(_output(["nft", "-j", "list", "ruleset"]) or "{}").get("nftables", []):
+    for item in ruleset or []:
         [(kind, value)] = item.items()
         table = value.get("name") if kind == "table" else value.get("table")
         # iptables-save has told what is in the tables that iptables makes.

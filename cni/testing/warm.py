@@ -9,13 +9,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cni.warm import control
+from cni.program.entry import SERVER_OPTION
 
 if TYPE_CHECKING:
     from cni.testing.place import Place
 
 # A server that a killed test run leaves behind keeps namespaces alive no longer than this.
 _IDLE_S = 120
+_FOLDER = "run/pycni/warm"
 
 
 def set_up(place: Place, **settings: int) -> None:
@@ -42,16 +43,17 @@ def switch_off(place: Place) -> None:
 
 
 def end(place: Place) -> None:
-    """End all servers of a host, with their workers, whatever these are doing."""
-    folder = Path(f"/proc/{place.holder}/root/run/pycni/warm")
-    if folder.is_dir() and any(folder.glob("*.sock")):
-        place.call(_end)
+    """Kill all servers of a host with their workers, whatever these are doing."""
+    folder = Path(f"/proc/{place.holder}/root") / _FOLDER
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    for process in Path("/proc").glob("[0-9]*"):
+        # A process that has ended is passed over.
+        with suppress(OSError):
+            if (process / "root" / _FOLDER).samefile(folder) and _is_server(process):
+                os.kill(int(process.name), signal.SIGKILL)
 
 
-def _end() -> None:
-    for server in control.find():
-        # Workers that wait end with their server, those in a call when they have done it.
-        workers = control.children(server.pid)
-        for pid in [server.pid, *workers]:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+def _is_server(process: Path) -> bool:
+    """Return whether a process is a server, even one that has no socket yet, or a worker of one."""
+    return SERVER_OPTION.encode() in (process / "cmdline").read_bytes().split(b"\0")

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cni.testing import why_no_containerd
 from plugin_table import ROOT
 from tests.interop.served import fetch, served
-from tests.support.containerd import PAGE, Containerd, Published
+from tests.support.containerd import PAGE, Containerd, Published, why_no_containerd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cni.testing import GO, Podman, why_no_podman
+from cni.testing import GO
 from cni.testing.place import CommandError
 from plugin_table import ROOT
 from tests.interop.served import fetch, served
 from tests.support.containerd import PAGE
+from tests.support.podman import Podman, why_no_podman
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,9 +12,8 @@ from cni.runtime.cache import Cache, Entry, show_entry
 from cni.runtime.chain import Runtime
 from cni.runtime.derive import RuntimeArgs
 from cni.runtime.network import parse_network
-from cni.testing import why_no_containerd
 from plugin_table import ROOT
-from tests.support.containerd import Containerd, Published
+from tests.support.containerd import Containerd, Published, why_no_containerd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
@@ -48,6 +49,14 @@ def expected_rows(ours: Path) -> list[tuple[str, str, str]]:
 
 
 def processes_of(folder: Path) -> list[str]:
+    """Return the command lines that name a folder, when processes that were killed have had time to end."""
+    deadline = time.monotonic() + 5
+    while (found := _list_processes_of(folder)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return found
+
+
+def _list_processes_of(folder: Path) -> list[str]:
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:

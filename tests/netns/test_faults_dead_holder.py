@@ -37,7 +37,7 @@ def leave_dead(world: World) -> None:
     """Publish the port for a container of the same network, and let it die without DEL."""
     world.sandboxes[DEAD] = world.host.sandbox(DEAD)
     world.add(DEAD)
-    world.sandboxes.pop(DEAD).delete(settled=True)
+    world.sandboxes.pop(DEAD).delete()
 
 
 def list_positions(world: World) -> list[Fault]:

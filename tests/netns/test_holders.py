@@ -133,7 +133,7 @@ def test_a_record_of_the_first_release_is_judged_by_the_machines_own_view(net: W
     for key in ("view", "host", "links"):
         del record[key]
     net.host.run(["tee", path], json.dumps(record))
-    c1.sandbox.delete(settled=True)
+    c1.sandbox.delete()
     assert portmap(net, "ADD", c2, conf={"backend": backend}).code == TAKEN
     as_the_machine = ["unshare", "--pid", "--fork", "--mount-proc"]
     assert call_from(net, as_the_machine, c2, backend) == FREE

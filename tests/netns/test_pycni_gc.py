@@ -55,9 +55,9 @@ def world_with_stale_things(host: Host, folder: Path, backend: str) -> World:
     world.attach("well", (8080, "tcp"))
     world.attach("dead", (8081, "udp"), (8082, "tcp"))
     world.attach("lost", (8083, "tcp"))
-    world.sandboxes["dead"].delete(settled=True)
+    world.sandboxes["dead"].delete()
     world.forget("lost")
-    world.sandboxes["lost"].delete(settled=True)
+    world.sandboxes["lost"].delete()
     return world
 
 
@@ -119,7 +119,7 @@ def test_the_table_is_for_people(host: Host, tmp_path: Path) -> None:
     world = World(host, tmp_path)
     assert world.ok("gc", "web", "--dry-run") == "Nothing of network web is to go.\n"
     world.attach("c1")
-    world.sandboxes["c1"].delete(settled=True)
+    world.sandboxes["c1"].delete()
     lines = world.ok("gc", "web", "--dry-run").splitlines()
     assert lines[0].split() == ["WHAT", "NAME", "CONTAINER", "IFNAME", "WHY"]
     assert any(line.split()[:2] == ["lease", "/var/lib/cni/networks/web/10.9.0.2"] for line in lines)
@@ -159,7 +159,7 @@ def test_what_the_go_plugins_left_goes(host: Host, tmp_path: Path) -> None:
     # Older releases of theirs make other rules with nftables; the comment tells whose they are.
     tag = host.place.call(_tag, "web", "gone")
     host.run(["nft", "-f", "-"], GO_MASQUERADE.replace("TAG", tag))
-    world.sandboxes["lost"].delete(settled=True)
+    world.sandboxes["lost"].delete()
     world.forget("lost")
     world.configure("web", world.bridge, portmap | {"backend": "iptables"})
     old = State(world)
@@ -218,12 +218,12 @@ def test_the_gateway_of_a_vlan_goes_with_its_last_port(host: Host, tmp_path: Pat
     world = World(host, tmp_path, vlan=5)
     world.attach("c1")
     world.attach("c2")
-    world.sandboxes["c1"].delete(settled=True)
+    world.sandboxes["c1"].delete()
     world.ok("gc", "web", "--dead-only")
     assert "web0.5" in host.links()
     with world.sandboxes["c2"].serve(80):
         assert host.reaches("10.9.0.3", 80, timeout_s=5)
-    world.sandboxes["c2"].delete(settled=True)
+    world.sandboxes["c2"].delete()
     plan = planned(world)
     assert {"kind": "VLAN gateway", "name": "web0.5", "network": "web"} | {
         "reason": "bridge web0 has no other port in VLAN 5"

@@ -193,7 +193,7 @@ def test_a_chain_with_missing_plugins_is_cleaned_up(
     world = World(host, tmp_path, "iptables")
     failed_add(world)
     if is_gone:
-        world.sandboxes["c1"].delete(settled=True)
+        world.sandboxes["c1"].delete()
     options = verb.split()
     before = remaining(world)
     planned = world.run("gc", "podman", "--dry-run")

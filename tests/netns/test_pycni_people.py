@@ -100,7 +100,7 @@ def test_a_namespace_is_found_by_name(world: World) -> None:
 
 def test_del_by_name_works_when_the_namespace_is_gone(world: World) -> None:
     world.attach("c1")
-    world.sandboxes["c1"].delete(settled=True)
+    world.sandboxes["c1"].delete()
     world.ok("del", "web", "c1")
     assert json.loads(world.ok("show", "--json"))["networks"][0]["attachments"] == []
 

@@ -9,21 +9,25 @@ import pytest
 import layout
 from plugin_table import ROOT, Declared, declared
 
-SOURCES = layout.read_tree(ROOT)
 FOLDERS = [ROOT / name for name in ("cni", "plugins", "conf", "build", "docs", "tests")]
 KINDS = {".md", ".toml", ".conflist", ".sh", ".json"}
 TEXTS = [path for folder in FOLDERS for path in sorted(folder.rglob("*")) if path.suffix in KINDS]
 TEXTS += [*ROOT.glob("*.md"), ROOT / "Makefile", ROOT / "pyproject.toml"]
 
 
+@pytest.fixture(scope="module")
+def sources() -> list[layout.Source]:
+    return layout.read_tree(ROOT)
+
+
 @pytest.mark.parametrize("rule", layout.SOURCE_RULES, ids=lambda rule: rule.__name__)
-def test_the_tree_keeps(rule: object) -> None:
+def test_the_tree_keeps(sources: list[layout.Source], rule: object) -> None:
     assert callable(rule)
-    assert [found for source in SOURCES for found in rule(source)] == []
+    assert [found for source in sources for found in rule(source)] == []
 
 
-def test_test_files_have_names_of_their_own() -> None:
-    assert list(layout.check_test_names(source.path for source in SOURCES)) == []
+def test_test_files_have_names_of_their_own(sources: list[layout.Source]) -> None:
+    assert list(layout.check_test_names(source.path for source in sources)) == []
 
 
 @pytest.mark.parametrize("plugin", declared(), ids=lambda plugin: plugin.folder.name)
@@ -36,9 +40,9 @@ def test_every_folder_of_plugins_is_declared() -> None:
     assert folders == {plugin.folder.name for plugin in declared()}
 
 
-def test_nothing_names_a_folder_of_one_machine() -> None:
+def test_nothing_names_a_folder_of_one_machine(sources: list[layout.Source]) -> None:
     texts = [(PurePosixPath(path.relative_to(ROOT)), path.read_text(errors="replace")) for path in TEXTS]
-    texts += [(source.path, source.text) for source in SOURCES if source.path.name != "test_layout.py"]
+    texts += [(source.path, source.text) for source in sources if source.path.name != "test_layout.py"]
     assert [found for path, text in texts for found in layout.check_text(path, text)] == []
 
 

@@ -172,7 +172,7 @@ def test_a_late_del_leaves_the_container_alone_that_has_the_path_by_now(
 ) -> None:
     net = Network(host, **FULL)
     gone = net.add("gone")
-    gone.sandbox.delete(settled=True)
+    gone.sandbox.delete()
     sandbox = host.sandbox("gone")
     added = net.call("ADD", "living", netns=sandbox)
     links = sandbox.json(["ip", "-j", "link"])
@@ -191,7 +191,7 @@ def test_a_late_del_leaves_a_link_with_the_same_mac_address_alone(host: Host) ->
     net = Network(host, **FULL)
     keys = {"runtimeConfig": {"mac": "02:00:00:00:00:77"}}
     gone = net.add("gone", keys=keys)
-    gone.sandbox.delete(settled=True)
+    gone.sandbox.delete()
     sandbox = host.sandbox("gone")
     net.call("ADD", "living", netns=sandbox, keys=keys).must()
     net.delete("gone", netns=sandbox, keys=keys | {"prevResult": gone.answer.json})

@@ -65,7 +65,7 @@ def test_a_late_del_leaves_the_container_alone_that_has_the_path_by_now(
 ) -> None:
     net = Network(host, **CONF)
     gone = net.add("gone", bindir=gone_by)
-    gone.sandbox.delete(settled=True)
+    gone.sandbox.delete()
     sandbox = host.sandbox("gone")
     net.call("ADD", "living", netns=sandbox, bindir=living_by).must()
     net.delete("gone", netns=sandbox, keys={"prevResult": gone.answer.json})
@@ -75,7 +75,7 @@ def test_a_late_del_leaves_the_container_alone_that_has_the_path_by_now(
 def test_a_link_of_the_host_with_the_name_of_a_gone_host_end_stays(host: Host) -> None:
     net = Network(host, **CONF)
     one = net.add("c1", bindir=GO)
-    one.sandbox.delete(settled=True)
+    one.sandbox.delete()
     host.sandbox("other")
     host.run(f"ip link add {one.host_end} type veth peer name eth0 netns other".split())
     net.delete("c1", netns="", keys={"prevResult": one.answer.json})

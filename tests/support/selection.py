@@ -1,0 +1,126 @@
+"""A pytest plugin that selects tests (--quick, --plugin NAME) and orders them for several workers.
+
+No test is selected by a list of names:
+
+- `--quick` keeps tests that need no namespace, no bundle and no compiler, and those with the mark `quick`.
+  Arguments restrict the mark to certain parameters: `quick(mode="cold", version="1.1.0")`. The mark `long`
+  excludes a test, and starts it first in a full run, so that no core waits for it at the end.
+- `--plugin NAME` keeps the tests in the plugin's folder, and of each test that runs once for each plugin the
+  part for this one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from plugin_table import declared
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+    from pathlib import Path
+
+    from plugin_table import Declared
+
+# Fixtures that start namespaces or compilers: a test that uses one is not quick unless it has the mark.
+_SLOW_FIXTURES = {"mode", "launcher", "bundle"}
+# Tests wait for the kernel and for timers during half of their time.
+_WORKERS_PER_CORE = 2
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the two options."""
+    group = parser.getgroup("pycni")
+    group.addoption("--quick", action="store_true", help="run a choice of tests that takes two minutes")
+    group.addoption("--plugin", metavar="NAME", help="run the tests of one plugin, by its name or its folder")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse a plugin that does not exist, before any test is collected."""
+    name = config.getoption("plugin")
+    if name and not _find(name):
+        names = sorted({each for plugin in declared() for each in (plugin.folder.name, *plugin.names)})
+        raise pytest.UsageError(f"there is no plugin {name!r}; the plugins are {', '.join(names)}")
+
+
+def _find(name: str) -> Declared | None:
+    return next((each for each in declared() if name in (each.folder.name, *each.names)), None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return the number of workers for `-n auto`."""
+    cores = len(os.sched_getaffinity(0))
+    # Each worker collects all tests, which takes longer than the tests of most plugins.
+    return cores if config.getoption("plugin") else _WORKERS_PER_CORE * cores
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> Generator[None, None, None]:
+    """Select and order the tests; those that share a fixture of their module stay on one worker."""
+    for item in items:
+        if config.pluginmanager.has_plugin("xdist") and _shares_a_fixture(item):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    yield
+    kept = list(items)
+    if config.getoption("quick"):
+        kept = [item for item in kept if _is_quick(item)]
+    if name := config.getoption("plugin"):
+        plugin = _find(name)
+        assert plugin
+        kept = _list_of_plugin(plugin, kept)
+    config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
+    items[:] = sorted(kept, key=_rank)
+
+
+def _rank(item: pytest.Item) -> int:
+    """Return the position: tests with the mark `long` first, then groups, which are long together."""
+    if item.get_closest_marker("long"):
+        return 0
+    return 1 if item.get_closest_marker("xdist_group") else 2
+
+
+def _shares_a_fixture(item: pytest.Item) -> bool:
+    definitions = getattr(item, "_fixtureinfo").name2fixturedefs.values()  # noqa: B009 - private to pytest
+    return any(each.scope == "module" for of_name in definitions for each in of_name)
+
+
+def _params(item: pytest.Item) -> dict[str, Any]:
+    return dict(item.callspec.params) if hasattr(item, "callspec") else {}
+
+
+def _is_quick(item: pytest.Item) -> bool:
+    if item.get_closest_marker("long"):
+        return False
+    marks = list(item.iter_markers("quick"))
+    if marks:
+        wanted, params = marks[0].kwargs, _params(item)
+        return all(params.get(name) == value for name, value in wanted.items())
+    return not _SLOW_FIXTURES & set(getattr(item, "fixturenames", ()))
+
+
+def _list_of_plugin(plugin: Declared, items: Sequence[pytest.Item]) -> list[pytest.Item]:
+    everyone = {each.names[0] for each in declared()}
+    values: dict[tuple[object, str], set[object]] = defaultdict(set)
+    for item in items:
+        for name, value in _params(item).items():
+            if isinstance(value, str):
+                values[_function(item), name].add(value)
+
+    def is_part_for_plugin(item: pytest.Item) -> bool:
+        return any(
+            value in plugin.names and everyone <= values[_function(item), name]
+            for name, value in _params(item).items()
+            if isinstance(value, str)
+        )
+
+    return [item for item in items if plugin.folder in item.path.parents or is_part_for_plugin(item)]
+
+
+def _function(item: pytest.Item) -> tuple[Path, str]:
+    return item.path, getattr(item, "originalname", item.name)
