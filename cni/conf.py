@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StrictBool,
@@ -22,34 +23,48 @@ from pydantic import (
     model_validator,
 )
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticKnownError
 
 from cni.errors import CniError, Code
 from cni.result import Dns
 from cni.versions import OLDEST
 
 if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
+    from collections.abc import Callable
 
 # JSON scalars as the Go library reads them: no 1400.0 or "1400" for a number, no "true" for a boolean.
 Bool = StrictBool
 Int = StrictInt
 Str = StrictStr
-# As much as netlink has room for.
+# Numbers that the kernel takes. A value outside is CniError 7, which names the key and the bounds.
 Unsigned = Annotated[StrictInt, Field(ge=0, le=0xFFFFFFFF)]
+# 0 leaves the MTU to the kernel, which allows at most 65535 for the links that plugins create.
+Mtu = Annotated[StrictInt, Field(ge=0, le=0xFFFF)]
+# 0 is no VLAN.
+VlanId = Annotated[StrictInt, Field(ge=0, le=4094)]
+Port = Annotated[StrictInt, Field(ge=1, le=0xFFFF)]
+PrefixLength = Annotated[StrictInt, Field(ge=0, le=128)]
 
 M = TypeVar("M", bound="Model")
 
-_JSON_TYPES = {
-    dict: "an object",
-    list: "an array",
-    str: "a string",
-    int: "a number",
-    float: "a number",
-    bool: "a boolean",
-    type(None): "null",
-}
-# Keys that the specification defines for every plugin: the Go library decodes these before a plugin runs.
-_COMMON = frozenset({("cniVersion",), ("name",), ("type",), ("ipam",), ("ipam", "type"), ("dns",)})
+
+class Within(NamedTuple):
+    """Bounds of a number that a validator of the model enforces, whose error is the Go plugin's text."""
+
+    ge: int
+    le: int
+
+
+def parsed_by(parse: Callable[[str], object]) -> BeforeValidator:
+    """Return a validator that takes strings only and parses them. `parse` raises ValueError."""
+
+    def read_text(value: object) -> object:
+        if not isinstance(value, str):
+            raise PydanticKnownError("string_type")
+        return parse(value)
+
+    return BeforeValidator(read_text)
+
 
 # A longer configuration is parsed each time.
 _KEPT_BYTES = 1 << 14
@@ -138,21 +153,21 @@ def decode_object(text: bytes, what: str) -> dict[str, Any]:
             Code.DECODING_FAILURE, f"could not decode {what}: {error}", "it must be one JSON object"
         ) from error
     if not isinstance(value, dict):
-        found = json_type(value)
-        raise CniError(Code.DECODING_FAILURE, f"could not decode {what}: it must be an object, got {found}")
+        from cni.json_types import json_type
+
+        got = json_type(value)
+        raise CniError(Code.DECODING_FAILURE, f"could not decode {what}: it must be an object, got {got}")
     return value
 
 
-def json_type(value: object) -> str:
-    """Return the name of a decoded value's JSON type, with its article."""
-    return _JSON_TYPES[type(value)]
+def wrong_type(key: str, wanted: str, value: object, code: Code = Code.DECODING_FAILURE) -> CniError:
+    """Return the error for a key whose value has another JSON type; code 6 for keys of the specification."""
+    from cni.json_types import json_type
 
-
-def wrong_type(key: str, wanted: str, value: object) -> CniError:
-    """Return CniError 6 for a key that every configuration may have and whose value has another JSON type."""
+    doing = "could not decode network config: " if code == Code.DECODING_FAILURE else ""
     return CniError(
-        Code.DECODING_FAILURE,
-        f'could not decode network config: "{key}" must be {wanted}, got {json_type(value)}',
+        code,
+        f'{doing}"{key}" must be {wanted}, got {json_type(value)}',
         f'Correct "{key}" in the network\'s file.',
     )
 
@@ -183,12 +198,10 @@ def read(model: type[M], value: object, prefix: str = "") -> M:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        errors = error.errors(include_url=False)
-        is_undecodable = not prefix and _is_undecodable(errors[0])
-        code = Code.DECODING_FAILURE if is_undecodable else Code.INVALID_CONFIG
-        told = [_tell(each, prefix) for each in errors]
-        details = filter(None, [_place(errors[0], prefix), *told[1:]])
-        raise CniError(code, told[0], "; ".join(details)) from error
+        # Only a configuration that is refused needs it.
+        from cni.conf_errors import refusal
+
+        raise refusal(model, error, prefix) from error
 
 
 # Keys that belong to the spec or to the runtime. The plugin's model need not have them.
@@ -309,46 +322,3 @@ def parse(text: bytes) -> Given:
 @lru_cache(maxsize=16)
 def _kept(text: bytes) -> Given:
     return Given(text)
-
-
-def _is_undecodable(error: ErrorDetails) -> bool:
-    place = error["loc"]
-    is_common = place in _COMMON or place[:1] == ("dns",)
-    return is_common and error["type"] not in {"missing", "value_error"}
-
-
-_JSON_TERMS = {
-    "tuple_type": "Input should be an array",
-    "list_type": "Input should be an array",
-    "set_type": "Input should be an array",
-    "frozen_set_type": "Input should be an array",
-    "dict_type": "Input should be an object",
-    "model_type": "Input should be an object",
-}
-
-
-def _tell(error: ErrorDetails, prefix: str) -> str:
-    """Give one pydantic error as a line; the text of a validator of ours is the message itself."""
-    path = _path(error, prefix)
-    if error["type"] == "value_error":
-        return str(error["ctx"]["error"])
-    if error["type"] == "missing":
-        return f'field "{path}" is missing'
-    # The model has tuples and dicts, the document has arrays and objects.
-    said = _JSON_TERMS.get(error["type"], error["msg"])
-    return f'field "{path}" is {json.dumps(error["input"], default=repr)}: {said}'
-
-
-def _place(error: ErrorDetails, prefix: str) -> str:
-    """Name the field that a validator of ours refused; "" for one that looks at the whole document."""
-    path = _path(error, prefix)
-    if error["type"] != "value_error" or not path:
-        return ""
-    return f'field "{path}" is {json.dumps(error["input"], default=repr)}'
-
-
-def _path(error: ErrorDetails, prefix: str) -> str:
-    path = prefix
-    for part in error["loc"]:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
-    return path

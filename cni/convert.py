@@ -8,19 +8,16 @@ and routes that came with 1.1.0 are left out of older results, whoever put them 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 from pydantic_core import PydanticSerializationError, to_json
 
 from cni.addresses import parse_cidr, parse_ip, parse_network
-from cni.conf import DnsConf, Int, Model, Str, Unsigned, read
+from cni.conf import DnsConf, Int, Model, Str, Unsigned, parsed_by, read
 from cni.errors import CniError, Code
 from cni.result import Interface, Ip, IpAddress, IpInterface, IpNetwork, Result, Route
 from cni.versions import FIRST_WITH_DETAILS, OLDEST, at_least
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 OLDEST_SHAPE = ("0.1.0", "0.2.0")
 MIDDLE_SHAPE = ("0.3.0", "0.3.1", "0.4.0")
@@ -29,19 +26,10 @@ NEWEST_SHAPE = ("1.0.0", "1.1.0")
 Json = dict[str, Any]
 
 
-def _text(parse: Callable[[str], Any]) -> BeforeValidator:
-    def read_text(value: object) -> object:
-        if not isinstance(value, str):
-            raise ValueError(f"{json.dumps(value)} is not a text with an address")  # noqa: TRY004 - pydantic's way
-        return parse(value)
-
-    return BeforeValidator(read_text)
-
-
-Address = Annotated[IpAddress, _text(parse_ip)]
-OptionalAddress = Annotated[IpAddress | None, _text(lambda text: parse_ip(text) if text else None)]
-Cidr = Annotated[IpInterface, _text(parse_cidr)]
-Network = Annotated[IpNetwork, _text(parse_network)]
+Address = Annotated[IpAddress, parsed_by(parse_ip)]
+OptionalAddress = Annotated[IpAddress | None, parsed_by(lambda text: parse_ip(text) if text else None)]
+Cidr = Annotated[IpInterface, parsed_by(parse_cidr)]
+Network = Annotated[IpNetwork, parsed_by(parse_network)]
 
 
 class RouteJson(Model):
@@ -75,7 +63,7 @@ class _InterfaceJson(Model):
 class _IpJson(Model):
     address: Cidr
     gateway: OptionalAddress = None
-    interface: Int | None = None
+    interface: Annotated[Int, Field(ge=0)] | None = None
 
     def to_ip(self) -> Ip:
         return Ip(self.address, self.gateway, self.interface)
@@ -124,14 +112,7 @@ def parse_result(document: Json, default_version: str, what: str = "result") -> 
     """
     if _version_of(document, default_version, what) in OLDEST_SHAPE:
         return read(_OldResultJson, document, what).to_result()
-    parsed = read(_ResultJson, document, what).to_result()
-    for number, ip in enumerate(parsed.ips):
-        if ip.interface is not None and ip.interface < 0:
-            raise CniError(
-                Code.INVALID_CONFIG,
-                f'field "{what}.ips[{number}].interface" is {ip.interface}: it must be 0 or more',
-            )
-    return parsed
+    return read(_ResultJson, document, what).to_result()
 
 
 def _version_of(document: Json, default: str, what: str) -> str:

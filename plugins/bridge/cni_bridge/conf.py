@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from cni.conf import Bool, Int, Model, NetConf, Str, Unsigned
+from cni.conf import Bool, Int, Model, Mtu, NetConf, Str, Within, wrong_type
 from cni.errors import CniError, Code
 
 VLAN_MAX = 4094
@@ -24,12 +24,16 @@ _MAC_FORMS = tuple(
 )
 
 
+# VLAN IDs that a validator checks, as the errors are the Go plugin's text.
+_TrunkVlan = Annotated[Int, Within(1, VLAN_MAX)]
+
+
 class TrunkEntry(Model):
     """VLANs that the container may send tagged: one by `id`, several by `minID` and `maxID`, or both."""
 
-    min_id: Int | None = Field(default=None, alias="minID")
-    max_id: Int | None = Field(default=None, alias="maxID")
-    id: Int | None = None
+    min_id: _TrunkVlan | None = Field(default=None, alias="minID")
+    max_id: _TrunkVlan | None = Field(default=None, alias="maxID")
+    id: _TrunkVlan | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -96,10 +100,10 @@ class BridgeConf(NetConf):
     force_address: Bool = False
     ip_masq: Bool = False
     ip_masq_backend: Str | None = None
-    mtu: Unsigned = 0
+    mtu: Mtu = 0
     hairpin_mode: Bool = False
     promisc_mode: Bool = False
-    vlan: Int = 0
+    vlan: Annotated[Int, Within(0, VLAN_MAX)] = 0
     vlan_trunk: tuple[TrunkEntry, ...] | None = None
     preserve_default_vlan: Bool = False
     macspoofchk: Bool = False
@@ -152,7 +156,7 @@ class BridgeConf(NetConf):
         for key, value in self.args.cni.items():
             in_args = (value or "") if key.lower() == "mac" else in_args
         if not isinstance(in_args, str):
-            raise CniError(Code.INVALID_CONFIG, f'field "args.cni.mac" is {in_args!r}, not a text')
+            raise wrong_type("args.cni.mac", "a string", in_args, Code.INVALID_CONFIG)
         given = self.runtime_config.mac or in_args or cni_args.get("MAC", "")
         return parse_mac(given) if given else ""
 

@@ -9,7 +9,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from cni.addresses import parse_cidr, parse_ip
-from cni.conf import Args, Bool, IpamConf, Model, NetConf, Str
+from cni.conf import Args, Bool, IpamConf, Model, NetConf, Str, parsed_by
 from cni.convert import Cidr, OptionalAddress, RouteJson
 from cni.result import IpAddress
 from cni.versions import OLDEST, at_least
@@ -46,13 +46,7 @@ def _sets_by_family(value: object) -> object:
     return list(sets.values())
 
 
-def _requested(value: object) -> object:
-    if not isinstance(value, str):
-        raise ValueError(f"invalid IP address {value!r}: it is no text")  # noqa: TRY004 - pydantic's way
-    return parse_requested(value)
-
-
-RequestedAddress = Annotated[IpAddress, BeforeValidator(_requested)]
+RequestedAddress = Annotated[IpAddress, parsed_by(parse_requested)]
 FilePath = Annotated[Str, AfterValidator(_check_path)]
 
 
@@ -125,7 +119,7 @@ class HostLocalConf(NetConf):
         old_style = ((self.ipam,),) if self.ipam.subnet else ()
         configured = self.runtime_config.ip_ranges + old_style + self.ipam.ranges
         if not configured:
-            raise ValueError("no IP ranges specified: give ipam.ranges, a list of lists of ranges")
+            raise ValueError('no IP ranges specified: "ipam.ranges" must be an array of arrays of ranges')
         return tuple(_make_set(number, each) for number, each in enumerate(configured))
 
     @model_validator(mode="before")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import Annotated, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from cni.addresses import parse_ip
-from cni.conf import Bool, Int, Model, NetConf, Str
+from cni.conf import Bool, Int, Model, NetConf, Str, Within, parsed_by
 from cni.result import IpAddress
 
 BACKENDS = ("iptables", "nftables")
@@ -26,27 +26,25 @@ def _refuse(text: str) -> ValueError:
     return ValueError(f"failed to parse config: {text}")
 
 
-def _parse_host_ip(value: object) -> object:
-    if not isinstance(value, str):
-        raise _refuse(f"Invalid host IP address: {value!r} is not a text")
+def _parse_host_ip(text: str) -> IpAddress | None:
     try:
-        return parse_ip(value) if value else None
+        return parse_ip(text) if text else None
     except ValueError:
-        raise _refuse(f'Invalid host IP address: "{value}", it is an IPv4 or IPv6 address') from None
+        raise _refuse(f'Invalid host IP address: "{text}", it is an IPv4 or IPv6 address') from None
 
 
-HostIp = Annotated[IpAddress | None, BeforeValidator(_parse_host_ip)]
+HostIp = Annotated[IpAddress | None, parsed_by(_parse_host_ip)]
+# Ports that a validator checks, as the error begins with the Go plugin's text.
+_Port = Annotated[Int, Within(1, _LAST_PORT)]
 
 
 class PortMappingConf(Model):
     """A port to publish. `hostIP` "" is every address of the host; "0.0.0.0" and "::" are all of a family."""
 
-    host_port: Int = 0
-    container_port: Int = 0
+    host_port: _Port = 0
+    container_port: _Port = 0
     protocol: Str = ""
-    host_ip: Annotated[IpAddress | None, BeforeValidator(_parse_host_ip)] = Field(
-        default=None, alias="hostIP"
-    )
+    host_ip: HostIp = Field(default=None, alias="hostIP")
 
     @field_validator("protocol")
     @classmethod
@@ -78,7 +76,7 @@ class PortmapConf(NetConf):
     backend: Str = ""
     snat: Bool = True
     masq_all: Bool = False
-    mark_masq_bit: Int | None = None
+    mark_masq_bit: Annotated[Int, Within(0, _LAST_BIT)] | None = None
     external_set_mark_chain: Str | None = None
     conditions_v4: tuple[Str, ...] = Field(default=(), alias="conditionsV4")
     conditions_v6: tuple[Str, ...] = Field(default=(), alias="conditionsV6")
