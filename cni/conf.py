@@ -100,7 +100,14 @@ def _exact_keys(model: type[Model]) -> frozenset[str]:
 
 
 class DnsConf(Model):
-    """The `dns` object of a configuration."""
+    """The `dns` object of a configuration (CNI spec 1.1.0, section 1).
+
+    Attributes:
+        nameservers: Addresses of name servers, in order of preference.
+        domain: Local domain for short host names.
+        search: Domains to search for short host names, in order of preference.
+        options: Options for the resolver.
+    """
 
     nameservers: tuple[Str, ...] = ()
     domain: Str = ""
@@ -108,28 +115,45 @@ class DnsConf(Model):
     options: tuple[Str, ...] = ()
 
     def is_given(self) -> bool:
-        """Tell whether any member is in the configuration; an empty list counts as given."""
+        """Return whether the configuration has any member. An empty array counts as given."""
         return bool(self.model_fields_set - set(self.model_extra or ()))
 
     def to_dns(self) -> Dns:
-        """Give the settings as a member of a result."""
+        """Return the settings as a member of a result."""
         return Dns(self.nameservers, self.domain, self.search, self.options)
 
 
 class IpamConf(Model):
-    """The `ipam` object as the interface plugin sees it: only who is to be asked."""
+    """The `ipam` object as an interface plugin reads it. The other keys are for the IPAM plugin.
+
+    Attributes:
+        type: Name of the IPAM plugin's executable.
+    """
 
     type: Str = ""
 
 
 class Args(Model):
-    """The `args` object: `cni` is the part that the conventions give to plugins."""
+    """The `args` object.
+
+    Attributes:
+        cni: The part that the conventions give to plugins.
+    """
 
     cni: dict[str, Any] = Field(default_factory=dict)
 
 
 class NetConf(Model):
-    """The configuration that a runtime hands to a plugin (CNI spec 1.1.0, section 1)."""
+    """The configuration that a runtime passes to a plugin (CNI spec 1.1.0, section 1).
+
+    Attributes:
+        cni_version: Version of the specification that the configuration is written for.
+        name: Name of the network.
+        type: Name of the plugin's executable.
+        ipam: The configuration of the IPAM plugin.
+        dns: Settings of name resolution for the result.
+        args: Arguments of the runtime (conventions of CNI, "args").
+    """
 
     cni_version: Str = OLDEST
     name: Str

@@ -33,7 +33,17 @@ Network = Annotated[IpNetwork, parsed_by(parse_network)]
 
 
 class RouteJson(Model):
-    """A route, as it stands in results and in the `routes` of IPAM configurations."""
+    """A route, as in results and in the `routes` of IPAM configurations (CNI spec 1.1.0, section 5).
+
+    Attributes:
+        dst: Destination, `"10.1.0.0/16"`.
+        gw: Next hop. The default is the gateway of the family's address.
+        mtu: MTU along the route. 0 leaves it to the kernel.
+        advmss: Greatest segment size that TCP announces. 0 leaves it to the kernel.
+        priority: Metric: the route with the lowest counts.
+        table: Routing table. The default is the main table.
+        scope: Scope of the destination: 0 is global, 253 is the link, 254 is the host.
+    """
 
     dst: Network
     gw: OptionalAddress = None

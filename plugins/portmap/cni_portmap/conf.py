@@ -39,7 +39,15 @@ _Port = Annotated[Int, Within(1, _LAST_PORT)]
 
 
 class PortMappingConf(Model):
-    """A port to publish. `hostIP` "" is every address of the host; "0.0.0.0" and "::" are all of a family."""
+    """A port to publish.
+
+    Attributes:
+        host_port: Port of the host.
+        container_port: Port of the container.
+        protocol: `"tcp"`, `"udp"` or `"sctp"`, in any case.
+        host_ip: Publish on this address of the host only. `"0.0.0.0"` and `"::"` are all addresses of a
+            family, `""` and no key are all of both.
+    """
 
     host_port: _Port = 0
     container_port: _Port = 0
@@ -65,13 +73,33 @@ class PortMappingConf(Model):
 
 
 class RuntimeConf(Model):
-    """What the runtime hands over for the capability `portMappings`."""
+    """What the runtime adds for the capability `portMappings`.
+
+    Attributes:
+        port_mappings: The ports to publish.
+    """
 
     port_mappings: tuple[PortMappingConf, ...] = ()
 
 
 class PortmapConf(NetConf):
-    """Configuration of portmap; what the keys mean is told in the plugin's README."""
+    """The configuration of portmap.
+
+    Attributes:
+        backend: `"iptables"` writes the rules that the Go plugin writes. `"nftables"` uses tables of its own,
+            where a packet costs one look-up however many ports are published. The default is iptables where
+            it works, else nftables. Options that only one backend has choose that backend.
+        snat: Let the container reach its own published ports, and the host reach them through 127.0.0.1. Both
+            need the source address of such packets to be the host's.
+        masq_all: Replace the source address of every client by the host's, not only of those.
+        mark_masq_bit: Bit of the packet mark that asks for masquerading. iptables only. The default is 13.
+        external_set_mark_chain: Chain of another program that sets the mark, such as `KUBE-MARK-MASQ`.
+            iptables only. Not with `markMasqBit`.
+        conditions_v4: More matches for IPv4 packets, in the words of the backend: `["-s", "192.0.2.0/24"]` or
+            `["ip", "saddr", "192.0.2.0/24"]`.
+        conditions_v6: More matches for IPv6 packets, in the words of the backend.
+        runtime_config: What the runtime adds for capabilities.
+    """
 
     backend: Str = ""
     snat: Bool = True
