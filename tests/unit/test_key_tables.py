@@ -13,6 +13,7 @@ import key_tables
 from cni.cli import main, schema
 from cni.conf import NetConf, Str
 from cni.plugin import Plugin
+from cni.result import Result
 from plugin_table import Declared, declared
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def test_the_table_is_written_where_the_page_has_one() -> None:
 
 
 def test_a_key_without_a_description_is_found() -> None:
-    plugin = Plugin("own", "about", Own, None, None)  # type: ignore[arg-type]  # it is never run
+    plugin = Plugin("own", "about", Own, lambda *_: Result(), lambda *_: None)
     assert "text" in schema.own_keys(plugin)
     assert list(undescribed("", {"properties": schema.own_keys(plugin)})) == [".text"]
 
