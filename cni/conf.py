@@ -1,8 +1,8 @@
-"""What every plugin configuration shares, and the base class for the keys of one's own.
+"""The keys that all plugin configurations share, and the base classes for a plugin's own keys.
 
-Models here are pure: they look at nothing but the JSON they are made from. Keys match without regard
-to case and JSON null means "not given", as in the Go library, on which runtimes rely; unknown keys
-are kept. A model of one's own derives from `NetConf`, its nested objects from `Model`.
+Models are pure: they read nothing but the JSON that they are made from. Keys match in any case and JSON null
+means "not given", as in the Go library, because runtimes rely on it. Unknown keys are kept. A plugin's
+model derives from `NetConf`, its nested objects from `Model`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Int = StrictInt
 Str = StrictStr
 # Numbers that the kernel takes. A value outside is CniError 7, which names the key and the bounds.
 Unsigned = Annotated[StrictInt, Field(ge=0, le=0xFFFFFFFF)]
-# 0 leaves the MTU to the kernel, which allows at most 65535 for the links that plugins create.
+# 0 leaves the MTU to the kernel. veth pairs and bridges have at most 65535; a dummy link may have more.
 Mtu = Annotated[StrictInt, Field(ge=0, le=0xFFFF)]
 # 0 is no VLAN.
 VlanId = Annotated[StrictInt, Field(ge=0, le=4094)]
@@ -66,8 +66,8 @@ def parsed_by(parse: Callable[[str], object]) -> BeforeValidator:
     return BeforeValidator(read_text)
 
 
-# A longer configuration is parsed each time.
-_KEPT_BYTES = 1 << 14
+# A longer configuration is not cached.
+_CACHED_BYTES = 1 << 14
 
 
 class Model(BaseModel):
@@ -78,7 +78,7 @@ class Model(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _fold_keys(cls, data: object) -> object:
-        """Match keys without regard to case and drop nulls; of several spellings the last one wins."""
+        """Match keys in any case and drop nulls. If a key occurs in several spellings, the last one wins."""
         if not isinstance(data, dict):
             return data
         aliases = _folded_aliases(cls)
@@ -89,9 +89,9 @@ class Model(BaseModel):
 
 @cache
 def _folded_aliases(model: type[Model]) -> dict[str, str]:
-    """Give the keys of a model by what they are in small letters."""
-    found = ((field.alias or name) for name, field in model.model_fields.items())
-    return {alias.lower(): alias for alias in found}
+    """Return the keys of a model, each by its lower-case form."""
+    aliases = ((field.alias or name) for name, field in model.model_fields.items())
+    return {alias.lower(): alias for alias in aliases}
 
 
 @cache
@@ -164,17 +164,17 @@ class NetConf(Model):
 
 
 def decode_object(text: bytes, what: str) -> dict[str, Any]:
-    """Read one JSON object; `what` names it in errors. Raises CniError 6, never anything else.
+    """Return a JSON object, decoded; `what` names it in errors. Raise CniError 6 and nothing else.
 
-    Invalid UTF-8 and halves of surrogate pairs are replaced, NaN and Infinity are refused, as in Go.
+    Invalid UTF-8 and lone surrogates are replaced, NaN and Infinity are refused, as in Go.
     """
     try:
         value = _DECODER.decode(text.decode(errors="replace"))
         if b"\\u" in text:
-            value = _without_halves(value)
+            value = _without_surrogates(value)
     except (ValueError, RecursionError) as error:
         raise CniError(
-            Code.DECODING_FAILURE, f"could not decode {what}: {error}", "it must be one JSON object"
+            Code.DECODING_FAILURE, f"could not decode {what}: {error}", "It must be one JSON object."
         ) from error
     if not isinstance(value, dict):
         from cni.json_types import json_type
@@ -196,14 +196,14 @@ def wrong_type(key: str, wanted: str, value: object, code: Code = Code.DECODING_
     )
 
 
-def _without_halves(value: Any) -> Any:
-    """Replace what an escape of half a surrogate pair makes of a text, which no encoding has."""
+def _without_surrogates(value: Any) -> Any:
+    """Replace lone surrogates (from escapes such as "ud800"), which cannot be encoded."""
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list):
-        return [_without_halves(each) for each in value]
+        return [_without_surrogates(each) for each in value]
     if isinstance(value, dict):
-        return {_without_halves(key): _without_halves(each) for key, each in value.items()}
+        return {_without_surrogates(key): _without_surrogates(each) for key, each in value.items()}
     return value
 
 
@@ -215,9 +215,10 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def read(model: type[M], value: object, prefix: str = "") -> M:
-    """Validate a decoded JSON value. Raises CniError 7 that names field, value and what is allowed.
+    """Return a decoded JSON value as a model. Raise CniError 7 that names the key and the allowed values.
 
-    Raises CniError 6 for a wrong JSON type of a key that the specification defines, as the Go library does.
+    Raise CniError 6 for a wrong JSON type of a key that the specification defines, as the Go library does.
+    `prefix` is the path of the value in errors, such as "prevResult".
     """
     try:
         return model.model_validate(value)
@@ -228,7 +229,7 @@ def read(model: type[M], value: object, prefix: str = "") -> M:
         raise refusal(model, error, prefix) from error
 
 
-# Keys that belong to the spec or to the runtime. The plugin's model need not have them.
+# Keys of the spec and of the runtime (CNI spec 1.1.0, section 1). A plugin's model need not have them.
 SPEC_KEYS = frozenset(
     {
         "args",
@@ -250,12 +251,12 @@ SPEC_KEYS = frozenset(
     }
 )
 _FOLDED_SPEC_KEYS = frozenset(key.lower() for key in SPEC_KEYS)
-# Objects whose keys others choose.
+# Objects whose keys the user or the runtime chooses.
 _FOREIGN = frozenset({"args", "runtime_config"})
 
 
 class Unread(NamedTuple):
-    """A key that the plugin does not read: the object it is in ("" or "ipam"), and the keys known there."""
+    """A key that no model reads. `where` is its object ("" or "ipam"), `known` the object's keys."""
 
     where: str
     key: str
@@ -267,7 +268,7 @@ def _list_unread(model: Model, where: str = "") -> list[Unread]:
     found = []
     if extra := model.model_extra:
         unread = [key for key in extra if where or key.lower() not in _FOLDED_SPEC_KEYS]
-        # The keys beside `ipam.type` are the IPAM plugin's, which looks at them itself.
+        # The keys beside `ipam.type` are the IPAM plugin's, which checks them itself.
         if unread and not (kind is IpamConf and "type" in model.model_fields_set):
             known = _exact_keys(kind) | (frozenset() if where else SPEC_KEYS)
             found = [Unread(where, key, known) for key in unread]
@@ -279,7 +280,7 @@ def _list_unread(model: Model, where: str = "") -> list[Unread]:
 
 @cache
 def _nested(kind: type[Model]) -> tuple[tuple[str, str], ...]:
-    """Return the fields that hold models, each with its key, but for those whose keys others choose."""
+    """Return the fields that hold models, each with its key, except those in `_FOREIGN`."""
     fields = kind.model_fields.items()
     return tuple(
         (name, field.alias or name)
@@ -303,7 +304,7 @@ def _list_unread_within(value: object, where: str) -> list[Unread]:
 
 
 class Given:
-    """A network configuration: decoded, which nobody changes, and as the models that have been asked for."""
+    """A network configuration, decoded, and as the models that plugins have asked for. It is read-only."""
 
     def __init__(self, text: bytes) -> None:
         self.document = decode_object(text, "network config")
@@ -311,38 +312,38 @@ class Given:
         self._unread: dict[type[Model], tuple[Unread, ...]] = {}
 
     def read(self, model: type[M]) -> M:
-        """Validate it as a plugin's configuration, once. Raises CniError 7."""
-        found = self._models.get(model)
-        if not isinstance(found, model):
-            found = self._models[model] = read(model, self.document)
-        return found
+        """Return the configuration as a plugin's model, validated once. Raise CniError 6 or 7."""
+        parsed = self._models.get(model)
+        if not isinstance(parsed, model):
+            parsed = self._models[model] = read(model, self.document)
+        return parsed
 
     def list_unread(self, model: type[M], plugin: str) -> tuple[Unread, ...]:
-        """Return the keys that a plugin does not read, those of the spec and of the runtime excluded.
+        """Return the keys that a plugin does not read, except those of the spec and of the runtime.
 
-        An IPAM plugin gets the configuration of its caller, to which the keys outside of `ipam` belong.
+        An IPAM plugin gets the configuration of its caller. The keys outside of `ipam` are the caller's.
         """
-        found = self._unread.get(model)
-        if found is None:
-            read = self.read(model)
-            is_ipam = isinstance(read, NetConf) and read.ipam.type == plugin
-            found = tuple(each for each in _list_unread(read) if each.where or not is_ipam)
-            self._unread[model] = found
-        return found
+        unread = self._unread.get(model)
+        if unread is None:
+            parsed = self.read(model)
+            is_ipam = isinstance(parsed, NetConf) and parsed.ipam.type == plugin
+            unread = tuple(each for each in _list_unread(parsed) if each.where or not is_ipam)
+            self._unread[model] = unread
+        return unread
 
 
 def parse(text: bytes) -> Given:
-    """Decode a network configuration. Raises CniError 6.
+    """Decode a network configuration. Raise CniError 6.
 
-    A process that serves many calls gets the same text again with each container of a network, and an IPAM
-    plugin gets that of the one which calls it: 0.3 ms of an ADD. What has a result in it is another one each
-    time.
+    Parsed configurations are cached: a worker gets the same text with each container of a network, and an
+    IPAM plugin gets the text of its caller. This saves 0.3 ms of an ADD. A text with a result differs each
+    time and is not cached.
     """
-    if len(text) > _KEPT_BYTES or b"prevResult" in text:
+    if len(text) > _CACHED_BYTES or b"prevResult" in text:
         return Given(text)
-    return _kept(text)
+    return _parse_once(text)
 
 
 @lru_cache(maxsize=16)
-def _kept(text: bytes) -> Given:
+def _parse_once(text: bytes) -> Given:
     return Given(text)

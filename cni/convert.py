@@ -1,8 +1,8 @@
 """Results as the JSON of each spec version, both ways (CNI spec 1.1.0, section 5).
 
 Three shapes exist: 0.1.0/0.2.0 (`ip4`, `ip6`), 0.3.0 to 0.4.0 and 1.x. `Result` is the last of them;
-the older shapes lose what they have no place for. Each version has its own fields only: those of interfaces
-and routes that came with 1.1.0 are left out of older results, whoever put them there.
+the older shapes drop what they cannot express. A result has the fields of its version only: fields of
+interfaces and routes that came with 1.1.0 are dropped from older results, whichever plugin added them.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class RouteJson(Model):
     scope: Annotated[Int, Field(ge=0, le=0xFF)] | None = None
 
     def to_route(self) -> Route:
-        """Give the route as a member of a Result."""
+        """Return the route as a member of a Result."""
         return Route(self.dst, self.gw, self.mtu, self.advmss, self.priority, self.table, self.scope)
 
 
@@ -115,10 +115,10 @@ class _OldResultJson(Model):
 
 
 def parse_result(document: Json, default_version: str, what: str = "result") -> Result:
-    """Read a result of any version; `default_version` counts where the document names none.
+    """Return a result of any version, parsed. `default_version` counts if the document names none.
 
-    `what` is the document's name in errors, such as "prevResult". Raises CniError 6 for an unknown
-    version and CniError 7 that names the field for anything malformed.
+    `what` is the document's name in errors, such as "prevResult". Raise CniError 6 for an unknown version,
+    and CniError 7 that names the key for a malformed result.
     """
     if _version_of(document, default_version, what) in OLDEST_SHAPE:
         return read(_OldResultJson, document, what).to_result()
@@ -133,21 +133,21 @@ def _version_of(document: Json, default: str, what: str) -> str:
         raise CniError(
             Code.DECODING_FAILURE,
             f"could not parse {what}: no result type of version {json.dumps(version)}",
-            f"known versions: {', '.join(known)}",
+            f"Known versions: {', '.join(known)}.",
         )
     return str(version)
 
 
 def show_result(result: Result, version: str) -> Json:
-    """Give a result as the JSON object of a spec version ("" counts as 0.1.0).
+    """Return a result as the JSON object of a spec version ("" counts as 0.1.0).
 
-    Raises CniError 7 when the version has no place for it (0.2.0 and older need an address).
+    Raise CniError 7 if the version cannot express it: 0.2.0 and older need an address.
     """
     version = version or OLDEST
     if version in OLDEST_SHAPE:
         return {"cniVersion": version} | _show_oldest(result)
     has_details = at_least(version, FIRST_WITH_DETAILS)
-    # An IPAM plugin's answer has no interfaces. It says how to make the routes, whatever the version is.
+    # A result of an IPAM plugin has no interfaces. It keeps all details of routes in each version.
     has_route_details = has_details or not result.interfaces
     shown: Json = {
         "cniVersion": version,
@@ -179,7 +179,7 @@ def _show_oldest(result: Result) -> Json:
         raise CniError(
             Code.INVALID_CONFIG,
             "cannot convert: no valid IP addresses",
-            'results of "cniVersion" 0.2.0 and older must have one; 0.3.0 and newer need none',
+            'Set "cniVersion" to 0.3.0 or newer: results of older versions must have an address.',
         )
     return shown | {"dns": _show_dns(result)}
 
@@ -228,12 +228,12 @@ def _address(address: IpAddress | None) -> str:
 
 
 def dumps(document: Json) -> bytes:
-    """Give the text that a plugin prints: 4 spaces, keys sorted from 1.0.0 on, no newline at the end."""
+    """Return the text that a plugin prints: 4 spaces, keys sorted from 1.0.0 on, no newline at the end."""
     version = str(document.get("cniVersion", ""))
     newest = version in NEWEST_SHAPE and "code" not in document
     shown = _sorted(document) if newest else document
     try:
-        # The json module writes indented text in Python, not in C: 0.1 ms for a result.
+        # The json module indents in Python, not in C, which takes 0.1 ms for a result.
         return to_json(shown, indent=4)
     except PydanticSerializationError:
         return json.dumps(shown, indent=4, ensure_ascii=False).encode(errors="replace")
