@@ -61,7 +61,7 @@ say = @if [ -t 1 ]; then printf '\033[1;36m==> %s\033[0m\n' "$(1)"; else echo "=
 places = --prefix "$(PREFIX)" --confdir "$(CONFDIR)" --destdir "$(DESTDIR)"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick test-load test-bundle test-single soak fuzz lint bench packages bundle install uninstall dist clean
+.PHONY: help demo test test-quick test-load test-bundle test-single soak fuzz lint pages bench packages bundle install uninstall dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -108,6 +108,10 @@ soak: .venv/stamp ## faults everywhere, churn with kills, SECONDS=300 of each ki
 fuzz: .venv/stamp ## CASES=10000 of each kind of input, tens of minutes; SEED=1 says which
 	$(call say,fuzzing with $(CASES) cases of each kind and seed $(SEED))
 	@PYCNI_FUZZ=$(CASES) PYCNI_FUZZ_SEED=$(SEED) $(pytest) tests/fuzz $(ARGS)
+
+pages: .venv/stamp ## write docs/api.md and the tables of keys in plugins/*/README.md from the sources
+	@PYTHONPATH=.:build $(python) build/api_page.py
+	@PYTHONPATH=.:build $(python) build/key_tables.py
 
 lint: .venv/stamp ## rules, formatting and types
 	$(call say,ruff: rules and formatting)

@@ -1,4 +1,4 @@
-"""Addresses and prefixes as text, read as strictly as Go's net package reads them."""
+"""Parse addresses and prefixes as strictly as Go's net package."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from cni.result import IpAddress, IpInterface, IpNetwork
 
-# One call reads the same few texts many times, and a network's are the same in all its calls.
+# A call parses the same few strings many times, and all calls of a network share them.
 _REMEMBERED = 256
 _CIDR = re.compile(r"[0-9a-fA-F:.]+/[0-9]{1,3}")
 
 
 @lru_cache(_REMEMBERED)
 def parse_ip(text: str) -> IpAddress:
-    """Read "10.1.0.2" or "fd00::2"; no zone; an IPv4-mapped address is an IPv4 one. Raises ValueError."""
+    """Parse "10.1.0.2" or "fd00::2", no zone. An IPv4-mapped address is an IPv4 one. Raise ValueError."""
     try:
         address = ip_address("" if "%" in text else text)
     except ValueError:
@@ -27,7 +27,7 @@ def parse_ip(text: str) -> IpAddress:
 
 @lru_cache(_REMEMBERED)
 def parse_cidr(text: str) -> IpInterface:
-    """Read "10.1.0.2/16", host bits allowed, the prefix as a length only. Raises ValueError."""
+    """Parse "10.1.0.2/16". Host bits are allowed, the prefix must be a length. Raise ValueError."""
     try:
         interface = ip_interface(text if _CIDR.fullmatch(text) else "")
     except ValueError:
@@ -39,12 +39,12 @@ def parse_cidr(text: str) -> IpInterface:
 
 @lru_cache(_REMEMBERED)
 def parse_network(text: str) -> IpNetwork:
-    """Read "10.1.0.0/16" as a network; host bits are dropped, as Go does. Raises ValueError."""
+    """Parse "10.1.0.0/16" as a network. Host bits are dropped, as in Go. Raise ValueError."""
     return ip_network(parse_cidr(text), strict=False)
 
 
 def unmapped(address: IpAddress) -> IPv4Address | IPv6Address:
-    """Give ::ffff:10.0.0.1 as 10.0.0.1 and any other address as it is."""
+    """Return ::ffff:10.0.0.1 as 10.0.0.1, and any other address unchanged."""
     if isinstance(address, IPv6Address) and address.ipv4_mapped:
         return address.ipv4_mapped
     return address

@@ -1,8 +1,8 @@
-"""What every plugin configuration shares, and the base class for the keys of one's own.
+"""The keys that all plugin configurations share, and the base classes for a plugin's own keys.
 
-Models here are pure: they look at nothing but the JSON they are made from. Keys match without regard
-to case and JSON null means "not given", as in the Go library, on which runtimes rely; unknown keys
-are kept. A model of one's own derives from `NetConf`, its nested objects from `Model`.
+Models are pure: they read nothing but the JSON that they are made from. Keys match in any case and JSON null
+means "not given", as in the Go library, because runtimes rely on it. Unknown keys are kept. A plugin's
+model derives from `NetConf`, its nested objects from `Model`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StrictBool,
@@ -22,37 +23,51 @@ from pydantic import (
     model_validator,
 )
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticKnownError
 
 from cni.errors import CniError, Code
 from cni.result import Dns
 from cni.versions import OLDEST
 
 if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
+    from collections.abc import Callable
 
 # JSON scalars as the Go library reads them: no 1400.0 or "1400" for a number, no "true" for a boolean.
 Bool = StrictBool
 Int = StrictInt
 Str = StrictStr
-# As much as netlink has room for.
+# Numbers that the kernel takes. A value outside is CniError 7, which names the key and the bounds.
 Unsigned = Annotated[StrictInt, Field(ge=0, le=0xFFFFFFFF)]
+# 0 leaves the MTU to the kernel. veth pairs and bridges have at most 65535; a dummy link may have more.
+Mtu = Annotated[StrictInt, Field(ge=0, le=0xFFFF)]
+# 0 is no VLAN.
+VlanId = Annotated[StrictInt, Field(ge=0, le=4094)]
+Port = Annotated[StrictInt, Field(ge=1, le=0xFFFF)]
+PrefixLength = Annotated[StrictInt, Field(ge=0, le=128)]
 
 M = TypeVar("M", bound="Model")
 
-_JSON_TYPES = {
-    dict: "an object",
-    list: "an array",
-    str: "a string",
-    int: "a number",
-    float: "a number",
-    bool: "a boolean",
-    type(None): "null",
-}
-# Keys that the specification defines for every plugin: the Go library decodes these before a plugin runs.
-_COMMON = frozenset({("cniVersion",), ("name",), ("type",), ("ipam",), ("ipam", "type"), ("dns",)})
 
-# A longer configuration is parsed each time.
-_KEPT_BYTES = 1 << 14
+class Within(NamedTuple):
+    """Bounds of a number that a validator of the model enforces, whose error is the Go plugin's text."""
+
+    ge: int
+    le: int
+
+
+def parsed_by(parse: Callable[[str], object]) -> BeforeValidator:
+    """Return a validator that takes strings only and parses them. `parse` raises ValueError."""
+
+    def read_text(value: object) -> object:
+        if not isinstance(value, str):
+            raise PydanticKnownError("string_type")
+        return parse(value)
+
+    return BeforeValidator(read_text)
+
+
+# A longer configuration is not cached.
+_CACHED_BYTES = 1 << 14
 
 
 class Model(BaseModel):
@@ -63,7 +78,7 @@ class Model(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _fold_keys(cls, data: object) -> object:
-        """Match keys without regard to case and drop nulls; of several spellings the last one wins."""
+        """Match keys in any case and drop nulls. If a key occurs in several spellings, the last one wins."""
         if not isinstance(data, dict):
             return data
         aliases = _folded_aliases(cls)
@@ -74,9 +89,9 @@ class Model(BaseModel):
 
 @cache
 def _folded_aliases(model: type[Model]) -> dict[str, str]:
-    """Give the keys of a model by what they are in small letters."""
-    found = ((field.alias or name) for name, field in model.model_fields.items())
-    return {alias.lower(): alias for alias in found}
+    """Return the keys of a model, each by its lower-case form."""
+    aliases = ((field.alias or name) for name, field in model.model_fields.items())
+    return {alias.lower(): alias for alias in aliases}
 
 
 @cache
@@ -85,7 +100,14 @@ def _exact_keys(model: type[Model]) -> frozenset[str]:
 
 
 class DnsConf(Model):
-    """The `dns` object of a configuration."""
+    """The `dns` object of a configuration (CNI spec 1.1.0, section 1).
+
+    Attributes:
+        nameservers: Addresses of name servers, in order of preference.
+        domain: Local domain for short host names.
+        search: Domains to search for short host names, in order of preference.
+        options: Options for the resolver.
+    """
 
     nameservers: tuple[Str, ...] = ()
     domain: Str = ""
@@ -93,28 +115,45 @@ class DnsConf(Model):
     options: tuple[Str, ...] = ()
 
     def is_given(self) -> bool:
-        """Tell whether any member is in the configuration; an empty list counts as given."""
+        """Return whether the configuration has any member. An empty array counts as given."""
         return bool(self.model_fields_set - set(self.model_extra or ()))
 
     def to_dns(self) -> Dns:
-        """Give the settings as a member of a result."""
+        """Return the settings as a member of a result."""
         return Dns(self.nameservers, self.domain, self.search, self.options)
 
 
 class IpamConf(Model):
-    """The `ipam` object as the interface plugin sees it: only who is to be asked."""
+    """The `ipam` object as an interface plugin reads it. The other keys are for the IPAM plugin.
+
+    Attributes:
+        type: Name of the IPAM plugin's executable.
+    """
 
     type: Str = ""
 
 
 class Args(Model):
-    """The `args` object: `cni` is the part that the conventions give to plugins."""
+    """The `args` object.
+
+    Attributes:
+        cni: The part that the conventions give to plugins.
+    """
 
     cni: dict[str, Any] = Field(default_factory=dict)
 
 
 class NetConf(Model):
-    """The configuration that a runtime hands to a plugin (CNI spec 1.1.0, section 1)."""
+    """The configuration that a runtime passes to a plugin (CNI spec 1.1.0, section 1).
+
+    Attributes:
+        cni_version: Version of the specification that the configuration is written for.
+        name: Name of the network.
+        type: Name of the plugin's executable.
+        ipam: The configuration of the IPAM plugin.
+        dns: Settings of name resolution for the result.
+        args: Arguments of the runtime (conventions of CNI, "args").
+    """
 
     cni_version: Str = OLDEST
     name: Str
@@ -125,46 +164,46 @@ class NetConf(Model):
 
 
 def decode_object(text: bytes, what: str) -> dict[str, Any]:
-    """Read one JSON object; `what` names it in errors. Raises CniError 6, never anything else.
+    """Return a JSON object, decoded; `what` names it in errors. Raise CniError 6 and nothing else.
 
-    Invalid UTF-8 and halves of surrogate pairs are replaced, NaN and Infinity are refused, as in Go.
+    Invalid UTF-8 and lone surrogates are replaced, NaN and Infinity are refused, as in Go.
     """
     try:
         value = _DECODER.decode(text.decode(errors="replace"))
         if b"\\u" in text:
-            value = _without_halves(value)
+            value = _without_surrogates(value)
     except (ValueError, RecursionError) as error:
         raise CniError(
-            Code.DECODING_FAILURE, f"could not decode {what}: {error}", "it must be one JSON object"
+            Code.DECODING_FAILURE, f"could not decode {what}: {error}", "It must be one JSON object."
         ) from error
     if not isinstance(value, dict):
-        found = json_type(value)
-        raise CniError(Code.DECODING_FAILURE, f"could not decode {what}: it must be an object, got {found}")
+        from cni.json_types import json_type
+
+        got = json_type(value)
+        raise CniError(Code.DECODING_FAILURE, f"could not decode {what}: it must be an object, got {got}")
     return value
 
 
-def json_type(value: object) -> str:
-    """Return the name of a decoded value's JSON type, with its article."""
-    return _JSON_TYPES[type(value)]
+def wrong_type(key: str, wanted: str, value: object, code: Code = Code.DECODING_FAILURE) -> CniError:
+    """Return the error for a key whose value has another JSON type; code 6 for keys of the specification."""
+    from cni.json_types import json_type
 
-
-def wrong_type(key: str, wanted: str, value: object) -> CniError:
-    """Return CniError 6 for a key that every configuration may have and whose value has another JSON type."""
+    doing = "could not decode network config: " if code == Code.DECODING_FAILURE else ""
     return CniError(
-        Code.DECODING_FAILURE,
-        f'could not decode network config: "{key}" must be {wanted}, got {json_type(value)}',
+        code,
+        f'{doing}"{key}" must be {wanted}, got {json_type(value)}',
         f'Correct "{key}" in the network\'s file.',
     )
 
 
-def _without_halves(value: Any) -> Any:
-    """Replace what an escape of half a surrogate pair makes of a text, which no encoding has."""
+def _without_surrogates(value: Any) -> Any:
+    """Replace lone surrogates (from escapes such as "ud800"), which cannot be encoded."""
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list):
-        return [_without_halves(each) for each in value]
+        return [_without_surrogates(each) for each in value]
     if isinstance(value, dict):
-        return {_without_halves(key): _without_halves(each) for key, each in value.items()}
+        return {_without_surrogates(key): _without_surrogates(each) for key, each in value.items()}
     return value
 
 
@@ -176,22 +215,21 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def read(model: type[M], value: object, prefix: str = "") -> M:
-    """Validate a decoded JSON value. Raises CniError 7 that names field, value and what is allowed.
+    """Return a decoded JSON value as a model. Raise CniError 7 that names the key and the allowed values.
 
-    Raises CniError 6 for a wrong JSON type of a key that the specification defines, as the Go library does.
+    Raise CniError 6 for a wrong JSON type of a key that the specification defines, as the Go library does.
+    `prefix` is the path of the value in errors, such as "prevResult".
     """
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        errors = error.errors(include_url=False)
-        is_undecodable = not prefix and _is_undecodable(errors[0])
-        code = Code.DECODING_FAILURE if is_undecodable else Code.INVALID_CONFIG
-        told = [_tell(each, prefix) for each in errors]
-        details = filter(None, [_place(errors[0], prefix), *told[1:]])
-        raise CniError(code, told[0], "; ".join(details)) from error
+        # Only a configuration that is refused needs it.
+        from cni.conf_errors import refusal
+
+        raise refusal(model, error, prefix) from error
 
 
-# Keys that belong to the spec or to the runtime. The plugin's model need not have them.
+# Keys of the spec and of the runtime (CNI spec 1.1.0, section 1). A plugin's model need not have them.
 SPEC_KEYS = frozenset(
     {
         "args",
@@ -213,12 +251,12 @@ SPEC_KEYS = frozenset(
     }
 )
 _FOLDED_SPEC_KEYS = frozenset(key.lower() for key in SPEC_KEYS)
-# Objects whose keys others choose.
+# Objects whose keys the user or the runtime chooses.
 _FOREIGN = frozenset({"args", "runtime_config"})
 
 
 class Unread(NamedTuple):
-    """A key that the plugin does not read: the object it is in ("" or "ipam"), and the keys known there."""
+    """A key that no model reads. `where` is its object ("" or "ipam"), `known` the object's keys."""
 
     where: str
     key: str
@@ -230,7 +268,7 @@ def _list_unread(model: Model, where: str = "") -> list[Unread]:
     found = []
     if extra := model.model_extra:
         unread = [key for key in extra if where or key.lower() not in _FOLDED_SPEC_KEYS]
-        # The keys beside `ipam.type` are the IPAM plugin's, which looks at them itself.
+        # The keys beside `ipam.type` are the IPAM plugin's, which checks them itself.
         if unread and not (kind is IpamConf and "type" in model.model_fields_set):
             known = _exact_keys(kind) | (frozenset() if where else SPEC_KEYS)
             found = [Unread(where, key, known) for key in unread]
@@ -242,7 +280,7 @@ def _list_unread(model: Model, where: str = "") -> list[Unread]:
 
 @cache
 def _nested(kind: type[Model]) -> tuple[tuple[str, str], ...]:
-    """Return the fields that hold models, each with its key, but for those whose keys others choose."""
+    """Return the fields that hold models, each with its key, except those in `_FOREIGN`."""
     fields = kind.model_fields.items()
     return tuple(
         (name, field.alias or name)
@@ -266,7 +304,7 @@ def _list_unread_within(value: object, where: str) -> list[Unread]:
 
 
 class Given:
-    """A network configuration: decoded, which nobody changes, and as the models that have been asked for."""
+    """A network configuration, decoded, and as the models that plugins have asked for. It is read-only."""
 
     def __init__(self, text: bytes) -> None:
         self.document = decode_object(text, "network config")
@@ -274,81 +312,38 @@ class Given:
         self._unread: dict[type[Model], tuple[Unread, ...]] = {}
 
     def read(self, model: type[M]) -> M:
-        """Validate it as a plugin's configuration, once. Raises CniError 7."""
-        found = self._models.get(model)
-        if not isinstance(found, model):
-            found = self._models[model] = read(model, self.document)
-        return found
+        """Return the configuration as a plugin's model, validated once. Raise CniError 6 or 7."""
+        parsed = self._models.get(model)
+        if not isinstance(parsed, model):
+            parsed = self._models[model] = read(model, self.document)
+        return parsed
 
     def list_unread(self, model: type[M], plugin: str) -> tuple[Unread, ...]:
-        """Return the keys that a plugin does not read, those of the spec and of the runtime excluded.
+        """Return the keys that a plugin does not read, except those of the spec and of the runtime.
 
-        An IPAM plugin gets the configuration of its caller, to which the keys outside of `ipam` belong.
+        An IPAM plugin gets the configuration of its caller. The keys outside of `ipam` are the caller's.
         """
-        found = self._unread.get(model)
-        if found is None:
-            read = self.read(model)
-            is_ipam = isinstance(read, NetConf) and read.ipam.type == plugin
-            found = tuple(each for each in _list_unread(read) if each.where or not is_ipam)
-            self._unread[model] = found
-        return found
+        unread = self._unread.get(model)
+        if unread is None:
+            parsed = self.read(model)
+            is_ipam = isinstance(parsed, NetConf) and parsed.ipam.type == plugin
+            unread = tuple(each for each in _list_unread(parsed) if each.where or not is_ipam)
+            self._unread[model] = unread
+        return unread
 
 
 def parse(text: bytes) -> Given:
-    """Decode a network configuration. Raises CniError 6.
+    """Decode a network configuration. Raise CniError 6.
 
-    A process that serves many calls gets the same text again with each container of a network, and an IPAM
-    plugin gets that of the one which calls it: 0.3 ms of an ADD. What has a result in it is another one each
-    time.
+    Parsed configurations are cached: a worker gets the same text with each container of a network, and an
+    IPAM plugin gets the text of its caller. This saves 0.3 ms of an ADD. A text with a result differs each
+    time and is not cached.
     """
-    if len(text) > _KEPT_BYTES or b"prevResult" in text:
+    if len(text) > _CACHED_BYTES or b"prevResult" in text:
         return Given(text)
-    return _kept(text)
+    return _parse_once(text)
 
 
 @lru_cache(maxsize=16)
-def _kept(text: bytes) -> Given:
+def _parse_once(text: bytes) -> Given:
     return Given(text)
-
-
-def _is_undecodable(error: ErrorDetails) -> bool:
-    place = error["loc"]
-    is_common = place in _COMMON or place[:1] == ("dns",)
-    return is_common and error["type"] not in {"missing", "value_error"}
-
-
-_JSON_TERMS = {
-    "tuple_type": "Input should be an array",
-    "list_type": "Input should be an array",
-    "set_type": "Input should be an array",
-    "frozen_set_type": "Input should be an array",
-    "dict_type": "Input should be an object",
-    "model_type": "Input should be an object",
-}
-
-
-def _tell(error: ErrorDetails, prefix: str) -> str:
-    """Give one pydantic error as a line; the text of a validator of ours is the message itself."""
-    path = _path(error, prefix)
-    if error["type"] == "value_error":
-        return str(error["ctx"]["error"])
-    if error["type"] == "missing":
-        return f'field "{path}" is missing'
-    # The model has tuples and dicts, the document has arrays and objects.
-    said = _JSON_TERMS.get(error["type"], error["msg"])
-    return f'field "{path}" is {json.dumps(error["input"], default=repr)}: {said}'
-
-
-def _place(error: ErrorDetails, prefix: str) -> str:
-    """Name the field that a validator of ours refused; "" for one that looks at the whole document."""
-    path = _path(error, prefix)
-    if error["type"] != "value_error" or not path:
-        return ""
-    return f'field "{path}" is {json.dumps(error["input"], default=repr)}'
-
-
-def _path(error: ErrorDetails, prefix: str) -> str:
-    path = prefix
-    for part in error["loc"]:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
-    return path

@@ -1,7 +1,7 @@
-"""Every failure as a CNI error object: code, message, details.
+"""Failures as CNI error objects: code, message, details (CNI spec 1.1.0, section 5, Error).
 
-Nothing here does I/O. `CniError` is the only exception that the skeleton expects; whatever else
-escapes a plugin is answered as `Code.INTERNAL`.
+Nothing here does I/O. `CniError` is the exception that the skeleton expects. The skeleton answers any other
+exception of a plugin as `Code.INTERNAL`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-# What to do about an error of the system, where that is known.
+# The remedy for an error of the system, where one is known.
 _REMEDIES = {
     errno.EPERM: "Run as root, with the capabilities CAP_NET_ADMIN and CAP_SYS_ADMIN.",
     errno.EACCES: "Run as root, with the capabilities CAP_NET_ADMIN and CAP_SYS_ADMIN.",
@@ -53,9 +53,9 @@ class Code(IntEnum):
 
 
 class CniError(Exception):
-    """A failure that the runtime is told about.
+    """A failure that the plugin reports to the runtime.
 
-    `msg` says what was being done to what and why it failed, in one line; `details` says how to fix it.
+    `msg` is one line: what failed, on which object, why. `details` is the remedy, as an imperative.
     """
 
     def __init__(self, code: int, msg: str, details: str = "") -> None:
@@ -65,7 +65,7 @@ class CniError(Exception):
         self.details = details
 
     def to_dict(self, cni_version: str = "") -> dict[str, object]:
-        """Give the error object of CNI spec 1.1.0; `details` and `cniVersion` are left out when empty."""
+        """Return the error object of the spec, without `details` and `cniVersion` if they are empty."""
         shown: dict[str, object] = {"cniVersion": cni_version} if cni_version else {}
         shown |= {"code": self.code, "msg": self.msg}
         return shown | {"details": self.details} if self.details else shown
@@ -74,7 +74,7 @@ class CniError(Exception):
         return f"{self.msg}: {self.details}" if self.details else self.msg
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Let a child process hand the error to its parent, whatever a subclass is made from."""
+        """Let a child process pass the error to its parent, whatever parameters a subclass has."""
         return _revive, (type(self), self.__dict__)
 
 
@@ -85,7 +85,7 @@ def _revive(kind: type[CniError], members: dict[str, object]) -> CniError:
 
 
 class KernelError(CniError):
-    """The kernel refused a request; `errno` tells why, `said` is its extended acknowledgement, if any."""
+    """The kernel refused a request: `errno` is the reason, `said` the extended acknowledgement, if any."""
 
     def __init__(self, doing: str, number: int, said: str = "", details: str = "") -> None:
         reason = os.strerror(number).lower()
@@ -98,9 +98,9 @@ class KernelError(CniError):
 
 
 def of_system(error: OSError | MemoryError, place: str) -> CniError:
-    """Return an error of the system that no step has expected: no memory, no descriptor, no right.
+    """Return the CniError for an error of the system that no step expects: no memory, descriptor or right.
 
-    `place` names the line that raised it.
+    `place` is the line that raised it.
     """
     number = errno.ENOMEM if isinstance(error, MemoryError) else error.errno or 0
     reason = os.strerror(number).lower() if number else str(error)
@@ -111,13 +111,13 @@ def of_system(error: OSError | MemoryError, place: str) -> CniError:
 
 
 class ErrorList:
-    """Errors of steps that must all be tried, as a DEL's are: collect now, raise once at the end."""
+    """Errors of steps that must all be tried, as those of DEL: collect them, raise once at the end."""
 
     def __init__(self) -> None:
         self.errors: list[CniError] = []
 
     def attempt(self, step: Callable[..., object], *args: object) -> None:
-        """Run `step(*args)` and remember the CniError or OSError that it raises."""
+        """Run `step(*args)` and collect the CniError or OSError that it raises."""
         try:
             step(*args)
         except CniError as error:
@@ -126,7 +126,7 @@ class ErrorList:
             self.errors.append(CniError(Code.IO_FAILURE, str(error)))
 
     def raise_any(self) -> None:
-        """Raise the first error, the others named in its details; do nothing when there is none."""
+        """Raise the first error, with the others in its details. Do nothing if there is none."""
         if not self.errors:
             return
         first, *others = self.errors

@@ -1,4 +1,4 @@
-"""Notes for the person who reads the runtime's log: plain lines on stderr, never on stdout."""
+"""Log lines for people, in the runtime's log: plain lines on stderr, never on stdout."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import sys
 
 
 def note(text: str) -> None:
-    """Write one line to stderr. A stderr that cannot be written is no error."""
+    """Log one line to stderr. It is no error if stderr cannot be written."""
     try:
         sys.stderr.write(f"{text}\n")
     except (OSError, AttributeError):
-        # AttributeError: the interpreter has None in place of a stream that the caller has closed.
+        # AttributeError: sys.stderr is None if the caller has closed the descriptor.
         return
     flush()
 
 
 def flush() -> bool:
-    """Write what lies in the buffer of stderr. Return whether that could be done."""
+    """Flush stderr. Return whether that succeeded."""
     try:
         sys.stderr.flush()
     except (OSError, AttributeError):

@@ -1,4 +1,4 @@
-"""Find keys that no plugin reads and that look like a known key; the spec allows all other unknown keys."""
+"""Find keys that no plugin reads and that look like a known key. The spec allows all other unknown keys."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _LONG = 8
 
 def explain(unread: Iterable[Unread]) -> list[str]:
     """Return a sentence for each key that is near a known one."""
-    found = ((each, find_near(each.key, each.known)) for each in unread)
-    return [tell(f"{each.where}.{each.key}".lstrip("."), near) for each, near in found if near]
+    pairs = ((each, find_near(each.key, each.known)) for each in unread)
+    return [describe(f"{each.where}.{each.key}".lstrip("."), near) for each, near in pairs if near]
 
 
-def tell(key: str, near: str) -> str:
+def describe(key: str, near: str) -> str:
     """Return the sentence for one key."""
     return f'unknown key {json.dumps(key)} has no effect, did you mean "{near}"?'
 
@@ -32,7 +32,7 @@ def find_near(key: str, known: Iterable[str]) -> str:
     if len(plain) < _SHORTEST:
         return ""
     limit = 1 if len(plain) < _LONG else 2
-    # Of two that are equally near the first by name counts.
+    # Of two keys at the same distance the first by name counts.
     distances = [(distance(plain, _plain(each)), each) for each in sorted(known)]
     best, near = min(distances, default=(limit + 1, ""))
     return near if best <= limit else ""
@@ -44,7 +44,7 @@ def _plain(key: str) -> str:
 
 
 def distance(one: str, other: str) -> int:
-    """Return how many letters to insert, delete, replace or swap with the next one make `one` of `other`."""
+    """Return how many letters must be inserted, deleted, replaced or swapped to get from one to the other."""
     if abs(len(one) - len(other)) > 2:
         return len(one)
     before: list[int] = []

@@ -1,6 +1,6 @@
-"""What an attachment looks like, in the shape of CNI 1.x and without a version inside.
+"""The result of an ADD in the shape of CNI 1.x (CNI spec 1.1.0, section 5), without a version.
 
-`cni.convert` turns it into the JSON of each spec version and back.
+`cni.convert` renders it as the JSON of each spec version and parses it again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ IpNetwork = IPv4Network | IPv6Network
 
 
 class Interface(NamedTuple):
-    """A link of the attachment; `sandbox` is the CNI_NETNS text as given, "" for a link on the host."""
+    """A link of the attachment. `sandbox` is the value of CNI_NETNS, "" for a link on the host."""
 
     name: str
     mac: str = ""
@@ -25,7 +25,7 @@ class Interface(NamedTuple):
 
 
 class Ip(NamedTuple):
-    """An address with its prefix; `interface` is an index into Result.interfaces, None when unknown."""
+    """An address with its prefix. `interface` is an index into `Result.interfaces`, None if unknown."""
 
     address: IpInterface
     gateway: IpAddress | None = None
@@ -33,7 +33,7 @@ class Ip(NamedTuple):
 
 
 class Route(NamedTuple):
-    """A route of the container; `table` and `scope` are None when not given (0 is a value).
+    """A route of the container. `table` and `scope` are None if absent, because 0 is a value.
 
     `src` is the source address that the kernel prefers for it. The spec has no key for it: it is in no result.
     """
@@ -49,7 +49,7 @@ class Route(NamedTuple):
 
 
 class Dns(NamedTuple):
-    """Name service settings, passed on to the runtime; no plugin here acts on them."""
+    """Settings of name resolution. The runtime applies them, no plugin does."""
 
     nameservers: tuple[str, ...] = ()
     domain: str = ""
@@ -61,7 +61,7 @@ class Dns(NamedTuple):
 
 
 class Result(NamedTuple):
-    """The answer to ADD (CNI spec 1.1.0, section 5), all members in the order in which they are shown."""
+    """The result of ADD (CNI spec 1.1.0, section 5), its members in the order in which they are printed."""
 
     interfaces: tuple[Interface, ...] = ()
     ips: tuple[Ip, ...] = ()
@@ -69,9 +69,9 @@ class Result(NamedTuple):
     dns: Dns = Dns()
 
     def with_dns(self, dns: Dns) -> Result:
-        """Give the same result with other name service settings."""
+        """Return the same result with other settings of name resolution."""
         return self._replace(dns=dns)
 
     def container_interface(self, ifname: str) -> Interface | None:
-        """Give the interface called `ifname` that lies in a sandbox, None if there is none."""
+        """Return the interface `ifname` that has a sandbox, None if there is none."""
         return next((each for each in self.interfaces if each.name == ifname and each.sandbox), None)

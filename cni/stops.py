@@ -1,7 +1,7 @@
-"""Signals that ask a call to stop, as an exception that is raised where it does no harm.
+"""Turn signals that ask a call to stop into an exception, raised only at safe points.
 
-The first SIGTERM or SIGINT raises CniError 11, so that an ADD undoes itself. Later ones are blocked, also for
-children. The exception does not cut an undo short, and it is not raised in a container's network namespace.
+The first SIGTERM or SIGINT raises CniError 11, so that an ADD undoes itself. Later signals are blocked, also
+for child processes. The exception never interrupts an undo, nor code in a container's network namespace.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
     F = TypeVar("F", bound=Callable[..., object])
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_UNDONE = "an ADD was undone; what else was called may be called again"
+_UNDONE = "An ADD was rolled back. Call the command again."
 
 _stops: list[CniError] = []
-# Stops that were held back and are not raised yet.
+# Stops that wait for `release`.
 _held: list[CniError] = []
 _holds = 0
 _shielded: set[CodeType] = set()
 
 
 def listen() -> None:
-    """Let the signals stop this process's call."""
+    """Handle the signals from now on."""
     for number in SIGNALS:
         signal.signal(number, stop)
 
 
 def forget() -> None:
-    """Begin another call in this process. A signal that was blocked meanwhile is delivered now."""
+    """Reset for the next call of this process. The kernel then delivers signals that were blocked."""
     if _stops:
         _stops.clear()
         _held.clear()
@@ -42,17 +42,17 @@ def forget() -> None:
 
 
 def requested() -> CniError | None:
-    """Return the stop of this call, if there is one: a step may have caught it as a failure of its own."""
+    """Return the stop of this call, None if there is none. A step may have caught the exception."""
     return _stops[0] if _stops else None
 
 
 def stop(number: int, frame: FrameType | None) -> None:
-    """Handle a signal: raise CniError 11 unless the call is stopping already."""
-    # Not SIG_IGN: the interpreter prints a traceback for each signal that it has received before.
+    """Handle a signal: raise CniError 11 unless the call already stops."""
+    # Not SIG_IGN: the interpreter would print a traceback for each signal that it received before.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     if _stops:
         return
-    error = CniError(Code.TRY_AGAIN, f"stopped by {signal.Signals(number).name}", _UNDONE)
+    error = CniError(Code.TRY_AGAIN, f"interrupted by {signal.Signals(number).name}", _UNDONE)
     _stops.append(error)
     if _is_shielded(frame):
         return
@@ -63,22 +63,22 @@ def stop(number: int, frame: FrameType | None) -> None:
 
 
 def shielded(function: F) -> F:
-    """Let no stop be raised in a function or in what it calls: to decorate it with.
+    """Decorate a function so that no stop is raised in it or in the functions that it calls.
 
-    A stop is not raised afterwards either. A function that begins with `hold` can be interrupted before that.
+    Such a stop is not raised later either. A function that begins with `hold` can be interrupted before that.
     """
     _shielded.add(function.__code__)
     return function
 
 
 def hold() -> None:
-    """Hold a stop back until `release`."""
-    global _holds  # noqa: PLW0603 - of the process, as signals are
+    """Defer stops until `release`."""
+    global _holds  # noqa: PLW0603 - one for the process, as signals
     _holds += 1
 
 
 def release() -> None:
-    """End a `hold`. Raise CniError 11 if a stop was held back."""
+    """End a `hold`. Raise CniError 11 if a stop was deferred."""
     global _holds  # noqa: PLW0603
     _holds -= 1
     if _held and not _holds:

@@ -1,4 +1,4 @@
-"""A call's stdin and stdout, whatever the caller has made them: blocking or not, files, pipes or sockets."""
+"""Read stdin and write stdout of a call. They may be blocking or not, files, pipes or sockets."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import BinaryIO
 
-# A caller that reads nothing for so long does not want the answer.
+# A caller that reads nothing for this long gets no answer.
 _WRITTEN_WITHIN_S = 60
 
 _begin: Callable[[], None] | None = None
 
 
 def read_all(stdin: BinaryIO) -> bytes:
-    """Return all that the caller sends, until its end. Raise CniError 5 if it cannot be read."""
+    """Return stdin until its end. Raise CniError 5 if it cannot be read."""
     try:
         text = stdin.read()
         if isinstance(stdin, BytesIO) or os.get_blocking(stdin.fileno()):
             return text
-        # What was there when it was read, or None.
+        # The bytes that had arrived, or None.
         parts = [text or b""]
         while (part := _read_waiting(stdin.fileno())) != b"":
             parts.append(part)
@@ -40,19 +40,19 @@ def read_all(stdin: BinaryIO) -> bytes:
 
 
 def begin_answers_by(begin: Callable[[], None]) -> None:
-    """Have `begin` called before a document is written to the caller's own stdout."""
-    global _begin  # noqa: PLW0603 - of the process, as its stdout is
+    """Call `begin` before each document that is written to the caller's own stdout."""
+    global _begin  # noqa: PLW0603 - one for the process, as its stdout
     _begin = begin
 
 
 def begin_answer(stdout: BinaryIO) -> None:
-    """Take the right to write, if somebody answers in place of this process when it is killed."""
+    """Claim the right to write, if another process answers in place of this one when it is killed."""
     if _begin is not None and not isinstance(stdout, BytesIO):
         _begin()
 
 
 def write_all(stdout: BinaryIO, text: bytes) -> None:
-    """Write a document, whole. Raise OSError."""
+    """Write a whole document. Raise OSError."""
     if isinstance(stdout, BytesIO):
         stdout.write(text)
         return
@@ -75,7 +75,7 @@ def _read_waiting(fd: int) -> bytes:
 
 
 def _is_ready(fd: int, *, is_for_writing: bool = False, until: float | None = None) -> bool:
-    # Here: almost every stream blocks.
+    # Imported here, because almost every stream blocks.
     import select
 
     poller = select.poll()

@@ -1,4 +1,4 @@
-"""The versions of the CNI specification, and which of them has what."""
+"""The versions of the CNI specification, and the verbs and fields that each has."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ SUPPORTED = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 OLDEST = "0.1.0"
 CURRENT = "1.1.0"
 
-# First version of the verbs that came later (CNI spec 1.1.0, section 2, Operations).
+# First version of each verb that 0.1.0 does not have (CNI spec 1.1.0, section 2, Operations).
 FIRST_WITH_VERB = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}
 FIRST_WITH_PREV_RESULT_ON_DEL = "0.4.0"
-# First with mtu, socketPath and pciID of interfaces and mtu, advmss, priority, table and scope of routes.
+# First version with mtu, socketPath, pciID of interfaces and mtu, advmss, priority, table, scope of routes.
 FIRST_WITH_DETAILS = "1.1.0"
 
 
 @lru_cache(maxsize=32)
 def parse(version: str) -> tuple[int, int, int]:
-    """Give "1.0.0" as (1, 0, 0); missing parts are 0. Raises CniError 6 when it is no version."""
+    """Return "1.0.0" as (1, 0, 0); missing parts are 0. Raise CniError 6 if it is not a version."""
     parts = version.split(".")
     if len(parts) > 3 or not all(part.isascii() and part.isdigit() for part in parts):
         raise CniError(
             Code.DECODING_FAILURE,
             f'could not parse cniVersion "{version}"',
-            f"a version is three numbers, one of: {', '.join(SUPPORTED)}",
+            f"Set it to one of: {', '.join(SUPPORTED)}.",
         )
     numbers = [int(part) for part in parts] + [0, 0]
     return numbers[0], numbers[1], numbers[2]
 
 
 def at_least(version: str, other: str) -> bool:
-    """Tell whether `version` is `other` or newer."""
+    """Return whether `version` is `other` or newer."""
     return parse(version) >= parse(other)
 
 
 def require(version: str, supported: tuple[str, ...]) -> None:
-    """Raise CniError 1 unless the plugin supports the configuration's version literally."""
+    """Raise CniError 1 unless the configuration's version is one of the plugin's, compared as a string."""
     if version not in supported:
         listed = " ".join(f'"{each}"' for each in supported)
         raise CniError(
@@ -49,7 +49,7 @@ def require(version: str, supported: tuple[str, ...]) -> None:
 
 
 def require_verb(verb: str, version: str, supported: tuple[str, ...]) -> None:
-    """Raise CniError 1 when the configuration or every version of the plugin is older than the verb."""
+    """Raise CniError 1 if the configuration's version, or every version of the plugin, precedes the verb."""
     first = FIRST_WITH_VERB.get(verb)
     if first is None:
         return
@@ -65,6 +65,6 @@ def require_verb(verb: str, version: str, supported: tuple[str, ...]) -> None:
 
 @cache
 def supported_text(versions: tuple[str, ...], current: str) -> bytes:
-    """Give the answer to VERSION: one compact line."""
+    """Return the answer to VERSION: one compact line."""
     answer = {"cniVersion": current, "supportedVersions": list(versions)}
     return json.dumps(answer, separators=(",", ":")).encode() + b"\n"

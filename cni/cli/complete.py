@@ -110,6 +110,8 @@ def _list_values(command: Any, arguments: Sequence[str]) -> Iterator[Candidate]:
             yield from _list_networks()
         elif expected[place] == "SHELL":
             yield from map(Candidate, SCRIPTS)
+        elif expected[place] == "PLUGIN":
+            yield from _list_plugins()
         elif expected[place] == "NETNS" and command.name in {"check", "del"}:
             yield from _list_attached(arguments[0])
         elif expected[place] == "NETNS" and command.name == "add":
@@ -118,6 +120,13 @@ def _list_values(command: Any, arguments: Sequence[str]) -> Iterator[Candidate]:
     except (CniError, OSError):
         # Whoever may not read the files gets no candidates.
         return
+
+
+def _list_plugins() -> Iterator[Candidate]:
+    from cni.cli.schema import find_plugins
+
+    for each in find_plugins().values():
+        yield Candidate(each.name, each.about)
 
 
 def _list_networks() -> Iterator[Candidate]:

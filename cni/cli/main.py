@@ -199,6 +199,21 @@ def show(
 
 
 @app.command()
+def schema(
+    plugin: Annotated[
+        str, typer.Argument(metavar="PLUGIN", help="Name of a plugin; without: list all.")
+    ] = "",
+    *,
+    json: Json = False,
+) -> None:
+    """Print a plugin's configuration as JSON Schema."""
+    with answering(as_json=json):
+        from cni.cli import schema
+
+        schema.run(plugin)
+
+
+@app.command()
 def completion(
     shell: Annotated[str, typer.Argument(metavar="SHELL", help="bash, zsh or fish.")],
 ) -> None:

@@ -1,20 +1,18 @@
 """Configuration keys that several interface plugins have; pure.
 
-A plugin's model derives from the classes whose keys it has, and documents the keys itself.
+A plugin's model derives from the classes whose keys it has, and the docstrings here describe these keys.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, StrictInt
+from pydantic import Field
 
-from cni.conf import Bool, Model, NetConf, Str
+from cni.conf import Bool, Model, NetConf, Str, wrong_type
 from cni.errors import CniError, Code
 
-# The kernel's range for a veth pair or a bridge; 0 leaves the MTU to the kernel.
-Mtu = Annotated[StrictInt, Field(ge=0, le=65535)]
 IFNAME_BYTES = 15
 # No separators, nothing unprintable, and no "%", which the kernel takes for a pattern.
 _LINK_NAME = re.compile(r"(?!\.\.?$)[^\s/:%\x00-\x1f\x7f]+")
@@ -29,7 +27,12 @@ _MAC_FORMS = tuple(
 
 
 class MasqueradeConf(NetConf):
-    """A configuration with `ipMasq` and `ipMasqBackend`."""
+    """A configuration with `ipMasq` and `ipMasqBackend`.
+
+    Attributes:
+        ip_masq: Masquerade what containers send outside their subnet.
+        ip_masq_backend: `"iptables"` or `"nftables"`. The default is iptables where it works, else nftables.
+    """
 
     ip_masq: Bool = False
     ip_masq_backend: Str | None = None
@@ -41,13 +44,21 @@ class MasqueradeConf(NetConf):
 
 
 class RuntimeMac(Model):
-    """The part of `runtimeConfig` that the runtime passes for the capability `mac`."""
+    """The part of `runtimeConfig` that the runtime passes for the capability `mac`.
+
+    Attributes:
+        mac: MAC address of the container's end. Without it `args.cni.mac` counts, then `MAC` in CNI_ARGS.
+    """
 
     mac: Str = ""
 
 
 class MacConf(NetConf):
-    """A configuration whose container end can have a requested MAC address."""
+    """A configuration whose container end can have a requested MAC address.
+
+    Attributes:
+        runtime_config: What the runtime adds for capabilities.
+    """
 
     runtime_config: RuntimeMac = Field(default_factory=RuntimeMac)
 
@@ -61,7 +72,7 @@ class MacConf(NetConf):
         for key, value in self.args.cni.items():
             in_args = (value or "") if key.lower() == "mac" else in_args
         if not isinstance(in_args, str):
-            raise CniError(Code.INVALID_CONFIG, f'field "args.cni.mac" is {in_args!r}, not a text')
+            raise wrong_type("args.cni.mac", "a string", in_args, Code.INVALID_CONFIG)
         given = self.runtime_config.mac or in_args or cni_args.get("MAC", "")
         return parse_mac(given) if given else ""
 

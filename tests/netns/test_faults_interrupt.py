@@ -42,7 +42,7 @@ def interrupt_add(world: World, step: Step, fault: Fault) -> list[str]:
         world.delete_one(step.plugin, CUT)
         return [] if fault.point == "answer.written" else ["it goes on"]
     told = (answer.code, answer.msg)
-    wrong = [] if told == (Code.TRY_AGAIN, "stopped by SIGINT") else [f"it says: {answer}"]
+    wrong = [] if told == (Code.TRY_AGAIN, "interrupted by SIGINT") else [f"it says: {answer}"]
     wrong += [line for line in answer.stderr.splitlines() if "could not undo" in line]
     return wrong + world.left(before)
 

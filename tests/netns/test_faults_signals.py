@@ -109,7 +109,9 @@ def stop_at(world: World, fault: Fault, env: dict[str, str], send: Send) -> list
     if answer.ok:
         world.delete_one(BRIDGE, CUT)
         return [] if fault.point == "answer.written" or not fault.was_met(answer) else ["it goes on"]
-    wrong = [] if answer.code == Code.TRY_AGAIN and "stopped by SIG" in answer.msg else [f"it says: {answer}"]
+    wrong = (
+        [] if answer.code == Code.TRY_AGAIN and "interrupted by SIG" in answer.msg else [f"it says: {answer}"]
+    )
     wrong += [line for line in answer.stderr.splitlines() if "could not undo" in line or "Traceback" in line]
     return wrong + world.left(before)
 

@@ -61,7 +61,7 @@ def stop_add(world: World, step: Step, fault: Fault, env: dict[str, str]) -> lis
         world.delete_one(step.plugin, CUT)
         return [] if fault.point == "answer.written" else ["it goes on"]
     told = (answer.code, answer.msg)
-    wrong = [] if told == (Code.TRY_AGAIN, "stopped by SIGTERM") else [f"it says: {answer}"]
+    wrong = [] if told == (Code.TRY_AGAIN, "interrupted by SIGTERM") else [f"it says: {answer}"]
     wrong += [line for line in answer.stderr.splitlines() if "could not undo" in line]
     return wrong + world.left(before)
 

@@ -67,7 +67,7 @@ def test_a_signal_never_leaves_a_call_in_the_containers_namespace(host: Host) ->
             stops.listen()
             with storm():
                 for _ in range(STOPS):
-                    with pytest.raises(CniError, match="stopped by SIGTERM"):
+                    with pytest.raises(CniError, match="interrupted by SIGTERM"):
                         come_and_go(ns)
                     with netns.own() as here:
                         assert here.inode == home.inode

@@ -28,6 +28,7 @@ COMPLETED = {
     "gc web --dr": {"--dry-run"},
     "completion ": {"bash", "zsh", "fish"},
     "ipam list ": {"web"},
+    "schema loop": {"loopback"},
     "show nope": set(),
 }
 

@@ -49,4 +49,4 @@ def test_a_wrong_type_is_told_in_words_of_json(world: World) -> None:
     world.host.sandbox("c1")
     done = world.run("add", "web", "c1", "--undo", CAP_ARGS='{"portMappings": "x"}')
     assert done.returncode == 1
-    assert 'field "runtimeConfig.portMappings" is "x": Input should be an array' in done.stderr
+    assert '"runtimeConfig.portMappings" must be an array of objects, got a string' in done.stderr

@@ -80,7 +80,7 @@ def test_a_configuration_is_read_or_refused(plugin: Plugin[NetConf], data: st.Da
     error = refusal(read, plugin.conf, {"name": "net1"} | data.draw(documents(plugin.conf)))
     if error is None:
         return
-    is_common = re.match(rf'field "({OF_EVERY_PLUGIN})(\.|\[|")', error.msg) is not None
+    is_common = re.match(rf'"({OF_EVERY_PLUGIN})(\.[^"]+|\[[^"]+)?" must be', error.msg) is not None
     assert error.msg
     assert error.code == Code.INVALID_CONFIG or (is_common and error.code == Code.DECODING_FAILURE)
 

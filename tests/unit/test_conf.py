@@ -40,5 +40,5 @@ def test_an_error_is_told_each_time() -> None:
     for _ in range(2):
         with pytest.raises(CniError, match="could not decode network config"):
             conf.parse(b"{")
-        with pytest.raises(CniError, match='field "name"'):
+        with pytest.raises(CniError, match='"name" must be a string, got a number'):
             conf.parse(b'{"name": 5}').read(NetConf)

@@ -73,7 +73,7 @@ def test_a_stopped_launcher_has_its_call_undone(warm_host: WarmHost, number: int
     launcher.send_signal(number)
     out, _ = launcher.communicate(timeout=5)
     answer = json.loads(out)
-    told = f"stopped by {signal.Signals(number).name}"
+    told = f"interrupted by {signal.Signals(number).name}"
     assert (launcher.returncode, answer["code"], answer["msg"]) == (1, 11, told)
     assert is_undone(warm_host)
     wait_for_end(worker, 5)
@@ -92,7 +92,7 @@ def test_a_launcher_that_is_stopped_after_the_answer_has_one_answer(warm_host: W
     assert Path(f"/proc/{worker}/root").exists()
     launcher, _ = waiting(warm_host)
     launcher.send_signal(number)
-    told = f"stopped by {signal.Signals(number).name}"
+    told = f"interrupted by {signal.Signals(number).name}"
     assert json.loads(launcher.communicate(timeout=5)[0])["msg"] == told
 
 
@@ -161,7 +161,7 @@ def test_a_killed_server_leaves_calls_in_hand_alone(warm_host: WarmHost) -> None
     assert new.pid != server.pid
     launcher.terminate()
     out, _ = launcher.communicate(timeout=5)
-    assert json.loads(out)["msg"] == "stopped by SIGTERM"
+    assert json.loads(out)["msg"] == "interrupted by SIGTERM"
     wait_for_end(worker, 2)
     assert warm_host.servers() == [new.pid]
 

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from cni.conf import Bool, Int, Model, Str
-from cni.interface.conf import MacConf, MasqueradeConf, Mtu, is_link_name
+from cni.conf import Bool, Int, Model, Mtu, Str, Within
+from cni.interface.conf import MacConf, MasqueradeConf, is_link_name
 
 VLAN_MAX = 4094
 
 
-class TrunkEntry(Model):
-    """VLANs that the container may send tagged: one by `id`, several by `minID` and `maxID`, or both."""
+# VLAN IDs that a validator checks, as the errors are the Go plugin's text.
+_TrunkVlan = Annotated[Int, Within(1, VLAN_MAX)]
 
-    min_id: Int | None = Field(default=None, alias="minID")
-    max_id: Int | None = Field(default=None, alias="maxID")
-    id: Int | None = None
+
+class TrunkEntry(Model):
+    """VLANs that the container may send tagged: one by `id`, several by `minID` and `maxID`, or both.
+
+    Attributes:
+        min_id: First VLAN of a range. Needs `maxID`.
+        max_id: Last VLAN of a range. Needs `minID`.
+        id: A single VLAN.
+    """
+
+    min_id: _TrunkVlan | None = Field(default=None, alias="minID")
+    max_id: _TrunkVlan | None = Field(default=None, alias="maxID")
+    id: _TrunkVlan | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -42,27 +52,29 @@ class TrunkEntry(Model):
         return vids
 
 
+def _is_trunk_vlan(vid: int) -> bool:
+    return 1 <= vid <= VLAN_MAX
+
+
 class BridgeConf(MasqueradeConf, MacConf):
     """The configuration of one network on one bridge.
 
     Attributes:
-        bridge: name of the bridge; it is made if there is none.
-        is_gateway: the bridge has the gateway's address, so that the host routes for the containers.
-        is_default_gateway: also route everything that the container sends through it.
-        force_address: replace another address that the bridge has, instead of an error.
-        ip_masq: hide the containers behind the host's address when they send out of their subnet.
-        ip_masq_backend: "iptables" or "nftables"; by default iptables where it is installed.
-        mtu: MTU of the veth pair, and of the bridge if it is made now; at most 65535, 0 leaves it to the
-        kernel. hairpin_mode: the bridge may send a frame back to the container that it came from.
-        promisc_mode: the bridge takes in frames for any MAC address.
-        vlan: the container is in this VLAN of the bridge, untagged; 0 is none.
-        vlan_trunk: VLANs that the container may send tagged; None when the key is absent.
-        preserve_default_vlan: the port keeps the bridge's default VLAN besides those above.
-        macspoofchk: drop what the container sends from another MAC address than its own.
-        enabledad: IPv6 addresses are checked for duplicates before use, which takes a second or two.
-        disable_container_interface: leave the container's end switched off.
-        port_isolation: isolated ports of the bridge do not reach each other.
-        runtime_config: the MAC address from the runtime.
+        bridge: Name of the bridge. ADD creates the bridge if it does not exist.
+        is_gateway: Give the bridge the gateway's address and switch on forwarding, so that the host routes
+            for the containers.
+        is_default_gateway: Add a default route of each family through the gateway. Implies `isGateway`.
+        force_address: Replace another address of the bridge. Otherwise ADD fails.
+        mtu: MTU of both ends of the veth pair, and of a bridge that ADD creates. 0 leaves it to the kernel.
+        hairpin_mode: Let the bridge return a frame to the port that it came from. Not with `promiscMode`.
+        promisc_mode: Let the bridge accept frames for any MAC address.
+        vlan: VLAN of the container, untagged. 0 is none. A gateway is then the link `<bridge>.<vlan>`.
+        vlan_trunk: VLANs that the container may send tagged: `[{"id": 42}, {"minID": 100, "maxID": 110}]`.
+        preserve_default_vlan: Keep the bridge's default VLAN on the port, besides `vlan` and `vlanTrunk`.
+        macspoofchk: Drop frames that the container sends from another MAC address than its own. Needs `nft`.
+        enabledad: Check IPv6 addresses for duplicates before use, which takes one to two seconds.
+        disable_container_interface: Leave the container's end down. Not with `ipam`.
+        port_isolation: Isolate the port: isolated ports of a bridge reach the host, but not each other.
     """
 
     bridge: Str = "cni0"
@@ -72,7 +84,7 @@ class BridgeConf(MasqueradeConf, MacConf):
     mtu: Mtu = 0
     hairpin_mode: Bool = False
     promisc_mode: Bool = False
-    vlan: Int = 0
+    vlan: Annotated[Int, Within(0, VLAN_MAX)] = 0
     vlan_trunk: tuple[TrunkEntry, ...] | None = None
     preserve_default_vlan: Bool = False
     macspoofchk: Bool = False

@@ -57,7 +57,7 @@ def test_the_runtimes_mac_comes_first_then_args_then_cni_args() -> None:
 
 
 def test_a_mac_in_args_that_is_no_text_is_refused() -> None:
-    with pytest.raises(CniError, match=r'field "args\.cni\.mac" is 5, not a text'):
+    with pytest.raises(CniError, match=r'"args\.cni\.mac" must be a string, got a number'):
         conf(args={"cni": {"mac": 5}}).mac_from({})
 
 

@@ -88,7 +88,7 @@ def test_a_stop_gives_the_address_back(host: Host, tmp_path: Path, body: str, nu
     out, err = process.communicate(timeout=30)
     answer = Answer(process.returncode, out, err)
     assert answer.code == Code.TRY_AGAIN, answer
-    assert answer.msg.startswith("stopped by SIG")
+    assert answer.msg.startswith("interrupted by SIG")
     assert foreign.calls() == ["ADD", "DEL"]
     assert foreign.left() == []
 

@@ -32,7 +32,7 @@ FAILURES: dict[str, tuple[dict[str, Any], str]] = {
     "a route that cannot be": ({"ipam": NO_WAY}, "failed to add route '10.9.0.0/16 via 99.0.0.1 dev eth0"),
     "an unknown backend": ({"ipMasqBackend": "foo"}, 'unknown ipmasq backend "foo"'),
     "a VLAN on this kernel": ({"vlan": 5}, 'could not add "br0": operation not supported'),
-    "an MTU too large": ({"mtu": 70000}, 'field "mtu" is 70000'),
+    "an MTU too large": ({"mtu": 70000}, '"mtu" must be a whole number from 0 to 65535, got 70000'),
     "an MTU too small for a veth": ({"mtu": 5}, "could not add"),
 }
 
@@ -136,7 +136,7 @@ def test_an_add_that_is_cut_short_can_be_cleaned_up(host: Host, signal: str) -> 
     done = host.place.run(["sh", "-c", script], json.dumps(net.conf), check=False)
     if signal == "TERM":
         answer = json.loads(done.stdout)
-        assert (answer["code"], answer["msg"]) == (11, "stopped by SIGTERM")
+        assert (answer["code"], answer["msg"]) == (11, "interrupted by SIGTERM")
     else:
         net.delete("c1", keys={"ipam": {}})
     assert before.differences(host.snapshot()) == []

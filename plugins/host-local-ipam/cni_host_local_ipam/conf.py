@@ -9,7 +9,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from cni.addresses import parse_cidr, parse_ip
-from cni.conf import Args, Bool, IpamConf, Model, Str
+from cni.conf import Args, Bool, IpamConf, Model, Str, parsed_by
 from cni.convert import Cidr, OptionalAddress, RouteJson
 from cni.ipam.rules import RequiresIpam, check_families
 from cni.result import IpAddress
@@ -45,18 +45,21 @@ def _sets_by_family(value: object) -> object:
     return list(sets.values())
 
 
-def _requested(value: object) -> object:
-    if not isinstance(value, str):
-        raise ValueError(f"invalid IP address {value!r}: it is no text")  # noqa: TRY004 - pydantic's way
-    return parse_requested(value)
-
-
-RequestedAddress = Annotated[IpAddress, BeforeValidator(_requested)]
+RequestedAddress = Annotated[IpAddress, parsed_by(parse_requested)]
 FilePath = Annotated[Str, AfterValidator(_check_path)]
 
 
 class RangeConf(Model):
-    """A range as it is configured; all but `subnet` have defaults, "" counts as not given."""
+    """A range of addresses. `""` counts as not given.
+
+    Attributes:
+        subnet: Subnet of the range, `"10.1.0.0/16"`, without host bits. At most /30 or /126. Required.
+        range_start: First address to lease. The default is the one after the network's.
+        range_end: Last address to lease. The default is the last of the subnet, for IPv4 the one before the
+            broadcast address.
+        gateway: Address of the gateway, which is never leased. It may be outside the subnet. The default is
+            the first address after the network's.
+    """
 
     subnet: Cidr | None = None
     range_start: OptionalAddress = None
@@ -72,7 +75,24 @@ RangeSetConf = tuple[RangeConf, ...]
 
 
 class HostLocalIpam(IpamConf, RangeConf):
-    """The `ipam` object. `subnet` and what goes with it are the old way to write a first range set."""
+    """The `ipam` object. `subnet`, `rangeStart`, `rangeEnd` and `gateway` are the old way to write one range.
+
+    Attributes:
+        type: `"host-local"`.
+        subnet: The old way to write a range set of one range, which comes before `ranges`: its subnet.
+        range_start: The old way: first address to lease.
+        range_end: The old way: last address to lease.
+        gateway: The old way: address of the gateway.
+        ranges: Range sets. Each is an array of ranges of one family. A container gets one address of each
+            set.
+        routes: Routes of the container, passed on unchanged.
+        data_dir: Folder of the pools. The default is `/var/lib/cni/networks`.
+        resolv_conf: File in the form of resolv.conf(5). Its contents become the `dns` of the result.
+        status_fails_when_full: STATUS fails with code 50 if a set has no free address. Otherwise it warns on
+            stderr.
+        keep_over_boot: Keep leases from before the last boot, see [Crashes and
+            reboots](#crashes-and-reboots).
+    """
 
     ranges: tuple[RangeSetConf, ...] = ()
     routes: tuple[RouteJson, ...] = ()
@@ -83,26 +103,46 @@ class HostLocalIpam(IpamConf, RangeConf):
 
 
 class ArgsOfCni(Model):
-    """The part of `args` that the conventions give to plugins."""
+    """The part of `args` that the conventions give to plugins.
+
+    Attributes:
+        ips: Addresses to lease, as `runtimeConfig.ips`. Both are added to `IP` in CNI_ARGS.
+    """
 
     ips: tuple[RequestedAddress, ...] = ()
 
 
 class HostLocalArgs(Args):
-    """The `args` object."""
+    """The `args` object.
+
+    Attributes:
+        cni: The part that the conventions give to plugins.
+    """
 
     cni: ArgsOfCni = Field(default_factory=ArgsOfCni)  # type: ignore[assignment]  # the same object, read closer
 
 
 class RuntimeConf(Model):
-    """What the runtime adds for the capabilities `ips` and `ipRanges`."""
+    """What the runtime adds for the capabilities `ips` and `ipRanges`.
+
+    Attributes:
+        ips: Addresses to lease, `"10.1.0.5"` or `"10.1.0.5/16"`. All must be available, at most one in each
+            set.
+        ip_ranges: Range sets that come before all others. A flat array of ranges, as containerd's clients
+            write it, makes one set for each family.
+    """
 
     ips: tuple[RequestedAddress, ...] = ()
     ip_ranges: Annotated[tuple[RangeSetConf, ...], BeforeValidator(_sets_by_family)] = ()
 
 
 class HostLocalConf(RequiresIpam):
-    """All of the configuration that host-local looks at."""
+    """The configuration of host-local.
+
+    Attributes:
+        ipam: The configuration of IPAM.
+        runtime_config: What the runtime adds for capabilities.
+    """
 
     ipam: HostLocalIpam
     args: HostLocalArgs = Field(default_factory=HostLocalArgs)
@@ -124,7 +164,7 @@ class HostLocalConf(RequiresIpam):
         old_style = ((self.ipam,),) if self.ipam.subnet else ()
         configured = self.runtime_config.ip_ranges + old_style + self.ipam.ranges
         if not configured:
-            raise ValueError("no IP ranges specified: give ipam.ranges, a list of lists of ranges")
+            raise ValueError('no IP ranges specified: "ipam.ranges" must be an array of arrays of ranges')
         return tuple(_make_set(number, each) for number, each in enumerate(configured))
 
     @model_validator(mode="after")

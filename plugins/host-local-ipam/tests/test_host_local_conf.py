@@ -128,4 +128,4 @@ def test_one_of_each_family_is_allowed_in_the_oldest_version() -> None:
 def test_an_error_of_a_validator_names_its_field() -> None:
     with pytest.raises(CniError) as caught:
         accepted({"ranges": [[{"subnet": "10.1.0.0/24"}], [{"subnet": "x"}]]})
-    assert caught.value.details == 'field "ipam.ranges[1][0].subnet" is "x"'
+    assert caught.value.details == 'Correct "ipam.ranges[1][0].subnet", which is "x".'

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import Annotated, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from cni.addresses import parse_ip
-from cni.conf import Bool, Int, Model, NetConf, Str
+from cni.conf import Bool, Int, Model, NetConf, Str, Within, parsed_by
 from cni.result import IpAddress
 
 BACKENDS = ("iptables", "nftables")
@@ -26,27 +26,33 @@ def _refuse(text: str) -> ValueError:
     return ValueError(f"failed to parse config: {text}")
 
 
-def _parse_host_ip(value: object) -> object:
-    if not isinstance(value, str):
-        raise _refuse(f"Invalid host IP address: {value!r} is not a text")
+def _parse_host_ip(text: str) -> IpAddress | None:
     try:
-        return parse_ip(value) if value else None
+        return parse_ip(text) if text else None
     except ValueError:
-        raise _refuse(f'Invalid host IP address: "{value}", it is an IPv4 or IPv6 address') from None
+        raise _refuse(f'Invalid host IP address: "{text}", it is an IPv4 or IPv6 address') from None
 
 
-HostIp = Annotated[IpAddress | None, BeforeValidator(_parse_host_ip)]
+HostIp = Annotated[IpAddress | None, parsed_by(_parse_host_ip)]
+# Ports that a validator checks, as the error begins with the Go plugin's text.
+_Port = Annotated[Int, Within(1, _LAST_PORT)]
 
 
 class PortMappingConf(Model):
-    """A port to publish. `hostIP` "" is every address of the host; "0.0.0.0" and "::" are all of a family."""
+    """A port to publish.
 
-    host_port: Int = 0
-    container_port: Int = 0
+    Attributes:
+        host_port: Port of the host.
+        container_port: Port of the container.
+        protocol: `"tcp"`, `"udp"` or `"sctp"`, in any case.
+        host_ip: Publish on this address of the host only. `"0.0.0.0"` and `"::"` are all addresses of a
+            family, `""` and no key are all of both.
+    """
+
+    host_port: _Port = 0
+    container_port: _Port = 0
     protocol: Str = ""
-    host_ip: Annotated[IpAddress | None, BeforeValidator(_parse_host_ip)] = Field(
-        default=None, alias="hostIP"
-    )
+    host_ip: HostIp = Field(default=None, alias="hostIP")
 
     @field_validator("protocol")
     @classmethod
@@ -67,18 +73,38 @@ class PortMappingConf(Model):
 
 
 class RuntimeConf(Model):
-    """What the runtime hands over for the capability `portMappings`."""
+    """What the runtime adds for the capability `portMappings`.
+
+    Attributes:
+        port_mappings: The ports to publish.
+    """
 
     port_mappings: tuple[PortMappingConf, ...] = ()
 
 
 class PortmapConf(NetConf):
-    """Configuration of portmap; what the keys mean is told in the plugin's README."""
+    """The configuration of portmap.
+
+    Attributes:
+        backend: `"iptables"` writes the rules that the Go plugin writes. `"nftables"` uses tables of its own,
+            where a packet costs one look-up however many ports are published. The default is iptables where
+            it works, else nftables. Options that only one backend has choose that backend.
+        snat: Let the container reach its own published ports, and the host reach them through 127.0.0.1. Both
+            need the source address of such packets to be the host's.
+        masq_all: Replace the source address of every client by the host's, not only of those.
+        mark_masq_bit: Bit of the packet mark that asks for masquerading. iptables only. The default is 13.
+        external_set_mark_chain: Chain of another program that sets the mark, such as `KUBE-MARK-MASQ`.
+            iptables only. Not with `markMasqBit`.
+        conditions_v4: More matches for IPv4 packets, in the words of the backend: `["-s", "192.0.2.0/24"]` or
+            `["ip", "saddr", "192.0.2.0/24"]`.
+        conditions_v6: More matches for IPv6 packets, in the words of the backend.
+        runtime_config: What the runtime adds for capabilities.
+    """
 
     backend: Str = ""
     snat: Bool = True
     masq_all: Bool = False
-    mark_masq_bit: Int | None = None
+    mark_masq_bit: Annotated[Int, Within(0, _LAST_BIT)] | None = None
     external_set_mark_chain: Str | None = None
     conditions_v4: tuple[Str, ...] = Field(default=(), alias="conditionsV4")
     conditions_v6: tuple[Str, ...] = Field(default=(), alias="conditionsV6")

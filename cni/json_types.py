@@ -1,0 +1,146 @@
+"""The JSON types that a model's fields take: in the words of an error message, and as JSON Schema.
+
+One description serves both, so that an error names what the schema names. Nothing here is on the path of a
+call that succeeds.
+"""
+
+from __future__ import annotations
+
+import types
+from enum import Enum
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+
+from pydantic import BaseModel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from pydantic.fields import FieldInfo
+
+_ADDRESSES = (IPv4Address, IPv6Address, IPv4Interface, IPv6Interface, IPv4Network, IPv6Network)
+_SCALARS = {str: "string", bool: "boolean", int: "integer", float: "number"}
+_ARRAYS = (tuple, list, set, frozenset)
+_OF_VALUES = {
+    dict: "an object",
+    list: "an array",
+    str: "a string",
+    int: "a number",
+    float: "a number",
+    bool: "a boolean",
+    types.NoneType: "null",
+}
+_WORDS = {
+    "any": ("any value", "values"),
+    "object": ("an object", "objects"),
+    "array": ("an array", "arrays"),
+    "string": ("a string", "strings"),
+    "boolean": ("a boolean", "booleans"),
+    "number": ("a number", "numbers"),
+    "integer": ("a whole number", "whole numbers"),
+}
+
+
+class JsonType(NamedTuple):
+    """A type by its name in JSON Schema.
+
+    `low` and `high` bound a number. `choices` are all allowed values. `items` are the types of an array's
+    members, or of the values of an object that has no `model`.
+    """
+
+    name: str
+    low: int | None = None
+    high: int | None = None
+    choices: tuple[Any, ...] = ()
+    items: tuple[JsonType, ...] = ()
+    model: type[BaseModel] | None = None
+
+
+def json_type(value: object) -> str:
+    """Return the name of a decoded value's JSON type, with its article."""
+    return _OF_VALUES.get(type(value), "another value")
+
+
+def of_field(field: FieldInfo) -> tuple[JsonType, ...]:
+    """Return the types that a field takes; null, which every key takes as "not given", is not among them."""
+    return _distinct(_list_types(field.annotation, field.metadata))
+
+
+def _distinct(found: Iterable[JsonType]) -> tuple[JsonType, ...]:
+    return tuple(dict.fromkeys(found))
+
+
+def _list_types(annotation: Any, metadata: Iterable[Any] = ()) -> Iterator[JsonType]:
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        yield from _list_types(args[0], [*args[1:], *metadata])
+    elif origin in {Union, types.UnionType}:
+        for each in args:
+            yield from _list_types(each, metadata)
+    elif origin is Literal:
+        yield _choice(args)
+    elif origin in _ARRAYS:
+        members = [each for each in args if each is not Ellipsis]
+        yield JsonType("array", items=_distinct(found for each in members for found in _list_types(each)))
+    elif origin is dict or annotation is dict:
+        yield JsonType("object", items=_distinct(_list_types(args[1])) if args else ())
+    elif isinstance(annotation, type):
+        yield from _list_classes(annotation, metadata)
+    else:
+        yield JsonType("any")
+
+
+def _list_classes(annotation: type, metadata: Iterable[Any]) -> Iterator[JsonType]:
+    if issubclass(annotation, BaseModel):
+        yield JsonType("object", model=annotation)
+    elif issubclass(annotation, Enum):
+        yield _choice(each.value for each in annotation)
+    elif annotation in _ADDRESSES:
+        yield JsonType("string")
+    elif annotation is int:
+        yield JsonType("integer", *_bounds(metadata))
+    elif annotation is not types.NoneType:
+        yield JsonType(_SCALARS.get(annotation, "any"))
+
+
+def _choice(values: Iterable[Any]) -> JsonType:
+    choices = tuple(values)
+    [name] = {_SCALARS.get(type(each), "any") for each in choices}
+    return JsonType(name, choices=choices)
+
+
+def _bounds(metadata: Iterable[Any]) -> tuple[int | None, int | None]:
+    """Return the least and the greatest value that annotations of a number allow."""
+    low, high = None, None
+    for each in _unpacked(metadata):
+        low = getattr(each, "ge", low)
+        high = getattr(each, "le", high)
+    return low, high
+
+
+def _unpacked(metadata: Iterable[Any]) -> Iterator[Any]:
+    # Field(ge=0) in an annotation is a FieldInfo with the bounds among its own metadata.
+    for each in metadata:
+        yield from getattr(each, "metadata", [each])
+
+
+def in_words(found: Iterable[JsonType], *, plural: bool = False) -> str:
+    """Return types as an error message names them: "an array of objects", "a whole number from 0 to 9"."""
+    return " or ".join(dict.fromkeys(_in_words(each, plural=plural) for each in found))
+
+
+def _in_words(found: JsonType, *, plural: bool) -> str:
+    if found.choices:
+        return " or ".join(_quoted(each) for each in found.choices)
+    words = _WORDS[found.name][plural]
+    if found.items and found.items != (JsonType("any"),):
+        return f"{words} of {in_words(found.items, plural=True)}"
+    if found.low is not None and found.high is not None:
+        return f"{words} from {found.low} to {found.high}"
+    if found.low is not None:
+        return f"{words} of at least {found.low}"
+    return f"{words} of at most {found.high}" if found.high is not None else words
+
+
+def _quoted(value: object) -> str:
+    return f'"{value}"' if isinstance(value, str) else str(value)

@@ -1,0 +1,165 @@
+"""Pages, docstrings and comments use the glossary's words; each forbidden term has the one to use instead.
+
+`CHECKED` lists what is checked. Add a file or folder once it passes.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import tokenize
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from plugin_table import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+# Patterns of files below the root.
+CHECKED = (
+    "README.md",
+    "docs/errors.md",
+    "docs/install.md",
+    "docs/migrating-from-go.md",
+    "docs/pain-points.md",
+    "docs/pycni-command.md",
+    "docs/security.md",
+    "cni/__init__.py",
+    "cni/addresses.py",
+    "cni/conf.py",
+    "cni/conf_errors.py",
+    "cni/convert.py",
+    "cni/errors.py",
+    "cni/faults.py",
+    "cni/json_types.py",
+    "cni/log.py",
+    "cni/marks.py",
+    "cni/misspelt.py",
+    "cni/result.py",
+    "cni/stops.py",
+    "cni/streams.py",
+    "cni/versions.py",
+    "cni/cli/schema.py",
+    "build/api_page.py",
+    "build/key_tables.py",
+)
+# Lines of these pages are made from sources that are not checked yet, or quote the output of a command.
+_QUOTED = re.compile(r"```(?:console|json|ini)\n.*?```", re.DOTALL)
+
+INSTEAD = {
+    r"mend(?:s|ed|ing)?": "repair, rebuild",
+    r"bur(?:y|ies|ied)": "replace, restart",
+    r"crews?": "worker pool",
+    r"disguises?": "caller context",
+    r"somebody|whoever": "name the actor",
+    r"be nobody|being nobody": "reset",
+    r"ta(?:ke|kes|ken|king) away": "delete, remove",
+    r"tr(?:y|ies|ied) out": "probe, test",
+    r"is to go|are to go": "is stale",
+    r"what is left|is left of": "remaining",
+    r"made again|make again|makes again": "restore, rebuild",
+    r"knowing the caller": "authenticate the peer",
+    r"had better": "should",
+}
+# How a docstring may not begin.
+OPENINGS = {
+    "Give": "Return",
+    "Gives": "Return",
+    "Tell": "Return whether",
+    "Tells": "Return whether",
+    "Say": "Return, print",
+    "Says": "Return, print",
+    "Have": "an imperative verb",
+    "Be": "an imperative verb",
+    "What": "the subject",
+    "Who": "the subject",
+    "Whose": "the subject",
+    "Whoever": "the subject",
+    "Where": "the subject",
+    "That": "the subject",
+}
+
+
+class Text(NamedTuple):
+    """A piece of prose and where it stands."""
+
+    line: int
+    text: str
+    is_docstring: bool = False
+
+
+def read(path: Path) -> list[Text]:
+    """Return the prose of a file: a page's lines, or the docstrings and comments of a module."""
+    source = path.read_text()
+    if path.suffix != ".py":
+        blank = _QUOTED.sub(lambda match: "\n" * match[0].count("\n"), source)
+        return [Text(number, line) for number, line in enumerate(blank.splitlines(), 1)]
+    return [*_docstrings(ast.parse(source)), *_comments(source)]
+
+
+def _docstrings(tree: ast.Module) -> Iterator[Text]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and (
+            text := ast.get_docstring(node)
+        ):
+            yield Text(getattr(node, "lineno", 1), text, is_docstring=True)
+
+
+def _comments(source: str) -> Iterator[Text]:
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield Text(token.start[0], token.string)
+
+
+def objections(found: list[Text]) -> Iterator[str]:
+    for each in found:
+        # Names in backticks are code.
+        prose = re.sub(r"`[^`]*`", "", each.text)
+        for term, instead in INSTEAD.items():
+            if match := re.search(rf"\b(?:{term})\b", prose, re.IGNORECASE):
+                yield f'{each.line}: "{match[0]}", use: {instead}'
+        first = each.text.split(maxsplit=1)[0] if each.text.split() else ""
+        if each.is_docstring and first in OPENINGS:
+            yield f'{each.line}: a docstring begins with "{first}", use: {OPENINGS[first]}'
+
+
+FILES = sorted({path for pattern in CHECKED for path in ROOT.glob(pattern)})
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_words_are_plain(path: Path) -> None:
+    assert list(objections(read(path))) == []
+
+
+@pytest.mark.parametrize("pattern", CHECKED)
+def test_a_pattern_names_files(pattern: str) -> None:
+    assert list(ROOT.glob(pattern))
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ('"""Give the name."""\n', "Return"),
+        ('def f() -> None:\n    """Tell whether it is."""\n', "Return whether"),
+        ("# The host mends it.\n", "repair"),
+        ('class A:\n    """A crew."""\n', "worker pool"),
+    ],
+)
+def test_a_forbidden_word_is_found(tmp_path: Path, source: str, expected: str) -> None:
+    path = tmp_path / "sample.py"
+    path.write_text(source)
+    assert [each for each in objections(read(path)) if expected in each]
+
+
+def test_code_is_not_prose(tmp_path: Path) -> None:
+    path = tmp_path / "sample.py"
+    path.write_text('"""Return `mend` of the table."""\nmend = 1\n')
+    assert list(objections(read(path))) == []
+    page = tmp_path / "page.md"
+    page.write_text("```console\n$ pycni gc\nNothing of network pycni is to go.\n```\n\nThe crew.\n")
+    assert [each for each in objections(read(page)) if "crew" in each] == ['6: "crew", use: worker pool']
+    assert len(list(objections(read(page)))) == 1
