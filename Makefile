@@ -137,7 +137,7 @@ packages: ## install the Debian packages that tests need, or say which are missi
 		> "$$($(python) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/pycni-dev.pth"
 	@touch $@
 
-bundle: dist/venv/stamp dist/launcher dist/program dist/door.so ## freeze the suite with its interpreter into dist/bundle
+bundle: dist/venv/stamp dist/launcher dist/program dist/connection.so ## freeze the suite with its interpreter into dist/bundle
 	@PYTHONPATH=. $(freezer) build/make_bundle.py
 
 # An environment of its own: whatever else were in it could slip into the bundle.
@@ -154,8 +154,8 @@ dist/launcher: $(wildcard build/launcher/*) | dist/venv/stamp
 	$(call say,launcher)
 	@build/launcher/compile.sh $@ build/launcher/*.c
 
-dist/door.so: $(wildcard build/door/*) build/launcher/protocol.h | dist/venv/stamp
-	@build/door/compile.sh $@ build/door/*.c
+dist/connection.so: $(wildcard build/connection/*) build/launcher/protocol.h | dist/venv/stamp
+	@build/connection/compile.sh $@ build/connection/*.c
 
 dist/program: build/bundle/program.c build/launcher/compile.sh | dist/venv/stamp
 	@build/launcher/compile.sh $@ build/bundle/program.c

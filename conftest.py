@@ -55,7 +55,7 @@ def mode(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def launcher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the launcher, compiled from the sources as they are now; the door lies beside it."""
+    """Return the compiled launcher; the compiled connection.c is in the same folder."""
     program = tmp_path_factory.mktemp("launcher") / "launcher"
     sources = map(str, (ROOT / "build/launcher").glob("*.c"))
     command = [str(ROOT / "build/launcher/compile.sh"), str(program), *sources]
@@ -63,8 +63,8 @@ def launcher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if done.returncode:
         pytest.fail(f"the launcher needs a C compiler that makes static programs: {done.stderr}")
     library = program.with_name(connection.FILE)
-    sources = map(str, (ROOT / "build/door").glob("*.c"))
-    subprocess.run([ROOT / "build/door/compile.sh", library, *sources], check=True)
+    sources = map(str, (ROOT / "build/connection").glob("*.c"))
+    subprocess.run([ROOT / "build/connection/compile.sh", library, *sources], check=True)
     return program
 
 

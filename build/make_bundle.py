@@ -1,14 +1,15 @@
-"""`make bundle`: freeze the suite into dist/bundle, if what is there is not of these sources.
+"""`make bundle`: freeze the suite into dist/bundle, unless the bundle there is of the same sources.
 
     dist/bundle/pycni            the program: plugins, warm server, command, installer
-    dist/bundle/bin, lib         its interpreter, and all that it imports
+    dist/bundle/bin, lib         the interpreter and all modules and libraries
     dist/bundle/plugins.json     plugin name to package name
-    dist/bundle/launcher         what is installed under each plugin's name
-    dist/bundle/door.so          what its workers meet launchers with
-    dist/bundle/conf/            networks to choose from
+    dist/bundle/launcher         the executable that is installed under each plugin's name
+    dist/bundle/connection.so    a worker's connection to launchers
+    dist/bundle/conf/            example networks for --conf
     dist/bundle/build            <version>-<hash of the sources>: the name of this build
 
-Runs in dist/venv, which has PyInstaller and the run-time dependencies and nothing else that could slip in.
+This script runs in dist/venv, which has PyInstaller and the run-time dependencies only, so that the bundle
+cannot contain other packages.
 """
 
 from __future__ import annotations
@@ -32,22 +33,22 @@ DIST = ROOT / "dist"
 BUNDLE = DIST / "bundle"
 LAUNCHER = DIST / "launcher"
 PROGRAM = DIST / "program"
-DOOR = DIST / "door.so"
+CONNECTION = DIST / "connection.so"
 
 
 def main() -> int:
-    """Make it; 1 when PyInstaller fails, which has told why."""
+    """Freeze the suite. Return 1 if PyInstaller fails, after printing its errors."""
     DIST.mkdir(exist_ok=True)
     with (DIST / "bundle.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        build = name_of_build()
-        if _is_made(build):
+        build = build_id()
+        if _is_current(build):
             return 0
-        return _make(build)
+        return _freeze(build)
 
 
-def name_of_build() -> str:
-    """Name what the bundle is made of, so that equal sources give equal names and others never."""
+def build_id() -> str:
+    """Return the version and a hash of all sources of the bundle."""
     plugins = declared()
     digest = hashlib.sha256(f"{sys.version}{show(plugins)}".encode())
     folders = [
@@ -59,7 +60,7 @@ def name_of_build() -> str:
     files = [*ROOT.glob("build/install*.py"), ROOT / "build/plugin_table.py", ROOT / "build/lock/bundle.txt"]
     for path in sorted([*files, *(path for folder in folders for path in _sources(folder))]):
         digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes() + b"\0")
-    for path in (LAUNCHER, PROGRAM, DOOR):
+    for path in (LAUNCHER, PROGRAM, CONNECTION):
         digest.update(path.read_bytes())
     return f"{__version__}-{digest.hexdigest()[:12]}"
 
@@ -68,18 +69,27 @@ def _sources(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
 
 
-def _is_made(build: str) -> bool:
-    made = BUNDLE / "build"
-    return made.is_file() and made.read_text() == build
+def _is_current(build: str) -> bool:
+    path = BUNDLE / "build"
+    return path.is_file() and path.read_text() == build
 
 
-def _make(build: str) -> int:
+def _freeze(build: str) -> int:
     work = DIST / "work"
-    places = ["--workpath", str(work), "--distpath", str(work / "collected")]
-    command = [sys.executable, "-m", "PyInstaller", "--noconfirm", "--clean", "--log-level", "ERROR", *places]
+    folders = ["--workpath", str(work), "--distpath", str(work / "collected")]
+    command = [
+        sys.executable,
+        "-m",
+        "PyInstaller",
+        "--noconfirm",
+        "--clean",
+        "--log-level",
+        "ERROR",
+        *folders,
+    ]
     command.append(str(ROOT / "build/bundle/pycni.spec"))
     sys.stdout.write(f"==> bundle {build}\n")
-    # Without the columns of each instruction, which only tracebacks show, code takes less memory.
+    # Without column numbers, which only tracebacks show, code objects need less memory.
     env = {**os.environ, "PYTHONNODEBUGRANGES": "1"}
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, env=env)
     if done.returncode:
@@ -89,7 +99,7 @@ def _make(build: str) -> int:
     _arrange(work / "collected/pycni/_internal", new)
     shutil.copy2(PROGRAM, new / "pycni")
     shutil.copy2(LAUNCHER, new / "launcher")
-    shutil.copy2(DOOR, new / "door.so")
+    shutil.copy2(CONNECTION, new / "connection.so")
     (new / "conf").mkdir()
     for path in (ROOT / "conf").glob("*.conflist"):
         shutil.copy(path, new / "conf")
@@ -101,7 +111,7 @@ def _make(build: str) -> int:
 
 
 def _arrange(collected: Path, new: Path) -> None:
-    """Put what PyInstaller has collected where an interpreter looks for it, seen from its own place."""
+    """Move the files that PyInstaller has collected to where an interpreter in `new`/bin looks for them."""
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     library = new / "lib" / version
     library.mkdir(parents=True)

@@ -1,11 +1,10 @@
-/* One program under each plugin's name: hands the call to a waiting worker, or runs the bundle.
+/* The launcher, installed under each plugin's name: passes the call to an idle worker, or executes the bundle.
  *
- * A call is name, environment, working directory, umask and descriptors 0, 1, 2. They go in one message to
- * a worker of the warm server that belongs to this build and to these namespaces; the worker is the
- * plugin from then on, and its exit status is ours. Where no server may or can live, the bundle is executed in
- * place. A call is never run twice: once the worker has the descriptors (GO) there is no way back to the
- * bundle. protocol.md in this folder has the messages and the key; every failure of our own is one CNI
- * error object.
+ * The launcher sends the plugin's name, environment, working directory, umask and descriptors 0, 1, 2 to a worker of
+ * the warm server for this build and these namespaces. The worker runs the plugin, and the launcher exits with the
+ * worker's exit status. If no server may run or none can be started, the launcher executes the bundle. A call never
+ * runs twice: after the launcher has sent the descriptors (GO) it does not execute the bundle. protocol.md in this
+ * folder describes the messages and the key. The launcher reports each failure of its own as one CNI error object.
  */
 #define _GNU_SOURCE
 #include "launcher.h"
@@ -26,15 +25,15 @@
 #include <unistd.h>
 
 #define OFF_FILE "/etc/cni/pycni/warm-off"
-#define FEW_DESCRIPTORS 256
-#define MOST_SECONDS (24 * 60 * 60)
-#define FIRST_LOOK_MS 100
-#define LOOK_MS 900
+#define MIN_DESCRIPTORS 256
+#define MAX_SECONDS (24 * 60 * 60)
+#define FIRST_CHECK_MS 100
+#define CHECK_MS 900
 #define NOT_RUN -1 /* in place of an exit status */
 
-/* `make install` writes the texts behind the marks, so that nothing must be read to find them: the bundle's absolute
- * path, and its path from the launcher's own folder if it lies below that. The second comes first, so that a copy or
- * another mount of the folder works. */
+/* `make install` writes strings behind these markers, so that the launcher reads no file to find them: the bundle's
+ * absolute path, and its path relative to the launcher's folder if it is below that. The launcher tries the relative
+ * path first, so that a copy or another mount of the folder works. */
 static volatile char tree[272] = "@PYCNI-TREE@:";
 static volatile char below[272] = "@PYCNI-BELOW@:";
 static volatile char build[48] = "@PYCNI-BUILD@:";
@@ -44,18 +43,18 @@ struct request {
     size_t length;
 };
 
-static const char *name;      /* the plugin: what we were called as */
-static char executable[4096]; /* our own file */
+static const char *name;      /* of the plugin: the base name of argv[0] */
+static char executable[4096]; /* the launcher's file */
 static int connection = -1;
-static int right = -1; /* to print the one document: an eventfd of 1, and whoever reads it has the right */
-static volatile sig_atomic_t is_stopped;
+static int response_token = -1; /* an eventfd with value 1: the process that reads it may print the response */
+static volatile sig_atomic_t is_interrupted;
 
-static const char *installed(volatile char *text) { return strchr((char *)text, ':') + 1; }
+static const char *installed(volatile char *marked) { return strchr((char *)marked, ':') + 1; }
 
 const char *build_id(void) { return installed(build); }
 
-/* Copy text into a JSON string; what could end the string becomes "?". */
-static void make_safe(char *safe, size_t size, const char *text)
+/* Copy text into a JSON string; replace characters that need an escape by "?". */
+static void escape_for_json(char *safe, size_t size, const char *text)
 {
     snprintf(safe, size, "%s", text);
     for (char *each = safe; *each; each++)
@@ -63,11 +62,11 @@ static void make_safe(char *safe, size_t size, const char *text)
             *each = '?';
 }
 
-static int fail(int code, const char *what, const char *details)
+static int fail(int code, const char *message, const char *details)
 {
     char safe[32];
-    make_safe(safe, sizeof safe, name);
-    printf("{\"cniVersion\":\"1.1.0\",\"code\":%d,\"msg\":\"plugin %s: %s\",\"details\":\"%s\"}\n", code, safe, what,
+    escape_for_json(safe, sizeof safe, name);
+    printf("{\"cniVersion\":\"1.1.0\",\"code\":%d,\"msg\":\"plugin %s: %s\",\"details\":\"%s\"}\n", code, safe, message,
            details);
     fflush(stdout);
     return 1;
@@ -76,14 +75,14 @@ static int fail(int code, const char *what, const char *details)
 static int fail_without_bundle(const char *bundle, int reason)
 {
     char safe[4400], what[4600];
-    make_safe(safe, sizeof safe, bundle);
-    snprintf(what, sizeof what, "could not execute %s: %s", safe, strerror(reason));
+    escape_for_json(safe, sizeof safe, bundle);
+    snprintf(what, sizeof what, "cannot execute %s: %s", safe, strerror(reason));
     if (reason == EACCES || reason == EPERM)
         return fail(5, what, "Make it executable: mount its file system without noexec, and check its permissions.");
     return fail(5, what, "Run \\\"make install\\\" again, or copy the bundle's folder together with the executables.");
 }
 
-int run_bundle(char **argv)
+int exec_bundle(char **argv)
 {
     char bundle[4400] = "";
     const char *slash = strrchr(executable, '/');
@@ -99,14 +98,14 @@ int run_bundle(char **argv)
     return fail_without_bundle(*bundle && errno == ENOENT ? bundle : elsewhere, errno);
 }
 
-static int run_cold(char **argv)
+static int exec_cold(char **argv)
 {
     setenv("PYCNI_NAME", name, 1);
     setenv("PYCNI_EXECUTABLE", executable, 1);
-    return run_bundle(argv);
+    return exec_bundle(argv);
 }
 
-/* ---- may this call be warm? ---- */
+/* ---- may a worker serve this call? ---- */
 
 static int is_off(void)
 {
@@ -114,7 +113,7 @@ static int is_off(void)
     return (warm && (strcmp(warm, "off") == 0 || strcmp(warm, "0") == 0)) || access(OFF_FILE, F_OK) == 0;
 }
 
-/* Limits bind a process; a worker would not be bound by those of its caller. */
+/* Return whether the caller has limits, which would not bind the worker. */
 static int is_limited(void)
 {
     static const int kinds[] = {RLIMIT_AS, RLIMIT_CPU, RLIMIT_DATA, RLIMIT_FSIZE};
@@ -122,10 +121,10 @@ static int is_limited(void)
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (getrlimit(kinds[i], &limit) < 0 || limit.rlim_cur != RLIM_INFINITY)
             return 1;
-    return getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur < FEW_DESCRIPTORS;
+    return getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur < MIN_DESCRIPTORS;
 }
 
-/* Else a file of ours takes the number of one that the caller has closed. */
+/* Open /dev/null for descriptors that the caller has closed, or a file of the launcher would get that number. */
 static int ensure_standard_descriptors(void)
 {
     for (int fd = 0; fd < 3; fd++)
@@ -134,14 +133,14 @@ static int ensure_standard_descriptors(void)
     return 1;
 }
 
-/* The interpreter ends with a fatal error, and without an error object, if stdin is a directory. */
+/* If stdin is a directory, the interpreter ends with a fatal error and no error object. */
 static int is_directory(int fd)
 {
-    struct stat found;
-    return fstat(fd, &found) == 0 && S_ISDIR(found.st_mode);
+    struct stat status;
+    return fstat(fd, &status) == 0 && S_ISDIR(status.st_mode);
 }
 
-/* Verbs that read no configuration go on with an empty one. */
+/* Use an empty stdin for verbs that read no configuration. Returns 0 for other verbs. */
 static int replace_directory_as_stdin(void)
 {
     const char *verb = getenv("CNI_COMMAND");
@@ -161,7 +160,7 @@ static int append(struct request *request, const char *text)
     return 1;
 }
 
-static int send_call(void)
+static int send_request(void)
 {
     static struct request request;
     char head[32];
@@ -177,11 +176,12 @@ static int send_call(void)
     return send(connection, request.bytes, request.length, MSG_NOSIGNAL) == (ssize_t)request.length;
 }
 
-/* Let the worker begin. Not sooner: what is sent to nobody keeps the caller's pipes open. */
+/* Send GO with the descriptors. The request has none: in a message that no worker reads, they would keep the caller's
+ * pipes open. */
 static int send_descriptors(void)
 {
     int folder = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    int fds[] = {0, 1, 2, folder, right};
+    int fds[] = {0, 1, 2, folder, response_token};
     char go = GO, control[CMSG_SPACE(sizeof fds)] = {0};
     struct iovec text = {&go, 1};
     struct msghdr message = {.msg_iov = &text, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
@@ -195,36 +195,37 @@ static int send_descriptors(void)
     return is_sent;
 }
 
-/* A runtime that wants us to stop gets an undone ADD: the worker sees that we will say no more. */
-static void pass_on(int number)
+/* Forward the runtime's signal, so that the worker undoes an ADD, and shut down the sending side. */
+static void forward_signal(int number)
 {
     int saved = errno;
     char stop[] = {STOP, (char)number};
-    is_stopped = 1;
+    is_interrupted = 1;
     send(connection, stop, sizeof stop, MSG_NOSIGNAL | MSG_DONTWAIT);
     shutdown(connection, SHUT_WR);
     errno = saved;
 }
 
-/* Give the next message, 0 for the end, -1 for none in time. */
-static int next_message(unsigned char *message, size_t size, int timeout_ms)
+/* Receive the next message. Returns its size, 0 at the end of the connection, -1 after the timeout. */
+static int receive_message(unsigned char *message, size_t size, int timeout_ms)
 {
     struct timespec start, now;
     clock_gettime(CLOCK_MONOTONIC, &start);
     for (;;) {
         clock_gettime(CLOCK_MONOTONIC, &now);
-        int left = timeout_ms - (int)((now.tv_sec - start.tv_sec) * 1000 + (now.tv_nsec - start.tv_nsec) / 1000000);
+        long waited_ms = (now.tv_sec - start.tv_sec) * 1000 + (now.tv_nsec - start.tv_nsec) / 1000000;
+        int remaining_ms = timeout_ms - (int)waited_ms;
         struct pollfd wait = {connection, POLLIN, 0};
-        int ready = left <= 0 ? 0 : poll(&wait, 1, left);
+        int ready = remaining_ms <= 0 ? 0 : poll(&wait, 1, remaining_ms);
         if (ready == 0)
             return -1;
         if (ready < 0)
-            continue; /* EINTR: a signal was passed on */
-        ssize_t got = recv(connection, message, size, MSG_DONTWAIT);
-        /* A worker that closes before it reads what we sent resets the connection; what it has sent is there still. */
-        if (got < 0 && errno == ECONNRESET)
-            got = recv(connection, message, size, MSG_DONTWAIT);
-        return got < 0 ? 0 : (int)got;
+            continue; /* EINTR: a signal was forwarded */
+        ssize_t received = recv(connection, message, size, MSG_DONTWAIT);
+        /* A worker that closes with unread data resets the connection; its own messages can still be received. */
+        if (received < 0 && errno == ECONNRESET)
+            received = recv(connection, message, size, MSG_DONTWAIT);
+        return received < 0 ? 0 : (int)received;
     }
 }
 
@@ -234,60 +235,61 @@ static int seconds(const char *variable, int otherwise)
     long value = text ? strtol(text, NULL, 10) : 0;
     if (value <= 0)
         return otherwise;
-    return value < MOST_SECONDS ? (int)value : MOST_SECONDS; /* poll(2) counts milliseconds in an int */
+    return value < MAX_SECONDS ? (int)value : MAX_SECONDS; /* poll(2) counts milliseconds in an int */
 }
 
-/* Wait for a worker; of a server that does not run meanwhile only for a second. */
-static int is_accepted(void)
+/* Wait until a worker accepts the call. Returns 0 after 1 s if the server uses no CPU time, else after the limit. */
+static int wait_for_accept(void)
 {
     unsigned char message[2];
-    int limit = seconds("PYCNI_WARM_ACCEPT_S", 10) * 1000, pid = server_of(connection);
-    int got = next_message(message, sizeof message, FIRST_LOOK_MS);
-    uint64_t work = 0;
-    for (int waited = FIRST_LOOK_MS; got < 0 && waited < limit; waited += LOOK_MS) {
-        uint64_t before = work_of_server(pid);
-        got = next_message(message, sizeof message, LOOK_MS);
-        work = work_of_server(pid);
-        if (before && work == before)
+    int limit_ms = seconds("PYCNI_WARM_ACCEPT_S", 10) * 1000, pid = server_of(connection);
+    int received = receive_message(message, sizeof message, FIRST_CHECK_MS);
+    uint64_t cpu_time = 0;
+    for (int waited = FIRST_CHECK_MS; received < 0 && waited < limit_ms; waited += CHECK_MS) {
+        uint64_t before = cpu_time_of_server(pid);
+        received = receive_message(message, sizeof message, CHECK_MS);
+        cpu_time = cpu_time_of_server(pid);
+        if (before && cpu_time == before)
             break;
-        work = 0;
+        cpu_time = 0;
     }
-    if (got < 0)
-        give_up(pid, work);
-    return got == 1 && message[0] == ACCEPTED;
+    if (received < 0)
+        mark_unresponsive(pid, cpu_time);
+    return received == 1 && message[0] == ACCEPTED;
 }
 
-/* Print no error object where the worker may have printed: it would be a second document. */
-static int fail_for_worker(const char *what)
+/* Print an error object, but not if the worker may have printed: stdout would have a second document. */
+static int fail_without_status(const char *message)
 {
-    eventfd_t taken;
-    if (eventfd_read(right, &taken) == 0)
-        return fail(11, what, "DEL removes what it may have made");
+    eventfd_t value;
+    if (eventfd_read(response_token, &value) == 0)
+        return fail(11, message, "Call DEL to remove partial state.");
     signal(SIGPIPE, SIG_IGN);
-    dprintf(STDERR_FILENO, "pycni: plugin %s: %s, when it had begun to answer; DEL removes what it may have made\n", name,
-            what);
+    dprintf(STDERR_FILENO, "pycni: plugin %s: %s, after it had begun to respond; DEL removes partial state\n", name,
+            message);
     return 1;
 }
 
-/* Return the exit status of the plugin, or NOT_RUN when the worker refuses to be it. */
-static int status_of_worker(void)
+/* Return the plugin's exit status, or NOT_RUN if the worker refuses the call. */
+static int wait_for_status(void)
 {
     unsigned char message[2];
-    int got = next_message(message, sizeof message, seconds("PYCNI_WARM_ANSWER_S", 600) * 1000);
-    if (got == 2 && message[0] == STATUS)
+    int received = receive_message(message, sizeof message, seconds("PYCNI_WARM_ANSWER_S", 600) * 1000);
+    if (received == 2 && message[0] == STATUS)
         return message[1];
-    if (got == 1 && message[0] == REFUSED)
+    if (received == 1 && message[0] == REFUSED)
         return NOT_RUN;
-    return fail_for_worker(got < 0 ? "its worker did not answer in time and was ended"
-                                   : "its worker was killed in the middle of the call");
+    return fail_without_status(received < 0 ? "the worker did not respond in time and was killed"
+                                            : "the worker was killed during the call");
 }
 
-/* For systemd: where the socket belongs, and the server on a socket that systemd has bound. */
+/* Options for systemd units: print the socket's path, or become the server on a socket that systemd has bound. */
 static int run_option(const char *option)
 {
-    if (!find_place())
-        return fail(5, "there is no private folder", FOLDER);
-    return strcmp(option, "--warm-server") == 0 ? serve() : puts(socket_path) < 0;
+    if (!find_socket())
+        return fail(5, "no warm server may run: " FOLDER " is not a private folder, or seccomp filters this process",
+                    "Make " FOLDER " a directory with mode 0700 that belongs to the calling user.");
+    return strcmp(option, "--warm-server") == 0 ? exec_server() : puts(socket_path) < 0;
 }
 
 int main(int argc, char **argv)
@@ -301,25 +303,25 @@ int main(int argc, char **argv)
     if (is_directory(0) && !replace_directory_as_stdin())
         return fail(5, "could not read the network configuration from stdin: is a directory",
                     "Open stdin for reading: a file, a pipe or a socket with one JSON object.");
-    if (!ensure_standard_descriptors() || is_off() || is_limited() || !find_place() || is_given_up())
-        return run_cold(argv);
+    if (!ensure_standard_descriptors() || is_off() || is_limited() || !find_socket() || is_marked_unresponsive())
+        return exec_cold(argv);
     connection = connect_to_server();
-    if (connection == NOBODY)
+    if (connection == NO_SERVER)
         connection = start_server();
-    if (connection < 0 || !send_call())
-        return run_cold(argv);
-    /* While the worker wakes up. */
-    right = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (right < 0 || !is_accepted())
-        return run_cold(argv);
-    signal(SIGTERM, pass_on);
-    signal(SIGINT, pass_on);
-    int status = send_descriptors() ? status_of_worker() : NOT_RUN;
+    if (connection < 0 || !send_request())
+        return exec_cold(argv);
+    /* Created only now, while the worker wakes up. */
+    response_token = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (response_token < 0 || !wait_for_accept())
+        return exec_cold(argv);
+    signal(SIGTERM, forward_signal);
+    signal(SIGINT, forward_signal);
+    int status = send_descriptors() ? wait_for_status() : NOT_RUN;
     if (status != NOT_RUN)
         return status;
-    if (is_stopped)
-        return fail(11, "stopped by a signal", "nothing had been done");
+    if (is_interrupted)
+        return fail(11, "interrupted by a signal before the plugin started", "Call the command again.");
     signal(SIGTERM, SIG_DFL);
     signal(SIGINT, SIG_DFL);
-    return run_cold(argv);
+    return exec_cold(argv);
 }

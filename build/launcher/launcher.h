@@ -1,11 +1,11 @@
-/* What the files of the launcher share. */
+/* Declarations that the launcher's files share. */
 #ifndef LAUNCHER_H
 #define LAUNCHER_H
 
 #define LISTEN_FD 3
 #define FOLDER "/run/pycni/warm"
 
-enum { NOBODY = -1, UNFIT = -2 }; /* in place of a connection: no server listens; none can be used */
+enum { NO_SERVER = -1, UNUSABLE = -2 }; /* in place of a connection: no server listens; no server can be used */
 
 #include <stdint.h>
 #include <sys/types.h>
@@ -17,21 +17,21 @@ extern char socket_path[108];
 
 /* launcher.c */
 const char *build_id(void);
-int run_bundle(char **argv); /* returns only when it could not, with an error object printed */
+int exec_bundle(char **argv); /* returns only if exec fails, after it has printed an error object */
 
-/* place.c */
-int find_place(void);       /* sets socket_path; 0 when no server may live for us */
-int may_start_server(void); /* notes the call elsewhere than on the host, where the second one starts a server */
+/* server_key.c */
+int find_socket(void);      /* sets socket_path; returns 0 if no server may serve this caller */
+int may_start_server(void); /* outside the host's namespaces it records the call: the second call starts a server */
 
-/* patience.c */
-uint64_t work_of_server(int pid);      /* time that it and its workers have run, 0 when it is not known */
-void give_up(int pid, uint64_t work);  /* notes that a server has let a call wait in vain */
-int is_given_up(void);                 /* whether calls do without it: it has not run since, or that was just now */
+/* unresponsive.c */
+uint64_t cpu_time_of_server(int pid);                /* of the server and its workers; 0 if unknown */
+void mark_unresponsive(int pid, uint64_t cpu_time); /* records that a server did not accept a call in time */
+int is_marked_unresponsive(void);                    /* returns whether calls must run without the server for now */
 
 /* server.c */
-int connect_to_server(void); /* gives a connection, NOBODY or UNFIT; never waits */
-pid_t server_of(int fd);     /* who listens at the other end: the server, once it has started */
-int start_server(void);      /* the same; waits for the lock at most some seconds */
-int serve(void);             /* becomes the server, its socket is LISTEN_FD already */
+int connect_to_server(void); /* returns a connection, NO_SERVER or UNUSABLE; never waits */
+pid_t server_of(int fd);     /* returns the process ID of the listener: the server, once it has started */
+int start_server(void);      /* returns as connect_to_server does; waits up to 4 s for the lock */
+int exec_server(void);       /* becomes the server, whose socket is LISTEN_FD already */
 
 #endif

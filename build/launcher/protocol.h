@@ -1,4 +1,4 @@
-/* What launcher and worker agree on; protocol.md says what it means. */
+/* Constants of the protocol between launcher and worker. protocol.md explains them. */
 #ifndef PROTOCOL_H
 #define PROTOCOL_H
 
@@ -11,6 +11,6 @@
 #define REFUSED 'R'
 #define MAX_REQUEST (160 * 1024)
 
-enum { STDIN, STDOUT, STDERR, FOLDER_FD, RIGHT, FDS }; /* the descriptors that come with GO */
+enum { STDIN, STDOUT, STDERR, FOLDER_FD, TOKEN_FD, FDS }; /* the descriptors of a GO message */
 
 #endif

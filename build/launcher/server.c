@@ -1,4 +1,4 @@
-/* The server of a caller: how to reach it, and how to start it. */
+/* Connect to a caller's server, and start the server. */
 #define _GNU_SOURCE
 #include "launcher.h"
 
@@ -21,7 +21,7 @@
 #define BACKLOG 1024
 #define LOCK_TRIES 200
 #define LOCK_PAUSE_NS (20 * 1000 * 1000)
-#define USUAL_STACK (8 << 20) /* the kernel's _STK_LIM */
+#define DEFAULT_STACK (8 << 20) /* the kernel's _STK_LIM */
 #define IOPRIO_WHO_PROCESS 1 /* ioprio_set(2) */
 
 static struct sockaddr_un address_of_socket(void)
@@ -46,16 +46,16 @@ int connect_to_server(void)
     errno = 0;
     int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
-        return UNFIT;
+        return UNUSABLE;
     if (connect(fd, (struct sockaddr *)&address, sizeof address) == 0 &&
         getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.uid == geteuid())
         return fd;
     int reason = errno;
     close(fd);
-    return reason == ECONNREFUSED || reason == ENOENT ? NOBODY : UNFIT;
+    return reason == ECONNREFUSED || reason == ENOENT ? NO_SERVER : UNUSABLE;
 }
 
-static int locked_file(void)
+static int open_lock(void)
 {
     char path[120];
     snprintf(path, sizeof path, "%s.lock", socket_path);
@@ -70,14 +70,15 @@ static int locked_file(void)
     return fd;
 }
 
-int serve(void)
+int exec_server(void)
 {
     char *argv[] = {"pycni", "--warm-server", socket_path, (char *)build_id(), NULL};
-    return run_bundle(argv);
+    return exec_bundle(argv);
 }
 
-/* A caller that runs at leisure or on one core does not make all calls after it do so. What is refused stays. */
-static void be_scheduled_as_usual(void)
+/* Reset nice value, scheduling policy, affinity and I/O priority of the first caller, which must not apply to later
+ * calls. Settings that the kernel refuses to change remain. */
+static void reset_scheduling(void)
 {
     cpu_set_t all;
     memset(&all, 0xff, sizeof all);
@@ -88,34 +89,34 @@ static void be_scheduled_as_usual(void)
     syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, 0);
 }
 
-/* Soft limits of the first caller do not bind the calls of others. Those that would write or map memory in another
- * way when they are infinite are what the kernel starts with. */
-static void be_limited_as_usual(void)
+/* Raise soft limits of the first caller to the hard limits, so that they do not bind later calls. Core files and the
+ * stack get the kernel's defaults: infinite values would write core files and change the memory layout. */
+static void reset_limits(void)
 {
     struct rlimit limit;
     for (int kind = 0; kind < RLIM_NLIMITS; kind++) {
         if (getrlimit(kind, &limit) < 0)
             continue;
-        rlim_t usual = kind == RLIMIT_CORE ? 0 : kind == RLIMIT_STACK ? USUAL_STACK : limit.rlim_max;
-        limit.rlim_cur = usual < limit.rlim_max ? usual : limit.rlim_max;
+        rlim_t soft = kind == RLIMIT_CORE ? 0 : kind == RLIMIT_STACK ? DEFAULT_STACK : limit.rlim_max;
+        limit.rlim_cur = soft < limit.rlim_max ? soft : limit.rlim_max;
         setrlimit(kind, &limit);
     }
 }
 
-/* The server is nobody's child and has nothing of the caller that a process can shed. */
-static void be_server(int listener)
+/* Detach from the caller, release everything inherited from it, and execute the server. */
+static void become_server(int listener)
 {
     char *env[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", NULL};
     sigset_t none;
     int null = open("/dev/null", O_RDWR);
     int adjustment = open("/proc/self/oom_score_adj", O_WRONLY);
-    /* Without something to put in their place the caller's descriptors would stay open. */
+    /* Without /dev/null the caller's descriptors cannot be replaced. */
     if (null < 0 || setsid() < 0 || fork() != 0)
         _exit(0);
     if (write(adjustment, "0", 1) < 0)
-        errno = 0; /* then the kernel's choice is the caller's */
-    be_scheduled_as_usual();
-    be_limited_as_usual();
+        errno = 0; /* the caller's value remains */
+    reset_scheduling();
+    reset_limits();
     for (int fd = 0; fd < 3; fd++)
         dup2(null, fd);
     dup2(listener, LISTEN_FD);
@@ -126,9 +127,9 @@ static void be_server(int listener)
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     environ = env;
-    /* A kernel without close_range (before 5.9) gets no server rather than one with a caller's files. */
+    /* On a kernel without close_range (before 5.9) no server starts, because it would keep the caller's files open. */
     if (syscall(SYS_close_range, LISTEN_FD + 1, ~0U, 0) == 0 && chdir("/") == 0)
-        serve();
+        exec_server();
     _exit(1);
 }
 
@@ -140,10 +141,10 @@ static int bind_and_start(void)
     mode_t before = umask(0177);
     int bound = bind(listener, (struct sockaddr *)&address, sizeof address);
     umask(before);
-    int fd = bound == 0 && listen(listener, BACKLOG) == 0 ? connect_to_server() : UNFIT;
+    int fd = bound == 0 && listen(listener, BACKLOG) == 0 ? connect_to_server() : UNUSABLE;
     pid_t child = fd < 0 ? -1 : fork();
     if (child == 0)
-        be_server(listener);
+        become_server(listener);
     if (child > 0)
         waitpid(child, NULL, 0);
     close(listener);
@@ -152,11 +153,11 @@ static int bind_and_start(void)
 
 int start_server(void)
 {
-    int lock = may_start_server() ? locked_file() : -1;
+    int lock = may_start_server() ? open_lock() : -1;
     if (lock < 0)
-        return UNFIT;
-    int fd = connect_to_server(); /* somebody else was first, perhaps */
-    if (fd == NOBODY)
+        return UNUSABLE;
+    int fd = connect_to_server(); /* another launcher may have started it */
+    if (fd == NO_SERVER)
         fd = bind_and_start();
     close(lock);
     return fd;

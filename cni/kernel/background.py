@@ -19,8 +19,8 @@ _PAUSE_S = 0.001
 _SETTLED_WITHIN_S = 5
 
 
-def open_door() -> None:
-    """Have a thread for a moment: the C library sets up handlers of signals at the first one."""
+def prepare_for_fork() -> None:
+    """Start and join one thread so that libc installs its internal signal handlers before we fork."""
     start(lambda: None)
     wait(_SETTLED_WITHIN_S)
 

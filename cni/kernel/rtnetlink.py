@@ -340,7 +340,7 @@ def _message_class(kind: int) -> Any:
     return rtmsg
 
 
-def open_door() -> None:
+def prepare_for_fork() -> None:
     """Import now what of pyroute2 is used, for a process that serves many calls."""
     for kind in (RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE):
         _message_class(kind)

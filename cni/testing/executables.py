@@ -39,7 +39,7 @@ def make_warm_bindir(
 ) -> Path:
     """Make a folder of executables that are the compiled launcher: plugins served by a warm server.
 
-    The compiled door lies beside `launcher`.
+    The compiled connection.c must be in the folder of `launcher`.
 
     Those `with_faults` heed what `cni.testing.faults` says.
     """

@@ -1,5 +1,6 @@
-"""Warm start: a server that has everything imported, and workers that are a plugin when a launcher asks.
+"""Warm start: a server that has imported everything, and forked workers that run plugins for launchers.
 
-`door` is where a worker meets launchers, `worker` is one call after another, `server` keeps workers
-waiting. Nothing here decides what a plugin does: a worker runs the same entry as a process of its own.
+`connection` accepts launchers, `worker` serves one call after another, `worker_pool` forks and replaces
+workers, `server` runs the pool. This package makes no decisions for a plugin: a worker calls the same
+entry as a new process.
 """

@@ -1,7 +1,7 @@
-"""Where a worker meets its callers: the messages of the protocol, and being the caller's process.
+"""A worker's connection to a launcher: the messages of the protocol, and adopting the caller's context.
 
-`build/door` does it, as Python would take up to 0.35 ms more in a worker whose memory is in no cache;
-`build/launcher/protocol.md` is the text for both sides. A process has one door, and one call at a time.
+`build/connection` implements it in C: in a worker whose memory is in no cache, Python takes 0.35 ms longer.
+`build/launcher/protocol.md` specifies both sides. A process has one `Connection`, and one call at a time.
 """
 
 from __future__ import annotations
@@ -14,98 +14,105 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-FILE = "door.so"
-# What a door gives in place of a call, as in door.c.
-GONE, TAKEN, STRANGER, SLOW, ALIEN, OTHER_BUILD, NO_GO, INTERRUPTED, FAILED = range(0, -9, -1)
+FILE = "connection.so"
+# Values in place of a request's length, as in connection.c.
+CLOSED, NONE_PENDING, PEER_DIFFERS, NO_REQUEST_YET, MALFORMED, OTHER_BUILD, NO_GO, INTERRUPTED, FAILED = (
+    range(0, -9, -1)
+)
 _REASONS = {
-    SLOW: "it did not come in time",
-    ALIEN: "it is none of this protocol",
-    OTHER_BUILD: "it is for another build",
-    NO_GO: "the launcher has not sent its descriptors",
-    FAILED: "the connection has failed, or the working directory is none",
+    NO_REQUEST_YET: "no request arrived in time",
+    MALFORMED: "the message is not a request of this protocol",
+    OTHER_BUILD: "the request is for another build",
+    NO_GO: "the launcher did not send its descriptors",
+    FAILED: "the connection failed, or the working directory is not a directory",
 }
 
 
 class RefusedError(Exception):
-    """What came is no call for us; nothing was done."""
+    """The message is not a request for this worker; no plugin ran."""
 
 
-class Call(NamedTuple):
-    """One call as the launcher sends it; `variables` are "NAME=value" texts, each with a NUL at its end."""
+class PluginCall(NamedTuple):
+    """A launcher's request; `variables` are "NAME=value" strings, each with a NUL at its end."""
 
     name: str
     executable: str
     variables: str
 
     def env(self) -> dict[str, str]:
-        """Read the variables as a new process does: the first of a name counts, nameless ones do not."""
-        texts = reversed(self.variables.split("\0"))
-        return {name: value for name, sign, value in (each.partition("=") for each in texts) if name and sign}
+        """Return the variables as a new process reads them: of equal names the first, none without a name."""
+        strings = reversed(self.variables.split("\0"))
+        return {
+            name: value for name, sign, value in (each.partition("=") for each in strings) if name and sign
+        }
 
 
 def load(path: Path) -> ctypes.PyDLL:
-    """Load door.c, compiled. Raises OSError."""
-    # PyDLL: the process has one thread during a call, so that nobody waits for the interpreter's lock.
+    """Load the compiled connection.c. Raises OSError."""
+    # PyDLL keeps the interpreter's lock: the process has one thread during a call, so no thread waits for it.
     return ctypes.PyDLL(str(path))
 
 
-class Door:
-    """The door of this process: takes calls of a build from a listening socket.
+class Connection:
+    """Accepts launchers of a build from a listening socket, one after another.
 
-    What may wait ends when a signal's handler raises.
+    Methods that wait end when a signal handler raises.
     """
 
     def __init__(self, library: ctypes.PyDLL, listener: int, build: str) -> None:
         self._library = library
         self._build = os.fsencode(build)
         self._text = ctypes.c_char_p()
-        self._where = ctypes.byref(self._text)
-        library.door_difference.restype = ctypes.c_char_p
-        if library.door_open(listener, self._build) < 0:
-            raise OSError("there is no /dev/null or no /proc, or seccomp filters what this process may do")
-        self.look: Callable[[], int] = library.door_look
-        self.stop: Callable[[], int] = library.door_stop
-        self.watch: Callable[[], int] = library.door_watch
-        self.unwatch: Callable[[], None] = library.door_unwatch
-        self.leave: Callable[[], None] = library.door_leave
-        self.begin_answer: Callable[[], None] = library.door_begin_answer
-        self.answer: Callable[[int], None] = library.door_answer
-        self.close: Callable[[], None] = library.door_close
+        self._text_pointer = ctypes.byref(self._text)
+        library.connection_difference.restype = ctypes.c_char_p
+        if library.connection_setup(listener, self._build) < 0:
+            raise OSError("/dev/null or /proc is missing, or seccomp filters this process")
+        self.poll: Callable[[], int] = library.connection_poll
+        self.stop_signal: Callable[[], int] = library.connection_stop_signal
+        self.watch: Callable[[], int] = library.connection_watch
+        self.unwatch: Callable[[], None] = library.connection_unwatch
+        self.restore_context: Callable[[], None] = library.connection_restore_context
+        self.take_response_token: Callable[[], None] = library.connection_take_response_token
+        self.send_status: Callable[[int], None] = library.connection_send_status
+        self.close: Callable[[], None] = library.connection_close
 
-    def take(self) -> int:
-        """Let the next caller in, without waiting; gives what `call` needs, TAKEN where there is none."""
-        return self._patiently(self._library.door_take, self._where)
+    def accept(self) -> int:
+        """Accept the next launcher without waiting. Return the argument of `read`, or NONE_PENDING."""
+        return self._retry(self._library.connection_accept, self._text_pointer)
 
-    def wait(self, seconds: int) -> int:
-        """Wait for the call of one that was SLOW."""
-        return self._patiently(self._library.door_wait, seconds, self._where)
+    def receive(self, seconds: int) -> int:
+        """Wait for the request after NO_REQUEST_YET. Return the argument of `read`."""
+        return self._retry(self._library.connection_receive, seconds, self._text_pointer)
 
-    def call(self, found: int) -> Call | None:
-        """Give the call, which the launcher knows to be accepted; None when it has gone again."""
-        if found == GONE:
-            return None
-        if found < 0:
-            raise self._refused(found)
-        return Call(*os.fsdecode(ctypes.string_at(self._text, found)).split("\0", 2))
+    def read(self, length: int) -> PluginCall | None:
+        """Return the request, which has been accepted; None if the launcher has closed the connection.
 
-    def begin(self, seconds: int) -> None:
-        """Wait for the caller's descriptors and be its process: with them as 0, 1, 2, its folder and umask.
-
-        Raises RefusedError when the launcher does not want the call run any more, or may do less than we may.
+        Raises RefusedError if `length` is one of the negative values above.
         """
-        if (found := self._patiently(self._library.door_begin, seconds)) < 0:
-            raise self._refused(found)
+        if length == CLOSED:
+            return None
+        if length < 0:
+            raise self._refused(length)
+        return PluginCall(*os.fsdecode(ctypes.string_at(self._text, length)).split("\0", 2))
 
-    def _refused(self, found: int) -> RefusedError:
-        if found != STRANGER:
-            return RefusedError(_REASONS[found])
-        user, process = self._library.door_peer(1), self._library.door_peer(0)
-        what = self._library.door_difference().decode().rstrip(":")
+    def adopt_context(self, seconds: int) -> None:
+        """Wait for the caller's descriptors; adopt them as 0, 1, 2, and its working directory and umask.
+
+        Raises RefusedError if the launcher has given the call up, or has other rights than this process.
+        """
+        if (status := self._retry(self._library.connection_adopt_context, seconds)) < 0:
+            raise self._refused(status)
+
+    def _refused(self, status: int) -> RefusedError:
+        if status != PEER_DIFFERS:
+            return RefusedError(_REASONS[status])
+        user, process = self._library.connection_peer_user(), self._library.connection_peer_process()
+        difference = self._library.connection_difference().decode().rstrip(":")
         return RefusedError(
-            f"it is of user {user}, process {process}, whose {what} is not that of the worker"
+            f"it is of user {user}, process {process}, whose {difference} is not that of the worker"
         )
 
-    def _patiently(self, function: Callable[..., int], *args: object) -> int:
-        while (found := function(*args)) == INTERRUPTED:
+    def _retry(self, function: Callable[..., int], *args: object) -> int:
+        while (status := function(*args)) == INTERRUPTED:
             pass
-        return found
+        return status

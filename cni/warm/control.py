@@ -1,4 +1,4 @@
-"""The warm servers of this machine as their operator sees them: which run, what they cost, end them."""
+"""Find, start, query and stop the warm servers of this machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cni.warm.log import FILE
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-_WITHIN_S = 5
+_TIMEOUT_S = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,94 +30,98 @@ class Running:
 
     @property
     def build(self) -> str:
-        """The build it belongs to, which its files are named after."""
+        """The build of the server, from the name of its files."""
         return self.path.stem.rpartition("-")[0]
 
 
 def find() -> list[Running]:
-    """Give the servers that run, those of other namespaces under the same /run included."""
-    found = [Running(path, report.holder(path)) for path in sorted(report.FOLDER.glob(f"*{report.SUFFIX}"))]
-    return [each for each in found if each.pid]
+    """Return the servers that run, including those of other namespaces with the same /run."""
+    servers = [Running(path, report.holder(path)) for path in sorted(report.FOLDER.glob(f"*{report.SUFFIX}"))]
+    return [server for server in servers if server.pid]
 
 
 def find_launcher(path: Sequence[str]) -> Path:
-    """Give a plugin in the folders of `path` that is served warm, the first by name. Raises CniError 5."""
+    """Return the first launcher in the folders of `path`. Raises CniError 5 if there is none."""
     for folder in filter(Path.is_dir, map(Path, path)):
         for each in sorted(folder.iterdir()):
             if each.is_file() and launched_tree(each.read_bytes()):
                 return each
     raise CniError(
         Code.IO_FAILURE,
-        f"no plugin of pycni's in {':'.join(path)} can be served warm",
-        "`make install` puts such plugins into a folder; CNI_PATH names it",
+        f"no plugin of pycni in {':'.join(path)} can be served by a warm server",
+        "Run `make install`, and set CNI_PATH to the folder of the installed plugins.",
     )
 
 
-def place_of(launcher: Path) -> Path:
-    """Give the socket at which the launcher, called by us, looks for its server."""
+def socket_of(launcher: Path) -> Path:
+    """Return the path of the socket that the launcher uses when this process calls it."""
     return Path(run([str(launcher), "--warm-socket"]).stdout.decode().strip())
 
 
 def start(launcher: Path) -> Running:
-    """Let a server start, or find it running. Raises CniError 11 when none can be had."""
-    # Elsewhere than on the host only the second call starts one.
+    """Start the server, unless it runs already. Raises CniError 11 if it does not start."""
+    # Outside the host's namespaces only the second call starts a server.
     for _ in range(2):
         run([str(launcher)], env={"CNI_COMMAND": "VERSION"})
-    wanted = place_of(launcher).stem
-    if _wait(lambda: wanted in {server.path.stem for server in find()}):
-        return next(server for server in find() if server.path.stem == wanted)
+    name = socket_of(launcher).stem
+    if _wait(lambda: name in {server.path.stem for server in find()}):
+        return next(server for server in find() if server.path.stem == name)
     raise CniError(
         Code.TRY_AGAIN,
         "no warm server has started",
-        f"switched off by /etc/cni/pycni/warm-off, or {FILE} tells why",
+        f"Remove /etc/cni/pycni/warm-off if it exists; else read the reason in {FILE}.",
     )
 
 
 def stop_all() -> list[Running]:
-    """End all servers. Raises CniError 11 naming one that did not end."""
-    found = find()
-    for server in found:
+    """End all servers and return them. Raises CniError 11 if one did not end."""
+    servers = find()
+    for server in servers:
         if not stop(server):
-            raise CniError(Code.TRY_AGAIN, f"process {server.pid} has not ended", "it may have been stopped")
-    return found
+            raise CniError(
+                Code.TRY_AGAIN,
+                f"the warm server, process {server.pid}, has not ended within {_TIMEOUT_S} s",
+                "Kill it if it is stopped (state T in /proc/PID/status).",
+            )
+    return servers
 
 
 def stop(server: Running) -> bool:
-    """End a server; calls in hand are finished. False if it was still there after 5 seconds."""
+    """End a server; running calls finish. Return False if it still runs after 5 seconds."""
     report.signal_holder(server.path, signal.SIGTERM)
     return _wait(lambda: not report.holder(server.path))
 
 
 def status(server: Running) -> dict[str, Any]:
-    """Ask a server for uptime in seconds, requests and workers; adds what it costs, in KiB of PSS.
+    """Return the server's uptime in seconds, requests, workers and memory (PSS in KiB).
 
-    One that does not answer within 5 seconds is told by `build` and `pid` only.
+    If the server does not respond within 5 seconds, only `build` and `pid` are returned.
     """
-    known = {"build": server.build, "pid": server.pid}
-    told = before = report.read(server.path)
+    identity = {"build": server.build, "pid": server.pid}
+    reported = before = report.read(server.path)
     report.signal_holder(server.path, signal.SIGUSR1)
 
-    def is_answered() -> bool:
-        nonlocal told
-        told = report.read(server.path)
-        # While it is written the file is empty.
-        return told.get("asked", before.get("asked")) != before.get("asked")
+    def is_new() -> bool:
+        nonlocal reported
+        reported = report.read(server.path)
+        # The file is empty while the server writes it.
+        return reported.get("asked", before.get("asked")) != before.get("asked")
 
-    if not _wait(is_answered):
-        return known
-    del told["asked"]
-    return {**known, **told, "pss_kib": sum(map(pss_kib, [server.pid, *told["workers"]]))}
+    if not _wait(is_new):
+        return identity
+    del reported["asked"]
+    return {**identity, **reported, "pss_kib": sum(map(pss_kib, [server.pid, *reported["workers"]]))}
 
 
 def children(pid: int) -> list[int]:
-    """Give a process's children: the workers of a server. proc(5), task/TID/children."""
+    """Return the process IDs of a process's children. proc(5), task/TID/children."""
     with suppress(OSError):
         return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     return []
 
 
 def pss_kib(pid: int) -> int:
-    """Give a process's share of memory, 0 when it has gone: proc(5), smaps_rollup."""
+    """Return a process's PSS in KiB, 0 if it has ended. proc(5), smaps_rollup."""
     with suppress(OSError):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
@@ -126,7 +130,7 @@ def pss_kib(pid: int) -> int:
 
 
 def _wait(is_done: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + _WITHIN_S
+    deadline = time.monotonic() + _TIMEOUT_S
     while not is_done():
         if time.monotonic() > deadline:
             return False

@@ -1,4 +1,4 @@
-"""What a call could leave behind in the process that served it, taken down to compare."""
+"""The leak check: compare the process before and after a call."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import sys
 from pathlib import Path
 
 _LIMITS = sorted({value for name, value in vars(resource).items() if name.startswith("RLIMIT_")})
-# proc(5): rights, signals and the like, as the kernel sees them.
+# Lines of proc(5), status: rights, signals and threads.
 _STATUS = (
     *("Umask", "Uid", "Gid", "Groups", "Threads", "NoNewPrivs", "Seccomp:"),
     *("SigPnd", "SigBlk", "SigIgn", "SigCgt", "Cap"),
 )
 
 
-def take() -> dict[str, object]:
-    """Give all that must be as it was, by name. It costs 0.3 ms, so it belongs after the answer."""
+def snapshot() -> dict[str, object]:
+    """Return everything that a call must not change, by name. It takes 0.3 ms: call it after the response."""
     return {
         "descriptors": _links("/proc/self/fd"),
         "namespaces": _links("/proc/thread-self/ns"),
@@ -33,23 +33,23 @@ def take() -> dict[str, object]:
 
 
 def differences(before: dict[str, object], after: dict[str, object]) -> list[str]:
-    """Name what is not as it was."""
+    """Return the names of the values that differ."""
     return [name for name, value in before.items() if after[name] != value]
 
 
 def _links(folder: str) -> dict[str, str]:
-    found = {}
-    for name in os.listdir(folder):  # noqa: PTH208 - names only, and often
+    links = {}
+    for name in os.listdir(folder):  # noqa: PTH208 - hot path, names only
         try:
-            found[name] = os.readlink(f"{folder}/{name}")  # noqa: PTH115 - often
+            links[name] = os.readlink(f"{folder}/{name}")  # noqa: PTH115 - hot path
         except OSError:
-            # The descriptor by which the folder was read has gone; other files are no links.
+            # The descriptor that listed the folder is closed; other files are not links.
             continue
-    return found
+    return links
 
 
 def _status() -> list[str]:
-    with open("/proc/self/status", encoding="ascii", errors="replace") as file:  # noqa: PTH123 - often
+    with open("/proc/self/status", encoding="ascii", errors="replace") as file:  # noqa: PTH123 - hot path
         return [line for line in file if line.startswith(_STATUS)]
 
 

@@ -1,7 +1,6 @@
-"""Import all that a call may need, so that workers import nothing.
+"""Import everything that a call may need, so that workers import nothing.
 
-What is imported late would cost each worker its time again, and would come from the files of
-another build once this one has been replaced.
+A later import would cost each worker its time again. After an upgrade it would read another build's files.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _NOT_FOR_CALLS = ("cni.cli", "cni.runtime", "cni.testing")
-# What functions of ours import from the standard library when they run.
-_LATE = (
+# Modules of the standard library that this suite's functions import when they run.
+_IMPORTED_IN_FUNCTIONS = (
     "ctypes",
     "encodings.ascii",
     "fcntl",
@@ -32,36 +31,40 @@ _LATE = (
     "tempfile",
 )
 
-_COLLECTED_AT = 20_000
+_GC_THRESHOLD = 20_000
 
 
 def preload(packages: Iterable[str]) -> None:
-    """Import the library, the plugins' packages with all their modules, and what those load late.
+    """Import the library, all modules of the plugins' packages, and the modules that functions import.
 
-    A module that opens its door late offers `open_door()`. The collector leaves alone what is there
-    then: counting it again in each worker would copy its memory.
+    If a module has a function `prepare_for_fork()`, it is called. All objects are then exempt from garbage
+    collection (`gc.freeze`): a collection in a worker would copy the memory that workers share.
     """
     skel.keep_pydantic_alone()
-    for name in [*_LATE, *_modules("cni"), *(each for package in packages for each in _modules(package))]:
+    for name in [
+        *_IMPORTED_IN_FUNCTIONS,
+        *_modules("cni"),
+        *(each for package in packages for each in _modules(package)),
+    ]:
         module = importlib.import_module(name)
-        if hasattr(module, "open_door"):
-            module.open_door()
+        if hasattr(module, "prepare_for_fork"):
+            module.prepare_for_fork()
     gc.collect()
-    # What the imports have needed for a moment only.
+    # Return memory that only the imports needed.
     ctypes.CDLL(None).malloc_trim(0)
     gc.freeze()
-    # What a call makes is freed without the collector; what is not can wait for some calls.
-    gc.set_threshold(_COLLECTED_AT)
+    # Reference counting frees most objects of a call; the rest can wait for several calls.
+    gc.set_threshold(_GC_THRESHOLD)
 
 
 def _modules(package: str) -> Iterator[str]:
-    """Give a package and all modules in it, by their files: pkgutil sees none in a frozen program."""
+    """Yield a package and all its modules, by their files: pkgutil finds none in a frozen program."""
     yield package
-    # A plugin may be one module, which has no path.
+    # A plugin may be a single module, which has no __path__.
     for folder in getattr(importlib.import_module(package), "__path__", ()):
         for path in sorted(Path(folder).iterdir()):
             name = f"{package}.{path.stem}"
-            # __main__ is the entry of a process, which runs when it is imported.
+            # Importing __main__ would run the plugin.
             if name in _NOT_FOR_CALLS or path.stem in {"__init__", "__main__"}:
                 continue
             if path.suffix in {".py", ".pyc"}:

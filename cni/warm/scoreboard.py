@@ -1,7 +1,7 @@
-"""What the workers of a server are doing, in memory that all of them share.
+"""The state of each worker of a server, in memory that the server and all workers share.
 
-A worker that writes here wakes nobody: on a machine with few cores a server that woke up with each call
-would take the place of the launcher or the worker, 0.1 ms of each call.
+A worker that writes here wakes no process. A server that woke up with each call would compete with launcher
+and worker for the cores: 0.1 ms of each call on a machine with few cores.
 """
 
 from __future__ import annotations
@@ -12,98 +12,98 @@ import struct
 from contextlib import suppress
 from typing import NamedTuple
 
-_VACANT, _IDLE, _BUSY, _LATE = b"\0\1\2\3"
+_VACANT, _IDLE, _BUSY, _BACKGROUND = b"\0\1\2\3"
 _IDLE_STATE = bytes([_IDLE])
 _COUNT = struct.Struct("=Q")
 
 
-class Board:
-    """A place for each worker, with its state and the calls that were served at it."""
+class Scoreboard:
+    """A slot for each worker, with the worker's state and the number of calls served in the slot."""
 
-    def __init__(self, places: int) -> None:
-        self._places = places
-        self._memory = mmap.mmap(-1, places + places * _COUNT.size)
+    def __init__(self, slots: int) -> None:
+        self._slots = slots
+        self._memory = mmap.mmap(-1, slots + slots * _COUNT.size)
 
-    def vacant(self) -> int:
-        """Give the number of a place without a worker. Raises ValueError when there is none."""
+    def vacant_slot(self) -> int:
+        """Return the number of a slot without a worker. Raises ValueError if there is none."""
         return self._states().index(_VACANT)
 
-    def set_idle(self, place: int) -> None:
-        """Note that a worker is there and waits."""
-        self._memory[place] = _IDLE
+    def set_idle(self, slot: int) -> None:
+        """Record that the worker waits for a call."""
+        self._memory[slot] = _IDLE
 
-    def set_busy(self, place: int) -> bool:
-        """Note that it has a connection; tells whether another one waits."""
-        self._memory[place] = _BUSY
-        return self._memory.find(_IDLE_STATE, 0, self._places) >= 0
+    def set_busy(self, slot: int) -> bool:
+        """Record that the worker has a connection. Return whether another worker is idle."""
+        self._memory[slot] = _BUSY
+        return self._memory.find(_IDLE_STATE, 0, self._slots) >= 0
 
-    def set_late(self, place: int) -> None:
-        """Note that it has answered, and waits for the kernel to be done before it takes another call."""
-        self._memory[place] = _LATE
+    def set_background(self, slot: int) -> None:
+        """Record that the worker has responded, and takes no call until its background task has ended."""
+        self._memory[slot] = _BACKGROUND
 
-    def set_vacant(self, place: int) -> None:
-        """Note that it has ended."""
-        self._memory[place] = _VACANT
+    def set_vacant(self, slot: int) -> None:
+        """Record that the worker has ended."""
+        self._memory[slot] = _VACANT
 
-    def count_call(self, place: int) -> None:
-        """Note that it has served a call."""
-        _COUNT.pack_into(self._memory, self._places + place * _COUNT.size, self.calls_at(place) + 1)
+    def count_call(self, slot: int) -> None:
+        """Count a call that the worker has served."""
+        _COUNT.pack_into(self._memory, self._slots + slot * _COUNT.size, self.calls_in(slot) + 1)
 
-    def is_idle(self, place: int) -> bool:
-        """Tell whether the worker at a place waits, or did so when it ended."""
-        return self._memory[place : place + 1] == _IDLE_STATE
+    def is_idle(self, slot: int) -> bool:
+        """Return whether the slot's worker is idle, or was idle when it ended."""
+        return self._memory[slot : slot + 1] == _IDLE_STATE
 
-    def calls_at(self, place: int) -> int:
-        """Give how many calls were served at a place, by whatever worker."""
-        count: int = _COUNT.unpack_from(self._memory, self._places + place * _COUNT.size)[0]
+    def calls_in(self, slot: int) -> int:
+        """Return the number of calls that all workers in this slot have served."""
+        count: int = _COUNT.unpack_from(self._memory, self._slots + slot * _COUNT.size)[0]
         return count
 
     @property
     def idle(self) -> int:
-        """How many wait."""
+        """The number of idle workers."""
         return self._states().count(_IDLE)
 
     @property
     def busy(self) -> int:
-        """How many have a connection, or have answered and wait for the kernel."""
-        return self._states().count(_BUSY) + self.late
+        """The number of workers with a connection or a background task."""
+        return self._states().count(_BUSY) + self.background
 
     @property
-    def late(self) -> int:
-        """How many have answered and wait for the kernel."""
-        return self._states().count(_LATE)
+    def background(self) -> int:
+        """The number of workers that have responded and wait for a background task."""
+        return self._states().count(_BACKGROUND)
 
     @property
     def calls(self) -> int:
-        """How many calls were served since the board was made."""
-        return sum(count for (count,) in _COUNT.iter_unpack(self._memory[self._places :]))
+        """The number of calls served since the scoreboard was created."""
+        return sum(count for (count,) in _COUNT.iter_unpack(self._memory[self._slots :]))
 
     def _states(self) -> bytes:
-        return self._memory[: self._places]
+        return self._memory[: self._slots]
 
 
-class Post(NamedTuple):
-    """A worker's place; `alarm` is a descriptor, written to when nobody is left who could take a call."""
+class Slot(NamedTuple):
+    """A worker's slot; the worker writes to the descriptor `alarm` when no other worker is idle."""
 
-    board: Board
-    place: int
+    scoreboard: Scoreboard
+    number: int
     alarm: int
 
-    def is_busy(self) -> None:
-        """Tell that the worker has a connection."""
-        if not self.board.set_busy(self.place):
-            # A full pipe says it as well.
+    def set_busy(self) -> None:
+        """Record that the worker has a connection."""
+        if not self.scoreboard.set_busy(self.number):
+            # A full pipe is readable too.
             with suppress(OSError):
                 os.write(self.alarm, b"!")
 
-    def is_late(self) -> None:
-        """Tell that it has answered, and takes no call before the kernel is done."""
-        self.board.set_late(self.place)
+    def set_background(self) -> None:
+        """Record that the worker has responded, and takes no call until its background task has ended."""
+        self.scoreboard.set_background(self.number)
 
-    def has_served(self) -> None:
-        """Tell that it was a call, which has been answered."""
-        self.board.count_call(self.place)
+    def count_call(self) -> None:
+        """Count a call that the worker has served."""
+        self.scoreboard.count_call(self.number)
 
-    def is_idle(self) -> None:
-        """Tell that it waits."""
-        self.board.set_idle(self.place)
+    def set_idle(self) -> None:
+        """Record that the worker waits for a call."""
+        self.scoreboard.set_idle(self.number)

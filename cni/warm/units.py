@@ -1,7 +1,7 @@
-"""Units of systemd for the warm server: so it has a control group of its own, not that of its first caller.
+"""systemd units for the warm server, which give it a control group of its own.
 
-systemd binds the socket under a name that does not depend on the host, then lets a launcher say what
-callers look for, and renames it: the numbers in that name are known only when the machine runs.
+systemd binds the socket under a fixed name. It runs a launcher, which prints the path that callers use, and
+renames the socket to it. That path contains numbers that are known only at run time.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from pathlib import Path
 SOCKET_NAME, SERVICE_NAME = "pycni-warm.socket", "pycni-warm.service"
 FOLDER = Path("/etc/systemd/system")
 BOUND = "/run/pycni/warm/systemd.sock"
-# Where the socket went: after an upgrade the launcher names another one.
-NOTE = "/run/pycni/warm/systemd.path"
+# The file with the socket's path: after an upgrade the launcher prints another one.
+SOCKET_PATH_FILE = "/run/pycni/warm/systemd.path"
 
 _SOCKET = """\
 [Unit]
@@ -24,15 +24,15 @@ ListenSequentialPacket={bound}
 SocketMode=0600
 DirectoryMode=0700
 Backlog=1024
-ExecStartPost=/bin/sh -c 'exec {launcher} --warm-socket > {note}'
-ExecStartPost=/bin/sh -c 'exec mv -fT {bound} "$$(cat {note})"'
-ExecStopPost=/bin/sh -c 'exec rm -f "$$(cat {note})" {note}'
+ExecStartPost=/bin/sh -c 'exec {launcher} --warm-socket > {path_file}'
+ExecStartPost=/bin/sh -c 'exec mv -fT {bound} "$$(cat {path_file})"'
+ExecStopPost=/bin/sh -c 'exec rm -f "$$(cat {path_file})" {path_file}'
 
 [Install]
 WantedBy=sockets.target
 """
 
-# No options that confine: they would put the server into namespaces where no caller finds it.
+# No sandboxing options: they put the server into other namespaces, where callers do not find it.
 _SERVICE = """\
 [Unit]
 Description=Warm server of pycni, for container networks
@@ -40,19 +40,19 @@ Requires=pycni-warm.socket
 
 [Service]
 ExecStart={launcher} --warm-server
-# Workers in the middle of a call finish it, and end.
+# A worker finishes the call that it serves, and ends.
 KillMode=process
 OOMScoreAdjust=-500
 
 [Install]
-# From boot on, so that the first call is served warm.
+# Starts at boot, so that a worker serves the first call.
 WantedBy=multi-user.target
 """
 
 
 def units(launcher: Path) -> dict[str, str]:
-    """Give the texts by file name; `launcher` is an installed plugin, such as /opt/cni/bin/loopback."""
+    """Return the units by file name; `launcher` is an installed plugin, such as /opt/cni/bin/loopback."""
     return {
-        SOCKET_NAME: _SOCKET.format(bound=BOUND, note=NOTE, launcher=launcher),
+        SOCKET_NAME: _SOCKET.format(bound=BOUND, path_file=SOCKET_PATH_FILE, launcher=launcher),
         SERVICE_NAME: _SERVICE.format(launcher=launcher),
     }

@@ -1,4 +1,4 @@
-"""A worker's eye on its launcher: who is killed takes the call along, who wants to stop has it undone."""
+"""Watch a worker's launcher: if it dies, kill this worker; if it forwards a signal, undo the call."""
 
 from __future__ import annotations
 
@@ -12,50 +12,51 @@ from cni import stops
 if TYPE_CHECKING:
     from types import FrameType
 
-    from cni.warm.connection import Door
+    from cni.warm.connection import Connection
 
 
 class LauncherWatch:
-    """Interrupts this process, between `begin` and `end`, when something happens to a door's connection.
+    """Interrupts this process, between `begin` and `end`, when the launcher dies or forwards a signal.
 
-    The handlers are there from the start: to set them for each call would take longer than many a call.
+    The signal handlers are installed once: installing them for each call would take longer than many a call.
     """
 
-    def __init__(self, door: Door) -> None:
-        self._door = door
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
         self._is_watching = False
         self._is_ending = False
         self._missed = 0
-        self._listen()
+        self._install_handlers()
 
-    def _listen(self) -> None:
+    def _install_handlers(self) -> None:
         for number in (*stops.SIGNALS, signal.SIGIO):
             signal.signal(number, self._on_signal)
 
     def begin(self) -> None:
-        """Watch from now on: a launcher that dies kills us, the signal that one passes on is as one to us.
+        """Start to watch.
 
-        Raises CniError 11, now or at any moment later, in the second case.
+        If the launcher dies, SIGKILL ends this process. If the launcher forwards a signal, CniError 11 is
+        raised, by this method or at any later moment.
         """
         self._is_watching = True
-        # It may have gone before that.
-        self._heed(self._door.watch(), None)
+        # The launcher may have died already.
+        self._handle(self._connection.watch(), None)
 
     def end(self) -> None:
-        """Be interrupted no more; also when `begin` was not reached.
+        """Stop watching; also if `begin` was not reached.
 
-        Until `renew` a signal does not end the process either: the result has been written, and the launcher
-        waits for the status.
+        Until `renew`, signals do not end the process either: the response is written, and the launcher waits
+        for the status.
         """
         self._is_ending = True
         if self._is_watching:
-            self._door.unwatch()
+            self._connection.unwatch()
             self._is_watching = False
 
     def renew(self) -> None:
-        """Be ready for the next call, when this one has been answered."""
+        """Prepare for the next call, after the status has been sent."""
         if signal.getsignal(signal.SIGTERM) != self._on_signal:
-            self._listen()
+            self._install_handlers()
         stops.forget()
         self._is_ending = False
         if self._missed:
@@ -63,7 +64,7 @@ class LauncherWatch:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGIO:
-            self._heed(self._door.look() if self._is_watching else 0, frame)
+            self._handle(self._connection.poll() if self._is_watching else 0, frame)
         elif self._is_watching:
             stops.stop(number, frame)
         elif self._is_ending:
@@ -75,10 +76,10 @@ class LauncherWatch:
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 
-    def _heed(self, events: int, frame: FrameType | None) -> None:
+    def _handle(self, events: int, frame: FrameType | None) -> None:
         if events & (select.POLLHUP | select.POLLERR):
             os.kill(os.getpid(), signal.SIGKILL)
         if events:
-            number = self._door.stop()
-            # What another program may have sent is no number of a signal to trust.
+            number = self._connection.stop_signal()
+            # Another program may have sent the number, so only these signals are accepted.
             stops.stop(number if number in stops.SIGNALS else signal.SIGTERM, frame)

@@ -1,8 +1,8 @@
-"""A process that is the plugin for one launcher after another.
+"""A process that runs plugins for one launcher after another.
 
-During a call it has the caller's environment, working directory, umask and descriptors 0, 1, 2, and ends
-as a plugin would when its launcher is killed. It takes another call only after one that succeeded, and
-after it has proved to be as it was at its start.
+During a call the worker has the caller's environment, working directory, umask and descriptors 0, 1, 2. If
+the launcher is killed, the worker ends as a plugin would. It serves another call only after one that
+succeeded, and only if the leak check finds no change of the process.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from cni import multicall, skel, streams
 from cni.errors import CniError
 from cni.kernel import background
 from cni.warm import leak_check
-from cni.warm.caller_context import Disguise
-from cni.warm.connection import SLOW, TAKEN, Call, Door, RefusedError
+from cni.warm.caller_context import CallerContext
+from cni.warm.connection import NO_REQUEST_YET, NONE_PENDING, Connection, PluginCall, RefusedError
 from cni.warm.log import log
 from cni.warm.watch import LauncherWatch
 
@@ -28,114 +28,114 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from cni.plugin import Plugin
-    from cni.warm.scoreboard import Post
+    from cni.warm.scoreboard import Slot
 
-# How the server lets a worker go: at once when it waits, else after the call in hand.
-LET_GO = signal.SIGUSR1
-_CALL_WITHIN_S = 5
-_LATE_WITHIN_S = 60
+# The server's signal to end: an idle worker ends at once, a busy one after its call.
+RETIRE = signal.SIGUSR1
+_REQUEST_TIMEOUT_S = 5
+_BACKGROUND_TIMEOUT_S = 60
 
 
 class Worker:
-    """Serves calls from a listening socket.
+    """Serves calls from a listening socket, and records its state in `slot`.
 
-    `post` is told what it does. Plugins see the variables of `defaults` where the caller has not set them.
+    Plugins see the variables of `defaults` if the caller has not set them.
     """
 
     def __init__(
         self,
         listener: socket.socket,
-        door: Door,
+        connection: Connection,
         table: Mapping[str, str],
-        post: Post,
+        slot: Slot,
         defaults: Mapping[str, str],
     ) -> None:
         self._listener = listener
-        self._door = door
+        self._connection = connection
         self._table = table
-        self._post = post
+        self._slot = slot
         self._defaults = defaults
-        self._is_orphan = self._is_busy = False
-        # So the first idle worker gets the call, whose memory and caches are warm, and not, as with
-        # those that wait in accept(2), the one that has been idle for longest: 0.3 ms of each call.
+        self._is_retired = self._is_busy = False
+        # EPOLLEXCLUSIVE wakes the most recently active worker, whose caches are warm; accept(2) would wake
+        # the longest idle one: 0.3 ms of each call.
         listener.settimeout(0)
-        self._calls = select.epoll()
-        self._calls.register(listener, select.EPOLLIN | select.EPOLLEXCLUSIVE)
-        self._watch = LauncherWatch(door)
-        streams.begin_answers_by(door.begin_answer)
-        signal.signal(LET_GO, self._on_let_go)
-        # What the server may write to, its journal, is for its log alone.
-        door.leave()
-        self._disguise = Disguise()
+        self._epoll = select.epoll()
+        self._epoll.register(listener, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+        self._watch = LauncherWatch(connection)
+        streams.begin_answers_by(connection.take_response_token)
+        signal.signal(RETIRE, self._on_retire)
+        # The server's own stderr, which may be the journal, is for the log only.
+        connection.restore_context()
+        self._context = CallerContext()
 
     def serve(self, calls: int) -> None:
-        """Work until all calls are done, one has failed or left traces, or the server has gone."""
-        start = leak_check.take()
+        """Serve up to `calls` calls; end early if one fails, if it leaks, or if the server has ended."""
+        start = leak_check.snapshot()
         for _ in range(calls):
-            status = self._serve_one(self._await_caller())
-            self._door.close()
+            status = self._serve_one(self._accept())
+            self._connection.close()
             if background.count_threads() > 1:
-                self._post.is_late()
-                background.wait(_LATE_WITHIN_S)
-            left = leak_check.differences(start, leak_check.take())
-            # Who was let go has closed the listener itself, and ends anyway.
-            if left and not self._is_orphan:
-                log(f"a worker ends as a call has left: {', '.join(left)}")
+                self._slot.set_background()
+                background.wait(_BACKGROUND_TIMEOUT_S)
+            leaks = leak_check.differences(start, leak_check.snapshot())
+            # A retired worker has closed the listener itself, and ends anyway.
+            if leaks and not self._is_retired:
+                log(f"worker ends: the last call changed its {', '.join(leaks)}")
             if status is not None:
-                self._post.has_served()
+                self._slot.count_call()
             self._is_busy = False
-            if status or left or self._is_orphan:
+            if status or leaks or self._is_retired:
                 return
-            self._post.is_idle()
+            self._slot.set_idle()
 
-    def _await_caller(self) -> int:
+    def _accept(self) -> int:
         while True:
-            self._calls.poll()
-            # Before the launcher is told anything: until then it can do without us.
+            self._epoll.poll()
+            # Set before the launcher gets a message: until then the launcher does not need this worker.
             self._is_busy = True
-            if (found := self._door.take()) != TAKEN:
-                return found
+            if (length := self._connection.accept()) != NONE_PENDING:
+                return length
             self._is_busy = False
-            if self._is_orphan:
+            if self._is_retired:
                 os._exit(0)
 
-    def _on_let_go(self, _number: int, _frame: FrameType | None) -> None:
+    def _on_retire(self, _number: int, _frame: FrameType | None) -> None:
         if not self._is_busy:
             os._exit(0)
-        self._is_orphan = True
-        # As long as anybody has it, callers find a socket; nobody would accept them.
+        self._is_retired = True
+        # While a process has the listener open, callers can connect, but no worker would accept them.
         self._listener.close()
 
-    def _serve_one(self, found: int) -> int | None:
-        """Run the call of the caller that was let in; gives its exit status, None for what was no call."""
+    def _serve_one(self, length: int) -> int | None:
+        """Run the call of the accepted connection. Return its exit status; None if it is not a call."""
         try:
-            if found == SLOW:
-                # Not a launcher, or a slow one: somebody else must wait for calls meanwhile.
-                self._post.is_busy()
-                found = self._door.wait(_CALL_WITHIN_S)
-            if (call := self._door.call(found)) is None:
+            if length == NO_REQUEST_YET:
+                # The client is slow or not a launcher: another worker must wait for calls meanwhile.
+                self._slot.set_busy()
+                length = self._connection.receive(_REQUEST_TIMEOUT_S)
+            if (call := self._connection.read(length)) is None:
                 return None
-            # While the launcher is at its descriptors.
-            self._post.is_busy()
+            # Recorded while the launcher opens and sends its descriptors.
+            self._slot.set_busy()
             env = call.env()
-            self._door.begin(_CALL_WITHIN_S)
+            self._connection.adopt_context(_REQUEST_TIMEOUT_S)
         except RefusedError as error:
             log(f"refused a call: {error}")
-            self._door.leave()
+            self._connection.restore_context()
             return None
         status = self._run(call, env)
-        self._door.leave()
-        self._door.answer(status)
-        self._disguise.take_off()
+        self._connection.restore_context()
+        self._connection.send_status(status)
+        self._context.restore()
         self._watch.renew()
         return status
 
-    def _run(self, call: Call, env: Mapping[str, str]) -> int:
-        """Be the plugin's process, from its start to its end; gives the exit status."""
-        stdin, stdout = self._disguise.put_on(env)
+    def _run(self, call: PluginCall, env: Mapping[str, str]) -> int:
+        """Run the plugin as a process of its own would. Return the exit status."""
+        stdin, stdout = self._context.adopt(env)
 
         def load() -> Plugin[Any]:
-            # Only from here on an interruption is answered with an error object.
+            # Only from here on is an interruption reported as an error object.
             self._watch.begin()
             return multicall.load(call.name, self._table, call.executable)
 
@@ -144,15 +144,15 @@ class Worker:
         try:
             try:
                 status = skel.run(load, {**self._defaults, **env}, stdin, stdout, delegates)
-                self._disguise.flush()
+                self._context.flush()
             finally:
                 self._watch.end()
         except CniError:
-            # Asked to stop when all was done, and told; a second time nobody is interrupted.
+            # Interrupted after the response was written. A second interruption is not possible.
             self._watch.end()
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else int(end.code is not None)
         except OSError as error:
-            log(f"the last output of {call.name} could not be written: {error}")
+            log(f"cannot write the last output of {call.name}: {error}")
             status = 1
         return status

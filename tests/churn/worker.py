@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cni.runtime.network import Network
 
 # What a runtime is told of a call whose launcher, or whose worker, was killed.
-_KILLED = ("signal: SIGKILL", "was killed in the middle of the call")
+_KILLED = ("signal: SIGKILL", "was killed during the call")
 
 
 class Left(NamedTuple):

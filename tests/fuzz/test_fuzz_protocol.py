@@ -79,7 +79,7 @@ class _Server:
     def __init__(self, bindir: Path) -> None:
         launcher = bindir / scene.LOOPBACK
         self._running = control.start(launcher)
-        self._path = str(control.place_of(launcher))
+        self._path = str(control.socket_of(launcher))
         self._launcher = launcher
         null = os.open("/dev/null", os.O_RDWR)
         # As a launcher sends them: three streams, a folder and the right to answer, here that of many calls.

@@ -159,14 +159,12 @@ def test_a_missing_bundle_is_named_with_the_remedy(empty_opt: Host, bundle: Path
     host.run(["mount", "--bind", str(PREFIX), str(PREFIX)])
     host.run(["mount", "-o", "remount,bind,noexec", str(PREFIX)])
     error = fail()
-    assert error["msg"] == f"plugin bridge: could not execute {PREFIX}/{build}/pycni: Permission denied"
+    assert error["msg"] == f"plugin bridge: cannot execute {PREFIX}/{build}/pycni: Permission denied"
     assert "noexec" in error["details"]
     host.run(["umount", str(PREFIX)])
     host.run(["mv", str(PREFIX), "/opt/aside"])
     error = fail()
-    assert (
-        error["msg"] == f"plugin bridge: could not execute {PREFIX}/{build}/pycni: No such file or directory"
-    )
+    assert error["msg"] == f"plugin bridge: cannot execute {PREFIX}/{build}/pycni: No such file or directory"
     assert "copy the bundle" in error["details"]
 
 

@@ -47,6 +47,6 @@ def test_a_suite_that_is_gone_is_one_error_object(
     assert error == {
         "cniVersion": "1.1.0",
         "code": 5,
-        "msg": f"plugin {shown}: could not execute /nowhere/pycni: No such file or directory",
+        "msg": f"plugin {shown}: cannot execute /nowhere/pycni: No such file or directory",
         "details": 'Run "make install" again, or copy the bundle\'s folder together with the executables.',
     }

@@ -162,7 +162,7 @@ def _serve_as_systemd(launcher: Path) -> tuple[int, int, list[str]]:
         _wait_for_servers(pid)
         _end(pid)
         pids.append(pid)
-        assert control.place_of(launcher).exists()
+        assert control.socket_of(launcher).exists()
     return pids[0], pids[1], outputs
 
 
@@ -171,7 +171,7 @@ def test_the_server_runs_under_systemd(warm_host: WarmHost) -> None:
     assert first != second
     assert all("1.1.0" in output for output in outputs)
     journal = warm_host.run(["cat", "/run/journal"])
-    assert journal.count("waits at") == 2
+    assert journal.count("listens at") == 2
     assert warm_host.log() == ""
 
 
@@ -194,7 +194,7 @@ def test_a_server_of_systemds_takes_the_place_of_the_one_that_is_there(warm_host
     first = warm_host.call(_take_over, warm_host.bindir / "loopback")
     assert not Path(f"/proc/{first}/root").exists()
     assert warm_host.servers() == []
-    assert warm_host.run(["cat", "/run/journal"]).count("waits at") == 2
+    assert warm_host.run(["cat", "/run/journal"]).count("listens at") == 2
 
 
 def test_a_server_whose_socket_was_removed_makes_way(warm_host: WarmHost) -> None:
@@ -224,11 +224,11 @@ def test_a_stopped_server_whose_socket_was_removed_is_in_nobodys_way(warm_host: 
 
 def _upgrade(launcher: Path, new: bytes) -> tuple[Path, Path]:
     systemd = Systemd(launcher)
-    old = control.place_of(launcher)
+    old = control.socket_of(launcher)
     executables.put(launcher.parent, [launcher.name], new)
     _version(launcher)
     systemd.stop_socket()
-    return old, control.place_of(launcher)
+    return old, control.socket_of(launcher)
 
 
 def test_systemds_socket_of_an_old_build_goes_and_that_of_the_new_one_stays(

@@ -113,10 +113,10 @@ def test_a_killed_worker_is_an_error_object(warm_host: WarmHost) -> None:
     out, _ = launcher.communicate(timeout=5)
     answer = json.loads(out)
     assert (launcher.returncode, answer["code"]) == (1, 11)
-    assert answer["msg"] == "plugin odd: its worker was killed in the middle of the call"
+    assert answer["msg"] == "plugin odd: the worker was killed during the call"
     assert answer["cniVersion"] == "1.1.0"
     assert warm_host.odd().ok
-    assert f"worker {worker} was ended by signal 9" in warm_host.log()
+    assert f"worker {worker} was killed by signal 9" in warm_host.log()
 
 
 def test_a_stopped_worker_is_an_error_object_in_time(warm_host: WarmHost) -> None:
@@ -139,7 +139,7 @@ def test_a_stopped_worker_is_an_error_object_in_time(warm_host: WarmHost) -> Non
     launcher.wait(timeout=5)
     os.kill(worker, signal.SIGCONT)
     out, _ = launcher.communicate(timeout=5)
-    assert json.loads(out)["msg"] == "plugin odd: its worker did not answer in time and was ended"
+    assert json.loads(out)["msg"] == "plugin odd: the worker did not respond in time and was killed"
     wait_for_end(worker, 1)
 
 
@@ -184,7 +184,7 @@ def test_a_server_that_is_told_to_end_waits_for_no_call(warm_host: WarmHost) -> 
     launcher.terminate()
     assert json.loads(launcher.communicate(timeout=5)[0])["code"] == 11
     wait_for_end(worker, 5)
-    assert "has left" not in warm_host.log()
+    assert "the last call changed" not in warm_host.log()
 
 
 def test_a_time_limit_of_many_days_is_none_of_milliseconds(warm_host: WarmHost) -> None:

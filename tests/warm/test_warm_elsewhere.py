@@ -83,7 +83,7 @@ def test_an_inode_number_that_is_used_again_is_another_place(away: WarmHost) -> 
 def test_where_process_1_lives_the_first_call_starts_a_server(away: WarmHost) -> None:
     script = f"{away.bindir}/loopback > /dev/null; cat /run/pycni/warm/log"
     command = ["unshare", "--pid", "--fork", "--mount-proc", "sh", "-c", script]
-    assert "waits at" in away.run(command, env=VERSION)
+    assert "listens at" in away.run(command, env=VERSION)
 
 
 def test_a_file_makes_every_place_as_good_as_the_host(away: WarmHost) -> None:

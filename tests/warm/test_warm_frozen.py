@@ -144,7 +144,7 @@ def test_calls_that_wait_for_a_busy_server_are_served(warm_host: WarmHost) -> No
 @pytest.mark.parametrize("content", ["", "x", "\\0" * 16, "x" * 4000])
 def test_what_lies_in_place_of_the_note_holds_nobody_up_for_long(warm_host: WarmHost, content: str) -> None:
     warm_host.odd()
-    path = warm_host.run([str(warm_host.bindir / "odd"), "--warm-socket"]).strip() + ".late"
+    path = warm_host.run([str(warm_host.bindir / "odd"), "--warm-socket"]).strip() + ".stalled"
     warm_host.run(["sh", "-c", f"printf '{content}' > {path}; touch -d '1 hour ago' {path}"])
     seconds, is_warm = timed(warm_host)
     assert is_warm

@@ -108,7 +108,7 @@ def test_workers_are_used_for_two_hundred_mixed_calls(warm_host: WarmHost) -> No
     status = warm_host.status()
     assert status["requests"] == calls
     assert status["workers_made"] <= 8
-    assert "has left" not in warm_host.log()
+    assert "the last call changed" not in warm_host.log()
 
 
 def test_a_worker_is_replaced_after_its_calls(warm_host: WarmHost) -> None:
@@ -124,4 +124,4 @@ def test_an_exit_is_the_exit_status(warm_host: WarmHost) -> None:
 def test_what_was_left_is_named_in_the_log(warm_host: WarmHost) -> None:
     warm_host.odd("open file")
     warm_host.odd()
-    assert "as a call has left: descriptors" in warm_host.log()
+    assert "the last call changed its descriptors" in warm_host.log()

@@ -51,7 +51,7 @@ def test_workers_that_end_at_once_are_made_at_leisure(launcher: Path, tmp_path: 
         for _ in range(10):
             made = host.call(control.status, server)["workers_made"] - before
         assert 1 <= made <= 4 * WORKERS
-        assert "was ended by signal 9" in host.log()
+        assert "was killed by signal 9" in host.log()
         assert host.odd(env={"PYCNI_WARM_ACCEPT_S": "1"}).ok
         host.run(["rm", "/run/ending"])
         # A call has waited in vain: for some seconds others do not wait.
@@ -64,7 +64,7 @@ def test_workers_that_end_at_once_are_made_at_leisure(launcher: Path, tmp_path: 
 def test_a_thread_of_an_import_is_told(launcher: Path, tmp_path: Path) -> None:
     with host_with("threaded", tmp_path, launcher) as host:
         assert host.odd().ok
-        assert "importing the plugins has started a thread" in host.log()
+        assert "importing the plugins started a thread" in host.log()
         assert host.status()["requests"] == 1
 
 

@@ -61,7 +61,7 @@ class Attachment:
         is_in_time = _is_one_gone(workers, GONE_WITHIN_S)
         launcher.communicate()
         self.delete()
-        killed = self.host.log().count("was ended by signal 9")
+        killed = self.host.log().count("was killed by signal 9")
         if killed > self.killed:
             self.killed = killed
             self.late += not is_in_time

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["busy_world", "faulty_bindir", "world"]
 
-NOTE = "when it had begun to answer; DEL removes what it may have made"
+NOTE = "after it had begun to respond; DEL removes partial state"
 PIPE = 4096
 # Moments are tried until each way to end was seen so often.
 SEEN, TRIES = 3, 4000
@@ -117,7 +117,7 @@ def test_a_worker_killed_while_it_writes_leaves_no_other_document(warm_host: War
     os.kill(blocked.worker, signal.SIGKILL)
     out, err = _end(blocked)
     assert (out == "") if free == 0 else (out.startswith("{") and "worker" not in out)
-    assert f"pycni: plugin odd: its worker was killed in the middle of the call, {NOTE}\n" in err
+    assert f"pycni: plugin odd: the worker was killed during the call, {NOTE}\n" in err
     assert warm_host.odd().ok
 
 
@@ -125,7 +125,7 @@ def test_a_launcher_that_has_waited_in_vain_adds_nothing_to_the_answer(warm_host
     blocked = _block(warm_host, "ADD", "", {"PYCNI_WARM_ANSWER_S": "1"}, 0)
     out, err = _end(blocked)
     assert out == ""
-    assert f"its worker did not answer in time and was ended, {NOTE}" in err
+    assert f"the worker did not respond in time and was killed, {NOTE}" in err
     wait_for_end(blocked.worker, 2)
     assert warm_host.odd().ok
 
@@ -144,7 +144,7 @@ def test_a_worker_whose_launcher_has_given_up_prints_nothing(warm_host: WarmHost
         output.write_text("")
         assert warm_host.call(_ask_for_versions, socket_of(warm_host), str(output), right) == answer
         assert bool(output.read_text()) == bool(right)
-    wait_for_log(warm_host, "was ended by signal 9")
+    wait_for_log(warm_host, "was killed by signal 9")
     assert warm_host.odd().ok
 
 

@@ -191,12 +191,12 @@ def test_who_connected_and_who_is_there_must_both_be_equal(
 
 
 def _reused_number(library: Path, folder: Path) -> str:
-    """Be process 1 of a new namespace with a door; gives why a call was refused."""
+    """Accept a call as process 1 of a new namespace. Return why the call was refused."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(str(folder / "socket"))
     listener.listen()
     listener.settimeout(0)
-    ours = connection.Door(connection.load(library), listener.fileno(), "test")
+    ours = connection.Connection(connection.load(library), listener.fileno(), "test")
     first, accepted = _connected_by_child(str(folder / "socket"))
     accepted.send(VERSION)
     Path("/proc/sys/kernel/ns_last_pid").write_text(str(first - 1))
@@ -206,8 +206,8 @@ def _reused_number(library: Path, folder: Path) -> str:
         signal.pause()
     assert second == first
     try:
-        ours.call(ours.take())
-        ours.begin(1)
+        ours.read(ours.accept())
+        ours.adopt_context(1)
     except connection.RefusedError as error:
         return str(error)
     return "served"

@@ -1,4 +1,4 @@
-"""Launcher and worker speak one protocol: what the compiled launcher sends is what the door reads."""
+"""The protocol: the worker's connection reads what the compiled launcher sends."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def test_the_text_says_what_the_header_does() -> None:
 
 
 class Meeting:
-    """A door in this process, and the launcher that stands before it."""
+    """A connection's worker end in this process, and the launcher's end."""
 
     def __init__(self, library: Path, folder: Path) -> None:
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._listener.bind(str(folder / "socket"))
         self._listener.listen()
         self._listener.settimeout(0)
-        self.door = connection.Door(connection.load(library), self._listener.fileno(), "1.2-abc")
+        self.connection = connection.Connection(connection.load(library), self._listener.fileno(), "1.2-abc")
         self.launcher = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.launcher.settimeout(2)
 
@@ -59,7 +59,7 @@ class Meeting:
         return self.launcher
 
     def close(self) -> None:
-        self.door.close()
+        self.connection.close()
         self.launcher.close()
         self._listener.close()
 
@@ -77,7 +77,7 @@ def open_files() -> int:
 
 def test_a_call_is_read_and_accepted(meeting: Meeting) -> None:
     meeting.knock().send(GOLDEN)
-    call = meeting.door.call(meeting.door.take())
+    call = meeting.connection.read(meeting.connection.accept())
     assert call is not None
     assert call[:2] == ("bridge", "/x/bridge")
     assert call.env() == {"CNI_COMMAND": "ADD", "A": "b=c\udcff"}
@@ -86,14 +86,14 @@ def test_a_call_is_read_and_accepted(meeting: Meeting) -> None:
 
 def test_the_first_variable_of_a_name_counts_and_nameless_ones_do_not(meeting: Meeting) -> None:
     meeting.knock().send(b"PYCNI-WARM 1 22\0" + b"1.2-abc\0n\0e\0X=1\0X=2\0=C:=x\0none\0EMPTY=\0")
-    call = meeting.door.call(meeting.door.take())
+    call = meeting.connection.read(meeting.connection.accept())
     assert call is not None
     assert call.env() == {"X": "1", "EMPTY": ""}
 
 
 def test_a_call_without_variables_has_none(meeting: Meeting) -> None:
     meeting.knock().send(b"PYCNI-WARM 1 0\0" + b"1.2-abc\0n\0e\0")
-    call = meeting.door.call(meeting.door.take())
+    call = meeting.connection.read(meeting.connection.accept())
     assert call is not None
     assert (call.name, call.env()) == ("n", {})
 
@@ -130,8 +130,8 @@ def test_what_is_no_call_is_refused_and_nothing_stays_open(
     with open("/dev/null", "rb") as null:  # noqa: PTH123 - for its number
         socket.send_fds(meeting.launcher, [data], [null.fileno()] * number_of_files)
     with pytest.raises(connection.RefusedError):
-        meeting.door.call(meeting.door.take())
-    meeting.door.close()
+        meeting.connection.read(meeting.connection.accept())
+    meeting.connection.close()
     assert open_files() == before
     with suppress(ConnectionResetError):
         assert meeting.launcher.recv(10) == b""
@@ -141,52 +141,52 @@ def test_a_whole_call_with_descriptors_is_refused(meeting: Meeting) -> None:
     """Those of a call that nobody accepts would stay open."""
     with open("/dev/null", "rb") as null:  # noqa: PTH123 - for its number
         socket.send_fds(meeting.knock(), [GOLDEN], [null.fileno()])
-    assert meeting.door.take() == connection.ALIEN
+    assert meeting.connection.accept() == connection.MALFORMED
 
 
 @pytest.mark.parametrize("number_of_files", [0, 4, 6, 200, 253])
 def test_other_than_five_descriptors_are_refused_and_closed(meeting: Meeting, number_of_files: int) -> None:
     meeting.knock().send(GOLDEN)
-    meeting.door.call(meeting.door.take())
+    meeting.connection.read(meeting.connection.accept())
     before = open_files()
     with open("/dev/null", "rb") as null:  # noqa: PTH123 - for its number
         socket.send_fds(meeting.launcher, [wire.GO], [null.fileno()] * number_of_files)
     with pytest.raises(connection.RefusedError):
-        meeting.door.begin(2)
+        meeting.connection.adopt_context(2)
     assert open_files() == before
 
 
 def test_a_launcher_that_has_gone_is_no_call(meeting: Meeting) -> None:
     meeting.knock().close()
-    assert meeting.door.call(meeting.door.take()) is None
+    assert meeting.connection.read(meeting.connection.accept()) is None
 
 
 def test_a_launcher_that_goes_before_it_sends_descriptors_has_nothing_run(meeting: Meeting) -> None:
     meeting.knock().send(GOLDEN)
-    meeting.door.take()
+    meeting.connection.accept()
     meeting.launcher.close()
     with pytest.raises(connection.RefusedError):
-        meeting.door.begin(2)
+        meeting.connection.adopt_context(2)
 
 
 def test_without_a_caller_nobody_waits(meeting: Meeting) -> None:
-    assert meeting.door.take() == connection.TAKEN
+    assert meeting.connection.accept() == connection.NONE_PENDING
 
 
 def test_a_slow_launcher_is_waited_for(meeting: Meeting) -> None:
     meeting.knock()
-    assert meeting.door.take() == connection.SLOW
+    assert meeting.connection.accept() == connection.NO_REQUEST_YET
     meeting.launcher.send(GOLDEN)
-    call = meeting.door.call(meeting.door.wait(2))
+    call = meeting.connection.read(meeting.connection.receive(2))
     assert call is not None
 
 
 def test_one_that_says_nothing_is_refused_when_the_time_is_up(meeting: Meeting) -> None:
     meeting.knock()
-    assert meeting.door.take() == connection.SLOW
+    assert meeting.connection.accept() == connection.NO_REQUEST_YET
     start = time.monotonic()
     with pytest.raises(connection.RefusedError, match="in time"):
-        meeting.door.call(meeting.door.wait(1))
+        meeting.connection.read(meeting.connection.receive(1))
     assert 0.9 < time.monotonic() - start < 5
 
 

@@ -61,7 +61,7 @@ def test_a_hundred_at_once_start_one_server_and_get_their_answers(warm_host: War
         assert inside(warm_host, f"/run/status{number}").read_text() == "0\n"
     assert len(warm_host.servers()) == 1
     assert warm_host.status()["requests"] == 100
-    assert warm_host.log().count("waits at") == 1
+    assert warm_host.log().count("listens at") == 1
 
 
 def test_a_socket_that_nobody_listens_at_is_replaced(warm_host: WarmHost) -> None:
@@ -169,7 +169,7 @@ def test_builds_do_not_mix(warm_host: WarmHost, launcher: Path) -> None:
     warm_host.run(["ln", "-f", old, new])
     answer = warm_host.plugin("loopback", "VERSION", "", bindir=Path("/run/new"))
     assert answer.ok
-    assert "refused a call: it is for another build" in warm_host.log()
+    assert "refused a call: the request is for another build" in warm_host.log()
 
 
 def test_a_stopped_server_and_workers_cost_a_bounded_wait(warm_host: WarmHost) -> None:
@@ -248,7 +248,7 @@ def test_a_server_in_namespaces_of_its_own_waits_for_less_time(
 ) -> None:
     warm_host.run(["sh", "-c", f"echo '{text}' > /etc/cni/pycni/warm.json"])
     command = f"CNI_COMMAND=VERSION {warm_host.bindir}/loopback; cat {FOLDER}/log"
-    assert f", {limit_s} s without a call at most" in warm_host.run([*wrapper, "sh", "-c", command])
+    assert f", idle timeout {limit_s} s" in warm_host.run([*wrapper, "sh", "-c", command])
 
 
 def test_without_a_null_device_the_call_is_cold(warm_host: WarmHost) -> None:
@@ -264,5 +264,5 @@ def test_without_a_null_device_the_call_is_cold(warm_host: WarmHost) -> None:
 def test_settings_that_are_wrong_are_told_and_do_no_harm(warm_host: WarmHost) -> None:
     warm_host.run(["sh", "-c", 'echo \'{"workers": "many"}\' > /etc/cni/pycni/warm.json'])
     assert not is_cold(warm_host)
-    assert "defaults are used" in warm_host.log()
+    assert "using default settings" in warm_host.log()
     assert len(warm_host.status()["workers"]) == 4

@@ -168,7 +168,7 @@ DEEDS = {
 def add(conf: Conf, _request: Request, undo: Undo) -> Result:
     modules = " ".join(sorted(sys.modules))
     who = {"pid": os.getpid(), "parent": os.getppid()}
-    facts = {**leak_check.take(), **who, "modules": modules, "frozen": gc.get_freeze_count()}
+    facts = {**leak_check.snapshot(), **who, "modules": modules, "frozen": gc.get_freeze_count()}
     note(json.dumps({name: str(value) for name, value in facts.items()}))
     undo.add("say that it was undone", UNDONE.write_text, "yes")
     DEEDS[conf.do]()

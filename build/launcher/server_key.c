@@ -1,8 +1,8 @@
-/* Which server is a caller's: the name of its socket, and whether a call may start it.
+/* Compute which server serves a caller: the name of its socket, and whether a call may start the server.
  *
- * There is one for each build, set of namespaces, root folder and set of rights (protocol.md, "The key"), so
- * that nobody is served by a process that may do or see something else than the caller. The worker compares all
- * of them again (build/door/peer.c): a name keeps only honest callers apart.
+ * There is one server for each build, set of namespaces, root folder and set of rights (protocol.md, "The key"), so
+ * that the worker has the same rights and sees the same files as the caller. The worker compares all of them again
+ * (build/connection/peer.c), because the name separates honest callers only.
  */
 #define _GNU_SOURCE
 #include "launcher.h"
@@ -22,11 +22,11 @@
 
 #define EVERYWHERE_FILE "/etc/cni/pycni/warm-everywhere"
 #define CALLS_FILE FOLDER "/elsewhere"
-#define PLACES 256 /* that CALLS_FILE remembers */
-#define SOON_S 10
-#define MOST_GROUPS 64
+#define MAX_CALLERS 256 /* entries of CALLS_FILE */
+#define SECOND_CALL_S 10
+#define MAX_GROUPS 64
 #define NS_GET_MNTNS_ID ((int)_IOR(0xb7, 5, uint64_t)) /* linux/nsfs.h since Linux 6.12 */
-/* linux/stat.h: struct statx as words of 64 bits, for C libraries that do not have it */
+/* linux/stat.h: struct statx as 64-bit words, for C libraries without it */
 #define STATX_WORDS 32
 #define STATX_INO_AND_MNT_ID 0x1100U
 enum { INODE_WORD = 4, DEVICE_WORD = 17, MOUNT_WORD = 18 };
@@ -36,14 +36,14 @@ static uint64_t key;
 
 static int is_private_folder(const char *path)
 {
-    struct stat found;
-    if (lstat(path, &found) < 0 &&
-        ((mkdir(path, 0700) < 0 && errno != EEXIST) || lstat(path, &found) < 0))
+    struct stat status;
+    if (lstat(path, &status) < 0 &&
+        ((mkdir(path, 0700) < 0 && errno != EEXIST) || lstat(path, &status) < 0))
         return 0;
-    return S_ISDIR(found.st_mode) && found.st_uid == geteuid() && (found.st_mode & 077) == 0;
+    return S_ISDIR(status.st_mode) && status.st_uid == geteuid() && (status.st_mode & 077) == 0;
 }
 
-/* FNV-1a, as lower-case hexadecimal digits and a space. */
+/* Add a number to the key: FNV-1a of its lower-case hexadecimal digits and a space. */
 static void add_to_key(uint64_t number)
 {
     char text[20];
@@ -52,7 +52,7 @@ static void add_to_key(uint64_t number)
         key = (key ^ (unsigned char)*each) * 0x100000001b3u;
 }
 
-/* Add the numbers in "net:[4026531833]" and so on: reading the link takes half as long as stat(2) of what it leads to. */
+/* Add the inode numbers, from links such as "net:[4026531833]": readlink(2) takes half as long as stat(2). */
 static int add_namespaces(void)
 {
     static const char *const links[] = {"/proc/self/ns/net", "/proc/self/ns/pid", "/proc/self/ns/user"};
@@ -66,38 +66,38 @@ static int add_namespaces(void)
     return 1;
 }
 
-/* Inode numbers of mount namespaces are used again at once, so their own number is added where the kernel has it. */
+/* Add the mount namespace's unique ID if the kernel has it: the kernel reuses its inode numbers at once. */
 static int add_mount_namespace(void)
 {
     uint64_t id = 0;
-    struct stat found = {0};
+    struct stat status = {0};
     int fd = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return 0;
-    int is_known = ioctl(fd, NS_GET_MNTNS_ID, &id) == 0 || fstat(fd, &found) == 0;
-    add_to_key(id ? id : found.st_ino);
+    int is_known = ioctl(fd, NS_GET_MNTNS_ID, &id) == 0 || fstat(fd, &status) == 0;
+    add_to_key(id ? id : status.st_ino);
     close(fd);
     return is_known;
 }
 
 static int add_root(void)
 {
-    uint64_t found[STATX_WORDS] = {0};
-    if (syscall(SYS_statx, AT_FDCWD, "/", 0, STATX_INO_AND_MNT_ID, found) < 0)
+    uint64_t words[STATX_WORDS] = {0};
+    if (syscall(SYS_statx, AT_FDCWD, "/", 0, STATX_INO_AND_MNT_ID, words) < 0)
         return 0;
-    add_to_key(found[DEVICE_WORD]);
-    add_to_key(found[INODE_WORD]);
-    add_to_key(found[MOUNT_WORD]);
+    add_to_key(words[DEVICE_WORD]);
+    add_to_key(words[INODE_WORD]);
+    add_to_key(words[MOUNT_WORD]);
     return 1;
 }
 
-static int add_rights(void)
+static int add_credentials(void)
 {
     /* linux/capability.h */
     struct { uint32_t version; int pid; } head = {0x20080522, 0};
     struct { uint32_t effective, permitted, inheritable; } sets[2] = {{0, 0, 0}, {0, 0, 0}};
-    gid_t groups[MOST_GROUPS], group = getegid();
-    int count = getgroups(MOST_GROUPS, groups);
+    gid_t groups[MAX_GROUPS], group = getegid();
+    int count = getgroups(MAX_GROUPS, groups);
     if (syscall(SYS_capget, &head, sets) < 0 || count < 0)
         return 0;
     add_to_key((uint64_t)sets[1].effective << 32 | sets[0].effective);
@@ -111,51 +111,51 @@ static int add_rights(void)
     return 1;
 }
 
-int find_place(void)
+int find_socket(void)
 {
     key = 0xcbf29ce484222325u;
-    /* The mode of seccomp does not say which filter binds a process. */
+    /* The mode of seccomp does not identify the filter. */
     if (prctl(PR_GET_SECCOMP, 0, 0, 0, 0) > 0)
         return 0;
-    if (!add_namespaces() || !add_mount_namespace() || !add_root() || !add_rights())
+    if (!add_namespaces() || !add_mount_namespace() || !add_root() || !add_credentials())
         return 0;
     snprintf(socket_path, sizeof socket_path, FOLDER "/%s-%016llx.sock", build_id(), (unsigned long long)key);
     return is_private_folder("/run/pycni") && is_private_folder(FOLDER);
 }
 
-/* ---- may a server be started? ---- */
+/* ---- may this call start a server? ---- */
 
-static int is_namespace_of_first(const char *kind)
+static int is_namespace_of_init(const char *kind)
 {
     char path[32];
-    struct stat first, ours;
+    struct stat init, own;
     snprintf(path, sizeof path, "/proc/1/ns/%s", kind);
-    if (stat(path, &first) < 0)
+    if (stat(path, &init) < 0)
         return 0;
     snprintf(path, sizeof path, "/proc/self/ns/%s", kind);
-    return stat(path, &ours) == 0 && first.st_ino == ours.st_ino && first.st_dev == ours.st_dev;
+    return stat(path, &own) == 0 && init.st_ino == own.st_ino && init.st_dev == own.st_dev;
 }
 
-/* Note the call; returns whether one from the same place was noted some seconds before. Two places may
- * have to share one note: then each forgets the other. */
+/* Record the call. Returns whether a call with the same key was recorded up to SECOND_CALL_S before. Two keys may share
+ * an entry: then each overwrites the other. */
 static int is_second_call(void)
 {
     struct { uint64_t key; int64_t second; } before = {0, 0}, now = {key, 0};
     struct timespec clock;
-    off_t place = (off_t)(key % PLACES * sizeof now);
+    off_t offset = (off_t)(key % MAX_CALLERS * sizeof now);
     int file = open(CALLS_FILE, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (file < 0 || clock_gettime(CLOCK_BOOTTIME, &clock) < 0)
         return 0;
     now.second = clock.tv_sec;
-    int is_noted = pread(file, &before, sizeof before, place) == sizeof before && before.key == key &&
-                   now.second - before.second <= SOON_S;
-    if (pwrite(file, &now, sizeof now, place) < 0)
-        is_noted = 0; /* a full disk: then calls are cold */
+    int is_recorded = pread(file, &before, sizeof before, offset) == sizeof before && before.key == key &&
+                   now.second - before.second <= SECOND_CALL_S;
+    if (pwrite(file, &now, sizeof now, offset) < 0)
+        is_recorded = 0; /* full disk: calls are cold */
     close(file);
-    return is_noted;
+    return is_recorded;
 }
 
-/* /proc shows the processes of another namespace than ours where it was mounted before ours was made. */
+/* /proc may show another process ID namespace than this process's, if it was mounted before that was created. */
 static int is_proc_ours(void)
 {
     char text[16] = {0};
@@ -166,6 +166,6 @@ int may_start_server(void)
 {
     if (!is_proc_ours())
         return 0;
-    int is_home = is_namespace_of_first("net") && is_namespace_of_first("mnt");
-    return is_home || access(EVERYWHERE_FILE, F_OK) == 0 || is_second_call();
+    int is_on_host = is_namespace_of_init("net") && is_namespace_of_init("mnt");
+    return is_on_host || access(EVERYWHERE_FILE, F_OK) == 0 || is_second_call();
 }
