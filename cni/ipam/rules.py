@@ -5,15 +5,22 @@ from typing import Any
 
 from pydantic import model_validator
 
+from cni.addresses import parse_ip
 from cni.conf import NetConf
 from cni.errors import CniError, Code
+from cni.result import IpAddress
 from cni.versions import OLDEST, at_least
 
 _FIRST_WITH_MANY_ADDRESSES = "0.3.0"
 
 
 class RequiresIpam(NetConf):
-    """A configuration with the key `ipam`, which the model of an IPAM plugin types."""
+    """A configuration that must have the key `ipam`. The model of an IPAM plugin types both keys.
+
+    Attributes:
+        ipam: The configuration of IPAM.
+        runtime_config: What the runtime adds for capabilities.
+    """
 
     @model_validator(mode="before")
     @classmethod
@@ -23,6 +30,14 @@ class RequiresIpam(NetConf):
         ):
             raise ValueError("IPAM config missing 'ipam' key")
         return data
+
+
+def parse_gateway(text: str) -> IpAddress:
+    """Parse an element of GATEWAY in CNI_ARGS. Raise ValueError."""
+    try:
+        return parse_ip(text.strip())
+    except ValueError:
+        raise ValueError(f"invalid gateway address: {text}") from None
 
 
 def check_families(families: Iterable[int], cni_version: str) -> None:

@@ -137,12 +137,7 @@ class RuntimeConf(Model):
 
 
 class HostLocalConf(RequiresIpam):
-    """The configuration of host-local.
-
-    Attributes:
-        ipam: The configuration of IPAM.
-        runtime_config: What the runtime adds for capabilities.
-    """
+    """The configuration of host-local."""
 
     ipam: HostLocalIpam
     args: HostLocalArgs = Field(default_factory=HostLocalArgs)

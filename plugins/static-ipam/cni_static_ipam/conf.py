@@ -2,43 +2,46 @@
 
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from cni.addresses import parse_cidr, parse_ip
-from cni.conf import Args, DnsConf, IpamConf, Model
+from cni.addresses import parse_cidr
+from cni.conf import Args, DnsConf, IpamConf, Model, parsed_by
 from cni.convert import OptionalAddress, RouteJson
-from cni.ipam.rules import RequiresIpam
-from cni.result import Ip, IpAddress, IpInterface
+from cni.ipam.rules import RequiresIpam, parse_gateway
+from cni.result import Ip, IpInterface
 
 
-def _address(value: object, rule: str) -> IpInterface:
-    text = value if isinstance(value, str) else ""
+def _address(text: str, rule: str) -> IpInterface:
     try:
         return parse_cidr(text)
     except ValueError:
         raise ValueError(f"{rule} in CIDR notation, got: '{text}'") from None
 
 
-def _gateway(text: str) -> IpAddress:
-    try:
-        return parse_ip(text.strip())
-    except ValueError:
-        raise ValueError(f"invalid gateway address: {text}") from None
-
-
-_ADDRESS = BeforeValidator(lambda value: _address(value, "the 'address' field is expected to be"))
-_REQUESTED = BeforeValidator(lambda value: _address(value, "an entry in the 'ips' field is NOT"))
+_ADDRESS = parsed_by(lambda text: _address(text, "the 'address' field is expected to be"))
+_REQUESTED = parsed_by(lambda text: _address(text, "an entry in the 'ips' field is NOT"))
 
 
 class AddressConf(Model):
-    """One element of `ipam.addresses`: an address with its prefix, and its gateway."""
+    """One element of `ipam.addresses`.
+
+    Attributes:
+        address: Address with its prefix length, `"10.10.0.1/24"`. Required.
+        gateway: Address of the gateway.
+    """
 
     address: Annotated[IpInterface, _ADDRESS] = Field(default="", validate_default=True)
     gateway: OptionalAddress = None
 
 
 class StaticIpam(IpamConf):
-    """The `ipam` object."""
+    """The `ipam` object.
+
+    Attributes:
+        addresses: Addresses of the container's interface.
+        routes: Routes of the container, passed on unchanged.
+        dns: DNS settings of the result.
+    """
 
     addresses: tuple[AddressConf, ...] = ()
     routes: tuple[RouteJson, ...] = ()
@@ -46,7 +49,11 @@ class StaticIpam(IpamConf):
 
 
 class RequestedIps(Model):
-    """The addresses in `args.cni` and in `runtimeConfig` (capability `ips`)."""
+    """The addresses in `args.cni` and in `runtimeConfig` (capability `ips`).
+
+    Attributes:
+        ips: Addresses with prefix length, which replace those of `ipam.addresses` and of CNI_ARGS.
+    """
 
     ips: tuple[Annotated[IpInterface, _REQUESTED], ...] = ()
 
@@ -67,12 +74,12 @@ class StaticConf(RequiresIpam):
     def list_ips(self, cni_args: dict[str, str]) -> tuple[Ip, ...]:
         """Return all addresses. Raise ValueError if IP or GATEWAY of CNI_ARGS is malformed.
 
-        `runtimeConfig.ips` replaces all others, else `args.cni.ips` does. GATEWAY applies to the addresses
-        of IP only, as in the Go plugin. The last gateway within the subnet of an address counts.
+        `runtimeConfig.ips` replaces all others, else `args.cni.ips` does. GATEWAY is for the addresses of IP
+        only, as in the Go plugin. The last gateway within the subnet of an address counts.
         """
         texts = {key: value.split(",") for key, value in cni_args.items() if value}
         ips = [_address(each.strip(), "the 'ip' field is expected to be") for each in texts.get("IP", ())]
-        gateways = [_gateway(each) for each in reversed(texts.get("GATEWAY", ()))]
+        gateways = [parse_gateway(each) for each in reversed(texts.get("GATEWAY", ()))]
         listed = [Ip(each.address, each.gateway) for each in self.ipam.addresses]
         listed += [Ip(each, next((gw for gw in gateways if gw in each.network), None)) for each in ips]
         return tuple(map(Ip, self.runtime_config.ips or self.args.cni.ips)) or tuple(listed)
