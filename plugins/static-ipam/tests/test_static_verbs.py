@@ -75,7 +75,7 @@ def test_a_malformed_configuration_is_refused_with_the_field_but_never_by_del(ke
         answer = call(PLUGIN, verb, conf(keys=keys))
         assert answer.code == Code.INVALID_CONFIG, answer
         told = answer.msg + answer.json.get("details", "")
-        assert "missing 'ipam' key" in told or 'Correct "' in told, answer
+        assert "missing 'ipam' key" in told or 'Correct "' in told or 'Set "ipam.' in told, answer
     for verb in ("DEL", "DEL", "GC"):
         assert call(PLUGIN, verb, conf(keys=keys | VALID)).must() == {}
     assert call(PLUGIN, "DEL", conf(keys=keys), args="IP=bad;UNKNOWN=1").must() == {}
