@@ -11,6 +11,8 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
+from cni.cli.new_plugin import TEMPLATE
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -51,7 +53,6 @@ PURE_IN_ROOMS = {"cni.firewall.intents", "cni.ipam.rules"}
 PLUGIN_MODULES = ("__init__", "__main__", "conf", "add")
 VERB_MODULES = ("add", "delete", "check", "gc", "status", "repair")
 # The template shows every file that a plugin may have.
-TEMPLATE = "loopback"
 TEMPLATE_MODULES = (*PLUGIN_MODULES, *VERB_MODULES, "plan", "properties")
 
 # Where each library, and each handle of the process, may be used; a folder stands for all in it.
