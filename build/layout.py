@@ -249,14 +249,14 @@ def check_test_names(paths: Iterable[PurePosixPath]) -> Iterator[str]:
 
 
 def check_plugin_folder(folder: Path) -> Iterator[str]:
-    """Find files that a plugin folder lacks: declaration, page, package, example, tests."""
+    """Find files that a plugin folder lacks: declaration, page, package, tests."""
     package = f"cni_{folder.name.replace('-', '_')}"
     wanted = TEMPLATE_MODULES if folder.name == TEMPLATE else PLUGIN_MODULES
     modules = [f"{package}/{name}.py" for name in dict.fromkeys(wanted)]
     if (folder / package / "plugin.py").is_file():
         # A plugin that still passes functions to Plugin.
         modules = [f"{package}/{name}.py" for name in ("__init__", "__main__", "conf")]
-    for name in ["plugin.toml", "README.md", "tests/data/example.json", *modules]:
+    for name in ["plugin.toml", "README.md", *modules]:
         if not (folder / name).is_file():
             yield f"{folder.name}: {name} is missing"
     if not list(folder.glob("tests/test_*.py")):
