@@ -22,7 +22,7 @@ _CHAIN = re.compile(r"[^\s!\-\"'\\][^\s\"'\\]{0,27}")
 
 
 def _refuse(text: str) -> ValueError:
-    """Give the error with the words that the Go plugin begins with."""
+    """Return the error. Its text begins as that of the Go plugin."""
     return ValueError(f"failed to parse config: {text}")
 
 
@@ -73,7 +73,7 @@ class RuntimeConf(Model):
 
 
 class PortmapConf(NetConf):
-    """Configuration of portmap; what the keys mean is told in the plugin's README."""
+    """The configuration of portmap; the plugin's README explains the keys."""
 
     backend: Str = ""
     snat: Bool = True
