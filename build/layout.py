@@ -11,6 +11,8 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
+from cni.cli.new_plugin import TEMPLATE
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -64,7 +66,6 @@ PURE = {"cni.firewall.intents", "cni.interface.conf", "cni.interface.plan", "cni
 PLUGIN_MODULES = ("__init__", "__main__", "conf", "add")
 VERB_MODULES = ("add", "delete", "check", "gc", "status", "repair")
 # The template shows every file that a plugin may have.
-TEMPLATE = "loopback"
 TEMPLATE_MODULES = (*PLUGIN_MODULES, *VERB_MODULES, "plan", "properties")
 
 # Where each library, and each handle of the process, may be used; a folder stands for all in it.
@@ -263,11 +264,11 @@ def check_test_names(paths: Iterable[PurePosixPath]) -> Iterator[str]:
 
 
 def check_plugin_folder(folder: Path) -> Iterator[str]:
-    """Find files that a plugin folder lacks: declaration, page, package, example, tests."""
+    """Find files that a plugin folder lacks: declaration, page, package, tests."""
     package = f"cni_{folder.name.replace('-', '_')}"
     wanted = TEMPLATE_MODULES if folder.name == TEMPLATE else PLUGIN_MODULES
     modules = [f"{package}/{name}.py" for name in dict.fromkeys(wanted)]
-    for name in ["plugin.toml", "README.md", "tests/data/example.json", *modules]:
+    for name in ["plugin.toml", "README.md", *modules]:
         if not (folder / name).is_file():
             yield f"{folder.name}: {name} is missing"
     if not list(folder.glob("tests/test_*.py")):

@@ -1,4 +1,8 @@
-"""Run another plugin, as an interface plugin does with its IPAM (CNI spec 1.1.0, section 4)."""
+"""Run another plugin, as an interface plugin does with its IPAM plugin (CNI spec 1.1.0, section 4).
+
+Every process imports this module. Functions import what only some calls need, as a cold start pays for each
+module.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +24,14 @@ if TYPE_CHECKING:
 
 
 class NothingDoneError(CniError):
-    """The plugin is not there, or has refused by an error object: nothing of its work is left.
+    """The plugin is not installed, or has refused with an error object: nothing of its work remains.
 
-    Any other error of a call, such as a time-out or a stop, may leave a part of it or all.
+    After any other error of a call, such as a time-out or a signal, some of its work may remain.
     """
 
 
 def find(type_: str, path: Sequence[str]) -> Path:
-    """Give the executable of a plugin: the first regular file of that name.
+    """Return the executable of a plugin: the first regular file of that name in `path`.
 
     Raises NothingDoneError with code 7 or 4.
     """
@@ -45,7 +49,7 @@ def find(type_: str, path: Sequence[str]) -> Path:
         )
     for folder in path:
         candidate = f"{folder}/{type_}"
-        # Not pathlib's, which fails where nothing can be told of a path.
+        # pathlib's is_file raises for a path that cannot be read.
         if os.path.isfile(candidate):  # noqa: PTH113
             return Path(candidate)
     raise NothingDoneError(
@@ -64,20 +68,19 @@ def _near_misses(type_: str, path: Sequence[str]) -> str:
         for each in _listed(Path(folder))
         if each.name.lower().replace("_", "-") == type_.lower().replace("_", "-")
     ]
-    told = [f"no such folder: {each}" for each in missing] + [f"there is {each}" for each in alike]
-    return "; ".join(told)
+    return "; ".join([f"no such folder: {each}" for each in missing] + [f"there is {each}" for each in alike])
 
 
 def _listed(folder: Path) -> list[Path]:
     try:
         return list(folder.iterdir())
     except OSError:
-        # One that may only be gone through, or that has just been removed: it has no hint for us.
+        # The folder cannot be listed, or has just been removed.
         return []
 
 
 def add(type_: str, request: Request) -> Result:
-    """Let the plugin ADD and give its result. Raises its error object as it is, as a NothingDoneError."""
+    """Call ADD of the plugin and return its result. Raises its error object as a NothingDoneError."""
     from cni.conf import decode_object
     from cni.convert import parse_result
 
@@ -86,29 +89,29 @@ def add(type_: str, request: Request) -> Result:
 
 
 def delete(type_: str, request: Request) -> None:
-    """Let the plugin DEL."""
+    """Call DEL of the plugin."""
     _call(Verb.DEL, type_, request)
 
 
 def check(type_: str, request: Request) -> None:
-    """Let the plugin CHECK."""
+    """Call CHECK of the plugin."""
     _follow(Verb.CHECK, type_, request)
 
 
 def gc(type_: str, request: Request) -> None:
-    """Let the plugin GC."""
+    """Call GC of the plugin."""
     _follow(Verb.GC, type_, request)
 
 
 def status(type_: str, request: Request) -> None:
-    """Let the plugin answer STATUS."""
+    """Call STATUS of the plugin."""
     _follow(Verb.STATUS, type_, request)
 
 
 def _follow(verb: Verb, type_: str, request: Request) -> None:
-    """Call a verb of the spec, or this suite's command for it where the caller was called by that.
+    """Call a verb of the spec, or this suite's command for it if the caller was called with that.
 
-    A plugin of another suite refuses the latter. That is logged and is no error.
+    A plugin of another suite refuses the command. That is logged and is no error.
     """
     from cni.operations.garbage import is_own_answer, is_refusal, refusal_text
 
@@ -127,22 +130,22 @@ def _follow(verb: Verb, type_: str, request: Request) -> None:
 
 
 def plan_gc(type_: str, request: Request) -> list[Stale]:
-    """Let the plugin tell what its GC would remove; nothing is known of one that is not of this suite."""
+    """Return what GC of the plugin would remove; nothing for a plugin of another suite."""
     from cni.operations import garbage
 
-    told = _ask(Verb.GC_PLAN, type_, request)
-    return [garbage.parse(each) for each in told.get("stale") or [] if isinstance(each, dict)]
+    answer = _ask(Verb.GC_PLAN, type_, request)
+    return [garbage.parse(each) for each in answer.get("stale") or [] if isinstance(each, dict)]
 
 
 def repair(type_: str, request: Request) -> Repaired:
-    """Let the plugin make again what it misses; one that is not of this suite does nothing."""
+    """Call repair of the plugin and return what it did; a plugin of another suite does nothing."""
     from cni.operations import repair as repairs
 
     return repairs.parse(_ask(Verb.REPAIR, type_, request))
 
 
 def _ask(verb: Verb, type_: str, request: Request) -> dict[str, Any]:
-    """Call a verb of ours and give the answer, {} when the plugin does not know the verb."""
+    """Call a verb of this suite and return the answer, {} if the plugin does not know the verb."""
     from cni.conf import decode_object
     from cni.operations.garbage import is_refusal
 
@@ -167,7 +170,7 @@ def _call(verb: Verb, type_: str, request: Request) -> bytes:
 
 
 def run_executable(executable: Path, env: Mapping[str, str], stdin: bytes) -> tuple[int, bytes]:
-    """Run a plugin as a process of its own; its stderr goes to ours."""
+    """Run a plugin as a process of its own, with our stderr."""
     from cni.kernel.child import run
 
     flush()
@@ -176,13 +179,13 @@ def run_executable(executable: Path, env: Mapping[str, str], stdin: bytes) -> tu
 
 
 def error_of(type_: str, status_: int, stdout: bytes) -> CniError:
-    """Give the error that a failed plugin printed as NothingDoneError: code, message and details as they are.
+    """Return the error object that a failed plugin printed as NothingDoneError, with its code and texts.
 
-    Where it has printed none, that is told by a plain CniError 999.
+    If the plugin has printed none, return a plain CniError 999 that says so.
     """
     try:
-        told: Any = json.loads(stdout)
-        return NothingDoneError(int(told["code"]), str(told["msg"]), str(told.get("details", "")))
+        error: Any = json.loads(stdout)
+        return NothingDoneError(int(error["code"]), str(error["msg"]), str(error.get("details", "")))
     except (ValueError, KeyError, TypeError, AttributeError):
         how = f"signal {-status_}" if status_ < 0 else f"exit status {status_}"
         said = stdout.decode(errors="replace").strip()

@@ -1,7 +1,7 @@
-"""One executable under many names: the name it was called by is the plugin.
+"""One executable under many names: the name that it is called by selects the plugin.
 
-Also where a delegate that is the same executable is run as a function instead of a process: the same
-environment, stdin and stdout, only without a second start.
+A delegate that is the same executable runs as a function with the same environment and stdin, which saves a
+second start.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 
 def main(executable: str, table_file: str, name: str = "") -> NoReturn:
-    """Be the plugin called `name`, by default the one that the file `executable` is named after.
+    """Run the plugin `name`, by default the one that the file `executable` is named after.
 
-    `table_file` is JSON, plugin name to package name.
+    `table_file` is a JSON object of plugin names and their packages.
     """
     table = json.loads(Path(table_file).read_text())
     loader = partial(load, name or Path(executable).name, table, executable)
@@ -39,9 +39,9 @@ def main(executable: str, table_file: str, name: str = "") -> NoReturn:
 
 
 def load(name: str, table: Table, executable: str = "") -> Plugin[Any]:
-    """Import the plugin that a file of that name is. Raise CniError 5 if this build has none.
+    """Import the plugin for a file name. Raise CniError 5 if this build has none.
 
-    A symbolic link may have any name: then the name of the `executable` that it leads to counts.
+    A symbolic link may have any name. The name of the `executable` that it leads to counts then.
     """
     found = resolve(name, table)
     if not found and executable:
@@ -59,11 +59,11 @@ def load(name: str, table: Table, executable: str = "") -> Plugin[Any]:
 
 
 def resolve(name: str, table: Table) -> str:
-    """Return the plugin that a file name stands for, "" if there is none.
+    """Return the plugin that a file name selects, "" if there is none.
 
-    Distributions rename plugins, and people copy and link them: "cnv-bridge" is bridge. The longest known
-    suffix counts, so that a plugin "x-bridge" would be found before "bridge". It must be a word of its own,
-    as "mybridge" may be another program's name.
+    Distributions rename plugins, and users copy and link them: "cnv-bridge" is bridge. The longest known
+    suffix counts, so that a plugin "x-bridge" takes precedence over "bridge". A separator must precede the
+    suffix, as "mybridge" may be another program.
     """
     if name in table:
         return name
@@ -74,7 +74,7 @@ def resolve(name: str, table: Table) -> str:
 def run_delegate(
     called: str, table: Table, executable: Path, env: Mapping[str, str], stdin: bytes
 ) -> tuple[int, bytes]:
-    """Run a delegate as a function if its file is what we were started from or a copy, else as a process."""
+    """Run a delegate as a function if its file is our executable or a copy of it, otherwise as a process."""
     if not resolve(executable.name, table) or not is_same_program(str(executable), called):
         return run_executable(executable, env, stdin)
     stdout = BytesIO()

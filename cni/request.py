@@ -1,4 +1,4 @@
-"""What the runtime asks: the CNI_* variables of one call, checked (CNI spec 1.1.0, section 2)."""
+"""The request of a runtime: the CNI_* variables of one call, checked (CNI spec 1.1.0, section 2)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]*")
 IFNAME_BYTES = 15
-# One with which there is nothing to look at closer.
+# Fast path: names that need no further checks.
 _USUAL_IFNAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]{0,14}")
 
 
@@ -33,7 +33,7 @@ class Verb(StrEnum):
     GC = "GC"
     STATUS = "STATUS"
     VERSION = "VERSION"
-    # This suite's own, which any other plugin refuses without having done anything.
+    # Verbs of this suite. Any other plugin refuses them before it does anything.
     GC_PLAN = "PYCNI_GC_PLAN"
     REPAIR = "PYCNI_REPAIR"
     LINT = "PYCNI_LINT"
@@ -49,7 +49,7 @@ OWN_VERBS = frozenset({Verb.GC_PLAN, Verb.REPAIR, Verb.LINT, *ANY_VERSION.values
 ATTACHMENT_VERBS = frozenset({Verb.ADD, Verb.CHECK, Verb.DEL, Verb.REPAIR, Verb.CHECK_ANY})
 GC_VERBS = frozenset({Verb.GC, Verb.GC_PLAN, Verb.GC_ANY})
 
-# Which variable which verb needs, in the order in which missing ones are listed.
+# The verbs that need a variable, in the order in which errors list missing variables.
 REQUIRED_BY = {
     "CNI_COMMAND": frozenset(Verb),
     "CNI_CONTAINERID": ATTACHMENT_VERBS,
@@ -60,19 +60,19 @@ REQUIRED_BY = {
 
 
 class Attachment(NamedTuple):
-    """A container's link on a network, as runtimes name it."""
+    """The key by which runtimes name an attachment of a network."""
 
     container_id: str
     ifname: str
 
 
-# A tuple: made anew several times in each call, in a tenth of a data class's time.
+# A tuple: it is copied several times in each call, in a tenth of a data class's time.
 class Request(NamedTuple):
-    """One call of a plugin. `container_id`, `netns` and `ifname` are "" where the verb has none.
+    """One call of a plugin. `container_id`, `netns` and `ifname` are "" if the verb has none.
 
-    `version` is the configuration's, `prev_result` is parsed already. `valid_attachments` is what GC must
-    keep: None when the key is absent from the configuration, which is not the same as an empty set. `stdin`
-    and `env` are what came in, byte for byte, for delegates.
+    `version` is the configuration's, and `prev_result` is parsed already. `valid_attachments` are those that
+    GC must keep: None if the configuration has no such key, which differs from an empty set. `stdin` and
+    `env` are unchanged, for delegates.
     """
 
     verb: Verb
@@ -90,11 +90,11 @@ class Request(NamedTuple):
 
     @property
     def attachment(self) -> Attachment:
-        """The (container ID, ifname) pair of this call."""
+        """The attachment of this call."""
         return Attachment(self.container_id, self.ifname)
 
     def required_prev_result(self) -> Result:
-        """Give prevResult; raises CniError 7 when the runtime did not send one."""
+        """Return prevResult. Raise CniError 7 if the runtime has sent none."""
         if self.prev_result is None:
             raise CniError(
                 Code.INVALID_CONFIG,
@@ -110,7 +110,7 @@ class Request(NamedTuple):
         return self.valid_attachments
 
     def known_args(self, *known: str) -> dict[str, str]:
-        """Give those of CNI_ARGS that are named; raises CniError 4 for others unless IgnoreUnknown is set."""
+        """Return the known CNI_ARGS. Raise CniError 4 for others unless IgnoreUnknown is set."""
         return parse_args(self.args, known)
 
 
@@ -151,7 +151,7 @@ def _verb(env: Mapping[str, str]) -> Verb:
 
 
 def unknown_verb(command: str) -> CniError:
-    """Give the error for a CNI_COMMAND that a plugin does not know."""
+    """Return the error for a CNI_COMMAND that a plugin does not know."""
     known = ", ".join(verb for verb in Verb if verb not in OWN_VERBS)
     return CniError(Code.INVALID_ENVIRONMENT, f"unknown CNI_COMMAND: {command}", f"it is one of: {known}")
 
@@ -161,7 +161,7 @@ def _split_path(env: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def check_name(text: str, code: Code, msg: str) -> None:
-    """Raise a CniError unless `text` is made as container IDs and network names must be."""
+    """Raise a CniError unless `text` is a valid container ID or network name."""
     if not NAME.fullmatch(text):
         raise CniError(
             code, msg, f'"{text}" must start with a letter or digit and go on with those, "_", "." or "-"'
@@ -169,7 +169,7 @@ def check_name(text: str, code: Code, msg: str) -> None:
 
 
 def check_ifname(ifname: str) -> None:
-    """Raise CniError 4 unless the kernel would take the name for a link, and texts can have it."""
+    """Raise CniError 4 unless ifname is a valid Linux interface name and valid UTF-8."""
     if _USUAL_IFNAME.fullmatch(ifname):
         return
     msg = details = ""
@@ -186,9 +186,9 @@ def check_ifname(ifname: str) -> None:
 
 
 def parse_args(text: str, known: tuple[str, ...]) -> dict[str, str]:
-    """Read CNI_ARGS ("K=V;K=V") into those keys that are known; of duplicates the last one wins.
+    """Return the known keys of CNI_ARGS ("K=V;K=V"). The last of several values wins.
 
-    Raises CniError 4 for what is no pair, and for unknown keys unless IgnoreUnknown is 1 or true.
+    Raises CniError 4 for text that is no pair, and for unknown keys unless IgnoreUnknown is 1 or true.
     """
     pairs: dict[str, str] = {}
     for pair in text.split(";") if text else ():

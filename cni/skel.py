@@ -1,8 +1,10 @@
 """One call of a plugin: environment and stdin in, one JSON document out (CNI spec 1.1.0, section 2).
 
-The only place that answers whatever exception comes up; nothing is printed twice. `run` takes all its
-handles as arguments, `main` is the process around it. This file is on the path of every call: it
-imports nothing that a VERSION does not need.
+Every exception ends here, and one document is printed. `run` gets environment and streams as arguments;
+`main` is the process around it.
+
+Functions import what VERSION does not need: a cold start pays for each module. `cni.conf` imports pydantic,
+which must not happen before `keep_pydantic_alone`.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
     Load = Callable[[], Plugin[Any]]
     Function = Callable[..., Any]
 
-# The release of the Go plugins that this suite stands in for; programs parse it out of the about text.
+# The release of the Go plugins that this suite replaces. Programs parse it from the about text.
 REFERENCE_LEVEL = "v1.9.1"
 
 # The module that has a verb, in the package of a plugin.
@@ -60,31 +62,31 @@ _MODULES |= {own: _MODULES[verb] for verb, own in ANY_VERSION.items()}
 
 
 def main(load: Load, run_delegate: DelegateRunner | None = None) -> NoReturn:
-    """Be the plugin's process: answer on stdout and exit, 0 for success and 1 for an error object."""
+    """Run one call as the plugin's process, and exit with 0 for success or 1 for an error object."""
     stops.listen()
     keep_pydantic_alone()
-    # A call ends long before a collection would pay.
+    # A call ends before a collection would save anything.
     gc.disable()
     status = 1
     try:
         stdin, stdout = (stream.buffer if stream else _closed() for stream in (sys.stdin, sys.stdout))
         status = run(load, dict(os.environ), stdin, stdout, run_delegate)
     except CniError:
-        # Asked to stop when all was done and told.
+        # The signal came after the answer.
         note("pycni: stopped after the answer")
-    # All is written: taking modules and objects apart one by one would only cost another 10 ms.
+    # The answer is written. To destroy modules and objects one by one takes another 10 ms.
     os._exit(status)
 
 
 def keep_pydantic_alone() -> None:
-    """Let pydantic find no extensions of its own: searching all packages for them costs 15 ms of a start."""
+    """Keep pydantic from searching all packages for its plugins, which takes 15 ms of a start."""
     loader = ModuleType("pydantic.plugin._loader")
     vars(loader)["get_plugins"] = tuple
     sys.modules.setdefault(loader.__name__, loader)
 
 
 def _closed() -> BinaryIO:
-    """Return a stream in place of one that the caller has closed: nothing can be read, nothing be written."""
+    """Return a replacement for a stream that the caller has closed. Reads are empty, writes fail."""
     return open(os.devnull, "rb", buffering=0)  # noqa: PTH123 - open until the process ends
 
 
@@ -95,7 +97,7 @@ def run(
     stdout: BinaryIO,
     run_delegate: DelegateRunner | None = None,
 ) -> int:
-    """Run one verb and give the exit status. `load` gives the plugin; an error in it is answered as well."""
+    """Run one verb and return the exit status. `load` returns the plugin; its errors are answered as well."""
     call = _Call(stdout)
     try:
         plugin = load()
@@ -120,7 +122,7 @@ def _print_about(plugin: Plugin[Any]) -> None:
 
 
 def _place(error: Exception) -> str:
-    """Return the line that raised, which a report of the fault needs, without a traceback."""
+    """Return the line that raised, for a bug report without a traceback."""
     trace = error.__traceback__
     while trace and trace.tb_next:
         trace = trace.tb_next
@@ -130,7 +132,7 @@ def _place(error: Exception) -> str:
 
 
 class _Call:
-    """The answer of one call: it knows the configuration's version as soon as that has been read."""
+    """The answer of one call, in the configuration's version once that is known."""
 
     def __init__(self, stdout: BinaryIO) -> None:
         self._stdout = stdout
@@ -182,7 +184,7 @@ class _Call:
     def _add(self, add: Function, conf: Any, request: Request) -> None:
         from cni.convert import dumps, show_result
 
-        # The answer is written before the undo steps are dropped: an ADD nobody hears of must not stay.
+        # The answer is written before the undo steps are dropped: an ADD without an answer must not remain.
         with Undo() as undo:
             result = add(conf, request, undo)
             text = dumps(show_result(result, self._version))
@@ -205,13 +207,13 @@ class _Call:
             shown = _require(run_verb, request.verb)(conf, request).to_dict()
         else:
             _run(plugin, run_verb, conf, request)
-            # By a document in the answer the caller knows a plugin of this suite.
+            # This document tells the caller that the plugin is of this suite.
             shown = {"pycni": __version__}
         self._write(dumps(shown))
 
     def fail(self, error: CniError) -> int:
         if self._is_done:
-            # Asked to stop when all was done, and told.
+            # The signal came after the answer.
             return 0
         if not self._has_answered:
             from cni.convert import dumps
@@ -223,8 +225,8 @@ class _Call:
         return 1
 
     def _write(self, text: bytes) -> None:
-        """Write the one document of this call, whole. Raises CniError 5 when nobody can read it."""
-        # A stop that comes with it is answered: nothing has been written.
+        """Write the document of this call completely. Raises CniError 5 if that fails."""
+        # A signal that arrives here is answered: nothing has been written yet.
         streams.begin_answer(self._stdout)
         self._has_answered = True
         try:
@@ -283,7 +285,7 @@ def _plan_gc(plugin: Plugin[Any], finders: Function | None, conf: Any, request: 
 
 
 def _warn_of_keys(plugin: str, document: dict[str, Any], unread: tuple[Unread, ...]) -> None:
-    """Log keys that look misspelt: they are allowed, and have no effect."""
+    """Log keys that look misspelt. They are allowed and have no effect."""
     from cni.misspelt import explain
 
     for each in explain(unread):
@@ -291,7 +293,7 @@ def _warn_of_keys(plugin: str, document: dict[str, Any], unread: tuple[Unread, .
 
 
 def _check_identity(document: dict[str, Any]) -> str:
-    """Check `cniVersion` and `name`, which every configuration has, and give the version."""
+    """Check `cniVersion` and `name`, which every configuration has, and return the version."""
     from cni.conf import wrong_type
 
     folded = {key.lower(): value for key, value in document.items() if value is not None}
@@ -308,7 +310,7 @@ def _check_identity(document: dict[str, Any]) -> str:
 
 
 def _without_own_netns(request: Request) -> Request:
-    """Refuse to work on the host as if it were a container; a DEL goes on with what lies on the host."""
+    """Refuse the plugin's own network namespace. A DEL goes on without a namespace."""
     if request.verb not in ATTACHMENT_VERBS or not request.netns:
         return request
     from cni.kernel.netns import is_own
@@ -329,7 +331,7 @@ def _netns_check_applies(request: Request) -> bool:
 
 
 def _with_document(request: Request, document: dict[str, Any], version: str, text: bytes) -> Request:
-    """Add what the configuration says beyond the plugin's own keys: prevResult, valid attachments."""
+    """Return the request with prevResult and the valid attachments of the configuration."""
     folded = {key.lower(): value for key, value in document.items()}
     previous = folded.get("prevresult") if request.verb in ATTACHMENT_VERBS else None
     if previous is not None:
@@ -346,7 +348,7 @@ def _with_document(request: Request, document: dict[str, Any], version: str, tex
 
 
 def _valid_attachments(folded: dict[str, Any]) -> frozenset[Attachment] | None:
-    """Give what GC must keep: None when no such key is there, the empty set when it is null."""
+    """Return the attachments that GC must keep: None without such a key, the empty set for null."""
     keys = [key for key in ("cni.dev/valid-attachments", "cni.dev/attachments") if key in folded]
     if not keys:
         return None
@@ -354,7 +356,7 @@ def _valid_attachments(folded: dict[str, Any]) -> frozenset[Attachment] | None:
     if not isinstance(listed, list):
         from cni.conf import wrong_type
 
-        # An empty object is no empty list, with which GC removes every attachment.
+        # GC with an empty array removes every attachment, so an empty object is not taken for one.
         raise wrong_type(keys[0], "an array of objects", listed)
     try:
         return frozenset(

@@ -1,4 +1,4 @@
-"""Steps that take back what a failing ADD has done so far."""
+"""Undo steps of an ADD that fails."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ if TYPE_CHECKING:
 
 
 class Undo:
-    """The inverses of what was done, run newest first unless `cancel` was called.
+    """The inverses of changes, which run newest first unless `cancel` was called.
 
-    Register the inverse *before* the change is made, so that a change cut short is undone as well: an
-    inverse must therefore succeed when there is nothing to take back. One that fails is told on stderr
-    and the rest still run. Signals do not cut them short.
+    Register the inverse *before* the change, so that an interrupted change is undone as well. An inverse must
+    therefore succeed when there is nothing to undo. If an inverse fails, that is logged and the others still
+    run. Signals do not interrupt them.
     """
 
     def __init__(self) -> None:
         self._steps = ExitStack()
 
     def add(self, what: str, step: Callable[..., object], *args: object) -> None:
-        """Register `step(*args)`; `what` tells in the infinitive what it does ("remove veth12ab")."""
+        """Register `step(*args)`; `what` names it in the infinitive ("remove veth12ab")."""
         self._steps.callback(_attempt, what, step, *args)
 
     def cancel(self) -> None:
-        """Forget all steps: the work succeeded."""
+        """Drop all steps, after success."""
         self._steps.pop_all()
 
     def __enter__(self) -> Self:
@@ -44,5 +44,5 @@ class Undo:
 def _attempt(what: str, step: Callable[..., object], *args: object) -> None:
     try:
         step(*args)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the remaining steps must run
+    except Exception as error:  # noqa: BLE001 - the remaining steps must run after any error
         note(f"pycni: could not undo: {what}: {error}")

@@ -198,6 +198,20 @@ def show(
         show.run(settings.from_env(os.environ), network, as_json=json)
 
 
+@app.command("new-plugin")
+def new_plugin(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the plugin, as in firewall-log.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help='The folder "plugins" of pycni\'s source tree.')
+    ] = Path("plugins"),
+) -> None:
+    """Write a plugin folder to start from; it needs the source tree of pycni, which has the template."""
+    with answering(as_json=False):
+        from cni.cli import new_plugin
+
+        new_plugin.run(name, folder)
+
+
 @app.command()
 def schema(
     plugin: Annotated[

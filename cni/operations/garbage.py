@@ -1,7 +1,7 @@
-"""What GC removes: things, each with its owner and the reason, and the steps that take them away.
+"""What GC removes: things, each with its owner and the reason, and the steps that remove them.
 
-A plugin gives finders. GC runs them and takes the steps; a dry run only lists what they found, so that the
-two agree.
+A plugin has finders. GC runs the finders and their steps. A dry run only lists the findings, so that both
+agree.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ _KEYS = {
 class Stale(NamedTuple):
     """One thing to remove: a link, a lease, a chain, a file.
 
-    The owner's parts are "" where the thing does not tell them. `reason` "" means that its attachment is no
-    valid one. `mappings` are the host ports that go with it.
+    The owner's fields are "" if the thing does not name them. An empty `reason` means that its attachment is
+    not valid. `mappings` are the host ports that become free.
     """
 
     kind: str
@@ -49,7 +49,7 @@ class Stale(NamedTuple):
     mappings: tuple[PortMapping, ...] = ()
 
     def to_dict(self) -> dict[str, str]:
-        """Give the JSON object; what is not known is left out."""
+        """Return the JSON object without empty members."""
         return {key: value for member, key in _KEYS.items() if (value := getattr(self, member))}
 
     def __str__(self) -> str:
@@ -59,7 +59,7 @@ class Stale(NamedTuple):
 
 
 class Removal(NamedTuple):
-    """A step of GC, and the things that it removes."""
+    """A step of GC, and the things that the step removes."""
 
     things: tuple[Stale, ...]
     step: Callable[[], object]
@@ -70,7 +70,7 @@ Finder = Callable[[], Iterable[Removal]]
 
 
 def parse(told: dict[str, Any]) -> Stale:
-    """Read what `to_dict` gave; members that are no texts count as not given."""
+    """Read the result of `to_dict`. Members that are no strings count as missing."""
     kind, name, network, container_id, ifname, reason = (
         value if isinstance(value := told.get(key), str) else "" for key in _KEYS.values()
     )
@@ -78,9 +78,9 @@ def parse(told: dict[str, Any]) -> Stale:
 
 
 def collect(plugin: str, finders: Sequence[Finder]) -> None:
-    """Find and remove, noting each thing on stderr; what fails keeps nothing else from being removed.
+    """Run finders and their steps, and log each thing. All steps run, also after an error.
 
-    A finder is run when the steps of those before it have been taken. Raises CniError at the end.
+    A finder runs after the steps of the finders before it. Raises CniError at the end.
     """
     errors = ErrorList()
     for finder in finders:
@@ -92,7 +92,7 @@ def collect(plugin: str, finders: Sequence[Finder]) -> None:
 
 
 def plan(finders: Sequence[Finder]) -> list[Stale]:
-    """Tell what `collect` would remove. Raises CniError when a finder could not look."""
+    """Return what `collect` would remove. Raises CniError if a finder fails."""
     errors = ErrorList()
     found = [thing for finder in finders for removal in _find(finder, errors) for thing in removal.things]
     errors.raise_any()
@@ -119,7 +119,7 @@ def _find(finder: Finder, errors: ErrorList) -> list[Removal]:
 
 
 def is_refusal(error: CniError) -> bool:
-    """Tell whether a plugin does not know a verb of ours, as those of other suites do not."""
+    """Return whether an error says that the plugin does not know a verb of this suite."""
     # Plugins built with libcni before 0.8 refuse with code 100.
     codes = {Code.INVALID_ENVIRONMENT, _CODE_OF_OLD_LIBCNI}
     return error.code in codes and "unknown CNI_COMMAND" in error.msg

@@ -1,4 +1,4 @@
-"""What a repair did and what it could not do, step by step."""
+"""The outcome of a repair, step by step."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Repaired:
-    """What was made again, in words, and the errors of what could not be."""
+    """The steps that were done, in words, and the errors of those that failed."""
 
     done: list[str] = field(default_factory=list)
     failed: list[CniError] = field(default_factory=list)
 
     def attempt(self, step: Callable[[Undo], str]) -> None:
-        """Take a step that says what it did, "" for nothing; one that fails is undone and noted."""
+        """Run a step, which returns in words what it did, "" for nothing. A step that fails is undone."""
         try:
             with Undo() as undo:
-                told = step(undo)
+                text = step(undo)
         except CniError as error:
             self.failed.append(error)
         except OSError as error:
             self.failed.append(CniError(Code.IO_FAILURE, str(error)))
         else:
-            self.done += [told] if told else []
+            self.done += [text] if text else []
 
     def extend(self, other: Repaired) -> None:
-        """Add what another plugin tells."""
+        """Add the outcome of another plugin."""
         self.done += other.done
         self.failed += other.failed
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the JSON object."""
+        """Return the JSON object."""
         return {"repaired": self.done, "failed": [each.to_dict() for each in self.failed]}
 
 
 def parse(told: dict[str, Any]) -> Repaired:
-    """Read what `to_dict` gave."""
+    """Read the result of `to_dict`."""
     failed = [
         CniError(int(each.get("code", Code.INTERNAL)), str(each.get("msg", "")), str(each.get("details", "")))
         for each in told.get("failed") or []

@@ -1,4 +1,4 @@
-"""STATUS: the reasons why an ADD could not work or containers are cut off, all of them told in one error."""
+"""STATUS: the reasons why an ADD would fail or containers have lost their network, in one error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cni.kernel.rtnetlink import Netlink
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    # What is wrong, and with which one of many; "" where there is but one.
+    # The sentence, and the object that it is about; "" if there is only one.
     Impairment = tuple[str, str]
 
 _LOOKS = 4
@@ -23,12 +23,12 @@ _REPAIR = "pycni repair makes again what running containers need"
 
 
 class Reasons(ErrorList):
-    """Reasons are the errors of steps that are tried (code 50), and what is said of traffic (code 51)."""
+    """The errors of trial steps (code 50), and impairments of running containers (code 51)."""
 
     def limit(self, look: Callable[[], Iterable[Impairment]]) -> None:
-        """Ask what keeps running containers from their traffic, again and again before it is believed.
+        """Add the impairments that `look` yields several times in a row.
 
-        An ADD or DEL at the same time looks for a moment as if something were missing.
+        During an ADD or DEL, something may be missing for a moment.
         """
         found: list[Impairment] = []
         for attempt in range(_LOOKS):
@@ -38,28 +38,28 @@ class Reasons(ErrorList):
                 return
             if attempt < _LOOKS - 1:
                 time.sleep(_BETWEEN_LOOKS_S)
-        for what in dict.fromkeys(what for what, _ in found):
-            names = [name for each, name in found if each == what and name]
-            told = f"{what}: {_some(names)}" if names else what
-            self.errors.append(CniError(Code.LIMITED_CONNECTIVITY, told))
+        for sentence in dict.fromkeys(sentence for sentence, _ in found):
+            names = [name for each, name in found if each == sentence and name]
+            text = f"{sentence}: {_some(names)}" if names else sentence
+            self.errors.append(CniError(Code.LIMITED_CONNECTIVITY, text))
 
     def raise_any(self) -> None:
-        """Raise CniError 51 when running containers suffer, else 50; the first reason is the message."""
+        """Raise CniError 51 if running containers are impaired, otherwise 50, with the first reason."""
         if not self.errors:
             return
         limited = [each for each in self.errors if each.code == Code.LIMITED_CONNECTIVITY]
         first, *others = limited + [each for each in self.errors if each not in limited]
-        told = [first.details, *map(str, others), _REPAIR if limited else ""]
-        details = "; ".join(dict.fromkeys(filter(None, told)))
+        texts = [first.details, *map(str, others), _REPAIR if limited else ""]
+        details = "; ".join(dict.fromkeys(filter(None, texts)))
         code = Code.LIMITED_CONNECTIVITY if limited else Code.NOT_AVAILABLE
         raise CniError(code, first.msg, details) from first
 
 
 @contextmanager
 def trial() -> Iterator[Netlink]:
-    """Be in a new, empty namespace, which is gone afterwards with all that was made there.
+    """Enter a new, empty namespace, which is removed afterwards.
 
-    Raises CniError 50 when none may be made: then none may be entered either.
+    Raises CniError 50 if none may be created: then none may be entered either.
     """
     try:
         with netns.fresh(), Netlink() as nl:
@@ -73,7 +73,7 @@ def trial() -> Iterator[Netlink]:
 
 
 def has_ipv6() -> bool:
-    """Tell whether the kernel has IPv6 at all."""
+    """Return whether the kernel has IPv6."""
     return Path("/proc/net/if_inet6").exists()
 
 

@@ -48,6 +48,14 @@ class Example:
             [self._command, verb, "extra", self.sandbox.path, "--json"], env=env, check=check
         )
 
+    def repair(self, result: dict[str, Any]) -> dict[str, Any]:
+        [_, plugin] = json.loads(block("json"))["plugins"]
+        conf = {"cniVersion": "1.0.0", "name": "extra", "prevResult": result, **plugin}
+        answer = self.host.plugin(
+            "extra-address", "PYCNI_REPAIR", conf, netns=self.sandbox, bindir=self._plugins
+        )
+        return answer.must()
+
 
 @pytest.fixture
 def example(host: Host, tmp_path: Path) -> Example:
@@ -63,6 +71,8 @@ def test_the_example_does_what_the_page_says(example: Example) -> None:
     told = json.loads(example.pycni("check", check=False))
     assert told["code"] == 104
     assert "192.0.2.7/32" in told["msg"]
+    assert example.repair(result) == {"repaired": ["added 192.0.2.7/32 to eth0"], "failed": []}
+    example.pycni("check")
     example.pycni("del")
     example.pycni("del")
     assert example.sandbox.links() == ["lo"]

@@ -120,3 +120,11 @@ def test_a_module_that_imports_an_absent_one_is_a_fault_and_no_missing_verb(plug
     answer = call(plugin, "STATUS", CONF)
     assert answer.code == Code.INTERNAL
     assert "no_such_module" in answer.msg
+
+
+def test_a_malformed_prev_result_is_refused_unless_the_verb_does_nothing(plugin: Plugin[Any]) -> None:
+    broken = CONF | {"prevResult": {"ips": [{"address": "10.0.0.1"}]}}
+    assert call(plugin, "DEL", broken).must() == {}
+    with_del = plugin._replace(delete=lambda _conf, _request: None)
+    for verb in ("ADD", "CHECK", "DEL"):
+        assert call(with_del, verb, broken).msg == "invalid CIDR address: 10.0.0.1"

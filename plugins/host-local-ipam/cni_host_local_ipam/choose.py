@@ -1,4 +1,4 @@
-"""Which address each range set gives, by what lies on disk."""
+"""Choose an address of each range set by the leases on disk."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ def choose(
     range_sets: Sequence[RangeSet],
     requested: Iterable[IpAddress],
 ) -> list[Choice]:
-    """Give the choice for each range set, in order; the lock must be held, and nothing is changed.
+    """Return the choice for each range set, in order. The caller holds the lock; nothing is changed.
 
-    `last` has the content of last_reserved_ip for each set. Raises CniError 102 when there is no such
-    address, 105 when the attachment has one of the set already.
+    `last` has the content of last_reserved_ip for each set. Raises CniError 102 if a set has no such
+    address, 105 if the attachment already has one of the set.
     """
     return _Chooser(leases, owner, last).choose(range_sets, requested)
 
 
 class _Chooser:
-    """Looks through the folder once at most, and only when it must."""
+    """Lists the folder once at most, and only if it must."""
 
     def __init__(self, leases: Leases, owner: Attachment, last: Sequence[bytes | None]) -> None:
         self._leases = leases
@@ -84,9 +84,9 @@ class _Chooser:
         )
 
     def _choose_former(self, number: int, range_set: RangeSet) -> Choice | None:
-        """Give the address that the attachment had before this boot, None if it had none.
+        """Return the address that the attachment had before this boot, None if it had none.
 
-        Raises CniError 105 when it has an address of the set already.
+        Raises CniError 105 if the attachment already has an address of the set.
         """
         former = None
         if self._held is None:

@@ -67,7 +67,7 @@ class RangeConf(Model):
     gateway: OptionalAddress = None
 
     def to_range(self) -> Range:
-        """Give the range with its defaults filled in. Raises ValueError."""
+        """Return the range with its defaults. Raises ValueError."""
         return make_range(self.subnet, self.range_start, self.range_end, self.gateway)
 
 

@@ -1,4 +1,4 @@
-"""Which address comes next, and what the answer says. Pure."""
+"""The order of addresses, and the result of ADD. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Choice(NamedTuple):
-    """The address that range set `number` gives; `is_held` when the attachment has it already."""
+    """The address of range set `number`; `is_held` if the attachment already has it."""
 
     number: int
     address: IpAddress
@@ -43,14 +43,14 @@ def read_args(request: Request) -> tuple[IpAddress, ...]:
 
 
 def list_requested(asked: Iterable[IpAddress]) -> tuple[IpAddress, ...]:
-    """Give the addresses asked for, each once, in the order in which they were."""
+    """Return the requested addresses in their order, each once."""
     return tuple(dict.fromkeys(asked))
 
 
 def assign(
     range_sets: Sequence[RangeSet], requested: Iterable[IpAddress]
 ) -> tuple[list[IpAddress | None], list[IpAddress]]:
-    """Give each range set the first request that it can meet, and the requests that are left."""
+    """Return for each range set the first requested address that is in it, and the remaining requests."""
     left = list(requested)
     assigned: list[IpAddress | None] = []
     for range_set in range_sets:
@@ -62,10 +62,10 @@ def assign(
 
 
 def list_candidates(range_set: RangeSet, last: IpAddress | None) -> Iterator[tuple[IpAddress, Range]]:
-    """Give every address of the set that may be given away, lazily, in the order in which they are tried.
+    """Yield every address of the set that may be assigned, in the order in which they are tried.
 
-    The ranges form a ring. It starts behind `last`, the address given last, which so comes last itself;
-    without it, or when it is of no range of the set, at the beginning of the first range.
+    The ranges form a ring. It starts after `last`, the address assigned last, which therefore comes last. It
+    starts at the beginning of the first range if `last` is None or in no range of the set.
     """
     index = next((i for i, each in enumerate(range_set) if last is not None and last in each), None)
     if index is None or last is None:
@@ -91,24 +91,24 @@ def _step(range_set: RangeSet, index: int, address: IpAddress) -> tuple[int, IpA
 def choose_free(
     range_set: RangeSet, last: IpAddress | None, is_usable: Callable[[IpAddress], bool]
 ) -> tuple[IpAddress, Range] | None:
-    """Give the first candidate that is usable, None when none is."""
+    """Return the first candidate that is usable, None if none is."""
     return next((each for each in list_candidates(range_set, last) if is_usable(each[0])), None)
 
 
 def count_addresses(range_set: RangeSet) -> int:
-    """Give how many addresses the set can give away."""
+    """Return the number of addresses that the set can assign."""
     return sum(int(each.end) - int(each.start) + 1 - (each.gateway in each) for each in range_set)
 
 
 def is_full(range_set: RangeSet, taken: Iterable[IpAddress]) -> bool:
-    """Tell whether the set has no address left."""
+    """Return whether all addresses of the set are taken."""
     ranges = [(each, find_range(range_set, each)) for each in set(taken)]
     used = [address for address, found in ranges if found and address != found.gateway]
     return len(used) >= count_addresses(range_set)
 
 
 def make_result(conf: HostLocalConf, choices: Iterable[Choice], dns: Dns) -> Result:
-    """Give the answer: one address per range set, the routes as configured, no interfaces."""
+    """Return the result: one address per range set, the configured routes, no interfaces."""
     ips = [
         Ip(ip_interface((each.address, each.range.subnet.prefixlen)), each.range.gateway) for each in choices
     ]
@@ -118,7 +118,7 @@ def make_result(conf: HostLocalConf, choices: Iterable[Choice], dns: Dns) -> Res
 def parse_resolv_conf(text: str) -> Dns:
     """Read a file as resolv.conf(5) describes it.
 
-    Lists grow from line to line, the last `domain` counts, lines that say nothing are skipped.
+    Lists grow from line to line, the last `domain` counts, and lines without a value are skipped.
     """
     lists: dict[str, list[str]] = {"nameserver": [], "search": [], "options": []}
     domain = ""

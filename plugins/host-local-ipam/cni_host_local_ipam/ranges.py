@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Range:
     """The addresses of a subnet from `start` to `end`, both of them included.
 
-    The gateway is never given away; it may lie outside.
+    The gateway is never assigned. It may be outside of the subnet.
     """
 
     subnet: IpNetwork
@@ -32,7 +32,7 @@ class Range:
         return f"{self.start}-{self.end}"
 
     def overlaps(self, other: Range) -> bool:
-        """Tell whether the two have an address in common."""
+        """Return whether the two ranges have an address in common."""
         return other.start in self or self.start in other
 
 
@@ -57,8 +57,8 @@ def make_range(
     if made.end not in network:
         raise ValueError(f"RangeEnd {made.end} not in network {network}")
     if int(made.start) > int(made.end):
-        told = f"RangeStart {start}" if start else f"RangeEnd {end}"
-        raise ValueError(f"{told} not in network {network}: the range {made} is empty")
+        limit = f"RangeStart {start}" if start else f"RangeEnd {end}"
+        raise ValueError(f"{limit} not in network {network}: the range {made} is empty")
     return made
 
 
@@ -94,10 +94,10 @@ def check_range_sets(range_sets: tuple[RangeSet, ...]) -> None:
 
 
 def find_range(range_set: RangeSet, address: IpAddress) -> Range | None:
-    """Give the range that has the address, None if none has."""
+    """Return the range that contains the address, None if none does."""
     return next((each for each in range_set if address in each), None)
 
 
 def show_range_set(range_set: RangeSet) -> str:
-    """Give a set as text: "10.1.0.1-10.1.0.254,10.2.0.1-10.2.0.254"."""
+    """Return a set as text: "10.1.0.1-10.1.0.254,10.2.0.1-10.2.0.254"."""
     return ",".join(map(str, range_set))

@@ -1,4 +1,4 @@
-"""STATUS: whether an ADD could take an address now."""
+"""STATUS: whether an ADD could assign an address now."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 
 def status(conf: HostLocalConf, _request: Request) -> None:
-    """Raise CniError 50 with every reason. A pool that is full now need not be when ADD comes."""
+    """Raise CniError 50 with every reason.
+
+    A full pool is only logged unless `statusFailsWhenFull` is set: it may have room when ADD comes.
+    """
     leases, reasons = open_leases(conf), Reasons()
     reasons.attempt(_check_store, leases)
     reasons.attempt(read_dns, conf.ipam.resolv_conf)
@@ -56,7 +59,7 @@ def _check_pools(conf: HostLocalConf, leases: Leases) -> None:
 
 
 def _list_full(leases: Leases, range_sets: Sequence[RangeSet]) -> list[str]:
-    """Give the range sets that have no address left, as texts."""
+    """Return the range sets without a free address, as texts."""
     if not leases.exists():
         return []
     taken = [lease.address for lease in leases.list_top() if leases.is_alive(lease)]

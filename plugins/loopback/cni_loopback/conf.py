@@ -1,7 +1,7 @@
-"""The configuration of loopback. Pure."""
+"""The configuration. Pure."""
 
 from cni.conf import NetConf
 
 
 class LoopbackConf(NetConf):
-    """The keys of the specification; loopback has no keys of its own."""
+    """The keys of the specification; the plugin has no keys of its own."""

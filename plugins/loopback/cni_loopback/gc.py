@@ -6,5 +6,5 @@ from cni_loopback.conf import LoopbackConf
 
 
 def finders(_conf: LoopbackConf, _request: Request) -> list[Finder]:
-    """Return no finder: lo disappears with its namespace, and loopback keeps nothing on the host."""
+    """Return no finder: lo disappears with its namespace, and nothing of it is on the host."""
     return []

@@ -22,7 +22,7 @@ _CHAIN = re.compile(r"[^\s!\-\"'\\][^\s\"'\\]{0,27}")
 
 
 def _refuse(text: str) -> ValueError:
-    """Give the error with the words that the Go plugin begins with."""
+    """Return the error. Its text begins as that of the Go plugin."""
     return ValueError(f"failed to parse config: {text}")
 
 

@@ -1,4 +1,4 @@
-"""Which ports of which addresses are to be published; pure."""
+"""The ports to publish, and their destinations. Pure."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def plan_owner(conf: PortmapConf, request: Request) -> Owner:
-    """Give whose ports these are."""
+    """Return the owner of the ports."""
     return Owner(conf.name, request.container_id, request.ifname)
 
 
 def plan_mappings(conf: PortmapConf) -> tuple[PortMapping, ...]:
-    """Give the ports that the runtime asks for."""
+    """Return the ports of the runtime."""
     return tuple(
         PortMapping(each.protocol, each.host_port, each.container_port, each.host_ip)
         for each in conf.runtime_config.port_mappings
@@ -28,7 +28,7 @@ def plan_mappings(conf: PortmapConf) -> tuple[PortMapping, ...]:
 
 
 def plan_forward(conf: PortmapConf, request: Request, result: Result) -> PortForward | None:
-    """Give what is to be published for the addresses in `result`, None when there is nothing."""
+    """Return the intent for the addresses in `result`, None without ports or without addresses."""
     mappings = plan_mappings(conf)
     targets = find_targets(result, request.ifname)
     if not mappings or not targets:
@@ -48,9 +48,9 @@ def plan_forward(conf: PortmapConf, request: Request, result: Result) -> PortFor
 
 
 def find_targets(result: Result, ifname: str) -> tuple[IpInterface, ...]:
-    """Give the container's first address of each family, IPv4 first.
+    """Return the container's first address of each family, IPv4 first.
 
-    An address counts unless it is known to lie on another link, of the host or of the container.
+    An address counts unless the result names another link for it, of the host or of the container.
     """
     found: dict[int, IpInterface] = {}
     for ip in result.ips:
@@ -77,12 +77,12 @@ def _may_be_on(result: Result, ip: Ip, ifname: str) -> bool:
 
 
 def list_host_ends(result: Result) -> list[str]:
-    """Give the names of links on the host, the container's host end among them."""
+    """Return the names of links on the host, which include the container's host end."""
     return [each.name for each in result.interfaces if not each.sandbox]
 
 
 def plan_notes(mappings: Sequence[PortMapping], targets: Sequence[IpInterface]) -> list[str]:
-    """Tell which of the ports cannot be reached as somebody might expect."""
+    """Return a log line for each port that cannot be reached as its mapping says."""
     if mappings and not targets:
         return ["portmap: the container has no address, no port is published"]
     versions = {each.version for each in targets}

@@ -78,7 +78,8 @@ def test_a_malformed_configuration_is_refused_with_the_field_but_never_by_del(ke
         assert "missing 'ipam' key" in told or 'Correct "' in told or 'Set "ipam.' in told, answer
     for verb in ("DEL", "DEL", "GC"):
         assert call(PLUGIN, verb, conf(keys=keys | VALID)).must() == {}
-    assert call(PLUGIN, "DEL", conf(keys=keys), args="IP=bad;UNKNOWN=1").must() == {}
+    broken = {"prevResult": {"ips": [{"address": "10.0.0.1"}]}}
+    assert call(PLUGIN, "DEL", conf(keys=keys | broken), args="IP=bad;UNKNOWN=1").must() == {}
 
 
 @pytest.mark.parametrize("version", SUPPORTED)
