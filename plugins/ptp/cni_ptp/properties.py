@@ -24,13 +24,14 @@ def list_properties(conf: PtpConf, of: Attachment) -> Iterator[Property]:
     if container is None or container.kind != veth.KIND:
         return
     yield from compare.of_host_end(of, container, host)
-    ends = plan_ends(of.ips, compare.promised_routes(conf, of.result))
+    ends = plan_ends(of.ips, ())
     if host is not None:
         yield compare.of_host_state(of.sides.host, host)
         yield from compare.of_traffic(host, container)
         yield from compare.of_host_layer3(of, ends.host, host)
+    routes = compare.promised_routes(conf, of.result)
     is_ours = host is not None and host.name == of.plan.host_name
-    yield from compare.of_layer3(of, ends.container, container, compare_metrics=is_ours)
+    yield from compare.of_layer3(of, ends.container, routes, container, compare_metrics=is_ours)
     yield from compare.of_forwarding(versions_of(of.ips))
     if masquerade := plan_masquerade(conf, of.plan.owner, of.ips):
         yield from rules.of_masquerade(conf, masquerade)
