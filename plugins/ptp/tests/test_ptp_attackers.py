@@ -41,6 +41,8 @@ class Place:
         self.victim = host.sandbox("victim")
         # The index that its link gets is free in the attacker's namespace.
         self.victim.run(["ip", "link", "add", "padding", "type", "bridge"])
+        for name in ("padding1", "padding2"):
+            host.run(["ip", "link", "add", name, "type", "bridge"])
         self.victim_result = self.net.call("ADD", "victim").must()
         attacker = self.net.add("attacker")
         self.sandbox, self.result = attacker.sandbox, attacker.answer.json
