@@ -224,9 +224,12 @@ def of_traffic(host: Link, *others: Link) -> Iterator[Property]:
         yield Property("", host.operstate, "up", message)
 
 
-def of_layer3(of: Attachment, plan: Layer3, container: Link, *, compare_metrics: bool) -> Iterator[Property]:
-    """Yield addresses, the state of IPv6, and routes of the container.
+def of_layer3(
+    of: Attachment, plan: Layer3, promised: tuple[Route, ...], container: Link, *, compare_metrics: bool
+) -> Iterator[Property]:
+    """Yield addresses, the state of IPv6, and routes of the container: those of `plan`, then `promised`.
 
+    `promised` are the routes of the result, where a route may lack the gateway that ADD has chosen.
     `compare_metrics` is for attachments of this suite: the Go plugins do not set the metrics of routes.
     """
     name, inside = container.name, of.sides.inside
@@ -239,8 +242,8 @@ def of_layer3(of: Attachment, plan: Layer3, container: Link, *, compare_metrics:
         yield holds(not is_disabled, message, partial(_enable_ipv6, of.sides, name))
     # As the Go plugins do: a route may go through any link.
     routes = route.list_routes(inside, 0)
-    for wanted in plan.routes:
-        [complete] = complete_routes((wanted,), plan.ips)
+    chosen = complete_routes(promised, plan.ips)
+    for wanted, complete in zip((*plan.routes, *promised), (*plan.routes, *chosen), strict=True):
         yield from _of_route(inside, container, wanted, complete, routes)
         alike = [each for each in routes if _is_as_wanted(each, wanted)]
         if alike and compare_metrics:

@@ -45,9 +45,9 @@ def list_properties(conf: BridgeConf, plan: LinkPlan, of: Attachment) -> Iterato
         yield compare.of_host_state(nl, host)
         if bridge is not None:
             yield from compare.of_traffic(host, bridge, container)
-    layer3 = Layer3(of.ips, compare.promised_routes(conf, of.result))
+    routes = compare.promised_routes(conf, of.result)
     is_ours = host is not None and host.name == of.plan.host_name
-    yield from compare.of_layer3(of, layer3, container, compare_metrics=is_ours)
+    yield from compare.of_layer3(of, Layer3(of.ips), routes, container, compare_metrics=is_ours)
     if gateway := plan_gateway(conf, of.ips):
         fix = partial(_restore_gateway, gateway, plan, nl, host.name) if host else None
         yield from of_gateway(gateway, bridge, nl, fix)
