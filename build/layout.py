@@ -45,7 +45,7 @@ IMPURE = {"ctypes", "fcntl", "os", "shutil", "socket", "subprocess", "tempfile",
 
 # Where each library, and each handle of the process, may be used; a folder stands for all in it.
 DOORS = {
-    "pyroute2": {"cni/kernel/rtnetlink.py"},
+    "pyroute2": {"cni/kernel/message_classes.py"},
     "subprocess": {"cni/kernel/child.py", "cni/testing"},
     "typer": {"cni/cli"},
     "rich": {"cni/cli"},

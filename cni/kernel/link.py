@@ -40,9 +40,9 @@ _OPERSTATES = ("unknown", "not-present", "down", "lower-layer-down", "testing", 
 
 # struct ifinfomsg and the attributes, <linux/if_link.h>. Public names are for the modules of kinds.
 _HEAD = struct.Struct("=BxHiII")  # family, device type, index, flags, which of them change
-_ADDRESS, _IFNAME, _MTU, _LINK, MASTER, PROTINFO = 1, 3, 4, 5, 10, 12
+_ADDRESS, IFNAME, _MTU, _LINK, MASTER, PROTINFO = 1, 3, 4, 5, 10, 12
 _OPERSTATE, _LINKINFO, _IFALIAS, GROUP, NET_NS_FD, _EXT_MASK, _NETNSID = 16, 18, 20, 27, 28, 29, 37
-_SHOWN = {_ADDRESS, _IFNAME, _MTU, _LINK, MASTER, _OPERSTATE, _LINKINFO, _IFALIAS, GROUP, _NETNSID}
+_SHOWN = {_ADDRESS, IFNAME, _MTU, _LINK, MASTER, _OPERSTATE, _LINKINFO, _IFALIAS, GROUP, _NETNSID}
 _INFO_KIND, _INFO_DATA, _INFO_PORT_KIND, _INFO_PORT_DATA = 1, 2, 4, 5
 _AF_SPEC, _INET_SETTINGS, _ARP_NOTIFY = 26, 1, 22
 _WITHOUT_STATISTICS = number(_EXT_MASK, 0x8)
@@ -166,7 +166,7 @@ def create(nl: Netlink, doing: str, kind: str, data: bytes, *attrs: bytes) -> bo
 
 def identity(name: str, mac: str, mtu: int = 0) -> bytes:
     """Return the attributes that name a new link. `mtu` 0 leaves the MTU to the kernel."""
-    own = text(_IFNAME, name) + attribute(_ADDRESS, _packed(mac))
+    own = text(IFNAME, name) + attribute(_ADDRESS, _packed(mac))
     return own + number(_MTU, mtu) if mtu else own
 
 
@@ -207,7 +207,7 @@ def remove(nl: Netlink, name: str, index: int = 0) -> bool:
 
 def removal(name: str, index: int = 0) -> Message:
     """Remove a link, by its index if that is given; refused with ENODEV if there is none."""
-    body = pack(index=index) if index else pack(text(_IFNAME, name))
+    body = pack(index=index) if index else pack(text(IFNAME, name))
     return Message(f'could not remove "{name}"', rtnetlink.RTM_DELLINK, body=body)
 
 
@@ -309,7 +309,7 @@ def set_alias(name: str, index: int, alias: str) -> Message:
 
 def set_owner(name: str, alias: str) -> Message:
     """Tell by an alias whose a link is, and take it out of the group of unfinished ones."""
-    body = pack(text(_IFNAME, name), attribute(_IFALIAS, alias.encode()), number(GROUP, 0))
+    body = pack(text(IFNAME, name), attribute(_IFALIAS, alias.encode()), number(GROUP, 0))
     return Message(f'could not set the alias of "{name}"', rtnetlink.RTM_SETLINK, body=body)
 
 
@@ -329,7 +329,7 @@ def _change(doing: str, index: int, attr: bytes) -> Message:
 
 
 def _look_up(name: str) -> Message:
-    body = pack(text(_IFNAME, name), _WITHOUT_STATISTICS)
+    body = pack(text(IFNAME, name), _WITHOUT_STATISTICS)
     return Message(f'look up "{name}"', rtnetlink.RTM_GETLINK, body=body)
 
 
@@ -348,7 +348,7 @@ def _parse(payload: bytes) -> Link:
     kind = shown_text(info.get(_INFO_KIND, b""))
     other = shown_number(shown.get(_LINK, b""))
     return Link(
-        name=shown_text(shown.get(_IFNAME, b"")),
+        name=shown_text(shown.get(IFNAME, b"")),
         index=index,
         kind=kind,
         mac=shown.get(_ADDRESS, b"").hex(":"),

@@ -1,12 +1,11 @@
-"""Requests to the kernel over rtnetlink; the one door to pyroute2, of which it uses the message classes.
-
-Messages that an ADD or a DEL sends are packed by those who send them instead: pyroute2 takes 0.3 ms for
-one, and 1.2 ms to read what is told of a link. What is rare is left to it.
+"""Requests to the kernel over rtnetlink.
 
 A `Netlink` is a socket in one namespace: opened there it stays there, wherever the process goes. A
 batch is one send(2) up to a size that answers have room for; the kernel works through all of its messages
 in order, also after one failed, and reports each failure. Nothing here knows what a bridge or an address
 is. Processes in the namespace may forge the kernel's messages: `_connect` and `_receive` refuse these.
+
+The module of an object packs its messages by struct. `message_classes` encodes and decodes what is rare.
 """
 
 from __future__ import annotations
@@ -16,8 +15,7 @@ import os
 import select
 import socket
 import struct
-import sys
-from types import MappingProxyType, ModuleType
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from cni.errors import CniError, Code, KernelError
@@ -44,6 +42,10 @@ NLA_F_NESTED = 0x8000
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
+RTM_NEWRULE, RTM_DELRULE, RTM_GETRULE = 32, 33, 34
+RTM_NEWQDISC, RTM_DELQDISC, RTM_GETQDISC = 36, 37, 38
+RTM_NEWTCLASS, RTM_DELTCLASS, RTM_GETTCLASS = 40, 41, 42
+RTM_NEWTFILTER, RTM_DELTFILTER, RTM_GETTFILTER = 44, 45, 46
 RTM_GETNSID = 90
 RTMGRP_LINK = 0x1
 AF_BRIDGE = 7
@@ -325,65 +327,12 @@ def _said(attributes: bytes) -> str:
     return ""
 
 
-def _message_class(kind: int) -> Any:
-    _prepare_pyroute2()
-    if kind in {RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK}:
-        from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
-
-        return ifinfmsg
-    if kind in {RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR}:
-        from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-
-        return ifaddrmsg
-    from pyroute2.netlink.rtnl.rtmsg import rtmsg
-
-    return rtmsg
-
-
-def open_door() -> None:
-    """Import now what of pyroute2 is used, for a process that serves many calls."""
-    for kind in (RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE):
-        _message_class(kind)
-
-
-def _prepare_pyroute2() -> None:
-    """Let the message classes be imported without the rest of their package.
-
-    Its `__init__` imports all of it, with asyncio and what not: 200 ms of a cold start, 40 ms without.
-    """
-    if "pyroute2" in sys.modules:
-        return
-    from importlib.util import find_spec
-
-    spec = find_spec("pyroute2")
-    if spec is not None and spec.submodule_search_locations is not None:
-        package = ModuleType("pyroute2")
-        package.__path__ = list(spec.submodule_search_locations)
-        package.__spec__ = spec
-        sys.modules["pyroute2"] = package
-
-
 def _encode(message: Message, flags: int, number: int) -> bytes:
     if message.body:
         length = _HEADER.size + len(message.body)
         return _HEADER.pack(length, message.kind, flags | message.flags, number, 0) + message.body
-    encoder = _message_class(message.kind)()
-    for name, value in message.fields.items():
-        encoder[name] = value
-    encoder["attrs"] = list(message.attrs)
-    encoder["header"] = {
-        "type": message.kind,
-        "flags": flags | message.flags,
-        "sequence_number": number,
-        "pid": 0,
-    }
-    encoder.encode()
-    return bytes(encoder.data)
+    # Most calls send no such message.
+    from cni.kernel import message_classes
 
-
-def decode(kind: int, payload: bytes) -> Any:
-    """Read one object with pyroute2; `kind` is that of the message that asked for it."""
-    header = _HEADER.pack(_HEADER.size + len(payload), kind, 0, 0, 0)
-    decoder = _message_class(kind)(header + payload)
-    decoder.decode()
-    return decoder
+    header = {"type": message.kind, "flags": flags | message.flags, "sequence_number": number, "pid": 0}
+    return message_classes.encode(header, message.fields, message.attrs)
