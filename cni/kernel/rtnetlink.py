@@ -68,10 +68,10 @@ _MOST_DATAGRAMS = 1 << 16
 
 
 class Message(NamedTuple):
-    """One request: `doing` tells a person what it is for.
+    """One request; `doing` names its purpose in error messages.
 
-    Either `body` is all that follows the netlink header, or `fields` and `attrs` say it in pyroute2's words:
-    `attrs` are pairs of name and value; a nested attribute's value is {"attrs": [...]}.
+    Either `body` is all that follows the netlink header, or `fields` and `attrs` are those of pyroute2's
+    message class: `attrs` are pairs of name and value; a nested attribute's value is {"attrs": [...]}.
     """
 
     doing: str
@@ -91,7 +91,7 @@ class _Reply(NamedTuple):
 class Netlink:
     """An rtnetlink socket in a namespace, the calling thread's own by default; a context manager.
 
-    One that listens to `groups` (RTMGRP_LINK) is for that only.
+    A socket that listens to `groups` (RTMGRP_LINK) sends no requests.
     """
 
     def __init__(self, ns: Netns | None = None, groups: int = 0) -> None:
@@ -102,7 +102,7 @@ class Netlink:
                 self._socket = _open_socket()
         for option in (_NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK):
             self._socket.setsockopt(_SOL_NETLINK, option, 1)
-        # A dead kernel thread must not hang the runtime for ever.
+        # A kernel thread that hangs must not block the runtime for ever.
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _ANSWER_WITHIN)
         self._connect(groups)
         self._number = _random_number()
@@ -130,15 +130,15 @@ class Netlink:
         self._socket.close()
 
     def batch(self, messages: Sequence[Message]) -> None:
-        """Send all in one go and read every refusal; raises KernelError for the first refused."""
+        """Send all messages at once and read every refusal. Raise KernelError for the first one refused."""
         refusals = [refusal for refusal in self.attempt(messages) if refusal]
         if refusals:
             raise refusals[0]
 
     def attempt(self, messages: Sequence[Message]) -> list[KernelError | None]:
-        """Send all; give the refusal of each message, or None, in the order of the messages.
+        """Send all; return the refusal of each message, or None, in the order of the messages.
 
-        Up to 64 are one send, in the midst of which no signal ends the process.
+        Up to 64 messages are one send(2), which no signal interrupts.
         """
         refusals: list[KernelError | None] = []
         for start in range(0, len(messages), _MOST_AT_ONCE):
@@ -151,9 +151,9 @@ class Netlink:
         return [each if isinstance(each, KernelError) else None for each in answers]
 
     def request(self, *messages: Message) -> list[bytes]:
-        """Ask for objects, in one send; gives what follows the header of each, b"" for a change that is made.
+        """Send messages at once; return what follows the header of each response, b"" for a change.
 
-        Raises KernelError for the first that is refused (ENODEV: no such link).
+        Raise KernelError for the first one refused (ENODEV: no such link).
         """
         answers = self._exchange(messages)
         if len(messages) > 1:
@@ -166,14 +166,14 @@ class Netlink:
         return found
 
     def ask(self, *messages: Message) -> list[bytes | KernelError]:
-        """Ask for objects, in one send, and change nothing; return each answer, or the kernel's refusal."""
+        """Ask for objects in one send; return the response to each message, or the kernel's refusal."""
         return self._exchange(messages)
 
     def _exchange(self, messages: Sequence[Message]) -> list[bytes | KernelError]:
-        """Send messages in one go; return the answer of each or the kernel's refusal, b"" for a change.
+        """Send messages at once; return the response to each or the kernel's refusal, b"" for a change.
 
-        The kernel works through them in order, and sends each refusal without being asked. So what it sends
-        for the last one is the end: the answer, or an acknowledgement if that is a change.
+        The kernel processes them in order and sends each refusal unasked. So its response to the last message
+        is the end: the object, or the acknowledgement of a change.
         """
         *before, end = messages
         if not _is_question(end):
@@ -195,15 +195,15 @@ class Netlink:
         return answers
 
     def dump(self, message: Message) -> list[bytes]:
-        """List objects; gives what follows each header.
+        """List objects; return what follows each header.
 
-        It is asked again when the list changed while it was read, or when some of it was dropped.
+        Ask again if the list changed while it was read, or if the kernel dropped a part of it.
         """
         for _ in range(_DUMP_ATTEMPTS):
             try:
                 replies = self._dump_once(message)
             except KernelError as error:
-                # EBUSY: the list before, of which nobody has read the end, is still being given.
+                # EBUSY: the kernel is still sending the previous list, whose end was not read.
                 if error.errno not in {errno.ENOBUFS, errno.EBUSY}:
                     raise
                 self._forget()
@@ -214,9 +214,9 @@ class Netlink:
         raise CniError(Code.TRY_AGAIN, f"{message.doing}: the kernel's list {because}")
 
     def heard(self, within_s: float) -> list[tuple[int, bytes]]:
-        """Wait for what is told to the groups; gives kind and what follows the header of each message.
+        """Wait for announcements to the groups; return kind and what follows the header of each message.
 
-        None come when the time is up, or when some were dropped.
+        Return [] when the time is up, or when the kernel dropped some.
         """
         poller = select.poll()
         poller.register(self._socket, select.POLLIN)
@@ -240,26 +240,26 @@ class Netlink:
                     found.append(reply.payload)
                     continue
                 if refusal := _refusal(message.doing, reply):
-                    # EINTR: the table was changed under the dump; it is as good as DUMP_INTR.
+                    # EINTR: the table changed during the dump. It means the same as DUMP_INTR.
                     if refusal.errno != errno.EINTR:
                         raise refusal
                     is_whole = False
                 return found if is_whole else None
 
     def _forget(self) -> None:
-        """Read to its end, and drop, what the kernel still has to say."""
+        """Read and drop all that the kernel has sent."""
         for _ in range(_MOST_DATAGRAMS):
             try:
                 self._socket.recv(_RECEIVE_BYTES, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return
             except OSError as error:
-                # Once more ENOBUFS: what was dropped would have been dropped here.
+                # Once more ENOBUFS: the kernel dropped messages that this loop drops, too.
                 if error.errno != errno.ENOBUFS:
                     return
 
     def _send(self, messages: Sequence[Message], flags: int) -> int:
-        """Send the messages with numbers that follow each other; gives the first number."""
+        """Send the messages with consecutive sequence numbers; return the first number."""
         first = self._number + 1
         self._number += len(messages)
         data = b"".join(_encode(m, flags, first + i) for i, m in enumerate(messages))
@@ -281,7 +281,7 @@ class Netlink:
                 Code.TRY_AGAIN, f"{doing}: no answer from the kernel in {_ANSWER_WITHIN_S} s"
             ) from error
         except OSError as error:
-            # ENOBUFS: an answer was dropped, so what happened is not known.
+            # ENOBUFS: the kernel dropped a response, so the result is unknown.
             raise KernelError(doing, error.errno or errno.EIO) from error
         if sender != _KERNEL:
             return
@@ -307,7 +307,7 @@ def _open_socket() -> socket.socket:
 
 
 def _refusal(doing: str, reply: _Reply) -> KernelError | None:
-    """Read the errno of an NLMSG_ERROR or NLMSG_DONE and what the kernel says about it."""
+    """Return the errno of an NLMSG_ERROR or NLMSG_DONE with the kernel's text; None for no error."""
     (number,) = _ERRNO.unpack_from(reply.payload) if len(reply.payload) >= _ERRNO.size else (0,)
     if number == 0:
         return None

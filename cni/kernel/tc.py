@@ -118,7 +118,7 @@ def add_tbf(name: str, index: int, tbf: Tbf) -> Message:
 
 
 def add_htb(name: str, index: int, default: int) -> Message:
-    """Give a link classes, as its root 1:; `default` is the minor number of the class for other packets."""
+    """Add an htb, which has classes, as the root 1:; `default` is the default class's minor number."""
     init = _HTB_GLOBAL.pack(_HTB_VERSION, _HTB_RATE_TO_QUANTUM, default, 0, 0)
     return _add_qdisc(name, index, "htb", (ROOT, handle(1)), attribute(_HTB_INIT, init))
 
