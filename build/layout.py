@@ -70,7 +70,7 @@ TEMPLATE_MODULES = (*PLUGIN_MODULES, *VERB_MODULES, "plan", "properties")
 
 # Where each library, and each handle of the process, may be used; a folder stands for all in it.
 DOORS = {
-    "pyroute2": {"cni/kernel/rtnetlink.py"},
+    "pyroute2": {"cni/kernel/message_classes.py"},
     "subprocess": {"cni/kernel/child.py", "cni/testing"},
     "typer": {"cni/cli"},
     "rich": {"cni/cli"},

@@ -48,7 +48,7 @@ def add(
     """
     name, index = container.name, container.index
     addresses = [
-        addr.add(name, index, ip.address, dad=plan.dad, has_connected=plan.has_connected) for ip in plan.ips
+        addr.add(name, index, ip.address, dad=plan.dad, prefix_route=plan.has_connected) for ip in plan.ips
     ]
     messages = [*before, *addresses, *between]
     refusals = inside.attempt([*messages, *(route.add(name, index, each) for each in plan.routes)])

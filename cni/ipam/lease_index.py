@@ -1,27 +1,28 @@
-"""Which leases an attachment holds, without reading all of a large pool: a cache beside the folder.
+"""An index of leases by attachment, so that a call need not read all leases of a large pool.
 
-One symbolic link for each attachment, named after a hash of it, whose target lists its lease files. A stamp
-beside the links says for which state of the two folders they hold: of the leases and of the links. A pool of
-less than `MANY` has no cache. Reading 10,000 leases takes 180 ms, asking here 0.1 ms.
+Each attachment has one symbolic link, named after its hash. The link's target lists its lease files. A
+stamp beside the links records the state of two directories, of the leases and of the links, for which the
+index is complete. A pool with less than `MANY` leases has no index. Reading 10,000 leases takes 180 ms, the
+index 0.1 ms.
 
-Why what it says can be relied on:
+Why the index is reliable:
 
-- That a file is an attachment's is never believed: whoever asks here reads the file.
-- That there are no others holds as long as nobody has changed either folder but we. Any file that appears
-  or goes sets a folder's times of modification and of change to the present. We set the former to a
-  moment that has passed, so that a change in the same tick of the clock shows, too; whoever sets it back,
-  as a restored backup does, cannot set the latter. Links that were lost or forged show in the same way, as
-  does another folder of the same name by its inode.
-- A crash leaves no wrong stamp: it is removed before the folders get their times and written after
-  that, and what changes before has changed the times. Links are changed before files appear and after
-  they go, so that between the two the cache names a file too many, which is read.
-- A lease that could not be read would be missing: a pool that has one gets no cache.
-- What another boot has left is dropped (`cni.state.boot`).
+- A caller reads each lease file that the index names. So a wrong entry has no effect.
+- The index is complete as long as only this suite has modified the two directories. A file that appears or
+  disappears sets a directory's mtime and ctime. We set the mtime to a moment in the past, so that a change
+  in the same clock tick is detected, too. A restored backup may set the mtime back, but no program can set
+  the ctime. Lost or forged links are detected in the same way, and another directory of the same name by
+  its inode.
+- A crash cannot leave a stale stamp. The stamp is deleted before the mtimes are rewritten and recreated
+  afterwards; any change before that has already altered the mtimes. Links change before files appear and
+  after they disappear. In between, the index names a file too many, which is read.
+- A pool with an unreadable lease has no index, because the index would lack that lease.
+- The index ends with the boot (`cni.state.boot`).
 
-Two things remain, both done by hand and without the lock: a file that appears or goes while one of our calls
-has the lock, and one whose content is replaced in place. Until the next change by somebody else they are
-unknown here. So DEL looks at the files of the addresses in its result, too, and CHECK does; an address
-that has a file is never given to a second container, whatever is said here.
+Two changes by hand, without the lock, stay undetected until the next one: a file that appears or disappears
+while one of our calls holds the lock, and a file whose content is replaced in place. So DEL and CHECK also
+read the files of the addresses in their result. An address with a file is never given to a second
+container.
 """
 
 from __future__ import annotations
@@ -46,15 +47,15 @@ if TYPE_CHECKING:
 
 FOLDER = Path("/run/pycni/leases")
 MANY = 32
-# How long ago the folders seem to have been changed, and by what a file system may round that.
+# The mtime that the directories get, as time before now, and the error of a file system that rounds it.
 _PAST_NS = 5_000_000_000
 _ROUNDED_NS = 2_000_000_000
 
 
 class LeaseIndex:
-    """The cache of one folder of leases; what changes it is called with the folder's lock held.
+    """The index of one directory of leases. Hold the directory's lock to change it.
 
-    `is_current` is whether it is kept in step with the folder; changes are noted only then.
+    `is_current` is whether the index matches the directory; changes are recorded only then.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -64,46 +65,46 @@ class LeaseIndex:
         self.is_current = False
 
     def look(self) -> bool:
-        """Tell whether the cache tells what is in the folder now."""
+        """Return whether the index matches the directory now."""
         try:
-            told = os.readlink(self._stamp)
+            stamp = os.readlink(self._stamp)
             boot.drop_earlier(FOLDER.parent)
-            self.is_current = told == self._identity()[0]
+            self.is_current = stamp == self._identity()[0]
         except (OSError, CniError):
             self.is_current = False
         return self.is_current
 
     def _identity(self) -> tuple[str, int]:
-        """Tell in which state the two folders are, and when the last change of either seems to have been."""
-        found = [os.stat(folder) for folder in (self._leases, self._links)]
-        told = [f"{each.st_dev}:{each.st_ino}:{each.st_mtime_ns}:{each.st_ctime_ns}" for each in found]
-        return " ".join(told), max(each.st_mtime_ns for each in found)
+        """Return the state of the two directories, and the later one of their mtimes."""
+        states = [os.stat(folder) for folder in (self._leases, self._links)]
+        texts = [f"{each.st_dev}:{each.st_ino}:{each.st_mtime_ns}:{each.st_ctime_ns}" for each in states]
+        return " ".join(texts), max(each.st_mtime_ns for each in states)
 
     def find(self, owner: Attachment) -> list[str]:
-        """Give the names of the files of an attachment, and of those that name its container alone.
+        """Return the names of an attachment's files, and of files that name its container only.
 
-        Raises OSError for what is no link of ours.
+        Raise OSError for anything but a link of ours.
         """
         names = [*self._read(owner.container_id, owner.ifname), *self._read(owner.container_id, "")]
         return list(dict.fromkeys(names))
 
     def add(self, owner: Attachment, name: str) -> None:
-        """Note a file of an attachment that is about to be made."""
+        """Record a file of an attachment that is about to be created."""
         self._change(owner.container_id, owner.ifname, lambda names: [*names, name])
 
     def remove(self, lease: Lease) -> None:
-        """Forget a file that is gone."""
+        """Drop a file that was removed."""
         self._change(
             lease.container_id, lease.ifname, lambda names: [each for each in names if each != lease.name]
         )
 
     def make(self, leases: Iterable[Lease]) -> None:
-        """Make the cache of all that is in the folder, which has no subfolders; none where that fails."""
+        """Create the index of all leases, of a directory without subdirectories; have none if that fails."""
         held: dict[tuple[str, str], list[str]] = {}
         for lease in leases:
             held.setdefault((lease.container_id, lease.ifname), []).append(lease.name)
         try:
-            # Seldom needed, and 2 ms of a start.
+            # Seldom needed, and it takes 2 ms of a cold start.
             import shutil
 
             shutil.rmtree(self._links, ignore_errors=True)
@@ -118,7 +119,7 @@ class LeaseIndex:
         self.is_current = True
 
     def seal(self) -> None:
-        """Let the cache be for the folder as it is now."""
+        """Record that the index matches the directory as it is now."""
         if not self.is_current or self.look():
             return
         past = time.time_ns() - _PAST_NS
@@ -128,7 +129,7 @@ class LeaseIndex:
                 os.utime(folder, ns=(past, past))
             point("index.changed")
             identity, changed_ns = self._identity()
-            # Somebody may have changed something since.
+            # Another program may have changed a directory since.
             if changed_ns < past + _ROUNDED_NS:
                 os.symlink(identity, self._stamp)
 

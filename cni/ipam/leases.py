@@ -1,14 +1,14 @@
-r"""The addresses of one network that are taken: one file each, as the Go plugin host-local keeps them.
+r"""The leases of one network: one file for each, as the Go plugin host-local writes them.
 
 The folder `<dataDir>/<network>` is shared with the Go plugin, byte for byte and under the same lock:
 
     10.1.0.2              0600  "<container ID>\r\n<ifname>", or the ID alone before its v0.8.0
-    last_reserved_ip.<N>  0600  the address that range set N gave last
+    last_reserved_ip.<N>  0600  the last address of range set N that was reserved
     lock                  0750  empty, held with flock(2)
 
-A lease appears whole or not at all. An empty one is what a crash of the Go plugin leaves: nobody holds it.
-Nor is one alive that was written before this boot, as no network namespace lives over a boot; one that names
-a container alone is left to whoever has put it there, perhaps by hand.
+A lease appears whole or not at all. A crash of the Go plugin leaves an empty lease, which has no holder. A
+lease that was written before this boot is stale, because no network namespace outlives a boot. A lease that
+names a container only may have been written by hand, and stays.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 
     from cni.result import IpAddress
 
-# More than any container ID and ifname; what is longer is no lease.
+# More than any container ID and ifname; a longer file is no lease.
 _LARGEST_LEASE_BYTES = 4096
 
-# To make the folder and lock it, while others that fail keep removing it.
+# Attempts to create and lock the folder, which failing ADDs remove again.
 _MOST_TRIES = 100
 
-# What is written with the lock held is written under this name first.
+# A file is written under this name first, with the lock held.
 _UNFINISHED = f"{files.UNFINISHED_PREFIX}lease"
 
 
@@ -51,7 +51,7 @@ class Lease(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The file's name: the address, unless somebody else put the file there."""
+        """The file's name: the address, unless another program wrote the file."""
         return os.path.basename(self.path)
 
     @property
@@ -61,7 +61,7 @@ class Lease(NamedTuple):
 
     @property
     def address(self) -> IpAddress | None:
-        """The address that is taken, None when the file's name is none."""
+        """The leased address; None if the file's name is no address."""
         try:
             return parse_ip(self.name)
         except ValueError:
@@ -69,41 +69,41 @@ class Lease(NamedTuple):
 
     @property
     def attachment(self) -> Attachment:
-        """Who holds it."""
+        """The holder."""
         return Attachment(self.container_id, self.ifname)
 
     def is_held_by(self, owner: Attachment) -> bool:
-        """Tell whether the attachment holds it; one of the old format is held by all of the container."""
+        """Return whether an attachment holds it; the whole container holds one of the old format."""
         return self.container_id == owner.container_id and self.ifname in {owner.ifname, ""}
 
     def is_empty(self) -> bool:
-        """Tell whether nobody holds it."""
+        """Return whether it has no holder."""
         return not self.container_id
 
     def holder(self) -> str:
-        """Tell who holds it, in words."""
+        """Return its holder in words."""
         if self.is_empty():
             return "nobody"
         return f"container {self.container_id}" + (f", interface {self.ifname}" if self.ifname else "")
 
 
 class Leases:
-    """The folder of one network. What changes something is called inside `locked()`, unless it says not.
+    """The folder of one network. Call methods that change it inside `locked()`, unless they say otherwise.
 
-    With `keeps_over_boot` leases of before this boot are alive.
+    With `keeps_over_boot` leases that were written before this boot are valid.
     """
 
     def __init__(self, folder: Path, *, keeps_over_boot: bool = False) -> None:
         self.folder = folder
         self._began_s = 0.0 if keeps_over_boot else None
         self._marked: frozenset[str] | None = None
-        self._made: list[Path] = []
+        self._created: list[Path] = []
         self._index = LeaseIndex(folder)
         self._is_locked = False
 
     @contextmanager
     def locked(self, timeout_s: float = 30) -> Iterator[None]:
-        """Keep others out, the Go plugin too; the folder is made when missing. Raises CniError 11 or 106."""
+        """Hold the lock, as the Go plugin does; create a missing folder. Raise CniError 11 or 106."""
         with ExitStack() as stack:
             self._enter_lock(stack, timeout_s)
             self._is_locked = True
@@ -115,22 +115,22 @@ class Leases:
                 self._is_locked = self._index.is_current = False
 
     def _enter_lock(self, stack: ExitStack, timeout_s: float) -> None:
-        # An ADD that fails removes the folder it made, with a lock on which we may be waiting.
+        # A failing ADD removes the folder that it created, and with it a lock for which we may be waiting.
         for left in reversed(range(_MOST_TRIES)):
-            made = files.ensure_directory(self.folder, 0o755)
-            # From here on `remove_unused` knows it, whatever comes.
-            self._made = list(dict.fromkeys([*self._made, *made]))
+            created = files.ensure_directory(self.folder, 0o755)
+            # From here on `remove_unused` removes it.
+            self._created = list(dict.fromkeys([*self._created, *created]))
             try:
                 stack.enter_context(locked(f"{self.folder}/lock", timeout_s, 0o750))
             except CniError as error:
                 if not left or not isinstance(error.__cause__, FileNotFoundError):
-                    files.remove_directories(made)
+                    files.remove_directories(created)
                     raise
             else:
                 return
 
     def exists(self) -> bool:
-        """Tell whether the folder is there; without it nothing is held. Needs no lock."""
+        """Return whether the folder exists; without it there are no leases. It needs no lock."""
         try:
             return stat.S_ISDIR(self.folder.stat().st_mode)
         except (FileNotFoundError, NotADirectoryError):
@@ -140,23 +140,23 @@ class Leases:
             raise CniError(Code.STORE, f"could not look for {self.folder}: {reason}") from error
 
     def remove_unused(self) -> None:
-        """Remove the folders that this object made, if nothing but the lock is inside. Called unlocked."""
-        if not self._made:
+        """Remove the folders that this object created, if only the lock is inside. Call it unlocked."""
+        if not self._created:
             return
         with suppress(OSError, CniError), locked(self.folder / "lock", 0, 0o750):
             if os.listdir(self.folder) == ["lock"]:
                 (self.folder / "lock").unlink()
-                files.remove_directories(self._made)
+                files.remove_directories(self._created)
 
     def list_all(self) -> list[Lease]:
-        """Give all files, in subfolders too, as the Go plugin looks at them. Needs no lock.
+        """Return all leases, in subfolders too, as the Go plugin does. It needs no lock.
 
-        Files that cannot be read, as there, and those with other purposes are left out.
+        Unreadable files are left out, as there, and files with other purposes.
         """
         return self._list()[0]
 
     def _list(self) -> tuple[list[Lease], bool]:
-        """Give all files, and whether these are all: no subfolders, none that cannot be read."""
+        """Return all leases, and whether an index can cover them: no subfolders, no unreadable files."""
         found = []
         folders = [str(self.folder)]
         is_whole = True
@@ -173,12 +173,12 @@ class Leases:
         return found, is_whole
 
     def list_top(self) -> list[Lease]:
-        """Give what lies in the folder itself: all that the two suites ever put there."""
+        """Return the leases in the folder itself: neither suite writes to subfolders."""
         top = str(self.folder)
         return [lease for lease in self.list_all() if lease.folder == top]
 
     def list_held_by(self, owner: Attachment, likely: Iterable[IpAddress] = ()) -> list[Lease]:
-        """Give the attachment's leases, or else those of the old format that are the container's.
+        """Return the attachment's leases, or else those of the old format of its container.
 
         `likely` is as in `list_of`.
         """
@@ -186,9 +186,9 @@ class Leases:
         return [lease for lease in held if lease.ifname] or held
 
     def list_of(self, owner: Attachment, likely: Iterable[IpAddress] = ()) -> list[Lease]:
-        """Give the attachment's leases and those of the old format that are its container's.
+        """Return the attachment's leases and those of the old format of its container.
 
-        Those of `likely` addresses are found whatever the index says. Needs no lock.
+        Leases of `likely` addresses are read even if the index lacks them. It needs no lock.
         """
         found = self._find_indexed(owner, likely)
         if found is None:
@@ -198,7 +198,7 @@ class Leases:
         return [lease for lease in found if lease.is_held_by(owner)]
 
     def _find_indexed(self, owner: Attachment, likely: Iterable[IpAddress]) -> list[Lease] | None:
-        """Give the files that may be an attachment's; None where all must be read to know."""
+        """Return the leases that may be an attachment's; None if all leases must be read."""
         if not (self._index.is_current if self._is_locked else self._index.look()):
             return None
         try:
@@ -209,21 +209,20 @@ class Leases:
             return None
 
     def find(self, address: IpAddress) -> Lease | None:
-        """Give the lease of an address, None when it is free. Needs no lock.
+        """Return the lease of an address; None if it is free. It needs no lock.
 
-        Anything that has the name takes the address, whatever it is. Raises CniError 106 when it cannot
-        be told who holds it.
+        Any file of that name takes the address. Raise CniError 106 if its holder cannot be read.
         """
         path = self._path(address)
         content = files.read(path)
         return None if content is None else _parse(path, content)
 
     def is_free(self, address: IpAddress) -> bool:
-        """Tell whether nothing has the address's name. Needs no lock."""
+        """Return whether no file has the address's name. It needs no lock."""
         return not os.path.lexists(self._path(address))
 
     def is_reclaimable(self, address: IpAddress) -> bool:
-        """Tell whether the address is taken by a file that holds it for nobody. Needs no lock."""
+        """Return whether the address has a lease without a living holder. It needs no lock."""
         try:
             lease = self.find(address)
         except CniError:
@@ -231,26 +230,28 @@ class Leases:
         return lease is not None and not self.is_alive(lease)
 
     def is_alive(self, lease: Lease) -> bool:
-        """Tell whether somebody holds a lease: it names somebody, and is of this boot. Needs no lock."""
+        """Return whether a lease has a holder and was written in this boot. It needs no lock."""
         if lease.is_empty():
             return False
         if not lease.ifname:
             return True
         if self._began_s is None:
+            # Only DEL, GC and a full pool look at old leases.
             from cni.state import boot
 
             self._began_s = boot.began_s()
         try:
-            # Not the time of modification, which whoever restores or copies files may set.
+            # Not the mtime: a program that restores or copies files may set it.
             if os.lstat(lease.path).st_ctime >= self._began_s:
                 return True
         except OSError:
             return True
-        # The clock may have been set, and this may not be the machine's /run. Links outweigh both.
+        # The clock may have been stepped, and this may not be the machine's /run. A link is proof.
         return self._has_host_end(lease)
 
     def _has_host_end(self, lease: Lease) -> bool:
-        """Return whether a link proves that the holder lives; looked for once, as many leases may be old."""
+        """Return whether a link proves that the holder lives; list links once, as many leases may be old."""
+        # Only a lease from before the boot needs it.
         from cni import marks
         from cni.operations import holders
 
@@ -260,7 +261,7 @@ class Leases:
         return marks.alias(network, lease.attachment) in self._marked
 
     def reserve(self, address: IpAddress, owner: Attachment) -> None:
-        """Take an address that is free or reclaimable. Raises CniError 106."""
+        """Reserve an address that is free or reclaimable. Raise CniError 11 or 106."""
         path = self._path(address)
         content = f"{owner.container_id}\r\n{owner.ifname}".encode()
         self._index.add(owner, str(address))
@@ -273,7 +274,7 @@ class Leases:
         files.write_atomic(path, content, beside=_UNFINISHED)
 
     def release(self, address: IpAddress, owner: Attachment) -> None:
-        """Give an address back if the very attachment holds it. Needs no lock: nobody else may change it."""
+        """Release an address that this very attachment holds. It needs no lock: no other call changes it."""
         lease = self.find(address)
         if lease and lease.ifname and lease.is_held_by(owner):
             self.remove(lease)
@@ -284,7 +285,7 @@ class Leases:
         self._index.remove(lease)
 
     def read_last(self, number: int) -> bytes | None:
-        """Give what tells the address that range set `number` gave last, None when nothing does."""
+        """Return the content of last_reserved_ip of a range set; None if it is absent or unreadable."""
         try:
             return files.read(self._last(number))
         except CniError as error:
@@ -292,18 +293,18 @@ class Leases:
             return None
 
     def write_last(self, number: int, address: IpAddress) -> None:
-        """Remember the address that range set `number` gave last."""
+        """Write last_reserved_ip of a range set."""
         files.write_atomic(self._last(number), str(address).encode(), beside=_UNFINISHED)
 
     def remove_unfinished(self) -> None:
-        """Remove what a killed ADD may have left half written; with the lock held, nobody is writing it."""
+        """Remove an unfinished file that a killed ADD left; with the lock held no process is writing it."""
         path = f"{self.folder}/{_UNFINISHED}"
-        # Looked for first: on a read-only file system even the removal of nothing is refused.
+        # Look first: a read-only file system refuses to remove even an absent file.
         if os.path.lexists(path):
             files.remove(path)
 
     def restore_last(self, number: int, before: bytes | None, written: IpAddress) -> None:
-        """Put back what was there before `written` was, unless another one has been written since."""
+        """Restore the content from before `written`, unless another address has been written since."""
         if self.read_last(number) != str(written).encode():
             return
         if before is None:
@@ -319,7 +320,7 @@ class Leases:
 
 
 def parse_last(content: bytes | None) -> IpAddress | None:
-    """Read the content of last_reserved_ip; None for garbage, which means to start over."""
+    """Return the address in last_reserved_ip; None for garbage, which starts at the range's beginning."""
     try:
         return parse_ip((content or b"").decode().strip())
     except ValueError:
@@ -327,7 +328,7 @@ def parse_last(content: bytes | None) -> IpAddress | None:
 
 
 def is_unfinished(lease: Lease) -> bool:
-    """Tell whether a crash left the file: with the lock held, nobody is writing it."""
+    """Return whether a crash left the file unfinished: with the lock held no process is writing it."""
     return lease.name.startswith(files.UNFINISHED_PREFIX)
 
 
@@ -347,7 +348,7 @@ def _scan(folder: str) -> list[os.DirEntry[str]]:
 
 
 def _read_lease(path: str) -> list[Lease]:
-    """Give the lease in a file, none when it went away. Raises OSError when it cannot be read."""
+    """Return the lease in a file, [] if the file has disappeared. Raise OSError if it cannot be read."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:

@@ -20,7 +20,7 @@ def attribute(kind: int, payload: bytes) -> bytes:
 
 
 def text(kind: int, value: str) -> bytes:
-    """Encode a text attribute with the NUL that the kernel expects at its end."""
+    """Encode a string with the NUL that the kernel expects at its end."""
     return attribute(kind, value.encode() + b"\0")
 
 
@@ -40,7 +40,7 @@ def nest(kind: int, *parts: bytes) -> bytes:
 
 
 def each_attribute(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Go through encoded attributes: (kind, payload), in order; stops at what is no attribute."""
+    """Yield encoded attributes as (kind, payload), in order; stop at bytes that are no attribute."""
     at = 0
     while at + 4 <= len(data):
         length, kind = _HEADER.unpack_from(data, at)
@@ -51,8 +51,8 @@ def each_attribute(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def attributes(data: bytes, only: Container[int] = range(_KIND + 1)) -> dict[int, bytes]:
-    """Give encoded attributes by kind, or those of some kinds; of several of one kind the last."""
-    # What is told of a link has a hundred of them, of which few are wanted: no generator, and few copies.
+    """Return encoded attributes by kind, all or those in `only`; the last one of several of a kind."""
+    # A link has a hundred attributes, of which few are needed: no generator, and few copies.
     found = {}
     at, end = 0, len(data) - 3
     unpack = _HEADER.unpack_from
@@ -67,10 +67,10 @@ def attributes(data: bytes, only: Container[int] = range(_KIND + 1)) -> dict[int
 
 
 def shown_number(payload: bytes) -> int:
-    """Decode a number of rtnetlink of any width; 0 for an attribute that is not there."""
+    """Decode a number of rtnetlink of any width; 0 for an absent attribute."""
     return int.from_bytes(payload, sys.byteorder)
 
 
 def shown_text(payload: bytes) -> str:
-    """Decode a text attribute."""
+    """Decode a string."""
     return payload.rstrip(b"\0").decode(errors="replace")

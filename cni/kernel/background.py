@@ -1,7 +1,7 @@
-"""Work that goes on after the answer, in a thread: for calls of the kernel that nobody has to wait for.
+"""Background tasks: system calls that go on in a thread after the answer.
 
-A process that is to serve another call, or to fork, waits until that work has ended; one that exits does
-so too, as a thread within the kernel cannot be stopped.
+A process waits until such a task has ended before it serves another call or forks. A process that exits waits
+too, because a thread within a system call cannot be stopped.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ _SETTLED_WITHIN_S = 5
 
 
 def prepare_for_fork() -> None:
-    """Start and join one thread so that libc installs its internal signal handlers before we fork."""
+    """Start and join one thread, so that libc installs its internal signal handlers before a fork."""
     start(lambda: None)
     wait(_SETTLED_WITHIN_S)
 
 
 def start(work: Callable[[], None]) -> None:
-    """Run `work`, which raises nothing, in a thread of its own; here and now where none can be had."""
+    """Run `work`, which raises nothing, in a thread of its own; in this thread if none can be started."""
 
     def run() -> None:
-        # Signals are for the thread that knows what they are about.
+        # The main thread handles signals.
         signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
         work()
 
@@ -40,7 +40,7 @@ def start(work: Callable[[], None]) -> None:
 
 
 def wait(within_s: float) -> bool:
-    """Wait until the calling thread is the process's only one; tells whether it is."""
+    """Wait until the calling thread is the process's only one; return whether it is."""
     deadline = time.monotonic() + within_s
     while count_threads() > 1:
         if time.monotonic() > deadline:
@@ -50,5 +50,5 @@ def wait(within_s: float) -> bool:
 
 
 def count_threads() -> int:
-    """Give the number of this process's threads, those too that Python does not know."""
-    return len(os.listdir("/proc/self/task"))  # noqa: PTH208 - only their number matters
+    """Return the number of this process's threads, with those that Python does not know."""
+    return len(os.listdir("/proc/self/task"))  # noqa: PTH208 - only the number matters

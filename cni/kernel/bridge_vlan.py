@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import errno
+import struct
 from typing import Any, NamedTuple
 
 from cni.errors import KernelError
-from cni.kernel import rtnetlink
+from cni.kernel import link, rtnetlink
+from cni.kernel.attributes import attribute, nest
 from cni.kernel.rtnetlink import Message, Netlink
 
-# The kernel's linux/if_bridge.h and linux/rtnetlink.h.
+# <linux/if_bridge.h>, <linux/if_link.h> and <linux/rtnetlink.h>
+_INFO = struct.Struct("=HH")  # struct bridge_vlan_info: flags, ID
+_AF_SPEC, _VLAN_INFO = 26, 2
 _FLAG_PVID, _FLAG_UNTAGGED, _FLAG_RANGE_BEGIN, _FLAG_RANGE_END = 0x2, 0x4, 0x8, 0x10
 _RTEXT_FILTER_BRVLAN = 0x2
 _ALL_VLANS = (1, 4094)
 
 
 class PortVlan(NamedTuple):
-    """One VLAN, or those from `vid` to `last`; `pvid` takes in untagged frames, `untagged` sends so."""
+    """One VLAN, or the VLANs from `vid` to `last`.
+
+    The port puts untagged frames into a VLAN with `pvid`, and sends frames of one with `untagged` without a
+    tag.
+    """
 
     vid: int
     last: int = 0
@@ -33,19 +41,22 @@ def add(name: str, index: int, vlans: tuple[PortVlan, ...]) -> Message:
 
 
 def remove(name: str, index: int, vlans: tuple[PortVlan, ...] = (PortVlan(*_ALL_VLANS),)) -> Message:
-    """Take VLANs off a port, all of them by default; those it does not carry are no error."""
+    """Remove VLANs from a port, all by default; a VLAN that it does not carry is no error."""
     listed = ", ".join(_show(each) for each in vlans)
     doing = f'could not remove VLAN {listed} from bridge port "{name}"'
     return _message(doing, rtnetlink.RTM_DELLINK, index, vlans)
 
 
 def list_vlans(nl: Netlink, index: int) -> set[PortVlan]:
-    """Give the VLANs of a port one by one; empty where the kernel filters none."""
+    """Return the VLANs of a port one by one; empty if the kernel filters none."""
     return list_all(nl).get(index, set())
 
 
 def list_all(nl: Netlink) -> dict[int, set[PortVlan]]:
-    """Give the VLANs of all ports, and of bridges themselves, by index of the link."""
+    """Return the VLANs of all ports, and of bridges themselves, by index of the link."""
+    # Only a call that lists VLANs needs it.
+    from cni.kernel import message_classes
+
     message = Message(
         "list bridge VLANs",
         rtnetlink.RTM_GETLINK,
@@ -53,7 +64,7 @@ def list_all(nl: Netlink) -> dict[int, set[PortVlan]]:
         attrs=[("IFLA_EXT_MASK", _RTEXT_FILTER_BRVLAN)],
     )
     try:
-        shown = [rtnetlink.decode(message.kind, each) for each in nl.dump(message)]
+        shown = [message_classes.decode(message.kind, each) for each in nl.dump(message)]
     except KernelError as error:
         if error.errno == errno.EOPNOTSUPP:
             return {}
@@ -67,20 +78,16 @@ def list_all(nl: Netlink) -> dict[int, set[PortVlan]]:
 
 
 def _message(doing: str, kind: int, index: int, vlans: tuple[PortVlan, ...]) -> Message:
-    attrs = [("IFLA_BRIDGE_VLAN_INFO", info) for each in vlans for info in encode(each)]
-    fields = {"family": rtnetlink.AF_BRIDGE, "index": index}
-    return Message(doing, kind, fields=fields, attrs=[("IFLA_AF_SPEC", {"attrs": attrs})])
+    infos = nest(_AF_SPEC, *(attribute(_VLAN_INFO, info) for each in vlans for info in _pack(each)))
+    return Message(doing, kind, body=link.pack(infos, index=index, family=rtnetlink.AF_BRIDGE))
 
 
-def encode(vlan: PortVlan) -> list[dict[str, int]]:
-    """Give struct bridge_vlan_info as pyroute2 wants it: one, or two for the ends of a range."""
+def _pack(vlan: PortVlan) -> list[bytes]:
+    """Return one struct bridge_vlan_info, or two for the ends of a range."""
     flags = _FLAG_PVID * vlan.pvid | _FLAG_UNTAGGED * vlan.untagged
     if vlan.last <= vlan.vid:
-        return [{"vid": vlan.vid, "flags": flags}]
-    return [
-        {"vid": vlan.vid, "flags": flags | _FLAG_RANGE_BEGIN},
-        {"vid": vlan.last, "flags": flags | _FLAG_RANGE_END},
-    ]
+        return [_INFO.pack(flags, vlan.vid)]
+    return [_INFO.pack(flags | _FLAG_RANGE_BEGIN, vlan.vid), _INFO.pack(flags | _FLAG_RANGE_END, vlan.last)]
 
 
 def _parse(info: Any) -> PortVlan:

@@ -1,6 +1,6 @@
-"""The one door to child processes: fixed argument lists, no shell, a time limit, stderr kept.
+"""Start child processes: fixed argument lists, no shell, a time limit, stderr in the result.
 
-By posix_spawn(3) and poll(2): subprocess takes 1.3 ms more for a child, as much as iptables itself does.
+It uses posix_spawn(3) and poll(2): subprocess takes 1.3 ms more for a child, as much as iptables itself.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _FALLBACK_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CHUNK_BYTES = 1 << 16
 _FIRST_FREE = 3  # the first descriptor that is not a standard one
-# What one that is asked to end may take to undo what it has begun.
+# The time in which a terminated child may undo its work.
 _GRACE_S = 2.0
 
 
@@ -37,19 +37,20 @@ class Completed(NamedTuple):
 
 
 def find(name: str) -> str | None:
-    """Give the path of a program from PATH or, failing that, from the usual system folders."""
+    """Return the path of a program from PATH, else from the usual system folders; None if there is none."""
+    # Most calls run no program, and it takes 2 ms.
     import shutil
 
     return shutil.which(name) or shutil.which(name, path=_FALLBACK_PATH)
 
 
-# What gives the descriptors that children get besides their standard ones.
+# These return the descriptors that children inherit besides the standard ones.
 _lenders: list[Callable[[], int]] = []
 
 
 @contextmanager
 def lending(lender: Callable[[], int]) -> Iterator[None]:
-    """Let children that are started meanwhile have the descriptor that `lender` gives, until they end."""
+    """Let children that are started in the block inherit the descriptor that `lender` returns."""
     _lenders.append(lender)
     try:
         yield
@@ -66,12 +67,12 @@ def run(  # noqa: PLR0913 - all but two have their usual values
     pass_stderr: bool = False,
     grace_s: float = _GRACE_S,
 ) -> Completed:
-    """Run a program, argv[0] being its path, to its end; `env` None means ours.
+    """Run a program to its end; argv[0] is its path, and `env` None is our environment.
 
-    `pass_stderr` lets it write to our stderr. Raises CniError 5 when it cannot be started, 11 when it takes
-    longer than `timeout_s` seconds. It is asked to end then, or when any other exception cuts this short,
-    and killed `grace_s` seconds later: a plugin undoes its work meanwhile. Programs that load rules need no
-    time: they ask the kernel for all of them at once, and end as soon as they are asked to.
+    `pass_stderr` lets it write to our stderr. Raise CniError 5 if it cannot be started, 11 if it takes longer
+    than `timeout_s` seconds. It gets SIGTERM then, or when another exception ends this call, and SIGKILL
+    `grace_s` seconds later: a plugin undoes its work in that time. Programs that load rules need none: they
+    load all rules at once, and end at SIGTERM.
     """
     with ExitStack() as stack:
         try:
@@ -92,7 +93,7 @@ def run(  # noqa: PLR0913 - all but two have their usual values
 
 
 class _Child:
-    """A running program; whatever ends the `stack` ends it if it still runs, and waits for it."""
+    """A running program; the end of `stack` terminates it if it still runs, and waits for it."""
 
     def __init__(
         self,
@@ -105,7 +106,7 @@ class _Child:
     ) -> None:
         self.status = 0
         self._grace_s = grace_s
-        # Its process ID, as long as nobody has waited for it.
+        # Its process ID until it was waited for.
         self._pid: list[int] = []
         theirs = ExitStack()
         with theirs:
@@ -119,28 +120,28 @@ class _Child:
                 tuple(argv),
                 file_actions=[
                     *((os.POSIX_SPAWN_DUP2, end.fileno(), number) for number, end in ends.items()),
-                    # Onto itself: it stays open, whatever its flag says.
+                    # Duplicated onto itself, it stays open in the child, also with FD_CLOEXEC.
                     *((os.POSIX_SPAWN_DUP2, fd, fd) for fd in [lender() for lender in _lenders]),
                 ],
                 setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
             )
             stack.callback(self._end)
-            # In one go of the interpreter: a handler that raises finds no child, or one that is known.
+            # Spawn and record the ID in one C call, so that no signal handler runs between the two.
             self._pid.extend(map(spawn, [env]))
         self._pidfd = os.pidfd_open(self._pid[0])
         stack.callback(os.close, self._pidfd)
-        self._told: dict[FileIO, bytes] = {self._out: b"", self._err: b""}
+        self._output: dict[FileIO, bytes] = {self._out: b"", self._err: b""}
 
     @property
     def stdout(self) -> bytes:
-        return self._told[self._out]
+        return self._output[self._out]
 
     @property
     def stderr(self) -> bytes:
-        return self._told[self._err]
+        return self._output[self._err]
 
     def serve(self, stdin: bytes, deadline: float) -> bool:
-        """Write and read until the program has ended; False when the time is up."""
+        """Write and read until the program has ended; return False when the time is up."""
         rest = memoryview(stdin)
         poller = select.poll()
         ends = {each.fileno(): each for each in (self._out, self._err, self._in)}
@@ -161,52 +162,52 @@ class _Child:
                     if end is self._in:
                         point("process.started")
             if self._pidfd in ready:
-                self._read_left()
+                self._read_rest()
                 self._reap()
                 return True
 
     def _exchange(self, end: FileIO, rest: memoryview) -> tuple[memoryview, bool]:
-        """Read from an end, or write to stdin what is left of it; tells whether it is needed any longer."""
+        """Read from an end, or write to stdin; return the rest, and whether the end is still needed."""
         if end is self._in:
             try:
                 rest = rest[end.write(rest) or 0 :]
             except BrokenPipeError:
-                # It does not want to know more.
+                # The program has closed its stdin.
                 return rest, False
             return rest, bool(rest)
         chunk = end.read(_CHUNK_BYTES)
-        self._told[end] += chunk or b""
+        self._output[end] += chunk or b""
         return rest, chunk != b""
 
-    def _read_left(self) -> None:
-        for end in self._told:
+    def _read_rest(self) -> None:
+        for end in self._output:
             while not end.closed and (chunk := end.read(_CHUNK_BYTES)):
-                self._told[end] += chunk
+                self._output[end] += chunk
 
     def _end(self) -> None:
-        """Ask it to end, kill it if it does not, and wait for it."""
+        """Terminate it, kill it if it does not end, and wait for it."""
         if self._pid:
             try:
-                self._ask_to_end(self._pid[0])
+                self._terminate(self._pid[0])
             finally:
                 self._reap()
 
     def _reap(self) -> None:
         for pid in self._pid:
-            # A handler may have raised between here and the last line before.
+            # A signal handler may have raised after the previous line, so the child may be reaped.
             with suppress(ProcessLookupError, ChildProcessError):
-                # Of one that has ended by itself there is nothing left to kill.
+                # No effect on a child that has ended by itself.
                 os.kill(pid, signal.SIGKILL)
                 self.status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         self._pid = []
 
-    def _ask_to_end(self, pid: int) -> None:
-        """Give it time to undo its work; returns when it has ended or the time is up."""
+    def _terminate(self, pid: int) -> None:
+        """Send SIGTERM; return when the child has ended or its time is up."""
         pidfd = os.pidfd_open(pid)
         try:
             poller = select.poll()
             poller.register(pidfd, select.POLLIN)
-            # One that is stopped would not hear it.
+            # A stopped child handles SIGTERM only after SIGCONT.
             for number in (signal.SIGTERM, signal.SIGCONT):
                 os.kill(pid, number)
             poller.poll(self._grace_s * 1000)
@@ -215,7 +216,7 @@ class _Child:
 
 
 def _pipe(reader: ExitStack, writer: ExitStack) -> tuple[FileIO, FileIO]:
-    """Give a pipe's ends, closed with their stacks; none is a standard descriptor, which may be free."""
+    """Return a pipe's ends, closed with their stacks; neither is one of the descriptors 0 to 2."""
     fds = [_above_standard(fd) for fd in os.pipe()]
     return reader.enter_context(FileIO(fds[0], "rb")), writer.enter_context(FileIO(fds[1], "wb"))
 
@@ -223,6 +224,7 @@ def _pipe(reader: ExitStack, writer: ExitStack) -> tuple[FileIO, FileIO]:
 def _above_standard(fd: int) -> int:
     if fd >= _FIRST_FREE:
         return fd
+    # Only if a standard descriptor was free.
     import fcntl
 
     moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE)

@@ -1,7 +1,7 @@
-"""Forget tracked connections to a published port, so that packets of old ones meet the present rules.
+"""Delete tracked connections to a published port, so that the present rules apply to their packets.
 
-UDP needs it most: a flow that was tracked before a port was published, or is still after it was
-withdrawn, keeps its old translation for as long as packets come. By ctnetlink, without a child process.
+UDP needs it most. A flow keeps the translation that it had before the port was published, or until the port
+was withdrawn, for as long as packets come. This module uses ctnetlink and starts no child process.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ _PortKey = bytes
 
 
 def flush(protocol: str, host_port: int, host_ip: IpAddress | None, family: int) -> int:
-    """Forget connections that were made to a port; gives how many.
+    """Delete connections that were made to a port; return how many.
 
     `protocol` is "tcp", "udp" or "sctp", `family` AF_INET or AF_INET6. `host_ip` None or unspecified means
-    all addresses; with one, connections to others stay, and one of the other family has none.
+    all addresses. With an address, connections to others stay; an address of the other family has none.
     """
     return flush_ports(protocol, [(host_port, host_ip)], family)
 
 
 def flush_ports(protocol: str, ports: Collection[tuple[int, IpAddress | None]], family: int) -> int:
-    """Forget connections to any of several (port, address), as `flush` does, in one go through the table."""
+    """Delete connections to any of several (port, address), as `flush` does, with one pass over the table."""
     wanted: dict[_PortKey, list[IpAddress | None]] = {}
     for host_port, host_ip in ports:
         if host_ip is None or host_ip.version == _VERSIONS[family]:
@@ -74,16 +74,16 @@ def flush_ports(protocol: str, ports: Collection[tuple[int, IpAddress | None]], 
 
 
 def _listing(number: int, port: _PortKey | None, protocol: str, family: int) -> Message:
-    """Ask for entries of a protocol, and of one port only if that is given.
+    """Return the request for the entries of a protocol, and of one port if that is given.
 
-    Kernels before 5.8 do not heed that and list all.
+    Kernels before 5.8 ignore both and list all entries.
     """
     parts = [attribute(_PROTO_NUM, bytes([number]))]
     flags = _FILTER_PROTO_NUM
     if port is not None:
         parts.append(attribute(_PROTO_DST_PORT, port))
         flags |= _FILTER_PROTO_DST_PORT
-    # The one number of this protocol in the machine's own byte order.
+    # The only number of ctnetlink in the machine's byte order.
     ordered = attribute(_FILTER_ORIG_FLAGS, flags.to_bytes(4, sys.byteorder))
     payload = nest(_TUPLE_ORIG, nest(_TUPLE_PROTO, *parts)) + nest(_FILTER, ordered)
     return Message(f"list tracked connections of {protocol}", _GET, family, payload)
@@ -103,12 +103,12 @@ def _is_wanted(
     return dst is not None and ip_address(dst) in host_ips
 
 
-def _delete(entry: dict[int, bytes], what: str, family: int) -> bool:
-    """Delete one entry, by its ID too: its place may have been taken by a new connection."""
+def _delete(entry: dict[int, bytes], port_name: str, family: int) -> bool:
+    """Delete one entry, also by its ID: a new connection may have the same addresses and ports."""
     payload = nest(_TUPLE_ORIG, entry[_TUPLE_ORIG])
     payload += b"".join(attribute(kind, entry[kind]) for kind in (_ZONE, _ID) if kind in entry)
     try:
-        kept().request(Message(f"forget a tracked connection to {what}", _DELETE, family, payload))
+        kept().request(Message(f"forget a tracked connection to {port_name}", _DELETE, family, payload))
     except KernelError as error:
         if error.errno != errno.ENOENT:
             raise

@@ -40,9 +40,9 @@ _OPERSTATES = ("unknown", "not-present", "down", "lower-layer-down", "testing", 
 
 # struct ifinfomsg and the attributes, <linux/if_link.h>. Public names are for the modules of kinds.
 _HEAD = struct.Struct("=BxHiII")  # family, device type, index, flags, which of them change
-_ADDRESS, _IFNAME, _MTU, _LINK, MASTER, PROTINFO = 1, 3, 4, 5, 10, 12
+_ADDRESS, IFNAME, _MTU, _LINK, MASTER, PROTINFO = 1, 3, 4, 5, 10, 12
 _OPERSTATE, _LINKINFO, _IFALIAS, GROUP, NET_NS_FD, _EXT_MASK, _NETNSID = 16, 18, 20, 27, 28, 29, 37
-_SHOWN = {_ADDRESS, _IFNAME, _MTU, _LINK, MASTER, _OPERSTATE, _LINKINFO, _IFALIAS, GROUP, _NETNSID}
+_SHOWN = {_ADDRESS, IFNAME, _MTU, _LINK, MASTER, _OPERSTATE, _LINKINFO, _IFALIAS, GROUP, _NETNSID}
 _INFO_KIND, _INFO_DATA, _INFO_PORT_KIND, _INFO_PORT_DATA = 1, 2, 4, 5
 _AF_SPEC, _INET_SETTINGS, _ARP_NOTIFY = 26, 1, 22
 _WITHOUT_STATISTICS = number(_EXT_MASK, 0x8)
@@ -82,41 +82,41 @@ class Link:
 
     @property
     def is_up(self) -> bool:
-        """Tell whether the link is switched on, whatever its carrier."""
+        """Return whether the link is switched on, whatever its carrier."""
         return bool(self.flags & IFF_UP)
 
     @property
     def is_promisc(self) -> bool:
-        """Tell whether somebody asked for promiscuous mode by IFF_PROMISC."""
+        """Return whether promiscuous mode was requested by IFF_PROMISC."""
         return bool(self.flags & IFF_PROMISC)
 
 
 def find(nl: Netlink, name: str) -> Link | None:
-    """Look a link up by name, None if there is none."""
-    return _found(nl.ask(_look_up(name))[0])
+    """Return the link with a name; None if there is none."""
+    return _parse_answer(nl.ask(_look_up(name))[0])
 
 
 def get_operstate(nl: Netlink, name: str) -> str:
-    """Give the state of a link's traffic alone, "up" and so on; raises CniError 100 if there is none."""
+    """Return the operational state of a link, as "up". Raise CniError 100 if there is no such link."""
     [answer] = _ask(nl, [name])
     return _shown_operstate(attributes(answer[_HEAD.size :], {_OPERSTATE}).get(_OPERSTATE, b""))
 
 
 def find_by_index(nl: Netlink, index: int) -> Link | None:
-    """Look a link up by index, None if there is none."""
+    """Return the link with an index; None if there is none."""
     body = pack(_WITHOUT_STATISTICS, index=index)
-    return _found(nl.ask(Message(f"look up link {index}", rtnetlink.RTM_GETLINK, body=body))[0])
+    return _parse_answer(nl.ask(Message(f"look up link {index}", rtnetlink.RTM_GETLINK, body=body))[0])
 
 
 def get(nl: Netlink, name: str) -> Link:
-    """Look a link up by name; raises CniError 100 if there is none."""
+    """Return the link with a name. Raise CniError 100 if there is none."""
     return get_all(nl, [name])[0]
 
 
 def get_all(nl: Netlink, names: Sequence[str], *before: Message) -> list[Link]:
-    """Look links up by name; raises CniError 100 if there is none of a name.
+    """Return the links with these names. Raise CniError 100 if there is none of a name.
 
-    What comes `before` is sent in the same go.
+    The messages `before` precede the look-ups in the same send.
     """
     return [_parse(each) for each in _ask(nl, names, *before)]
 
@@ -126,7 +126,7 @@ def _ask(nl: Netlink, names: Sequence[str], *before: Message) -> list[bytes]:
     try:
         return nl.request(*before, *asked.values())[len(before) :]
     except KernelError as error:
-        # What came before may have been refused for the same reason, and is not about these links.
+        # A message of `before` may have been refused for the same reason. It is not about these links.
         missing = [name for name, message in asked.items() if message.doing == error.args[0]]
         if error.errno == errno.ENODEV and missing:
             raise CniError(Code.KERNEL, f'failed to lookup "{missing[0]}": Link not found') from error
@@ -134,11 +134,11 @@ def _ask(nl: Netlink, names: Sequence[str], *before: Message) -> list[bytes]:
 
 
 def find_all(nl: Netlink, names: Sequence[str], after: Message) -> tuple[list[Link | None], bytes]:
-    """Look links up by name, None if there is none, with `after` in the same send; return its answer too."""
+    """Return the links with these names, or None, and the response to `after`, all in one send."""
     *answers, other = nl.ask(*map(_look_up, names), after)
     if isinstance(other, KernelError):
         raise other
-    return [_found(each) for each in answers], other
+    return [_parse_answer(each) for each in answers], other
 
 
 def list_links(nl: Netlink, master: int = 0) -> list[Link]:
@@ -166,7 +166,7 @@ def create(nl: Netlink, doing: str, kind: str, data: bytes, *attrs: bytes) -> bo
 
 def identity(name: str, mac: str, mtu: int = 0) -> bytes:
     """Return the attributes that name a new link. `mtu` 0 leaves the MTU to the kernel."""
-    own = text(_IFNAME, name) + attribute(_ADDRESS, _packed(mac))
+    own = text(IFNAME, name) + attribute(_ADDRESS, _packed(mac))
     return own + number(_MTU, mtu) if mtu else own
 
 
@@ -187,8 +187,8 @@ def new_mac() -> str:
 
 def remove_created(nl: Netlink, name: str, mac: str) -> bool:
     """Remove a link that the caller has created with this MAC address; return False if it is another link."""
-    found = find(nl, name)
-    return found is not None and found.mac == mac and remove(nl, name, found.index)
+    present = find(nl, name)
+    return present is not None and present.mac == mac and remove(nl, name, present.index)
 
 
 def remove(nl: Netlink, name: str, index: int = 0) -> bool:
@@ -207,7 +207,7 @@ def remove(nl: Netlink, name: str, index: int = 0) -> bool:
 
 def removal(name: str, index: int = 0) -> Message:
     """Remove a link, by its index if that is given; refused with ENODEV if there is none."""
-    body = pack(index=index) if index else pack(text(_IFNAME, name))
+    body = pack(index=index) if index else pack(text(IFNAME, name))
     return Message(f'could not remove "{name}"', rtnetlink.RTM_DELLINK, body=body)
 
 
@@ -291,7 +291,7 @@ def set_flags(name: str, index: int, on: int = 0, off: int = 0) -> Message:
 
 
 def set_mac(name: str, index: int, mac: str) -> Message:
-    """Set a link's MAC address; it then counts as set by hand and does not change by itself."""
+    """Set a link's MAC address; the kernel then no longer changes it by itself."""
     return _change(
         f'could not set the MAC address of "{name}" to {mac}', index, attribute(_ADDRESS, _packed(mac))
     )
@@ -303,23 +303,23 @@ def set_mtu(name: str, index: int, mtu: int) -> Message:
 
 
 def set_alias(name: str, index: int, alias: str) -> Message:
-    """Give a link a text of up to 255 bytes, which `ip link` shows; "" takes it away."""
+    """Set the alias of a link, up to 255 bytes, which `ip link` shows; "" removes it."""
     return _change(f'could not set the alias of "{name}"', index, attribute(_IFALIAS, alias.encode()))
 
 
 def set_owner(name: str, alias: str) -> Message:
-    """Tell by an alias whose a link is, and take it out of the group of unfinished ones."""
-    body = pack(text(_IFNAME, name), attribute(_IFALIAS, alias.encode()), number(GROUP, 0))
+    """Set the alias that names a link's owner, and take the link out of the group `UNFINISHED`."""
+    body = pack(text(IFNAME, name), attribute(_IFALIAS, alias.encode()), number(GROUP, 0))
     return Message(f'could not set the alias of "{name}"', rtnetlink.RTM_SETLINK, body=body)
 
 
 def set_master(name: str, index: int, master: int) -> Message:
-    """Make a link a port of the bridge with index `master`; 0 takes it off its bridge."""
+    """Make a link a port of the bridge with index `master`; 0 removes it from its bridge."""
     return _change(f'could not make "{name}" a port of bridge {master}', index, number(MASTER, master))
 
 
 def set_arp_notify(name: str, index: int) -> Message:
-    """Have a link announce its IPv4 addresses when it comes up: the sysctl of that name, /proc left alone."""
+    """Let a link announce its IPv4 addresses when it comes up: the sysctl arp_notify, without /proc."""
     settings = nest(_AF_SPEC, nest(socket.AF_INET, nest(_INET_SETTINGS, number(_ARP_NOTIFY, 1))))
     return _change(f'could not set arp_notify of "{name}"', index, settings)
 
@@ -329,11 +329,11 @@ def _change(doing: str, index: int, attr: bytes) -> Message:
 
 
 def _look_up(name: str) -> Message:
-    body = pack(text(_IFNAME, name), _WITHOUT_STATISTICS)
+    body = pack(text(IFNAME, name), _WITHOUT_STATISTICS)
     return Message(f'look up "{name}"', rtnetlink.RTM_GETLINK, body=body)
 
 
-def _found(answer: bytes | KernelError) -> Link | None:
+def _parse_answer(answer: bytes | KernelError) -> Link | None:
     if isinstance(answer, bytes):
         return _parse(answer)
     if answer.errno == errno.ENODEV:
@@ -348,7 +348,7 @@ def _parse(payload: bytes) -> Link:
     kind = shown_text(info.get(_INFO_KIND, b""))
     other = shown_number(shown.get(_LINK, b""))
     return Link(
-        name=shown_text(shown.get(_IFNAME, b"")),
+        name=shown_text(shown.get(IFNAME, b"")),
         index=index,
         kind=kind,
         mac=shown.get(_ADDRESS, b"").hex(":"),

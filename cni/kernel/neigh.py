@@ -1,6 +1,6 @@
-"""Tell the neighbours which MAC address an IP address has now: gratuitous ARP, unsolicited NA.
+"""Announce the MAC address of an IP address to the neighbours: gratuitous ARP, unsolicited NA.
 
-No packet socket: closing one makes the kernel wait for a grace period, 11 ms of a whole ADD of 15.
+It uses no packet socket: closing one makes the kernel wait for a grace period, 11 ms of an ADD of 15.
 """
 
 from __future__ import annotations
@@ -24,17 +24,15 @@ _ALL_NODES = "ff02::1"
 _NEIGHBOUR_ADVERTISEMENT = 136
 _OVERRIDE = 0x20000000
 _TARGET_LINK_LAYER_ADDRESS = 2
-# It proves that no router sent the message on: RFC 4861, section 7.1.2.
+# Receivers require it, as it proves that no router forwarded the message: RFC 4861, section 7.1.2.
 _HOP_LIMIT = 255
 
 
 def announce(nl: Netlink, netns: Netns, holder: Link, addresses: Sequence[IpAddress]) -> None:
-    """Announce addresses of a link that is up, `nl` being the socket in its namespace.
+    """Announce addresses of a link that is up; `nl` is the socket in its namespace.
 
-    Raises OSError or KernelError.
-
-    The IPv4 ones are announced by the kernel, which does so for links with `arp_notify` whenever the MAC
-    address is set, be it to what it is.
+    The kernel announces IPv4 addresses of a link with `arp_notify` when its MAC address is set, also to the
+    same value. Raise OSError or KernelError.
     """
     if any(each.version == 4 for each in addresses):
         nl.batch([link.set_mac(holder.name, holder.index, holder.mac)])
@@ -57,6 +55,9 @@ def _advertise(netns: Netns, holder: Link, addresses: Sequence[IPv6Address]) -> 
 
 
 def unsolicited_advertisement(mac: bytes, address: IPv6Address) -> bytes:
-    """Give the ICMPv6 message of RFC 4861, section 7.2.6, with the override flag; the kernel sums it up."""
+    """Return the ICMPv6 message of RFC 4861, section 7.2.6, with the override flag, without a checksum.
+
+    The kernel fills in the checksum.
+    """
     head = struct.pack("!BBHI", _NEIGHBOUR_ADVERTISEMENT, 0, 0, _OVERRIDE)
     return head + address.packed + struct.pack("!BB", _TARGET_LINK_LAYER_ADDRESS, 1) + mac

@@ -1,7 +1,8 @@
-"""Network namespaces as files: open one by path, be in it for a moment, tell whether it is gone.
+"""Network namespaces as files: open one by path, enter it for a moment, detect whether it is gone.
 
-`setns` moves the calling thread only, so whoever uses `Netns.entered` must be single-threaded. Nothing
-here talks to a namespace's links; `cni.kernel.rtnetlink` does, through a socket that was opened inside.
+`setns` moves the calling thread only, so a process that uses `Netns.entered` must have one thread. This
+module does not touch the links of a namespace: `cni.kernel.rtnetlink` does, through a socket that was
+opened inside.
 """
 
 from __future__ import annotations
@@ -26,16 +27,16 @@ _SO_NETNS_COOKIE = 71  # <asm-generic/socket.h>
 _NS_GET_MNTNS_ID = 0x8008B705  # <linux/nsfs.h>, since Linux 6.11
 _OWN_PATH = "/proc/thread-self/ns/net"
 _OWN_MOUNTS = "/proc/thread-self/ns/mnt"
-# Errors of open(2) that say "there is nothing at this path", as opposed to "you may not look".
+# Errors of open(2) that prove that nothing is at a path. Others mean that the caller may not look.
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ESRCH, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO})
 
 _moves = 0
 
 
 class Netns:
-    """An open network namespace; `path` is the text it was asked for by, `inode` its identity.
+    """An open network namespace; `path` is the path that it was opened by.
 
-    A context manager that closes the descriptor, which alone keeps the namespace alive meanwhile.
+    A context manager that closes the descriptor. The descriptor keeps the namespace alive until then.
     """
 
     def __init__(self, path: str, fd: int) -> None:
@@ -67,9 +68,10 @@ class Netns:
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        """Be in the namespace inside the `with` block, which must be short: no signal stops the call in it.
+        """Enter the namespace for the `with` block. Raise CniError 100 if the kernel refuses.
 
-        An undo would run in the wrong namespace otherwise. Raises CniError 100 if the kernel refuses.
+        Keep the block short: no signal interrupts the call in it, because an undo would run in the wrong
+        namespace.
         """
         with own() as home:
             stops.hold()
@@ -96,7 +98,7 @@ def own() -> Netns:
 
 
 def open_netns(path: str) -> Netns:
-    """Open the namespace at `path`; raises CniError 8 saying what is wrong with the path."""
+    """Open the namespace at `path`. Raise CniError 8 with the reason."""
     try:
         return Netns(path, _open(path))
     except OSError as error:
@@ -117,9 +119,9 @@ def open_netns(path: str) -> Netns:
 
 
 def find(path: str) -> Netns | None:
-    """Open the namespace at `path`, None if there is none (see `is_gone`).
+    """Open the namespace at `path`; return None if there is none (see `is_gone`).
 
-    Raises CniError 8 if it exists and may not be opened.
+    Raise CniError 8 if it exists and may not be opened.
     """
     try:
         return Netns(path, _open(path)) if path else None
@@ -128,14 +130,14 @@ def find(path: str) -> Netns | None:
     except OSError as error:
         if is_absence(path, error):
             return None
-    # Once more, for its error.
+    # Raises with the reason.
     return open_netns(path)
 
 
 def is_gone(path: str) -> bool:
-    """Tell whether no namespace can be had by this path: it is "", missing, or some other file.
+    """Return whether no namespace is at a path: it is "", missing, or another file.
 
-    A plain file is what a lazy unmount or a reboot leaves behind in /run/netns.
+    A lazy unmount or a reboot leaves a plain file in /run/netns.
     """
     if not path:
         return True
@@ -158,14 +160,14 @@ def _is_hidden(path: str) -> bool:
     parts = path.split("/", 3)
     if len(parts) < 4 or parts[:2] != ["", "proc"] or not (parts[2].isascii() and parts[2].isdigit()):
         return False
-    # A process that has ended and was not waited for is shown, and has no namespace.
+    # /proc shows a zombie process, which has no namespace.
     if os.path.lexists(f"/proc/{parts[2]}"):
         return False
     try:
         # In the /proc of another PID namespace the number is another process's.
         if os.readlink("/proc/self") != str(os.getpid()):
             return False
-        # With 0 it would mean the group of the caller.
+        # 0 means the process group of the caller.
         if int(parts[2]) > 0:
             os.kill(int(parts[2]), 0)
     except PermissionError:
@@ -176,7 +178,7 @@ def _is_hidden(path: str) -> bool:
 
 
 def is_own(path: str) -> bool:
-    """Tell whether `path` is the namespace of the calling thread; one that cannot be opened is not."""
+    """Return whether `path` is the namespace of the calling thread; False if it cannot be opened."""
     try:
         return os.path.samestat(os.stat(path), os.stat(_OWN_PATH))
     except (OSError, ValueError):
@@ -214,7 +216,7 @@ def _mount_namespace() -> str:
 
 @contextmanager
 def fresh() -> Iterator[None]:
-    """Be in a new, empty namespace inside the `with` block, to try out what the kernel can do."""
+    """Enter a new, empty namespace for the `with` block, to probe what the kernel can do."""
     with own() as home:
         try:
             _libc_call("unshare", _CLONE_NEWNET)
@@ -228,7 +230,7 @@ class _NotANetns(Exception):  # noqa: N818 - an answer of `_open`, never seen ou
 
 
 def _open(path: str) -> int:
-    # Here and in `_magic`: only what a call with a namespace needs is loaded.
+    # Here and in `_magic`: a call without a namespace needs neither import.
     import fcntl
 
     # Without O_NONBLOCK a FIFO at this path would block for ever.
@@ -248,7 +250,7 @@ def _open(path: str) -> int:
 
 
 def _magic(path: str) -> int:
-    """Give the f_type of statfs(2), which Python does not offer."""
+    """Return the f_type of statfs(2), which Python's os module lacks."""
     import ctypes
 
     buffer = (ctypes.c_long * 64)()
@@ -257,7 +259,7 @@ def _magic(path: str) -> int:
 
 
 def moves() -> int:
-    """Give how often this process has changed its namespace, so that others see whether it has."""
+    """Return how often this process has changed its namespace, so that a cache can detect a change."""
     return _moves
 
 
@@ -273,10 +275,10 @@ def _libc() -> ctypes.CDLL:
 
 
 def _libc_call(name: str, *args: int) -> None:
-    # The os module has these two from Python 3.12 on only.
+    # The os module has setns and unshare since Python 3.12.
     import ctypes
 
-    global _moves  # noqa: PLW0603 - a count of what only this function does
+    global _moves  # noqa: PLW0603 - only this function counts
     _moves += 1
     if getattr(_libc(), name)(*args) != 0:
         number = ctypes.get_errno()

@@ -1,10 +1,10 @@
 """nfnetlink, the netlink family of nftables and conntrack: messages, transactions and one kept socket.
 
-It is our own as the hot path needs a handful of message kinds: an element batch takes less than 0.1 ms
-this way, and nothing is imported for it. No knowledge of tables or rules lives here.
+The hot path needs few kinds of messages. Packing them here takes less than 0.1 ms for a batch of elements,
+and imports no library. This module knows nothing about tables or rules.
 
-Closing a socket of this family makes the kernel wait for the end of a grace period (about 10 ms after a
-commit), so the socket is kept until the process ends.
+Closing a socket of this family makes the kernel wait for the end of a grace period, about 10 ms after a
+commit. So the process keeps its socket until it ends.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _MOST_DATAGRAMS = 1 << 16
 
 
 class Message(NamedTuple):
-    """One request; `kind` is (subsystem << 8 | message), `doing` what to call it in an error."""
+    """One request; `kind` is (subsystem << 8 | message), `doing` names its purpose in error messages."""
 
     doing: str
     kind: int
@@ -74,11 +74,11 @@ class Message(NamedTuple):
 
 
 class ChangedMeanwhileError(KernelError):
-    """A batch bound to a generation of the ruleset came too late: somebody else has committed."""
+    """A batch was bound to a generation of the ruleset, and another program has committed since."""
 
 
 class Nfnetlink:
-    """An nfnetlink socket in the network namespace in which it was made. Raises KernelError."""
+    """An nfnetlink socket in the network namespace in which it was created. Raise KernelError."""
 
     def __init__(self) -> None:
         self._socket = socket.socket(
@@ -103,23 +103,23 @@ class Nfnetlink:
                 self._socket.setsockopt(socket.SOL_SOCKET, polite, _BUFFER_BYTES)
 
     def close(self) -> None:
-        """Close the socket; the last one who has it waits for the kernel (see above)."""
+        """Close the socket; closing the last copy waits for the kernel (see above)."""
         self._socket.close()
 
     def renew(self) -> None:
-        """Make it this process's: replies to whoever had it before are dropped, numbers begin elsewhere."""
+        """Take over the socket from another process: drop its replies, and use other sequence numbers."""
         for _ in range(_MOST_DATAGRAMS):
             try:
                 self._socket.recv(_DATAGRAM_BYTES, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 break
             except OSError:
-                # ENOBUFS: replies that did not fit, of which nobody wants to know any more.
+                # ENOBUFS: the kernel dropped replies that this loop drops, too.
                 continue
         self._sequence = _random_numbers()
 
     def commit(self, messages: Sequence[Message], generation: int | None = None) -> None:
-        """Apply nftables messages in one transaction: all or, when this raises, none of them.
+        """Apply nftables messages in one transaction: all of them or, if this raises, none.
 
         With `generation` the kernel refuses the batch, as `ChangedMeanwhileError`, if the ruleset has
         changed since that number was read.
@@ -130,7 +130,7 @@ class Nfnetlink:
         batch = [
             Message("commit", _BATCH_BEGIN, 0, bound, resource=SUBSYS_NFTABLES),
             *messages[:-1],
-            # Errors are told anyway; one acknowledgement, of the last message, tells that all went well.
+            # The kernel reports errors unasked. One acknowledgement, of the last message, reports success.
             messages[-1]._replace(flags=messages[-1].flags | NLM_F_ACK),
             Message("commit", _BATCH_END, 0, resource=SUBSYS_NFTABLES),
         ]
@@ -156,11 +156,11 @@ class Nfnetlink:
                     return
 
     def request(self, message: Message) -> list[bytes]:
-        """Send one message outside of a transaction; gives the payloads of the replies."""
+        """Send one message outside of a transaction; return the payloads of the replies."""
         return self._ask(message, NLM_F_ACK)
 
     def find(self, message: Message) -> bytes | None:
-        """Ask for one object; gives its attributes, None when the kernel knows none."""
+        """Return the attributes of one object; None if the kernel has none."""
         try:
             replies = self.request(message)
         except KernelError as error:
@@ -170,11 +170,11 @@ class Nfnetlink:
         return replies[0] if replies else None
 
     def find_all(self, messages: Sequence[Message]) -> list[bytes | None]:
-        """Ask for some objects in one go; gives for each what `find` gives."""
+        """Return for each message what `find` returns, in one send."""
         asked = {next(self._sequence): place for place, message in enumerate(messages)}
         if not asked:
             return []
-        # Without acknowledgements: the kernel answers or refuses each, so that they would tell nothing more.
+        # Without acknowledgements: the kernel sends a response or a refusal for each message anyway.
         data = b"".join(_encoded(messages[place], sequence) for sequence, place in asked.items())
         self._send(data, messages[0].doing)
         found: list[bytes | None] = [None] * len(messages)
@@ -194,7 +194,7 @@ class Nfnetlink:
         return found
 
     def dump(self, message: Message) -> list[bytes]:
-        """Ask for all objects of a kind; [] when what should hold them does not exist."""
+        """Return all objects of a kind; [] if their table or chain does not exist."""
         for _ in range(_DUMP_TRIES):
             try:
                 return self._ask(message, NLM_F_DUMP)
@@ -259,7 +259,7 @@ def _encoded(message: Message, sequence: int) -> bytes:
 
 
 def _refusal(payload: bytes, doing: str) -> KernelError | None:
-    """Read NLMSG_ERROR or NLMSG_DONE: the error that it carries, None for none."""
+    """Return the error in an NLMSG_ERROR or NLMSG_DONE; None for no error."""
     code = -int.from_bytes(payload[:4], "little", signed=True) if payload else 0
     if code <= 0:
         return None
@@ -269,22 +269,22 @@ def _refusal(payload: bytes, doing: str) -> KernelError | None:
 
 
 _kept: dict[tuple[int, int], Nfnetlink] = {}
-# The last one given, and for whom: this process, and this number of moves between namespaces.
+# The socket returned last, for this process and this number of moves between namespaces.
 _last: tuple[tuple[int, int], Nfnetlink] | None = None
 
 
 def keep(opened: Nfnetlink) -> None:
-    """Let `kept` give this socket, which the parent process has opened in this network namespace."""
+    """Let `kept` return this socket, which the parent process has opened in this network namespace."""
     opened.renew()
     _kept[_own_key()] = opened
 
 
 def kept() -> Nfnetlink:
-    """Give this process's socket in its present network namespace, which it keeps alive.
+    """Return this process's socket in its present network namespace; the socket keeps the namespace alive.
 
-    A forked child gets its own: replies on a shared one would go to either.
+    A forked child has a socket of its own: on a shared one either process could read a reply.
     """
-    global _last  # noqa: PLW0603 - a look at the namespace for each message costs more than the message
+    global _last  # noqa: PLW0603 - stat of the namespace for each message costs more than the message
     whose = os.getpid(), netns.moves()
     if _last is None or _last[0] != whose:
         _last = whose, _find_kept()
@@ -302,4 +302,4 @@ def _find_kept() -> Nfnetlink:
 
 
 def _own_key() -> tuple[int, int]:
-    return os.getpid(), os.stat("/proc/thread-self/ns/net").st_ino  # noqa: PTH116 - a door to pathlib less
+    return os.getpid(), os.stat("/proc/thread-self/ns/net").st_ino  # noqa: PTH116 - pathlib costs more

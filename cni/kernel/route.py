@@ -6,7 +6,7 @@ import errno
 import socket
 import struct
 from ipaddress import ip_address, ip_network
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cni.errors import KernelError
 from cni.kernel import rtnetlink
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 MAIN_TABLE = 254
 # rtnetlink(7), struct rtmsg
 _RTPROT_BOOT, _RTN_UNICAST, _RTM_F_CLONED, _RTM_F_FIB_MATCH = 3, 1, 0x200, 0x2000
+# A message that deletes matches a route of any origin, and with the scope "nowhere" one of any scope.
+_RTPROT_ANY, _RT_SCOPE_NOWHERE = 0, 255
 # family, lengths of destination and source, type of service, table, protocol, scope, type, flags
 _HEAD = struct.Struct("=8BI")
 _DST, _OIF, _GATEWAY, _PRIORITY, _PREFSRC, _METRICS, _TABLE = 1, 4, 5, 6, 7, 8, 15
@@ -27,13 +29,26 @@ _METRIC_MTU, _METRIC_ADVMSS = 2, 8
 _FAMILIES: dict[int, int] = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
-def ensure(nl: Netlink, name: str, index: int, route: Route) -> bool:
-    """Add a route through a link; False if the very same was there already. Raises KernelError.
+class KernelRoute(NamedTuple):
+    """A route with what only the kernel shows of it.
+
+    `link_index` is 0 for a route through several links. `src` is the address that the host sends from.
+    `protocol` is the route's origin: RTPROT_KERNEL (2) for a route that comes with an address.
+    """
+
+    route: Route
+    link_index: int
+    src: IpAddress | None
+    protocol: int
+
+
+def ensure(nl: Netlink, name: str, index: int, route: Route, *, src: IpAddress | None = None) -> bool:
+    """Add a route through a link; return False if the very same was there already. Raise KernelError.
 
     Another route to the same destination stays: for IPv4 the new one comes before it, for IPv6 beside it.
     """
     try:
-        nl.batch([add(name, index, route)])
+        nl.batch([add(name, index, route, src=src)])
     except KernelError as error:
         if error.errno == errno.EEXIST and is_among(route, list_routes(nl, index)):
             return False
@@ -41,21 +56,50 @@ def ensure(nl: Netlink, name: str, index: int, route: Route) -> bool:
     return True
 
 
-def add(name: str, index: int, route: Route) -> Message:
-    """Add a route through a link; refused with EEXIST if the link has one that is like it."""
+def add(name: str, index: int, route: Route, *, src: IpAddress | None = None) -> Message:
+    """Add a route through a link; refused with EEXIST if the link has one that is like it.
+
+    `src` is an address of the host that it sends from by this route.
+    """
     doing = f"failed to add route '{show(route, name)}'"
-    return Message(doing, rtnetlink.RTM_NEWROUTE, rtnetlink.NLM_F_CREATE, body=_body(index, route))
+    body = _body(index, route) + (attribute(_PREFSRC, src.packed) if src else b"")
+    return Message(doing, rtnetlink.RTM_NEWROUTE, rtnetlink.NLM_F_CREATE, body=body)
+
+
+def remove(nl: Netlink, name: str, index: int, route: Route) -> bool:
+    """Remove a route through a link; return False if the link has none such, or there is no link.
+
+    What `route` leaves open (gateway, priority, scope) matches any; of several routes the kernel's first is
+    removed.
+    """
+    doing = f"could not remove route '{show(route, name)}'"
+    body = _body(index, route, protocol=_RTPROT_ANY, default_scope=_RT_SCOPE_NOWHERE)
+    try:
+        nl.batch([Message(doing, rtnetlink.RTM_DELROUTE, body=body)])
+    except KernelError as error:
+        if error.errno in {errno.ESRCH, errno.ENODEV, errno.EOPNOTSUPP}:
+            return False
+        raise
+    return True
 
 
 def list_routes(nl: Netlink, index: int) -> list[Route]:
     """List the unicast routes through a link, through any link for index 0, in every table."""
+    return [each.route for each in list_all(nl, index)]
+
+
+def list_all(nl: Netlink, index: int) -> list[KernelRoute]:
+    """List as `list_routes` does, with what only the kernel shows."""
+    # Only a call that lists routes needs it.
+    from cni.kernel import message_classes
+
     through: list[tuple[str, Any]] = [("RTA_OIF", index)] if index else []
     found = []
     for family in _FAMILIES.values():
         fields = {"family": family, "type": _RTN_UNICAST}
         message = Message("list routes", rtnetlink.RTM_GETROUTE, fields=fields, attrs=through)
         try:
-            shown = [rtnetlink.decode(message.kind, each) for each in nl.dump(message)]
+            shown = [message_classes.decode(message.kind, each) for each in nl.dump(message)]
             found += [_parse(each) for each in shown if not each["flags"] & _RTM_F_CLONED]
         except KernelError as error:
             if error.errno not in {errno.ENODEV, errno.ENOENT, errno.EOPNOTSUPP}:
@@ -64,7 +108,7 @@ def list_routes(nl: Netlink, index: int) -> list[Route]:
 
 
 def find_link_index(nl: Netlink, destination: IpAddress) -> int | None:
-    """Give the index of the link by which the kernel would send to an address, None without a way there."""
+    """Return the index of the link by which the kernel sends to an address, None if it has no route."""
     family = _FAMILIES[destination.version]
     head = _HEAD.pack(family, destination.max_prefixlen, 0, 0, 0, 0, 0, 0, 0)
     body = head + attribute(_DST, destination.packed)
@@ -96,19 +140,19 @@ def find_connected(nl: Netlink, destination: IpAddress) -> tuple[int, IpNetwork]
     return shown_number(shown[_OIF]), subnet
 
 
-def is_among(wanted: Route, found: list[Route]) -> bool:
-    """Tell whether a route is there, by destination, gateway, table and, where given, priority."""
+def is_among(wanted: Route, routes: list[Route]) -> bool:
+    """Return whether a route is in a list, by destination, gateway, table and, if given, priority."""
     return any(
         each.dst == wanted.dst
         and each.gw == wanted.gw
         and each.table == (wanted.table or MAIN_TABLE)
         and wanted.priority in {0, each.priority}
-        for each in found
+        for each in routes
     )
 
 
 def show(route: Route, name: str) -> str:
-    """Give a route as a person would read it, for messages."""
+    """Return a route as a person reads it, for messages."""
     via = f" via {route.gw}" if route.gw else ""
     extra = "".join(
         f" {word} {value}" for word, value in (("mtu", route.mtu), ("advmss", route.advmss)) if value
@@ -117,17 +161,17 @@ def show(route: Route, name: str) -> str:
     return f"{route.dst}{via} dev {name} metric {route.priority}{extra} (Scope: {scope}, Table: {table})"
 
 
-def _body(index: int, route: Route) -> bytes:
+def _body(index: int, route: Route, *, protocol: int = _RTPROT_BOOT, default_scope: int = 0) -> bytes:
     table = route.table or MAIN_TABLE
-    # The header has room for one byte of the table; RTA_TABLE tells all of it.
+    # The header has room for one byte of the table; RTA_TABLE has all of it.
     head = _HEAD.pack(
         _FAMILIES[route.dst.version],
         route.dst.prefixlen,
         0,
         0,
         table if table < 256 else 0,
-        _RTPROT_BOOT,
-        route.scope or 0,
+        protocol,
+        default_scope if route.scope is None else route.scope,
         _RTN_UNICAST,
         0,
     )
@@ -150,16 +194,21 @@ def _body(index: int, route: Route) -> bytes:
     return b"".join(parts)
 
 
-def _parse(shown: Any) -> Route:
+def _parse(shown: Any) -> KernelRoute:
     any_address = "0.0.0.0" if shown["family"] == socket.AF_INET else "::"  # noqa: S104 - a destination
     metrics = shown.get_attr("RTA_METRICS")
-    gw: IpAddress | None = ip_address(text) if (text := shown.get_attr("RTA_GATEWAY")) else None
-    return Route(
+    route = Route(
         ip_network(f"{shown.get_attr('RTA_DST') or any_address}/{shown['dst_len']}"),
-        gw,
+        _parse_address(shown.get_attr("RTA_GATEWAY")),
         mtu=(metrics.get_attr("RTAX_MTU") or 0) if metrics else 0,
         advmss=(metrics.get_attr("RTAX_ADVMSS") or 0) if metrics else 0,
         priority=shown.get_attr("RTA_PRIORITY") or 0,
         table=shown.get_attr("RTA_TABLE") or shown["table"],
         scope=shown["scope"],
     )
+    src = _parse_address(shown.get_attr("RTA_PREFSRC"))
+    return KernelRoute(route, shown.get_attr("RTA_OIF") or 0, src, shown["proto"])
+
+
+def _parse_address(text: str | None) -> IpAddress | None:
+    return ip_address(text) if text else None

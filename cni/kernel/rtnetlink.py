@@ -1,12 +1,11 @@
-"""Requests to the kernel over rtnetlink; the one door to pyroute2, of which it uses the message classes.
-
-Messages that an ADD or a DEL sends are packed by those who send them instead: pyroute2 takes 0.3 ms for
-one, and 1.2 ms to read what is told of a link. What is rare is left to it.
+"""Requests to the kernel over rtnetlink.
 
 A `Netlink` is a socket in one namespace: opened there it stays there, wherever the process goes. A
 batch is one send(2) up to a size that answers have room for; the kernel works through all of its messages
 in order, also after one failed, and reports each failure. Nothing here knows what a bridge or an address
 is. Processes in the namespace may forge the kernel's messages: `_connect` and `_receive` refuse these.
+
+The module of an object packs its messages by struct. `message_classes` encodes and decodes what is rare.
 """
 
 from __future__ import annotations
@@ -16,8 +15,7 @@ import os
 import select
 import socket
 import struct
-import sys
-from types import MappingProxyType, ModuleType
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from cni.errors import CniError, Code, KernelError
@@ -44,6 +42,10 @@ NLA_F_NESTED = 0x8000
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
+RTM_NEWRULE, RTM_DELRULE, RTM_GETRULE = 32, 33, 34
+RTM_NEWQDISC, RTM_DELQDISC, RTM_GETQDISC = 36, 37, 38
+RTM_NEWTCLASS, RTM_DELTCLASS, RTM_GETTCLASS = 40, 41, 42
+RTM_NEWTFILTER, RTM_DELTFILTER, RTM_GETTFILTER = 44, 45, 46
 RTM_GETNSID = 90
 RTMGRP_LINK = 0x1
 AF_BRIDGE = 7
@@ -66,10 +68,10 @@ _MOST_DATAGRAMS = 1 << 16
 
 
 class Message(NamedTuple):
-    """One request: `doing` tells a person what it is for.
+    """One request; `doing` names its purpose in error messages.
 
-    Either `body` is all that follows the netlink header, or `fields` and `attrs` say it in pyroute2's words:
-    `attrs` are pairs of name and value; a nested attribute's value is {"attrs": [...]}.
+    Either `body` is all that follows the netlink header, or `fields` and `attrs` are those of pyroute2's
+    message class: `attrs` are pairs of name and value; a nested attribute's value is {"attrs": [...]}.
     """
 
     doing: str
@@ -89,7 +91,7 @@ class _Reply(NamedTuple):
 class Netlink:
     """An rtnetlink socket in a namespace, the calling thread's own by default; a context manager.
 
-    One that listens to `groups` (RTMGRP_LINK) is for that only.
+    A socket that listens to `groups` (RTMGRP_LINK) sends no requests.
     """
 
     def __init__(self, ns: Netns | None = None, groups: int = 0) -> None:
@@ -100,7 +102,7 @@ class Netlink:
                 self._socket = _open_socket()
         for option in (_NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK):
             self._socket.setsockopt(_SOL_NETLINK, option, 1)
-        # A dead kernel thread must not hang the runtime for ever.
+        # A kernel thread that hangs must not block the runtime for ever.
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _ANSWER_WITHIN)
         self._connect(groups)
         self._number = _random_number()
@@ -128,15 +130,15 @@ class Netlink:
         self._socket.close()
 
     def batch(self, messages: Sequence[Message]) -> None:
-        """Send all in one go and read every refusal; raises KernelError for the first refused."""
+        """Send all messages at once and read every refusal. Raise KernelError for the first one refused."""
         refusals = [refusal for refusal in self.attempt(messages) if refusal]
         if refusals:
             raise refusals[0]
 
     def attempt(self, messages: Sequence[Message]) -> list[KernelError | None]:
-        """Send all; give the refusal of each message, or None, in the order of the messages.
+        """Send all; return the refusal of each message, or None, in the order of the messages.
 
-        Up to 64 are one send, in the midst of which no signal ends the process.
+        Up to 64 messages are one send(2), which no signal interrupts.
         """
         refusals: list[KernelError | None] = []
         for start in range(0, len(messages), _MOST_AT_ONCE):
@@ -149,9 +151,9 @@ class Netlink:
         return [each if isinstance(each, KernelError) else None for each in answers]
 
     def request(self, *messages: Message) -> list[bytes]:
-        """Ask for objects, in one send; gives what follows the header of each, b"" for a change that is made.
+        """Send messages at once; return what follows the header of each response, b"" for a change.
 
-        Raises KernelError for the first that is refused (ENODEV: no such link).
+        Raise KernelError for the first one refused (ENODEV: no such link).
         """
         answers = self._exchange(messages)
         if len(messages) > 1:
@@ -164,14 +166,14 @@ class Netlink:
         return found
 
     def ask(self, *messages: Message) -> list[bytes | KernelError]:
-        """Ask for objects, in one send, and change nothing; return each answer, or the kernel's refusal."""
+        """Ask for objects in one send; return the response to each message, or the kernel's refusal."""
         return self._exchange(messages)
 
     def _exchange(self, messages: Sequence[Message]) -> list[bytes | KernelError]:
-        """Send messages in one go; return the answer of each or the kernel's refusal, b"" for a change.
+        """Send messages at once; return the response to each or the kernel's refusal, b"" for a change.
 
-        The kernel works through them in order, and sends each refusal without being asked. So what it sends
-        for the last one is the end: the answer, or an acknowledgement if that is a change.
+        The kernel processes them in order and sends each refusal unasked. So its response to the last message
+        is the end: the object, or the acknowledgement of a change.
         """
         *before, end = messages
         if not _is_question(end):
@@ -193,15 +195,15 @@ class Netlink:
         return answers
 
     def dump(self, message: Message) -> list[bytes]:
-        """List objects; gives what follows each header.
+        """List objects; return what follows each header.
 
-        It is asked again when the list changed while it was read, or when some of it was dropped.
+        Ask again if the list changed while it was read, or if the kernel dropped a part of it.
         """
         for _ in range(_DUMP_ATTEMPTS):
             try:
                 replies = self._dump_once(message)
             except KernelError as error:
-                # EBUSY: the list before, of which nobody has read the end, is still being given.
+                # EBUSY: the kernel is still sending the previous list, whose end was not read.
                 if error.errno not in {errno.ENOBUFS, errno.EBUSY}:
                     raise
                 self._forget()
@@ -212,9 +214,9 @@ class Netlink:
         raise CniError(Code.TRY_AGAIN, f"{message.doing}: the kernel's list {because}")
 
     def heard(self, within_s: float) -> list[tuple[int, bytes]]:
-        """Wait for what is told to the groups; gives kind and what follows the header of each message.
+        """Wait for announcements to the groups; return kind and what follows the header of each message.
 
-        None come when the time is up, or when some were dropped.
+        Return [] when the time is up, or when the kernel dropped some.
         """
         poller = select.poll()
         poller.register(self._socket, select.POLLIN)
@@ -238,26 +240,26 @@ class Netlink:
                     found.append(reply.payload)
                     continue
                 if refusal := _refusal(message.doing, reply):
-                    # EINTR: the table was changed under the dump; it is as good as DUMP_INTR.
+                    # EINTR: the table changed during the dump. It means the same as DUMP_INTR.
                     if refusal.errno != errno.EINTR:
                         raise refusal
                     is_whole = False
                 return found if is_whole else None
 
     def _forget(self) -> None:
-        """Read to its end, and drop, what the kernel still has to say."""
+        """Read and drop all that the kernel has sent."""
         for _ in range(_MOST_DATAGRAMS):
             try:
                 self._socket.recv(_RECEIVE_BYTES, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return
             except OSError as error:
-                # Once more ENOBUFS: what was dropped would have been dropped here.
+                # Once more ENOBUFS: the kernel dropped messages that this loop drops, too.
                 if error.errno != errno.ENOBUFS:
                     return
 
     def _send(self, messages: Sequence[Message], flags: int) -> int:
-        """Send the messages with numbers that follow each other; gives the first number."""
+        """Send the messages with consecutive sequence numbers; return the first number."""
         first = self._number + 1
         self._number += len(messages)
         data = b"".join(_encode(m, flags, first + i) for i, m in enumerate(messages))
@@ -279,7 +281,7 @@ class Netlink:
                 Code.TRY_AGAIN, f"{doing}: no answer from the kernel in {_ANSWER_WITHIN_S} s"
             ) from error
         except OSError as error:
-            # ENOBUFS: an answer was dropped, so what happened is not known.
+            # ENOBUFS: the kernel dropped a response, so the result is unknown.
             raise KernelError(doing, error.errno or errno.EIO) from error
         if sender != _KERNEL:
             return
@@ -305,7 +307,7 @@ def _open_socket() -> socket.socket:
 
 
 def _refusal(doing: str, reply: _Reply) -> KernelError | None:
-    """Read the errno of an NLMSG_ERROR or NLMSG_DONE and what the kernel says about it."""
+    """Return the errno of an NLMSG_ERROR or NLMSG_DONE with the kernel's text; None for no error."""
     (number,) = _ERRNO.unpack_from(reply.payload) if len(reply.payload) >= _ERRNO.size else (0,)
     if number == 0:
         return None
@@ -325,65 +327,12 @@ def _said(attributes: bytes) -> str:
     return ""
 
 
-def _message_class(kind: int) -> Any:
-    _prepare_pyroute2()
-    if kind in {RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK}:
-        from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
-
-        return ifinfmsg
-    if kind in {RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR}:
-        from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-
-        return ifaddrmsg
-    from pyroute2.netlink.rtnl.rtmsg import rtmsg
-
-    return rtmsg
-
-
-def prepare_for_fork() -> None:
-    """Import now what of pyroute2 is used, for a process that serves many calls."""
-    for kind in (RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE):
-        _message_class(kind)
-
-
-def _prepare_pyroute2() -> None:
-    """Let the message classes be imported without the rest of their package.
-
-    Its `__init__` imports all of it, with asyncio and what not: 200 ms of a cold start, 40 ms without.
-    """
-    if "pyroute2" in sys.modules:
-        return
-    from importlib.util import find_spec
-
-    spec = find_spec("pyroute2")
-    if spec is not None and spec.submodule_search_locations is not None:
-        package = ModuleType("pyroute2")
-        package.__path__ = list(spec.submodule_search_locations)
-        package.__spec__ = spec
-        sys.modules["pyroute2"] = package
-
-
 def _encode(message: Message, flags: int, number: int) -> bytes:
     if message.body:
         length = _HEADER.size + len(message.body)
         return _HEADER.pack(length, message.kind, flags | message.flags, number, 0) + message.body
-    encoder = _message_class(message.kind)()
-    for name, value in message.fields.items():
-        encoder[name] = value
-    encoder["attrs"] = list(message.attrs)
-    encoder["header"] = {
-        "type": message.kind,
-        "flags": flags | message.flags,
-        "sequence_number": number,
-        "pid": 0,
-    }
-    encoder.encode()
-    return bytes(encoder.data)
+    # Most calls send no such message.
+    from cni.kernel import message_classes
 
-
-def decode(kind: int, payload: bytes) -> Any:
-    """Read one object with pyroute2; `kind` is that of the message that asked for it."""
-    header = _HEADER.pack(_HEADER.size + len(payload), kind, 0, 0, 0)
-    decoder = _message_class(kind)(header + payload)
-    decoder.decode()
-    return decoder
+    header = {"type": message.kind, "flags": flags | message.flags, "sequence_number": number, "pid": 0}
+    return message_classes.encode(header, message.fields, message.attrs)

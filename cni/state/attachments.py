@@ -128,9 +128,9 @@ def list_stale(plugin: str, network: str, valid: Collection[Attachment]) -> list
         return []
     files.check_keepers(FOLDER)
     boot.drop_earlier(FOLDER.parent)
-    kept = {_path(Key(plugin, network, *each)) for each in valid}
+    valid_paths = {_path(Key(plugin, network, *each)) for each in valid}
     found = []
-    for path in sorted(set(_list_paths(_prefix(plugin, network))) - kept):
+    for path in sorted(set(_list_paths(_prefix(plugin, network))) - valid_paths):
         try:
             record = _read(path, plugin, network)
         except CniError:

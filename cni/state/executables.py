@@ -1,7 +1,7 @@
-"""Make plugin executables: one small program, copied under each plugin's name.
+"""Create plugin executables: one small program, copied under each plugin's name.
 
-The copies are files of their own. Were they links of one file, a program that writes into one of them, as
-`cp` does, would replace all plugins.
+Each copy is a file of its own. With hard links, a program that writes into one of them, as `cp` does, would
+replace all plugins.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 MARK = "# Part of pycni: "
-# Begins the names of temporary folders in a folder of executables.
+# Names of temporary folders in a folder of executables begin so.
 STAGE = ".pycni-"
 
 # -I: no variable of the caller's environment and no folder of its own changes what is imported.
-# -S: no look for site-packages, which costs time and may bring another version.
+# -S: site-packages costs time and may have another version.
 _PLUGIN = """\
 #!{interpreter} -IS
 # Part of pycni: a CNI plugin, its name says which; container runtimes run it.
@@ -54,21 +54,21 @@ _LAUNCHER_ROOM = {b"@PYCNI-TREE@:": 256, b"@PYCNI-BELOW@:": 256, b"@PYCNI-BUILD@
 
 
 def plugin_script(paths: Sequence[str], table_file: str, interpreter: str | None = None) -> str:
-    """Give the script's text: it imports from `paths` and the standard library only.
+    """Return the text of a plugin's script: it imports from `paths` and the standard library only.
 
     `table_file` is JSON, plugin name to package name. `interpreter` is absolute; None means the one
-    that runs this, or that its virtual environment was made from.
+    that runs this code, or the one that its virtual environment was created from.
     """
     return _PLUGIN.format(interpreter=interpreter or _own_interpreter(), paths=list(paths), table=table_file)
 
 
 def command_script(paths: Sequence[str], bindir: str, interpreter: str | None = None) -> str:
-    """Give the text of the `pycni` command: it imports from `paths` and looks for plugins in `bindir`."""
+    """Return the text of the `pycni` command: it imports from `paths` and finds plugins in `bindir`."""
     return _COMMAND.format(interpreter=interpreter or _own_interpreter(), paths=list(paths), bindir=bindir)
 
 
 def entry_script(paths: Sequence[str], table_file: str, bindir: str, interpreter: str | None = None) -> str:
-    """Give the text of the program that a launcher executes, for a call or as the warm server."""
+    """Return the text of the program that a launcher executes, for a call or as the warm server."""
     interpreter = interpreter or _own_interpreter()
     return _ENTRY.format(interpreter=interpreter, paths=list(paths), table=table_file, bindir=bindir)
 
@@ -77,8 +77,8 @@ def launcher(compiled: bytes, tree: str, build: str, below: str = "") -> bytes:
     """Return the launcher with its tree and build written into the places that its source keeps for them.
 
     `tree` is the absolute path of the folder whose program `pycni` it executes. `below` is the tree's path
-    relative to the folder of the launcher itself, which comes first: a copy of that folder works wherever it
-    lies. Raises ValueError when a text does not fit.
+    relative to the folder of the launcher itself, which comes first: a copy of that folder works anywhere.
+    Raise ValueError if a string does not fit.
     """
     for mark, text in ((b"@PYCNI-TREE@:", tree), (b"@PYCNI-BELOW@:", below), (b"@PYCNI-BUILD@:", build)):
         start = compiled.index(mark) + len(mark)
@@ -109,9 +109,9 @@ def _own_interpreter() -> str:
 
 
 def put(bindir: Path, names: Iterable[str], program: str | bytes) -> None:
-    """Place the program under each name, each by a rename: a call finds the old one or the new one, whole.
+    """Place the program under each name by a rename: a call finds the old file or the new one, whole.
 
-    Raises OSError.
+    Raise OSError.
     """
     with staged(bindir, names, program) as files:
         for file in files:
@@ -120,14 +120,14 @@ def put(bindir: Path, names: Iterable[str], program: str | bytes) -> None:
 
 @contextmanager
 def staged(bindir: Path, names: Iterable[str], program: str | bytes) -> Iterator[list[Path]]:
-    """Yield files with the program, one for each name, in a temporary folder in `bindir`. Raises OSError."""
+    """Yield files with the program, one for each name, in a temporary folder in `bindir`. Raise OSError."""
     with tempfile.TemporaryDirectory(prefix=STAGE, dir=bindir) as folder:
         files = [Path(folder) / name for name in names]
         for path in files:
             with path.open("wb") as file:
                 file.write(program if isinstance(program, bytes) else program.encode())
                 file.flush()
-                # Else a power cut might leave the name with an empty file.
+                # A power cut could leave an empty file under the name otherwise.
                 os.fsync(file.fileno())
             path.chmod(0o755)
         yield files

@@ -1,9 +1,9 @@
-"""Small files that are never lost or halved, whatever ends the process or the machine.
+"""Small files that are never lost or half written, whatever ends the process or the machine.
 
-Content is written to a file beside the target, synced, and then given the target's name. A symbolic link
-in the place of the file itself is never followed; folders above it may be links that root or we have
-made. Every failure is CniError 106 that names the path; one that is reported leaves nothing behind.
-Paths may be texts, as pathlib takes 0.1 ms of a call.
+A file is written under another name in the same folder, synced, and renamed to its target. A symbolic link
+in place of the file itself is never followed. Folders above it may be links that root or we have created.
+Every failure is CniError 106 with the path, and leaves no file behind. Paths may be strings, as pathlib takes
+0.1 ms of a call.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from cni.faults import point
 if TYPE_CHECKING:
     from pathlib import Path
 
-# How names of unfinished files begin: who keeps a folder may remove what a crash left.
+# Names of unfinished files begin so. The module that uses a folder may remove those that a crash left.
 UNFINISHED_PREFIX = ".unfinished-"
 
-# More than this is no file of ours; it keeps a planted one from filling the memory.
+# Our files are smaller. The limit keeps a planted file from filling the memory.
 _LARGEST_BYTES = 16 << 20
 
 
 def write_atomic(path: Path | str, content: bytes, mode: int = 0o600, *, beside: str = "") -> None:
-    """Give `path` this content, whether it exists or not; its folder must exist.
+    """Write a file, whether it exists or not; its folder must exist.
 
-    `beside` is the name of the unfinished file, for a folder that one process at a time writes to: what a
-    crash leaves has a known name then, and the next one takes its place.
+    `beside` is the name of the unfinished file, for a folder that one process at a time writes to. An
+    unfinished file that a crash left then has a known name, and the next write replaces it.
     """
     target = str(path)
     unfinished = _name_unfinished(target, beside)
@@ -40,13 +40,13 @@ def write_atomic(path: Path | str, content: bytes, mode: int = 0o600, *, beside:
     except BaseException as error:
         _unlink(unfinished)
         if isinstance(error, OSError):
-            raise _told("write", path, error) from error
+            raise _failed("write", path, error) from error
         raise
     point("store.written")
 
 
 def create_exclusive(path: Path | str, content: bytes, mode: int = 0o600, *, beside: str = "") -> bool:
-    """Make `path` with this content; give False, changing nothing, when anything has the name.
+    """Create a file; return False, and change nothing, if anything has the name.
 
     `beside` is as in `write_atomic`.
     """
@@ -60,7 +60,7 @@ def create_exclusive(path: Path | str, content: bytes, mode: int = 0o600, *, bes
     except FileExistsError:
         return False
     except OSError as error:
-        raise _told("create", path, error) from error
+        raise _failed("create", path, error) from error
     finally:
         _unlink(unfinished)
     point("store.written")
@@ -68,46 +68,46 @@ def create_exclusive(path: Path | str, content: bytes, mode: int = 0o600, *, bes
 
 
 def read(path: Path | str) -> bytes | None:
-    """Give the content of a regular file, None when there is nothing of this name."""
+    """Return the content of a regular file; None if nothing has the name."""
     try:
         # O_NONBLOCK: opening a FIFO must not wait for a writer.
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise _told("read", path, error) from error
+        raise _failed("read", path, error) from error
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise CniError(Code.STORE, f"could not read {path}: not a regular file", "remove it")
         return _read_all(fd, path)
     except OSError as error:
-        raise _told("read", path, error) from error
+        raise _failed("read", path, error) from error
     finally:
         os.close(fd)
 
 
 def remove(path: Path | str) -> bool:
-    """Remove a file; give False when there is nothing of this name."""
+    """Remove a file; return False if nothing has the name."""
     try:
         os.unlink(path)
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise _told("remove", path, error) from error
+        raise _failed("remove", path, error) from error
     point("store.removed")
     return True
 
 
 def ensure_directory(path: Path, mode: int = 0o700) -> list[Path]:
-    """Make the folder and those above it that are missing; give those made, the deepest one last.
+    """Create a folder and missing ones above it; return the folders created, the deepest one last.
 
-    `mode` is subject to the umask. When one cannot be made, those made before it are removed. Raises
-    CniError 106 for one that others than root and we can change, or that they have put a link in place of.
+    `mode` is subject to the umask. If a folder cannot be created, those created before it are removed. Raise
+    CniError 106 if other users than root and we can change the folder, or have put a link in its place.
     """
-    made: list[Path] = []
-    if (found := _look(path)) is not None:
-        _check_folder(path, found)
-        return made
+    created: list[Path] = []
+    if (status := _look(path)) is not None:
+        _check_folder(path, status)
+        return created
     missing = [each for each in (path, *path.parents) if not os.path.lexists(each)]
     for each in missing[-1:]:
         _check_link(each.parent)
@@ -118,39 +118,39 @@ def ensure_directory(path: Path, mode: int = 0o700) -> list[Path]:
             except FileExistsError:
                 continue
             except OSError as error:
-                raise _told("create", each, error) from error
-            made.append(each)
+                raise _failed("create", each, error) from error
+            created.append(each)
             point("store.folder-made")
     except CniError:
-        remove_directories(made)
+        remove_directories(created)
         raise
-    return made
+    return created
 
 
 def check_keepers(path: Path) -> None:
-    """Raise CniError 106 for a folder that others than root and we can change; none there is fine."""
-    if (found := _look(path)) is not None:
-        _check_folder(path, found)
+    """Raise CniError 106 if other users than root and we can change a folder; it need not exist."""
+    if (status := _look(path)) is not None:
+        _check_folder(path, status)
 
 
 def _look(path: Path) -> os.stat_result | None:
     try:
         return os.lstat(path)
     except OSError:
-        # Making it will tell why.
+        # Creating it reports the reason.
         return None
 
 
-def _check_folder(path: Path, found: os.stat_result) -> None:
-    """Refuse a folder, or a link to one, that is in others' hands: what we write would go where they like."""
-    if stat.S_ISLNK(found.st_mode):
-        _check_owner(path, found)
+def _check_folder(path: Path, status: os.stat_result) -> None:
+    """Refuse a folder, or a link to one, that another user can change: that user would redirect our files."""
+    if stat.S_ISLNK(status.st_mode):
+        _check_owner(path, status)
         with suppress(OSError):
             _check_folder(path, path.stat())
         return
-    _check_owner(path, found)
-    is_others_group = found.st_gid not in {0, os.getegid()}
-    if found.st_mode & (stat.S_IWOTH | (stat.S_IWGRP if is_others_group else 0)):
+    _check_owner(path, status)
+    is_others_group = status.st_gid not in {0, os.getegid()}
+    if status.st_mode & (stat.S_IWOTH | (stat.S_IWGRP if is_others_group else 0)):
         raise CniError(
             Code.STORE,
             f"could not use {path}: users other than its owner may write to it",
@@ -159,35 +159,35 @@ def _check_folder(path: Path, found: os.stat_result) -> None:
 
 
 def _check_link(path: Path) -> None:
-    """Refuse a link that is in others' hands, as one that we would make folders behind."""
-    found = _look(path)
-    if found is not None and stat.S_ISLNK(found.st_mode):
-        _check_owner(path, found)
+    """Refuse a symlink owned by another user: folders would be created behind it."""
+    status = _look(path)
+    if status is not None and stat.S_ISLNK(status.st_mode):
+        _check_owner(path, status)
 
 
-def _check_owner(path: Path, found: os.stat_result) -> None:
-    if found.st_uid not in {0, os.geteuid()}:
+def _check_owner(path: Path, status: os.stat_result) -> None:
+    if status.st_uid not in {0, os.geteuid()}:
         raise CniError(
             Code.STORE,
-            f"could not use {path}: it belongs to user {found.st_uid}",
+            f"could not use {path}: it belongs to user {status.st_uid}",
             "it must be root's or the caller's: remove it, or give it to root when you know what is in it",
         )
 
 
 def check_writable(path: Path) -> None:
-    """Raise CniError 106 when no file can be made in the folder, which need not exist; nothing is left."""
+    """Raise CniError 106 if no file can be created in a folder, which need not exist; leave no file."""
     existing = next(each for each in (path, *path.parents) if os.path.lexists(each))
     unfinished = _name_unfinished(str(existing / "probe"), "")
     try:
         _write_unfinished(unfinished, b"?", 0o600, is_known=False)
     except OSError as error:
-        raise _told("write to", existing, error) from error
+        raise _failed("write to", existing, error) from error
     finally:
         _unlink(unfinished)
 
 
 def remove_directories(paths: list[Path]) -> None:
-    """Remove these folders, the last one first, up to one that is in use or cannot be removed."""
+    """Remove these folders, the last one first; stop at one that is not empty or cannot be removed."""
     with suppress(OSError):
         for each in reversed(paths):
             each.rmdir()
@@ -199,7 +199,7 @@ def _name_unfinished(target: str, beside: str) -> str:
 
 
 def _write_unfinished(name: str, content: bytes, mode: int, *, is_known: bool) -> None:
-    """Make a synced file; what a crash has left of a known name goes."""
+    """Create a synced file; replace one that a crash left under a known name."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         fd = os.open(name, flags, mode)
@@ -216,7 +216,7 @@ def _write_unfinished(name: str, content: bytes, mode: int, *, is_known: bool) -
 
 
 def _unlink(name: str) -> None:
-    # What is in the way of the file, a folder or a read-only file system, was told or will be.
+    # The write reports the cause: a folder of that name, or a read-only file system.
     with suppress(OSError):
         os.unlink(name)
 
@@ -239,5 +239,5 @@ def _read_all(fd: int, path: Path | str) -> bytes:
     return content
 
 
-def _told(doing: str, path: Path | str, error: OSError) -> CniError:
+def _failed(doing: str, path: Path | str, error: OSError) -> CniError:
     return CniError(Code.STORE, f"could not {doing} {path}: {(error.strerror or str(error)).lower()}")

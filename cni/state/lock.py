@@ -1,7 +1,7 @@
-"""An exclusive lock on a file, waited for with a time limit.
+"""An exclusive lock on a file, with a limit on the time to wait.
 
-It is flock(2), as in the Go plugins, so that either suite keeps out the other. The lock ends with the
-process, whatever ends that.
+It is flock(2), as in the Go plugins, so that the two suites exclude each other. The kernel releases the
+lock when the process ends, for whatever reason.
 """
 
 from __future__ import annotations
@@ -20,19 +20,18 @@ from cni.faults import point
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Between two tries, in seconds: short at first, as most holders are gone within a millisecond.
+# Between two attempts. Short at first, as most holders release the lock within a millisecond.
 _FIRST_PAUSE_S = 0.0005
 _LONGEST_PAUSE_S = 0.004
 
 
 @contextmanager
 def locked(path: Path | str, timeout_s: float = 30, mode: int = 0o600) -> Iterator[int]:
-    """Hold the lock on `path`, a file that is made with `mode` when missing; its folder must exist.
+    """Hold the lock on a file for the block; create it with `mode` if missing. Its folder must exist.
 
-    Gives its descriptor: whoever has a copy of that holds the lock, too.
-
-    Raises CniError 11, naming the holder, when another one has it for longer than `timeout_s` seconds,
-    and CniError 106 when the file cannot be opened or is anything but a regular file.
+    Yield its descriptor: a process with a copy of that holds the lock, too. Raise CniError 11, naming the
+    holder, if another process holds it for longer than `timeout_s` seconds. Raise CniError 106 if the file
+    cannot be opened or is not a regular file.
     """
     fd = _acquire(path, time.monotonic() + timeout_s, timeout_s, mode)
     try:
@@ -43,7 +42,7 @@ def locked(path: Path | str, timeout_s: float = 30, mode: int = 0o600) -> Iterat
 
 
 def _acquire(path: Path | str, deadline: float, timeout_s: float, mode: int) -> int:
-    """Give a descriptor that holds the lock on the file that has the name now."""
+    """Return a descriptor that holds the lock on the file that has the name now."""
     while True:
         fd = _open(path, mode)
         try:
@@ -53,7 +52,7 @@ def _acquire(path: Path | str, deadline: float, timeout_s: float, mode: int) -> 
         except BaseException:
             os.close(fd)
             raise
-        # Removed while we waited: who comes next locks another file of this name.
+        # The file was removed meanwhile: the next process would lock another file of this name.
         os.close(fd)
 
 
@@ -101,9 +100,9 @@ def _is_still_named(fd: int, path: Path | str) -> bool:
 
 
 def find_holder(fd: int) -> str | None:
-    """Tell who holds the flock on an open file, as "process 123 (bridge)"; None when it cannot be told.
+    """Return the holder of the flock on an open file, as "process 123 (bridge)"; None if unknown.
 
-    Processes of other PID namespaces are not shown by /proc/locks (proc(5)).
+    /proc/locks does not show processes of other PID namespaces, see proc(5).
     """
     file = f"{_device(fd)}:{os.fstat(fd).st_ino}"
     try:
@@ -119,13 +118,13 @@ def find_holder(fd: int) -> str | None:
 
 
 def _device(fd: int) -> str:
-    """Give the device of a file's mount as /proc/locks shows it: two file systems use the same inode numbers.
+    """Return the device of a file's mount as /proc/locks shows it: file systems share inode numbers.
 
-    It is the one of the mount: stat(2) shows another one where a file system has parts, as btrfs has.
+    stat(2) shows another device for a file system with subvolumes, as btrfs.
     """
     with suppress(OSError):
-        told = Path(f"/proc/self/fdinfo/{fd}").read_text(encoding="utf-8").split()
-        mount = told[told.index("mnt_id:") + 1]
+        words_of_fd = Path(f"/proc/self/fdinfo/{fd}").read_text(encoding="utf-8").split()
+        mount = words_of_fd[words_of_fd.index("mnt_id:") + 1]
         for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
             # "36 35 98:0 / /mnt rw - ext3 /dev/root rw": the third word is the device.
             words = line.split()

@@ -6,7 +6,7 @@ import os
 import time
 from typing import NamedTuple
 
-# File times are as coarse as the kernel's clock tick: a younger file may change without a trace in them.
+# File times are as coarse as the kernel's clock tick: a younger file may change and keep its times.
 _SETTLED_NS = 2_000_000_000
 _MOST_KEPT = 64
 
@@ -27,7 +27,7 @@ _equal: set[tuple[_Identity, _Identity]] = set()
 def is_same_program(one: str, other: str) -> bool:
     """Return whether two files have equal contents; a file that cannot be read equals none.
 
-    Contents are compared once in the life of a process, as long as stat(2) reports the same of both files.
+    A process compares contents once, as long as stat(2) reports the same for both files.
     """
     try:
         ones, others = _identity(one), _identity(other)
@@ -47,7 +47,7 @@ def is_same_program(one: str, other: str) -> bool:
 
 
 def _identity(path: str) -> _Identity:
-    found = os.stat(path)  # noqa: PTH116 - on the way of each ADD and DEL
+    found = os.stat(path)  # noqa: PTH116 - in each ADD and DEL
     return _Identity(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cni.errors import CniError, KernelError
-from cni.kernel import addr, bridge, bridge_vlan, link, netns, route, sysctl, veth
-from cni.kernel.rtnetlink import RTM_NEWLINK, Message, Netlink
+from cni.kernel import addr, bridge, bridge_vlan, link, message_classes, netns, route, sysctl, veth
+from cni.kernel.rtnetlink import AF_BRIDGE, RTM_NEWLINK, Message, Netlink
 from cni.result import Route
 
 if TYPE_CHECKING:
@@ -309,11 +309,18 @@ def test_a_sysctl_is_written_only_where_it_differs(host: Host) -> None:
     host.call(run)
 
 
+def list_infos(vlan: bridge_vlan.PortVlan) -> list[dict[str, int]]:
+    """Read a message as pyroute2 does."""
+    message = bridge_vlan.add("veth0", 7, (vlan,))
+    shown = message_classes.decode(message.kind, message.body)
+    assert (shown["family"], shown["index"]) == (AF_BRIDGE, 7)
+    infos = shown.get_attr("IFLA_AF_SPEC")["attrs"]
+    return [{"vid": info["vid"], "flags": info["flags"]} for name, info, *_ in infos]
+
+
 def test_vlan_messages_are_the_kernels_structures() -> None:
-    assert bridge_vlan.encode(bridge_vlan.PortVlan(5, 5, pvid=True, untagged=True)) == [
-        {"vid": 5, "flags": 0x6}
-    ]
-    assert bridge_vlan.encode(bridge_vlan.PortVlan(10, 12)) == [
+    assert list_infos(bridge_vlan.PortVlan(5, 5, pvid=True, untagged=True)) == [{"vid": 5, "flags": 0x6}]
+    assert list_infos(bridge_vlan.PortVlan(10, 12)) == [
         {"vid": 10, "flags": 0x8},
         {"vid": 12, "flags": 0x10},
     ]
