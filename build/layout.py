@@ -28,7 +28,8 @@ ROOMS: tuple[frozenset[str], ...] = (
     frozenset({"ipam"}),
     frozenset({"firewall"}),
     frozenset({"hostports"}),
-    frozenset({"delegate", "skel"}),
+    frozenset({"delegate"}),
+    frozenset({"skel"}),
     frozenset({"multicall"}),
     frozenset({"runtime", "warm"}),
     frozenset({"cli"}),
@@ -42,6 +43,16 @@ _LEVELS = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 
 # Standard modules that a plugin's conf.py and plan.py have no business with.
 IMPURE = {"ctypes", "fcntl", "os", "shutil", "socket", "subprocess", "tempfile", "time"}
+
+# Modules of rooms that are pure, as conf.py and plan.py must be, and that these may therefore import.
+PURE_IN_ROOMS = {"cni.firewall.intents", "cni.ipam.rules"}
+
+# The modules of every plugin's package, and those of the verbs that a plugin may have. Others are free.
+PLUGIN_MODULES = ("__init__", "__main__", "conf", "add")
+VERB_MODULES = ("add", "delete", "check", "gc", "status", "repair")
+# The template shows every file that a plugin may have.
+TEMPLATE = "loopback"
+TEMPLATE_MODULES = (*PLUGIN_MODULES, *VERB_MODULES, "plan", "properties")
 
 # Where each library, and each handle of the process, may be used; a folder stands for all in it.
 DOORS = {
@@ -164,24 +175,28 @@ def check_pure(source: Source) -> Iterator[str]:
     """Find what a plugin's conf.py or plan.py would need only to ask or change the world."""
     if source.is_test or not source.package or source.path.name not in {"conf.py", "plan.py"}:
         return
-    allowed = {"cni", *(f"cni.{name}" for name in PROTOCOL), "cni.firewall.intents"}
+    allowed = {"cni", *(f"cni.{name}" for name in PROTOCOL)}
     for each in list_imports(source):
         top = each.module.split(".")[0]
-        if each.for_types:
+        if each.for_types or each.module in PURE_IN_ROOMS:
             continue
-        module = ".".join(each.module.split(".")[:2]) if "firewall" not in each.module else each.module
+        module = ".".join(each.module.split(".")[:2])
         if top in IMPURE or (top == "cni" and module not in allowed):
             yield f"{source.path}:{each.line} must be pure and imports {each.module}"
 
 
 def check_order(source: Source) -> Iterator[str]:
-    """Find imports in a plugin against the order conf, plan, apply, plugin."""
-    order = ["conf", "plan", "apply", "plugin", "__init__", "__main__"]
-    if source.is_test or source.path.stem not in order:
+    """Find imports in a plugin against the order conf, plan, all others.
+
+    Nor may `__init__` import a verb, which is imported when it is called.
+    """
+    later = {*VERB_MODULES, "properties", "__init__"}
+    after = {"__init__": {*VERB_MODULES}, "conf": {"plan", *later}, "plan": later}.get(source.path.stem)
+    if source.is_test or not source.package or after is None:
         return
-    later = {f"{source.package}.{name}" for name in order[order.index(source.path.stem) + 1 :]}
     for each in list_imports(source):
-        if each.module in later and not each.for_types:
+        package, _, module = each.module.partition(".")
+        if package == source.package and (module or "__init__") in after and not each.for_types:
             yield f"{source.path}:{each.line} imports {each.module}, which comes after it"
 
 
@@ -233,10 +248,14 @@ def check_test_names(paths: Iterable[PurePosixPath]) -> Iterator[str]:
 
 
 def check_plugin_folder(folder: Path) -> Iterator[str]:
-    """Find what a plugin folder lacks: declaration, page, package with an entry, tests."""
+    """Find files that a plugin folder lacks: declaration, page, package, example, tests."""
     package = f"cni_{folder.name.replace('-', '_')}"
-    modules = [f"{package}/{name}.py" for name in ("__init__", "__main__", "plugin")]
-    for name in ["plugin.toml", "README.md", *modules]:
+    wanted = TEMPLATE_MODULES if folder.name == TEMPLATE else PLUGIN_MODULES
+    modules = [f"{package}/{name}.py" for name in dict.fromkeys(wanted)]
+    if (folder / package / "plugin.py").is_file():
+        # A plugin that still passes functions to Plugin.
+        modules = [f"{package}/{name}.py" for name in ("__init__", "__main__", "conf")]
+    for name in ["plugin.toml", "README.md", "tests/data/example.json", *modules]:
         if not (folder / name).is_file():
             yield f"{folder.name}: {name} is missing"
     if not list(folder.glob("tests/test_*.py")):

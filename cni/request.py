@@ -103,6 +103,12 @@ class Request(NamedTuple):
             )
         return self.prev_result
 
+    def required_valid(self) -> frozenset[Attachment]:
+        """Return the attachments that GC must keep. Raise CniError 7 if the runtime has sent no list."""
+        if self.valid_attachments is None:
+            raise CniError(Code.INVALID_CONFIG, "Required cni.dev/valid-attachments missing")
+        return self.valid_attachments
+
     def known_args(self, *known: str) -> dict[str, str]:
         """Give those of CNI_ARGS that are named; raises CniError 4 for others unless IgnoreUnknown is set."""
         return parse_args(self.args, known)

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from cni import __version__, stops, streams, versions
-from cni.errors import CniError, Code, of_system
+from cni.errors import CniError, Code, ErrorList, of_system
 from cni.faults import point
 from cni.log import note
 from cni.request import (
@@ -36,15 +36,27 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from cni.conf import Unread
+    from cni.operations.garbage import Stale
     from cni.plugin import Plugin
     from cni.request import DelegateRunner
 
     Load = Callable[[], Plugin[Any]]
+    Function = Callable[..., Any]
 
 # The release of the Go plugins that this suite stands in for; programs parse it out of the about text.
 REFERENCE_LEVEL = "v1.9.1"
 
-_SPEC_VERBS = {own: verb for verb, own in ANY_VERSION.items()}
+# The module that has a verb, in the package of a plugin.
+_MODULES = {
+    Verb.ADD: "add",
+    Verb.DEL: "delete",
+    Verb.CHECK: "check",
+    Verb.GC: "gc",
+    Verb.STATUS: "status",
+    Verb.GC_PLAN: "gc",
+    Verb.REPAIR: "repair",
+}
+_MODULES |= {own: _MODULES[verb] for verb, own in ANY_VERSION.items()}
 
 
 def main(load: Load, run_delegate: DelegateRunner | None = None) -> NoReturn:
@@ -130,7 +142,7 @@ class _Call:
         if request.verb is Verb.VERSION:
             self._write(versions.supported_text(plugin.versions, versions.CURRENT))
             return
-        from cni.conf import parse
+        from cni.conf import NetConf, parse
 
         text = streams.read_all(stdin)
         given = parse(text)
@@ -139,13 +151,26 @@ class _Call:
         versions.require_verb(request.verb, self._version, plugin.versions)
         versions.require(self._version, plugin.versions)
         request = _without_own_netns(request)
-        conf = given.read(plugin.conf)
         if request.verb is Verb.LINT:
+            given.read(plugin.conf)
             self._lint(given.list_unread(plugin.conf, plugin.name))
             return
+        run_verb = plugin.find(_MODULES[request.verb])
+        # A verb that the plugin does not have changes nothing and leaves nothing behind: neither the model
+        # nor prevResult is read. A verb that does something refuses a malformed prevResult, DEL too. The spec
+        # lets DEL succeed when resources or prevResult are missing, and has codes 6 and 7 for content that a
+        # plugin cannot read. Ignoring it would report success for a link that only prevResult names.
+        conf = given.read(plugin.conf if run_verb else NetConf)
         if request.verb is Verb.ADD and (unread := given.list_unread(plugin.conf, plugin.name)):
             _warn_of_keys(plugin.name, document, unread)
-        self._dispatch(plugin, conf, _with_document(request, document, self._version, text))
+        if run_verb or request.verb in GC_VERBS:
+            request = _with_document(request, document, self._version, text)
+        if request.verb is Verb.ADD:
+            self._add(_require(run_verb, request.verb), conf, request)
+        elif request.verb in OWN_VERBS:
+            self._run_own(plugin, run_verb, conf, request)
+        else:
+            _run(plugin, run_verb, conf, request)
 
     def _lint(self, unread: tuple[Unread, ...]) -> None:
         """Answer which keys look misspelt; the configuration has been validated already."""
@@ -154,40 +179,34 @@ class _Call:
 
         self._write(dumps({"warnings": explain(unread)}))
 
-    def _dispatch(self, plugin: Plugin[Any], conf: Any, request: Request) -> None:
-        if request.verb is Verb.ADD:
-            from cni.convert import dumps, show_result
+    def _add(self, add: Function, conf: Any, request: Request) -> None:
+        from cni.convert import dumps, show_result
 
-            # The answer is written before the undo steps are dropped: an ADD nobody hears of must not stay.
-            with Undo() as undo:
-                result = plugin.add(conf, request, undo)
-                text = dumps(show_result(result, self._version))
-                if stopped := stops.requested():
-                    raise stopped
-                self._write(text)
-                undo.cancel()
-                self._is_done = True
-                point("answer.written")
-            return
-        if request.verb in OWN_VERBS:
-            self._dispatch_own(plugin, conf, request)
-            return
-        _run_verb(plugin, request.verb, conf, request)
+        # The answer is written before the undo steps are dropped: an ADD nobody hears of must not stay.
+        with Undo() as undo:
+            result = add(conf, request, undo)
+            text = dumps(show_result(result, self._version))
+            if stopped := stops.requested():
+                raise stopped
+            self._write(text)
+            undo.cancel()
+            self._is_done = True
+            point("answer.written")
 
-    def _dispatch_own(self, plugin: Plugin[Any], conf: Any, request: Request) -> None:
-        """Answer a verb that is not the spec's; one that the plugin has not is refused as by any other."""
+    def _run_own(self, plugin: Plugin[Any], run_verb: Function | None, conf: Any, request: Request) -> None:
+        """Answer a verb that is not in the spec. Raise CniError 4 for one that the plugin does not have."""
         from cni.convert import dumps
 
-        if request.verb is Verb.REPAIR and plugin.repair:
-            shown = plugin.repair(conf, request).to_dict()
-        elif request.verb is Verb.GC_PLAN and plugin.plan_gc:
-            shown = {"stale": [each.to_dict() for each in plugin.plan_gc(conf, request)]}
-        elif request.verb in _SPEC_VERBS:
-            _run_verb(plugin, _SPEC_VERBS[request.verb], conf, request)
+        if request.verb is Verb.GC_PLAN:
+            shown: dict[str, Any] = {
+                "stale": [each.to_dict() for each in _plan_gc(plugin, run_verb, conf, request)]
+            }
+        elif request.verb is Verb.REPAIR:
+            shown = _require(run_verb, request.verb)(conf, request).to_dict()
+        else:
+            _run(plugin, run_verb, conf, request)
             # By a document in the answer the caller knows a plugin of this suite.
             shown = {"pycni": __version__}
-        else:
-            raise unknown_verb(request.verb)
         self._write(dumps(shown))
 
     def fail(self, error: CniError) -> int:
@@ -214,17 +233,53 @@ class _Call:
             raise CniError(Code.IO_FAILURE, f"could not write the answer: {error.strerror}") from error
 
 
-def _run_verb(plugin: Plugin[Any], verb: Verb, conf: Any, request: Request) -> None:
+def _require(run_verb: Function | None, verb: Verb) -> Function:
+    """Return the function of a verb. Raise CniError 4 if the plugin does not have it."""
+    if run_verb is None:
+        raise unknown_verb(verb)
+    return run_verb
+
+
+def _run(plugin: Plugin[Any], run_verb: Function | None, conf: Any, request: Request) -> None:
     """Run a verb that prints nothing; one that the plugin does not have succeeds."""
-    verbs = {
-        Verb.DEL: plugin.delete,
-        Verb.CHECK: plugin.check,
-        Verb.GC: plugin.gc,
-        Verb.STATUS: plugin.status,
-    }
-    run_verb = verbs[verb]
-    if run_verb is not None:
+    if request.verb in GC_VERBS:
+        _collect(plugin, run_verb, conf, request)
+    elif run_verb:
         run_verb(conf, request)
+
+
+def _collect(plugin: Plugin[Any], finders: Function | None, conf: Any, request: Request) -> None:
+    """Remove what the finders of a plugin find, then let its IPAM plugin GC.
+
+    Without a list of valid attachments everything may be in use, and nothing is removed.
+    """
+    errors = ErrorList()
+    if finders and request.valid_attachments is not None:
+        from cni.operations import garbage
+
+        errors.attempt(garbage.collect, plugin.name, finders(conf, request))
+    elif finders and (plugin.calls_ipam or not conf.ipam.type):
+        # An IPAM plugin is silent: its caller has logged it.
+        note(f"{plugin.name}: gc was given no list of valid attachments, nothing is removed")
+    if plugin.calls_ipam and conf.ipam.type:
+        from cni import delegate
+
+        errors.attempt(delegate.gc, conf.ipam.type, request)
+    errors.raise_any()
+
+
+def _plan_gc(plugin: Plugin[Any], finders: Function | None, conf: Any, request: Request) -> list[Stale]:
+    """Return what `_collect` would remove, with the part of the IPAM plugin."""
+    stale: list[Stale] = []
+    if finders and request.valid_attachments is not None:
+        from cni.operations import garbage
+
+        stale += garbage.plan(finders(conf, request))
+    if plugin.calls_ipam and conf.ipam.type:
+        from cni import delegate
+
+        stale += delegate.plan_gc(conf.ipam.type, request)
+    return stale
 
 
 def _warn_of_keys(plugin: str, document: dict[str, Any], unread: tuple[Unread, ...]) -> None:

@@ -7,6 +7,7 @@ two agree.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cni.errors import CniError, Code, ErrorList
@@ -14,11 +15,9 @@ from cni.log import note
 from cni.versions import FIRST_WITH_VERB
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Sequence
 
     from cni.firewall.intents import PortMapping
-
-    Finder = Callable[[], Iterable["Removal"]]
 
 _CODE_OF_OLD_LIBCNI = 100
 
@@ -62,6 +61,10 @@ class Removal(NamedTuple):
 
     things: tuple[Stale, ...]
     step: Callable[[], object]
+
+
+# Looks for things when it is called; a later finder sees what the steps of an earlier one have changed.
+Finder = Callable[[], Iterable[Removal]]
 
 
 def parse(told: dict[str, Any]) -> Stale:

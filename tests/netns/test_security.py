@@ -17,7 +17,7 @@ from cni.errors import Code
 from cni.testing import direct
 from cni.testing.place import BARE_ENV
 from cni.warm import control
-from cni_host_local_ipam.plugin import PLUGIN as HOST_LOCAL
+from cni_host_local_ipam import PLUGIN as HOST_LOCAL
 from plugin_table import ROOT
 from tests.netns.security_host import BACKENDS, Chain, make_host
 

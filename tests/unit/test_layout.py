@@ -61,8 +61,10 @@ BAD = [
     ("check_pure", "plugins/bridge/cni_bridge/plan.py", "from cni.kernel.rtnetlink import Netlink"),
     ("check_pure", "plugins/bridge/cni_bridge/plan.py", "from cni.kernel import link"),
     ("check_pure", "plugins/bridge/cni_bridge/plan.py", "from cni.firewall import select"),
-    ("check_order", "plugins/bridge/cni_bridge/plan.py", "from cni_bridge.apply import x"),
+    ("check_order", "plugins/bridge/cni_bridge/plan.py", "from cni_bridge.add import x"),
+    ("check_order", "plugins/bridge/cni_bridge/plan.py", "from cni_bridge import PLUGIN"),
     ("check_order", "plugins/bridge/cni_bridge/conf.py", "def f():\n    from cni_bridge.plan import x"),
+    ("check_order", "plugins/bridge/cni_bridge/__init__.py", "from cni_bridge.add import x"),
     ("check_doors", "cni/kernel/link.py", "from pyroute2.netlink import nlmsg"),
     ("check_doors", "cni/kernel/rtnetlink.py", "from pyroute2.netlink import nlmsg"),
     ("check_doors", "plugins/bridge/cni_bridge/apply.py", "import subprocess"),
@@ -81,7 +83,11 @@ GOOD = [
     ("check_layers", "plugins/bridge/cni_bridge/__main__.py", "from cni.skel import main"),
     ("check_pure", "plugins/bridge/cni_bridge/plan.py", "from cni.firewall.intents import Masquerade"),
     ("check_pure", "plugins/bridge/cni_bridge/apply.py", "import os"),
-    ("check_order", "plugins/bridge/cni_bridge/plugin.py", "from cni_bridge.apply import x"),
+    ("check_order", "plugins/bridge/cni_bridge/check.py", "from cni_bridge.properties import x"),
+    ("check_order", "plugins/bridge/cni_bridge/conf.py", "from cni_bridge.ranges import x"),
+    ("check_order", "plugins/bridge/cni_bridge/__init__.py", "from cni_bridge.conf import x"),
+    ("check_order", "plugins/bridge/cni_bridge/__main__.py", "from cni_bridge import PLUGIN"),
+    ("check_pure", "plugins/bridge/cni_bridge/conf.py", "from cni.ipam.rules import x"),
     ("check_doors", "cni/kernel/rtnetlink.py", "def f():\n    import pyroute2"),
     ("check_doors", "cni/testing/host.py", "import subprocess"),
     ("check_handles", "cni/skel.py", "import sys\nsys.exit(1)"),
@@ -107,7 +113,7 @@ def test_two_tests_of_one_name_are_found() -> None:
 
 def test_an_incomplete_plugin_folder_is_found(tmp_path: Path) -> None:
     found = list(layout.check_plugin_folder(tmp_path))
-    assert len(found) == 6
+    assert len(found) == 8
 
 
 @pytest.mark.parametrize("text", ["see /home/jo/notes", "cp x `/root/bin`", "in /srv/build"])

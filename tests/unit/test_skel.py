@@ -12,7 +12,7 @@ import pytest
 from cni import skel
 from cni.conf import NetConf
 from cni.errors import CniError, Code
-from cni.operations.garbage import Stale
+from cni.operations.garbage import Removal, Stale
 from cni.operations.repair import Repaired
 from cni.plugin import Plugin
 from cni.request import Attachment, Request
@@ -20,6 +20,7 @@ from cni.result import Interface, Result
 from cni.versions import SUPPORTED
 
 if TYPE_CHECKING:
+    from cni.operations.garbage import Finder
     from cni.undo import Undo
 
 REFUSED = json.loads((Path(__file__).parents[1] / "data" / "refused_stdin.json").read_text())
@@ -42,10 +43,14 @@ class Recorder:
             self._add,
             self._note("DEL"),
             self._note("CHECK"),
-            self._note("GC"),
+            self._find,
             None,
             versions,
         )
+
+    def _find(self, conf: NetConf, request: Request) -> list[Finder]:
+        self._note("GC")(conf, request)
+        return []
 
     def _add(self, conf: NetConf, request: Request, undo: Undo) -> Result:
         undo.add("first", self.undone.append, "first")
@@ -226,7 +231,9 @@ def test_the_own_namespace_is_allowed_on_demand(value: str) -> None:
 def test_gc_tells_no_list_from_an_empty_one(extra: dict[str, Any], expected: object) -> None:
     recorder = Recorder()
     assert call(recorder, "GC", {"cniVersion": "1.1.0", "name": "n"} | extra)[0] == 0
-    assert recorder.calls[0][1].valid_attachments == expected
+    heard = [request.valid_attachments for _, request in recorder.calls]
+    # Without a list nothing is looked for.
+    assert heard == ([] if expected is None else [expected])
 
 
 @pytest.mark.parametrize(("listed", "code"), [({}, 6), (5, 6), ([5], 7), ([{"ifname": "x"}], 7)])
@@ -249,22 +256,23 @@ def own_verb(verb: str, plugin: Plugin[NetConf]) -> Any:
 
 def test_a_verb_of_ours_is_unknown_where_a_plugin_has_it_not() -> None:
     recorder = Recorder()
-    for verb in ("PYCNI_GC_PLAN", "PYCNI_REPAIR"):
-        told = own_verb(verb, recorder.plugin())
-        assert (told["code"], told["msg"]) == (4, f"unknown CNI_COMMAND: {verb}")
-        assert "PYCNI" not in told["details"]
+    told = own_verb("PYCNI_REPAIR", recorder.plugin())
+    assert (told["code"], told["msg"]) == (4, "unknown CNI_COMMAND: PYCNI_REPAIR")
+    assert "PYCNI" not in told["details"]
+    assert own_verb("PYCNI_GC_PLAN", recorder.plugin()._replace(finders=None)) == {"stale": []}
     assert recorder.calls == []
 
 
 def test_verbs_of_ours_print_what_they_tell() -> None:
-    def plan(conf: NetConf, request: Request) -> list[Stale]:
+    def finders(conf: NetConf, request: Request) -> list[Finder]:
         assert request.valid_attachments == frozenset()
-        return [Stale("link", "veth1", conf.name, "c1", "eth0"), Stale("file", "/x", reason="it is old")]
+        stale = (Stale("link", "veth1", conf.name, "c1", "eth0"), Stale("file", "/x", reason="it is old"))
+        return [lambda: [Removal(stale, pytest.fail)]]
 
     def repair(conf: NetConf, request: Request) -> Repaired:
         return Repaired([f"made {request.ifname} again"], [CniError(Code.POOL, "no address", "none is left")])
 
-    plugin = Recorder().plugin()._replace(plan_gc=plan, repair=repair)
+    plugin = Recorder().plugin()._replace(finders=finders, repair=repair)
     assert own_verb("PYCNI_GC_PLAN", plugin)["stale"] == [
         {"kind": "link", "name": "veth1", "network": "net", "containerID": "c1", "ifname": "eth0"},
         {"kind": "file", "name": "/x", "reason": "it is old"},

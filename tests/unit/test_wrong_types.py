@@ -10,9 +10,9 @@ import pytest
 from cni.errors import Code
 from cni.testing import direct
 from cni_bridge.plugin import PLUGIN as BRIDGE
-from cni_host_local_ipam.plugin import PLUGIN as HOST_LOCAL
-from cni_loopback.plugin import PLUGIN as LOOPBACK
-from cni_portmap.plugin import PLUGIN as PORTMAP
+from cni_host_local_ipam import PLUGIN as HOST_LOCAL
+from cni_loopback import PLUGIN as LOOPBACK
+from cni_portmap import PLUGIN as PORTMAP
 
 if TYPE_CHECKING:
     from cni.plugin import Plugin

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from cni import delegate
 from cni.errors import Code, ErrorList
-from cni.log import note
 from cni.marks import alias
 from cni.plugin import Plugin
 from cni_bridge.conf import BridgeConf
@@ -20,7 +19,7 @@ from cni_bridge.plan import (
 )
 
 if TYPE_CHECKING:
-    from cni.operations.garbage import Stale
+    from cni.operations.garbage import Finder
     from cni.operations.repair import Repaired
     from cni.request import Request
     from cni.result import Result
@@ -121,30 +120,11 @@ def check(conf: BridgeConf, request: Request) -> None:
     compare(conf, request, plan_links(conf, request))
 
 
-def gc(conf: BridgeConf, request: Request) -> None:
-    """Remove what belongs to attachments of this network that are no longer valid.
-
-    Without a list of valid ones only IPAM is asked, as everything here may be in use.
-    """
-    from cni.operations import garbage
+def finders(conf: BridgeConf, request: Request) -> list[Finder]:
+    """Return what finds the links and rules to remove."""
     from cni_bridge import collect
 
-    if request.valid_attachments is None:
-        note("bridge: gc was given no list of valid attachments, nothing is removed")
-    errors = ErrorList()
-    errors.attempt(garbage.collect, "bridge", collect.finders(conf, request.valid_attachments))
-    if conf.ipam.type:
-        errors.attempt(delegate.gc, conf.ipam.type, request)
-    errors.raise_any()
-
-
-def plan_gc(conf: BridgeConf, request: Request) -> list[Stale]:
-    """Tell what `gc` would remove, IPAM's part too."""
-    from cni.operations import garbage
-    from cni_bridge import collect
-
-    found = garbage.plan(collect.finders(conf, request.valid_attachments))
-    return found + (delegate.plan_gc(conf.ipam.type, request) if conf.ipam.type else [])
+    return collect.finders(conf, request.required_valid())
 
 
 def status(conf: BridgeConf, request: Request) -> None:
@@ -168,8 +148,8 @@ PLUGIN = Plugin(
     add,
     delete,
     check,
-    gc,
+    finders,
     status,
-    plan_gc=plan_gc,
     repair=repair,
+    calls_ipam=True,
 )

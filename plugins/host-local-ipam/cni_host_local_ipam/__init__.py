@@ -1,5 +1,8 @@
-"""The host-local plugin: addresses out of ranges, noted on the host's disk."""
+"""The host-local plugin: addresses out of ranges, noted on disk."""
 
-from cni_host_local_ipam.plugin import PLUGIN
+from cni.plugin import Plugin
+from cni_host_local_ipam.conf import HostLocalConf
 
-__all__ = ["PLUGIN"]
+PLUGIN = Plugin(
+    "host-local", "addresses out of ranges, noted on disk", HostLocalConf, package="cni_host_local_ipam"
+)

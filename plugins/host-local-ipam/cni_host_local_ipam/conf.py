@@ -9,14 +9,13 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from cni.addresses import parse_cidr, parse_ip
-from cni.conf import Args, Bool, IpamConf, Model, NetConf, Str
+from cni.conf import Args, Bool, IpamConf, Model, Str
 from cni.convert import Cidr, OptionalAddress, RouteJson
+from cni.ipam.rules import RequiresIpam, check_families
 from cni.result import IpAddress
-from cni.versions import OLDEST, at_least
 from cni_host_local_ipam.ranges import Range, RangeSet, check_range_sets, make_range, make_range_set
 
 DEFAULT_DATA_DIR = "/var/lib/cni/networks"
-FIRST_WITH_MANY_ADDRESSES = "0.3.0"
 
 
 def parse_requested(text: str) -> IpAddress:
@@ -102,7 +101,7 @@ class RuntimeConf(Model):
     ip_ranges: Annotated[tuple[RangeSetConf, ...], BeforeValidator(_sets_by_family)] = ()
 
 
-class HostLocalConf(NetConf):
+class HostLocalConf(RequiresIpam):
     """All of the configuration that host-local looks at."""
 
     ipam: HostLocalIpam
@@ -128,21 +127,9 @@ class HostLocalConf(NetConf):
             raise ValueError("no IP ranges specified: give ipam.ranges, a list of lists of ranges")
         return tuple(_make_set(number, each) for number, each in enumerate(configured))
 
-    @model_validator(mode="before")
-    @classmethod
-    def _require_ipam(cls, data: object) -> object:
-        if isinstance(data, dict) and not any(
-            key.lower() == "ipam" and data[key] is not None for key in data
-        ):
-            raise ValueError("IPAM config missing 'ipam' key")
-        return data
-
     @model_validator(mode="after")
     def _check_ranges(self) -> Self:
-        versions = [each[0].subnet.version for each in self.range_sets]
-        version = self.cni_version or OLDEST
-        if len(versions) > len(set(versions)) and not at_least(version, FIRST_WITH_MANY_ADDRESSES):
-            raise ValueError(f"CNI version {version} does not support more than 1 address per family")
+        check_families((each[0].subnet.version for each in self.range_sets), self.cni_version)
         check_range_sets(self.range_sets)
         return self
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from ipaddress import ip_interface
 from typing import TYPE_CHECKING, NamedTuple
 
+from cni.errors import CniError, Code
 from cni.result import Dns, Ip, Result
+from cni_host_local_ipam.conf import parse_requested
 from cni_host_local_ipam.ranges import Range, RangeSet, find_range
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from cni.request import Request
     from cni.result import IpAddress
     from cni_host_local_ipam.conf import HostLocalConf
 
@@ -22,6 +25,21 @@ class Choice(NamedTuple):
     address: IpAddress
     range: Range
     is_held: bool = False
+
+
+def read_args(request: Request) -> tuple[IpAddress, ...]:
+    """Return the address that CNI_ARGS asks for, if any. Raises CniError 4."""
+    text = request.known_args("IP").get("IP")
+    if not text:
+        return ()
+    try:
+        return (parse_requested(text),)
+    except ValueError as error:
+        raise CniError(
+            Code.INVALID_ENVIRONMENT,
+            f'ARGS: error parsing value of pair "IP={text}": {error}',
+            "IP in CNI_ARGS is one address, such as 10.1.0.5",
+        ) from error
 
 
 def list_requested(asked: Iterable[IpAddress]) -> tuple[IpAddress, ...]:

@@ -10,7 +10,7 @@ from cni.log import note
 from cni.operations.status import Reasons
 from cni.state import files
 from cni.state.lock import locked
-from cni_host_local_ipam.apply import read_dns
+from cni_host_local_ipam.files import open_leases, read_dns
 from cni_host_local_ipam.plan import is_full
 from cni_host_local_ipam.ranges import show_range_set
 
@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cni.ipam.leases import Leases
+    from cni.request import Request
     from cni_host_local_ipam.conf import HostLocalConf
     from cni_host_local_ipam.ranges import RangeSet
 
 
-def status(conf: HostLocalConf, leases: Leases) -> None:
+def status(conf: HostLocalConf, _request: Request) -> None:
     """Raise CniError 50 with every reason. A pool that is full now need not be when ADD comes."""
-    reasons = Reasons()
+    leases, reasons = open_leases(conf), Reasons()
     reasons.attempt(_check_store, leases)
     reasons.attempt(read_dns, conf.ipam.resolv_conf)
     reasons.attempt(_check_pools, conf, leases)

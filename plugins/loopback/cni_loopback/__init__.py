@@ -1,5 +1,6 @@
 """The loopback plugin: lo up in the container."""
 
-from cni_loopback.plugin import PLUGIN
+from cni.plugin import Plugin
+from cni_loopback.conf import LoopbackConf
 
-__all__ = ["PLUGIN"]
+PLUGIN = Plugin("loopback", "lo up in the container", LoopbackConf, package="cni_loopback")

@@ -1,4 +1,4 @@
-"""What the container's lo should look like; pure."""
+"""The wanted state of lo. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MAC = "00:00:00:00:00:00"
 
 
 def check_addresses(addresses: Sequence[IpInterface]) -> None:
-    """Raise CniError 104 for an address on lo that is not a loopback one."""
+    """Raise CniError 104 if lo has an address that is not a loopback address."""
     for address in addresses:
         if not address.ip.is_loopback:
             raise CniError(
@@ -27,13 +27,13 @@ def check_addresses(addresses: Sequence[IpInterface]) -> None:
             )
 
 
-def list_addresses(result: Result | None) -> list[IpInterface]:
-    """Give the loopback addresses that a result says."""
+def find_wanted(result: Result | None) -> list[IpInterface]:
+    """Return the loopback addresses of a result."""
     return [ip.address for ip in result.ips if ip.address.ip.is_loopback] if result else []
 
 
 def plan_result(netns: str, addresses: Sequence[IpInterface]) -> Result:
-    """Give lo with its first address of each family, IPv4 before IPv6."""
+    """Return the result: lo with its first address of each family, IPv4 before IPv6."""
     first = [next((each for each in addresses if each.version == version), None) for version in (4, 6)]
     return Result(
         interfaces=(Interface(LINK, _MAC, netns),),

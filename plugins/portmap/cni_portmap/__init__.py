@@ -1,5 +1,6 @@
 """The portmap plugin: ports of the container published on the host."""
 
-from cni_portmap.plugin import PLUGIN
+from cni.plugin import Plugin
+from cni_portmap.conf import PortmapConf
 
-__all__ = ["PLUGIN"]
+PLUGIN = Plugin("portmap", "publishes ports of containers on the host", PortmapConf, package="cni_portmap")

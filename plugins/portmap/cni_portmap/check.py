@@ -1,98 +1,55 @@
-"""Compare what is there with what ADD makes; only reads."""
+"""CHECK: compare rules, settings and claims with what ADD makes."""
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
-from cni.errors import CniError, Code
-from cni.firewall import select
+from cni.errors import CniError
 from cni.hostports import ledger
-from cni.kernel import link, sysctl
+from cni.kernel import link
 from cni.kernel.rtnetlink import Netlink
 from cni.log import note
-from cni_portmap.apply import WHAT, localhost_devices, route_localnet
+from cni.operations import properties
+from cni.request import Verb
+from cni_portmap.plan import list_host_ends, plan_forward
+from cni_portmap.properties import list_claims, list_rules, list_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from cni.firewall.intents import PortForward
+    from cni.request import Request
     from cni_portmap.conf import PortmapConf
 
-_SHOWN_PORTS = 8
 
-
-def check(
-    conf: PortmapConf, netns: str, intent: PortForward, host_ends: Sequence[str], *, brief: bool = False
-) -> None:
-    """Raise CniError 104 that tells all that differs; hints come behind, or alone to stderr.
-
-    `brief` names ports instead of rules, as `pycni repair` shows it to people.
-    """
+def check(conf: PortmapConf, request: Request) -> None:
+    """Raise CniError 104 if something differs; hints are part of its details, or alone are logged."""
+    result = request.required_prev_result()
+    intent = plan_forward(conf, request, result)
+    if intent is None:
+        return
     if not ledger.is_of_this_release(intent.owner):
         # Neither the Go plugin nor the first release keeps published ports from the gateway.
         intent = intent._replace(gateways=())
-    rules = list_rules(conf, intent)
-    if rules and brief:
-        raise CniError(
-            Code.MISMATCH,
-            f"{'; '.join(_name_ports(intent))}: rules are missing",
-            "; ".join([*list_settings(intent), *list_claims(intent, netns)]),
-        )
-    found = [*rules, *list_settings(intent), *list_claims(intent, netns)]
-    hints = list(_list_hints(host_ends))
-    if found:
-        raise CniError(Code.MISMATCH, f"could not check {found[0]}", "; ".join([*found[1:], *hints]))
+    rules = list(list_rules(conf, request, intent))
+    listed = chain(rules, list_settings(intent), list_claims(request, intent))
+    # `pycni` shows ports instead of rules to people.
+    is_brief = request.verb is Verb.CHECK_ANY and bool(rules)
+    hints = [] if is_brief else list(_list_hints(list_host_ends(result)))
+    try:
+        properties.check(listed, brief=is_brief, prefix="" if is_brief else "could not check ")
+    except CniError as error:
+        raise CniError(error.code, error.msg, "; ".join(filter(None, [error.details, *hints]))) from None
     if not ledger.list_held(intent.owner):
         hints.append("its host ports are not claimed, as another suite published them: pycni repair does")
     for hint in hints:
         note(f"portmap: {hint}")
 
 
-def _name_ports(intent: PortForward) -> list[str]:
-    """Return each published port with where it leads; of many the first ones and their number."""
-    found = []
-    for each in intent.mappings:
-        host = f"[{each.host_ip}]:" if each.host_ip and each.host_ip.version == 6 else f"{each.host_ip}:"
-        for target in intent.targets:
-            if each.host_ip is None or each.host_ip.version == target.version:
-                address = f"[{target.ip}]" if target.version == 6 else str(target.ip)
-                source = f"{host if each.host_ip else ''}{each.host_port}/{each.protocol}"
-                found.append(f"port {source} -> {address}:{each.container_port}")
-    more = [f"{len(found) - _SHOWN_PORTS} more ports"] if len(found) > _SHOWN_PORTS else []
-    return found[:_SHOWN_PORTS] + more
-
-
-def list_rules(conf: PortmapConf, intent: PortForward) -> list[str]:
-    """Tell what the backend misses, unless the other one has it: ADD may have had another choice."""
-    chosen = select.choose(conf.needed_backend, WHAT)
-    missing = chosen.differences_forward(intent)
-    for name in select.NAMES if missing else ():
-        if name == chosen.name:
-            continue
-        other = select.choose(name, WHAT)
-        if not other.unusable_because() and not other.differences_forward(intent):
-            return []
-    return missing
-
-
-def list_settings(intent: PortForward) -> Iterator[str]:
-    """Tell which settings of the kernel differ."""
-    for device in localhost_devices(intent):
-        key = route_localnet(device)
-        value = sysctl.read(key)
-        if value != "1":
-            yield f"{key} is {value}, not 1: 127.0.0.1 on the host does not work"
-
-
-def list_claims(intent: PortForward, netns: str) -> list[str]:
-    """Tell what differs in the ledger of host ports; that it has nothing at all is the Go plugin's way."""
-    return ledger.differences(intent.owner, intent.mappings, netns)
-
-
 def _list_hints(host_ends: Sequence[str]) -> Iterator[str]:
-    """Tell what keeps the container from its own published ports, if it is on a bridge."""
+    """Yield what keeps a container on a bridge from its own published ports."""
     with Netlink() as nl:
-        found = [link.find(nl, name) for name in host_ends]
-    for each in found:
+        ends = [link.find(nl, name) for name in host_ends]
+    for each in ends:
         if each and each.port and not each.port.hairpin:
             yield f"hairpinMode is off on {each.name}: the container cannot reach its own published ports"

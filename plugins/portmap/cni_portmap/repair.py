@@ -1,57 +1,27 @@
-"""Publish again what is not published any more: claims, rules, one sysctl."""
-
-from __future__ import annotations
+"""Repair: publish again what is not published any more."""
 
 from functools import partial
-from typing import TYPE_CHECKING
+from itertools import chain
 
-from cni.firewall import select
 from cni.hostports import ledger
-from cni.kernel import sysctl
+from cni.operations import properties
+from cni.operations.properties import Property
 from cni.operations.repair import Repaired
-from cni_portmap.apply import WHAT, claimed, flush_connections, localhost_devices, route_localnet
-from cni_portmap.check import list_claims, list_rules, list_settings
-
-if TYPE_CHECKING:
-    from cni.firewall.intents import PortForward
-    from cni.undo import Undo
-    from cni_portmap.apply import Place
-    from cni_portmap.conf import PortmapConf
+from cni.request import Request
+from cni_portmap.conf import PortmapConf
+from cni_portmap.plan import plan_forward
+from cni_portmap.properties import claim, list_claims, list_rules, list_settings
 
 
-def repair(conf: PortmapConf, place: Place, intent: PortForward) -> Repaired:
-    """Repair published ports; a port that another container has come to hold is not published again."""
-    done = Repaired()
-    done.attempt(partial(_claims, intent, place))
+def repair(conf: PortmapConf, request: Request) -> Repaired:
+    """Restore claims, then rules and settings unless another container has come to hold a port."""
+    intent = plan_forward(conf, request, request.required_prev_result())
+    if intent is None:
+        return Repaired()
+    # CHECK accepts an attachment of the Go plugin, which has no claim.
+    is_ours = ledger.is_of_this_release(intent.owner)
+    own = Property("claim of this release", is_ours, wanted=True, fix=partial(claim, request, intent))
+    done = properties.repair(chain([own], list_claims(request, intent)))
     if not done.failed:
-        done.attempt(partial(_rules, conf, intent, place))
-        done.attempt(partial(_settings, intent))
+        done.extend(properties.repair(chain(list_rules(conf, request, intent), list_settings(intent))))
     return done
-
-
-def _claims(intent: PortForward, place: Place, undo: Undo) -> str:
-    if ledger.is_of_this_release(intent.owner) and not list_claims(intent, place.netns):
-        return ""
-    with claimed(intent, place, undo):
-        return "claimed its host ports"
-
-
-def _rules(conf: PortmapConf, intent: PortForward, place: Place, undo: Undo) -> str:
-    if not list_rules(conf, intent):
-        return ""
-    backend = select.choose(conf.needed_backend, WHAT)
-    # Again: a container without rules may lose its ports to another one.
-    with claimed(intent, place, undo):
-        backend.mend(intent.targets)
-        backend.add_forward(intent, undo)
-    # Packets that came meanwhile have made entries without a translation.
-    flush_connections(intent.mappings)
-    ports = ", ".join(f"{each.host_port}/{each.protocol}" for each in intent.mappings)
-    return f"published {ports} with {backend.name}"
-
-
-def _settings(intent: PortForward, _undo: Undo) -> str:
-    missing = list(list_settings(intent))
-    for device in localhost_devices(intent) if missing else ():
-        sysctl.ensure(route_localnet(device), "1")
-    return "let 127.0.0.1 through to the container" if missing else ""

@@ -1,4 +1,4 @@
-"""STATUS: whether ports could be published now, and those that are published still lead somewhere."""
+"""STATUS: whether an ADD could publish ports now, and whether published ports still work."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 from cni.firewall import installed, probe, stores
 from cni.hostports import ledger
 from cni.operations.status import Reasons
-from cni_portmap.apply import WHAT
+from cni_portmap.ports import WHAT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cni.operations.status import Impairment
+    from cni.request import Request
     from cni_portmap.conf import PortmapConf
 
 
-def status(conf: PortmapConf) -> None:
+def status(conf: PortmapConf, _request: Request) -> None:
     """Raise CniError 50 or 51 with every reason."""
     reasons = Reasons()
     reasons.attempt(probe.try_out, conf.needed_backend, WHAT)

@@ -1,4 +1,4 @@
-"""What GC finds of attachments that are no longer valid, and takes away."""
+"""GC: remove the leases of attachments that are no longer valid."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING
 from cni.errors import ErrorList
 from cni.ipam.leases import is_unfinished
 from cni.operations.garbage import Removal, Stale
+from cni_host_local_ipam.files import open_leases
 
 if TYPE_CHECKING:
     from cni.ipam.leases import Lease, Leases
     from cni.operations.garbage import Finder
-    from cni.request import Attachment
+    from cni.request import Attachment, Request
+    from cni_host_local_ipam.conf import HostLocalConf
 
 
-def finders(leases: Leases, network: str, valid: frozenset[Attachment] | None) -> list[Finder]:
-    """Give what finds the leases to remove; without a list of valid attachments there are none."""
-    return [] if valid is None else [partial(_find, leases, network, valid)]
+def finders(conf: HostLocalConf, request: Request) -> list[Finder]:
+    """Return the finder of leases to remove."""
+    return [partial(_find, open_leases(conf), conf.name, request.required_valid())]
 
 
 def _find(leases: Leases, network: str, valid: frozenset[Attachment]) -> list[Removal]:

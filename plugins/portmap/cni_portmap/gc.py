@@ -1,4 +1,4 @@
-"""What GC finds of attachments that are no longer valid, and takes away."""
+"""GC: withdraw the ports of attachments that are no longer valid."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ from typing import TYPE_CHECKING
 from cni.firewall import select
 from cni.hostports import ledger
 from cni.operations.garbage import Removal, Stale
-from cni_portmap.apply import flush_connections, remove_published
+from cni_portmap.delete import remove_published
+from cni_portmap.ports import flush_connections
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from cni.firewall.intents import PortMapping
     from cni.operations.garbage import Finder
-    from cni.request import Attachment
+    from cni.request import Attachment, Request
+    from cni_portmap.conf import PortmapConf
 
 
-def finders(network: str, valid: frozenset[Attachment] | None) -> list[Finder]:
-    """Give what finds ports to take back; without a list of valid attachments there are none."""
-    return [] if valid is None else [partial(_claimed, network, valid), partial(_rules, network, valid)]
+def finders(conf: PortmapConf, request: Request) -> list[Finder]:
+    """Return the finders: first the ports of the ledger, then rules that the ledger does not know."""
+    valid = request.required_valid()
+    return [partial(_claimed, conf.name, valid), partial(_rules, conf.name, valid)]
 
 
 def _claimed(network: str, valid: frozenset[Attachment]) -> Iterator[Removal]:
@@ -29,7 +32,7 @@ def _claimed(network: str, valid: frozenset[Attachment]) -> Iterator[Removal]:
             Stale("host port", _show(mapping), network, owner.container_id, owner.ifname)
             for mapping in ledger.list_held(owner)
         )
-        yield Removal(things, partial(remove_published, owner, ()))
+        yield Removal(things, partial(remove_published, owner))
 
 
 def _show(mapping: PortMapping) -> str:
@@ -38,7 +41,7 @@ def _show(mapping: PortMapping) -> str:
 
 
 def _rules(network: str, valid: frozenset[Attachment]) -> Iterator[Removal]:
-    """Find what the ledger does not know: rules of the Go plugin, or of before a crash."""
+    """Yield rules that the ledger does not know: those of the Go plugin, and those from before a crash."""
     if found := select.stale(network, valid):
         mappings = [mapping for each in found for mapping in each.mappings]
         yield Removal(tuple(found), partial(_remove_rules, network, valid, mappings))
