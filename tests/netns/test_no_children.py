@@ -61,14 +61,14 @@ class Chain:
 
 @pytest.fixture(scope="session")
 def telling_bindir(launcher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give executables that tell what they come by."""
+    """Return executables that tell what they come by."""
     folder = tmp_path_factory.mktemp("telling")
     return make_warm_bindir(folder, packages(declared()), launcher, with_faults=True)
 
 
 @pytest.fixture
 def host(telling_bindir: Path) -> Iterator[Host]:
-    """Give a host whose plugins tell what they come by."""
+    """Return a host whose plugins tell what they come by."""
     if why_no_namespaces():
         pytest.skip(why_no_namespaces())
     with Host(telling_bindir) as host:
@@ -115,7 +115,7 @@ def test_the_first_container_of_an_iptables_host_starts_some(host: Host) -> None
 
 @pytest.fixture
 def copies(telling_bindir: Path, tmp_path: Path) -> Path:
-    """Give the executables as an image has them whose layers know no hard links."""
+    """Return the executables as an image has them whose layers know no hard links."""
     folder = tmp_path / "copies"
     shutil.copytree(telling_bindir, folder)
     assert len({path.stat().st_ino for path in folder.iterdir()}) == len(list(folder.iterdir()))
