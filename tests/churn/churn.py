@@ -1,4 +1,4 @@
-"""Many workers at once, and somebody who kills what they have started."""
+"""Many workers at once, and a loop that kills launchers and workers of the warm server at random."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cni.warm.worker_pool import PROCESS_NAME
 from tests.churn import worker, world
 
 WORKERS = 32
-_VICTIMS = {"bridge", "portmap", PROCESS_NAME}
+_VICTIMS = {*world.PLUGINS, PROCESS_NAME}
 _REPORTS = Path("/run/sandboxes.reports")
 
 
@@ -31,7 +31,7 @@ class Server(NamedTuple):
 
 @dataclass
 class Churned:
-    """All that was done. `middle` is the warm server after half of the time, `end` when all is done."""
+    """The operations of a run. `middle` is the warm server after half of the time, `end` after all of it."""
 
     seconds: float
     operations: Counter[str] = field(default_factory=Counter)
@@ -45,7 +45,7 @@ class Churned:
 
     @property
     def figures(self) -> dict[str, float]:
-        """What is told at the end of the tests."""
+        """The figures that pytest prints at the end."""
         return {
             "operations": self.operations.total(),
             "killed launchers": self.killed["launcher"],
@@ -58,7 +58,7 @@ class Churned:
 
 
 def churn(bindir: Path, seconds: float, *, abandons: bool) -> Churned:
-    """Let all work for some seconds; runs in a child on the host."""
+    """Run all workers for some seconds; runs in a child on the host."""
     _REPORTS.mkdir()
     start, done = time.monotonic(), Churned(seconds)
     paths = [_REPORTS / str(number) for number in range(WORKERS)]
@@ -67,7 +67,7 @@ def churn(bindir: Path, seconds: float, *, abandons: bool) -> Churned:
         for number, path in enumerate(paths)
     ]
     _kill_now_and_then(workers, start, done)
-    # On a machine that is busy enough nobody has looked before.
+    # On a busy machine the loop may not have come to it.
     done.middle = done.middle or look_at_server()
     for pid in workers:
         os.waitpid(pid, 0)
@@ -111,12 +111,12 @@ def _kill_child(parent: int, chance: random.Random) -> bool:
 
 
 def parent_of(pid: int) -> int:
-    """Give the parent's process ID: proc(5), stat."""
+    """Return the parent's process ID: proc(5), stat."""
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def look_at_server() -> Server | None:
-    """Take down what the server costs, without its workers; None when none runs."""
+    """Return the resources of the warm server without its workers, None if no server runs."""
     for each in control.find():
         status = dict(
             line.split(":", 1) for line in Path(f"/proc/{each.pid}/status").read_text().splitlines()

@@ -32,7 +32,7 @@ _MOST_FILES = 64 + 24
 
 @pytest.fixture
 def churned(launcher: Path, tmp_path: Path) -> Iterator[Host]:
-    """Give a host with sandboxes, on which each network has been used once."""
+    """Return a host with sandboxes, on which each network has been used once."""
     if why_no_namespaces():
         pytest.skip(why_no_namespaces())
     with Host(make_warm_bindir(tmp_path, packages(declared()), launcher)) as host:

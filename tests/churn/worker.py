@@ -1,4 +1,4 @@
-"""One runtime among many: adds, checks and deletes at random, and goes on after whatever was killed."""
+"""One runtime among many: adds, checks and deletes at random, and goes on after each kill."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cni.runtime.derive import RuntimeArgs
     from cni.runtime.network import Network
 
-# What a runtime is told of a call whose launcher, or whose worker, was killed.
+# In the error of a call whose launcher or worker was killed.
 _KILLED = ("signal: SIGKILL", "was killed during the call")
 
 
@@ -46,7 +46,7 @@ class Tally:
 
 
 class Worker:
-    """Works in one sandbox. `abandons`: what was cut short is left as it is, and gets a new sandbox."""
+    """Works in one sandbox. `abandons`: it leaves what was cut short, and takes a new sandbox."""
 
     def __init__(self, bindir: Path, number: int, *, abandons: bool) -> None:
         self._runtime: Runtime = world.runtime(bindir)
@@ -91,7 +91,7 @@ class Worker:
         world.make_sandbox(self._sandbox)
 
     def _attempt(self, verb: str, network: Network, told: RuntimeArgs) -> bool:
-        """Run one operation; False when it was cut short. Anything else that goes wrong is noted."""
+        """Run one operation. Return False if it was cut short; record every other error."""
         self.tally.operations[verb] += 1
         steps: dict[str, Callable[[Network, RuntimeArgs], object]] = {
             "ADD": self._runtime.add, "CHECK": self._runtime.check, "DEL": self._runtime.delete

@@ -1,4 +1,4 @@
-"""What is churned: two networks, one for each firewall backend, and sandboxes that come and go."""
+"""The networks of the churn, one for each interface plugin and firewall backend, and their sandboxes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from cni.runtime.derive import RuntimeArgs
 from cni.runtime.network import parse_network
 from cni.testing.namespaces import entered
 from cni.testing.place import BARE_ENV
+from tests.support import scene
+from tests.support.subjects import BACKENDS, chain, ipam, subjects
 
 if TYPE_CHECKING:
     from cni.runtime.network import Network
@@ -23,27 +26,40 @@ IFNAME = "eth0"
 _FIRST_PORT = 20_000
 
 
-def _conflist(number: int, backend: str) -> Network:
-    bridge = {
-        "type": "bridge", "bridge": f"churn{number}", "isGateway": True, "ipMasq": True, "hairpinMode": True,
-        "ipMasqBackend": backend,
-        "ipam": {"type": "host-local", "ranges": [[{"subnet": f"10.{60 + number}.0.0/22"}]]},
-    }  # fmt: skip
-    portmap = {"type": "portmap", "backend": backend, "capabilities": {"portMappings": True}}
-    conflist = {"cniVersion": "1.1.0", "name": f"churn-{backend}", "plugins": [bridge, portmap]}
-    return parse_network(json.dumps(conflist).encode(), f"{backend}.conflist")
+def _conflist(number: int, subject: str, backend: str) -> Network:
+    name = f"churn-{subject}-{backend}"
+    # Runtimes attach lo by a network of its own.
+    confs = [conf for conf in chain(subject, backend, full=False) if conf["type"] != scene.LOOPBACK]
+    plugins = [_part(number, conf) for conf in confs]
+    conflist = {"cniVersion": "1.1.0", "name": name, "plugins": plugins}
+    return parse_network(json.dumps(conflist).encode(), f"{name}.conflist")
 
 
-NETWORKS = [_conflist(number, backend) for number, backend in enumerate(("nftables", "iptables"))]
+def _part(number: int, conf: dict[str, Any]) -> dict[str, Any]:
+    """Return a plugin's configuration with what must differ between networks."""
+    if conf.get("ipam") == ipam(scene.IPAM):
+        conf["ipam"] = {"type": scene.IPAM, "ranges": [[{"subnet": f"10.{60 + number}.0.0/22"}]]}
+    if conf["type"] == scene.BRIDGE:
+        conf |= {"bridge": f"churn{number}", "hairpinMode": True}
+    if conf["type"] == scene.PORTMAP:
+        del conf["runtimeConfig"]
+        conf["capabilities"] = {"portMappings": True}
+    return conf
+
+
+NETWORKS = [
+    _conflist(number, *each) for number, each in enumerate(product(subjects(only_with_state=True), BACKENDS))
+]
+PLUGINS = {plugin.type for network in NETWORKS for plugin in network.plugins}
 
 
 def runtime(bindir: Path) -> Runtime:
-    """Give what runs plugins as a runtime does."""
+    """Return what runs plugins as a runtime does."""
     return Runtime([str(bindir)], BARE_ENV)
 
 
 def told(container_id: str, sandbox: str) -> RuntimeArgs:
-    """Give what a runtime says of a container in a sandbox, "3.0": its port is the first number's."""
+    """Return what a runtime says of a container in a sandbox, "3.0": its port is the first number's."""
     port = _FIRST_PORT + int(sandbox.partition(".")[0])
     ports = [{"hostPort": port, "containerPort": 80, "protocol": "tcp"}]
     capabilities: dict[str, Any] = {"portMappings": ports}
@@ -65,7 +81,7 @@ def drop_sandbox(sandbox: str) -> None:
 
 
 def links_in_sandboxes() -> list[str]:
-    """Give all links but lo, as "sandbox link"."""
+    """Return all links but lo, as "sandbox link"."""
     found = []
     for path in SANDBOXES.iterdir():
         with entered(str(path)):
@@ -87,7 +103,7 @@ def prepare(bindir: Path, sandboxes: int) -> None:
 
 
 def children(pid: int) -> list[int]:
-    """Give the children of a process."""
+    """Return the children of a process."""
     try:
         return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
@@ -95,7 +111,7 @@ def children(pid: int) -> list[int]:
 
 
 def name(pid: int) -> str:
-    """Give a process's name, "" when it has gone."""
+    """Return a process's name, "" when it has gone."""
     try:
         return Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:

@@ -1,7 +1,7 @@
 """Properties tried with many inputs: how many, in which order, and what every answer must be like.
 
-`make test` tries some of them, the same each time. PYCNI_FUZZ sets how many cases each area (a file of tests
-here) has, PYCNI_FUZZ_SEED which ones; `make fuzz` sets both, and has each property tried in several parts.
+`make test` tries the same few cases each time. PYCNI_FUZZ sets the number of cases of each area (a file of
+tests here), PYCNI_FUZZ_SEED selects them. `make fuzz` sets both and splits each property into parts.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ Property = Callable[..., bool | None]
 
 
 class Tried(NamedTuple):
-    """How many cases there were, and how many of them were right input."""
+    """The number of cases, and of those that the plugin accepted."""
 
     cases: int
     accepted: int
 
 
 class HangError(BaseException):
-    """A case takes too long; no error that a plugin could answer."""
+    """A case takes too long. No plugin can catch this error."""
 
 
 def cases(share: float, **strategies: SearchStrategy[Any]) -> Callable[[Property], Callable[..., Tried]]:
-    """Make of a property a function that tries it with `share` of an area's cases and counts them.
+    """Return a decorator: the function tries a property with `share` of an area's cases and counts them.
 
-    The function's arguments are passed on before those that `strategies` make. The property gives whether the
-    input was accepted.
+    It passes its own arguments on, before those that `strategies` make. The property returns whether the
+    plugin accepted the input.
     """
 
     def decorate(check: Property) -> Callable[..., Tried]:
@@ -72,7 +72,7 @@ def cases(share: float, **strategies: SearchStrategy[Any]) -> Callable[[Property
 
 
 def _with_profile(test: Callable[..., None], share: float, part: int) -> Callable[..., None]:
-    """Let the environment say how many cases there are; the database would be in a read-only place."""
+    """Apply the number of cases that the environment sets. No database: its folder would be read-only."""
     profile = settings(
         max_examples=max(1, round((CASES or _QUICK_CASES) * share / PARTS)),
         derandomize=not CASES,
@@ -99,7 +99,7 @@ def _limited() -> Iterator[None]:
 
 
 def judge(answer: Answer, verb: str) -> Answer:
-    """Fail the test unless this is an answer that a runtime can do something with."""
+    """Fail the test unless a runtime can use this answer."""
     assert "Traceback" not in answer.stderr, answer
     if answer.ok:
         if verb == "ADD":

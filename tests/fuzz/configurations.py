@@ -7,7 +7,6 @@ configuration of its example.json with keys of its model added.
 
 from __future__ import annotations
 
-import importlib
 from functools import cache
 from importlib import util
 from typing import TYPE_CHECKING, Any
@@ -73,7 +72,7 @@ def _from_example(name: str) -> Documents:
     members = {key: st.just(value) for key, value in subjects.example(name).items()}
     if plugin.kind == plugin_table.INTERFACE and "ipam" in members:
         members["ipam"] = usual_ipam() | ipam()
-    conf: type[NetConf] = importlib.import_module(plugin.package).PLUGIN.conf
+    conf: type[NetConf] = scene.load(name).conf
     given = set(NetConf.model_fields) - {"dns", "args", "runtime_config"}
     more = {
         field.alias or key: _value(field.annotation)

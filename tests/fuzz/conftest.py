@@ -1,4 +1,4 @@
-"""A host to try things on, and how many cases there were."""
+"""The fixture that runs properties, on a host if needed, and counts the cases."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Fuzz:
-    """Runs properties, on a host where they need one, and notes how many cases there were."""
+    """Runs properties, on a host if they need one, and records the number of cases."""
 
     def __init__(self, request: pytest.FixtureRequest, note: Callable[[str, object], None]) -> None:
         self._request = request
@@ -34,7 +34,7 @@ class Fuzz:
         self.count(host.call(_inside, self.part, check, *args))
 
     def count(self, tried: Tried) -> None:
-        """Note how many cases there were."""
+        """Record the number of cases."""
         area = self._request.path.stem.removeprefix("test_fuzz_").replace("_", " ")
         self._note("figures", ["fuzz", area, tried._asdict()])
 

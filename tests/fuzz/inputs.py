@@ -41,12 +41,12 @@ SELDOM = st.sampled_from([False, False, False, True])
 
 
 def some(**members: st.SearchStrategy[Any]) -> Documents:
-    """Give an object with some of the members."""
+    """Return an object with some of the members."""
     return st.fixed_dictionaries({}, optional=members)
 
 
 def mostly(good: object, *others: object) -> st.SearchStrategy[Any]:
-    """Give the first value, which is right everywhere, more often than the others."""
+    """Return the first value, which is right everywhere, more often than the others."""
     return st.sampled_from([good] * (2 * len(others)) + list(others))
 
 
@@ -94,7 +94,7 @@ MACS = mostly("02:00:00:00:00:05", "0200.0000.0006", "", "ff:ff:ff:ff:ff:ff", "0
 
 
 def network(type_: str, name: st.SearchStrategy[Any] | None = None) -> Json:
-    """Give what every configuration has."""
+    """Return what every configuration has."""
     names = name or st.sampled_from(["net1", "net1", "net1", "n" * 200])
     return {"cniVersion": VERSIONS, "name": names, "type": st.just(type_)}
 
@@ -119,7 +119,7 @@ OLD_IPS = st.fixed_dictionaries(
 
 @st.composite
 def results(draw: st.DrawFn, version: str) -> Json:
-    """Give a result as a plugin of a spec version would have answered it."""
+    """Return a result as a plugin of a spec version would have answered it."""
     if version in {"0.1.0", "0.2.0"}:
         shape = some(ip4=OLD_IPS, ip6=OLD_IPS, dns=DNS)
     else:
@@ -134,7 +134,7 @@ def results(draw: st.DrawFn, version: str) -> Json:
 
 @st.composite
 def broken(draw: st.DrawFn, documents: st.SearchStrategy[Any], most: int = 2) -> Any:
-    """Give one of the documents, as it is or with up to `most` members replaced, doubled or misspelt."""
+    """Return one of the documents, as it is or with up to `most` members replaced, doubled or misspelt."""
     document = copy.deepcopy(draw(documents))
     for _ in range(draw(st.integers(0, most)) * draw(FLAGS)):
         _break(draw, document)

@@ -1,4 +1,4 @@
-"""Where plugins are tried: a host whose other files cannot be written, and calls in this very process.
+"""The host on which plugins are tried, with all other files read-only, and calls in this process.
 
 All is for a child process that has entered the host (`Host.call`).
 """
@@ -73,12 +73,12 @@ def _run(*argv: str, check: bool = True) -> str:
 
 
 def enter() -> None:
-    """Be where relative paths lead nowhere else."""
+    """Change to a folder in which relative paths harm nothing."""
     os.chdir(FOLDER / "cwd")
 
 
 def environment(verb: str, **changes: str) -> dict[str, str]:
-    """Give the variables of a call of container c1's eth0."""
+    """Return the variables of a call of container c1's eth0."""
     return {
         "CNI_COMMAND": verb, "CNI_CONTAINERID": "c1", "CNI_NETNS": NETNS, "CNI_IFNAME": "eth0",
         "CNI_PATH": str(BIN), "PATH": os.environ.get("PATH", ""), "PYCNI_DEL": "gone",
@@ -103,7 +103,7 @@ def call(name: str, env: Mapping[str, str], stdin: bytes | Mapping[str, Any]) ->
 
 @contextmanager
 def restored() -> Iterator[Footprint]:
-    """Give what there is, and take away in the end which links there are more: bridges stay after DEL."""
+    """Yield the state of the host, and remove all new links in the end: bridges stay after DEL."""
     before = footprint()
     try:
         yield before
@@ -120,7 +120,7 @@ def restored() -> Iterator[Footprint]:
 
 
 def footprint() -> Footprint:
-    """Take down what there is, not by the code that is tried."""
+    """Return the state of the host, read without the code under test."""
     with entered(NETNS):
         inside = [f"container: {name}" for name in _links()]
     rules = _rules()
@@ -153,7 +153,7 @@ def _files() -> list[str]:
 
 
 def _is_state(path: Path) -> bool:
-    """Tell whether a file is one that attachments have; locks, notes, the boot's ID, a warm server stay."""
+    """Return whether a file is one that attachments have; locks, notes, the boot's ID, a warm server stay."""
     is_passing = (
         path.name in {"lock", "boot"} or path.suffix == ".lock" or path.name.startswith("last_reserved_ip.")
     )

@@ -1,4 +1,4 @@
-"""Files as nobody should have left them: any content, cut short, a folder, a FIFO, a link to nowhere."""
+"""Damaged files: any content, a cut text, a folder, a FIFO, a dangling link."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ Plant = bytes | str
 
 
 def contents(right: st.SearchStrategy[bytes]) -> st.SearchStrategy[Plant]:
-    """Give what should be in a file, most times, or parts of it, anything else, or no file at all."""
+    """Return what should be in a file, most times, or parts of it, anything else, or no file at all."""
     cut = st.builds(lambda text, at: text[: at % (len(text) + 1)], right, st.integers(0, 300))
     return st.one_of(right, right, cut, st.binary(max_size=40), KINDS)
 
 
 def documents(right: st.SearchStrategy[Any]) -> st.SearchStrategy[Plant]:
-    """Give the same for a file of JSON; members may be of any kind."""
+    """Return the same for a file of JSON; members may be of any kind."""
     objects = st.one_of(inputs.broken(right), inputs.ANY_JSON)
     return contents(objects.map(lambda value: json.dumps(value).encode()))
 
@@ -60,7 +60,7 @@ def remove(path: Path) -> None:
 
 @contextmanager
 def planted(folder: Path, files: Mapping[str, Plant]) -> Iterator[None]:
-    """Have a folder with these files in it, and nothing there afterwards."""
+    """Make a folder with these files, and remove it afterwards."""
     remove(folder)
     for name, what in files.items():
         plant(folder / name, what)

@@ -50,7 +50,7 @@ OTHER_FILES = st.dictionaries(st.sampled_from(OTHERS), contents(LASTS), max_size
 
 
 def _lives(name: str, conf: dict[str, Any]) -> bool:
-    """Let all verbs meet what is there; what ADD accepts, DEL must take back."""
+    """Call all verbs with the files that are there; DEL must undo what ADD accepts."""
     added = judge(call(name, environment("ADD"), conf), "ADD")
     previous = conf | ({"prevResult": added.json} if added.ok else {})
     checked = judge(call(name, environment("CHECK"), previous), "CHECK")
@@ -223,7 +223,7 @@ def _warm_settings(content: Plant, status: Plant) -> bool:
 
 
 def _is_read(read: Callable[[], object]) -> bool:
-    """Tell whether a file is taken; it must be or be refused with a code."""
+    """Return whether a file is taken; it must be or be refused with a code."""
     try:
         read()
     except CniError as error:

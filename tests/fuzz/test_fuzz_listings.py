@@ -168,7 +168,7 @@ def _nfnetlink(what: int, datagrams: list[bytes]) -> bool:
 
 
 def _record() -> dict[str, list[bytes]]:
-    """Take down what the kernel really tells."""
+    """Record real messages of the kernel."""
     with rtnetlink.Netlink() as nl:
         kinds = {"link": rtnetlink.RTM_GETLINK, "addr": rtnetlink.RTM_GETADDR}
         heads = {"link": bytes(16), "addr": bytes(8)}

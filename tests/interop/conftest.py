@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def installed(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder of plugins that the installer has made."""
+    """Return a folder of plugins that the installer has made."""
     folder = tmp_path_factory.mktemp("installed")
     places = ["--prefix", str(folder / "pycni"), "--bindir", str(folder / "plugins"), "--units", "no"]
     subprocess.run([bundle / "pycni", "--install", *places], check=True, capture_output=True)
@@ -26,7 +26,7 @@ def installed(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def served_host(installed: Path) -> Iterator[Host]:
-    """Give a host; whatever the test did must have been served by the installed suite's warm server."""
+    """Return a host; whatever the test did must have been served by the installed suite's warm server."""
     with Host(installed) as host:
         warm.set_up(host.place)
         assert host.outside

@@ -36,7 +36,7 @@ _BUS = """\
 
 
 def why_no_firewalld() -> str:
-    """Say why it cannot be run here; "" when it can."""
+    """Return why firewalld cannot run here, "" if it can."""
     path = BARE_ENV["PATH"]
     missing = [name for name in ("firewalld", "dbus-daemon") if not shutil.which(name, path=path)]
     if missing:
@@ -84,7 +84,7 @@ class Firewalld:
         return self._host.run(["firewall-cmd", *arguments])
 
     def trust(self, link: str) -> None:
-        """Let all through that comes in by a link, from now on and after a reload."""
+        """Accept all packets that arrive on a link, now and after a reload."""
         for options in ([], ["--permanent"]):
             self.cmd(*options, "--zone=trusted", f"--add-interface={link}")
 

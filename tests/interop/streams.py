@@ -42,7 +42,7 @@ class Child:
             os._exit(status)
 
     def wait(self) -> int:
-        """Give its exit status."""
+        """Return its exit status."""
         _, status = os.waitpid(self.pid, 0)
         self.pid = 0
         return os.waitstatus_to_exitcode(status)
@@ -114,7 +114,7 @@ class Stream(Child):
             time.sleep(_PAUSE_S)
 
     def end(self) -> None:
-        """Have it ended in order; fail the test unless every message had come back."""
+        """Close the connection; fail the test unless every message had come back."""
         self.must_flow()
         self._shared[_END] = 1
         assert self.wait() == 0, f"{self.what}: broken after {self.echoes} echoes"

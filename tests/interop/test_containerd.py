@@ -25,7 +25,7 @@ pytestmark = [
 
 @pytest.fixture
 def host(served_host: Host) -> Host:
-    """Give a host that has the installed suite."""
+    """Return a host that has the installed suite."""
     return served_host
 
 
@@ -56,7 +56,7 @@ def test_a_pods_published_port_answers_and_nothing_is_left(host: Host, container
 
 
 def _is_left_behind(difference: str) -> bool:
-    """Tell whether a pod has left it; the bridge stays for the next pod, as do shared chains."""
+    """Return whether a pod has left it; the bridge stays for the next pod, as do shared chains."""
     return difference.startswith("+ files") or "veth" in difference or "8080" in difference
 
 

@@ -40,7 +40,7 @@ def make_world(host: Host, tmp_path: Path, backend: str) -> World:
 
 
 def is_published(world: World, *, timeout_s: float = 5) -> set[bool]:
-    """Tell whether the port is answered: from outside by both families, from the host by two addresses."""
+    """Return whether the port is answered: from outside by both families, from the host by two addresses."""
     host, outside = world.host, world.host.outside
     with world.sandboxes["c1"].serve(80):
         return {
@@ -52,7 +52,7 @@ def is_published(world: World, *, timeout_s: float = 5) -> set[bool]:
 
 
 def seen_outside(world: World) -> str:
-    """Give the address that a peer outside sees the container under, "" when it is not reached."""
+    """Return the address that a peer outside sees the container under, "" when it is not reached."""
     outside = world.host.outside
     with outside.sandbox.serve(81):
         try:

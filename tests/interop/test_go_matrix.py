@@ -82,7 +82,7 @@ def _addresses(result: dict[str, Any]) -> list[str]:
 
 
 def _prime(runtime: Runtime, name: str) -> None:
-    """Have the bridge and the shared chains there, which both suites leave for the next container."""
+    """Make the bridge and the shared chains, which both suites leave for the next container."""
     sandbox = runtime.host.sandbox(name)
     for suite in SUITES:
         result = runtime.add(suite, sandbox)

@@ -47,7 +47,7 @@ class Node:
         self.bindir.symlink_to(plugins)
 
     def plugins(self, name: str, port: int) -> list[dict[str, Any]]:
-        """Give the conflist's plugins for a container, whose name ends in its number."""
+        """Return the conflist's plugins for a container, whose name ends in its number."""
         network = int(name[1:]) % 2
         ipam = {
             "type": "host-local",
@@ -155,7 +155,7 @@ def _streams(node: Node, stack: ExitStack, kept: dict[str, int]) -> Iterator[Str
 
 
 def _traces(node: Node, names: Iterable[str]) -> list[str]:
-    """Give the lines of rules and files that tell of containers."""
+    """Return the lines of rules and files that tell of containers."""
     snapshot = node.host.snapshot()
     told = [f'"{name}\\"' for name in names] + [f"b'{name}\\r\\neth0'" for name in names]
     return [line for line in [*snapshot.rules, *snapshot.files] if any(each in line for each in told)]

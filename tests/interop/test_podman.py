@@ -31,18 +31,18 @@ PUBLISHED = ["--network", "podman", "-p", "8080:80"]
 
 @pytest.fixture
 def host(served_host: Host) -> Host:
-    """Give a host that has the installed suite."""
+    """Return a host that has the installed suite."""
     return served_host
 
 
 @pytest.fixture(params=["iptables", "nftables"])
 def backend(request: pytest.FixtureRequest) -> str:
-    """Give each firewall backend."""
+    """Return each firewall backend."""
     return str(request.param)
 
 
 def _network(backend: str) -> dict[str, str]:
-    """Give the network that conf/ ships for podman, with a backend, as a file."""
+    """Return the network that conf/ ships for podman, with a backend, as a file."""
     network: dict[str, Any] = json.loads(json.dumps(CONF))
     keys = {"bridge": "ipMasqBackend", "portmap": "backend"}
     for plugin in network["plugins"]:

@@ -34,7 +34,7 @@ def containerd(host: Host, tmp_path: Path) -> Iterator[Containerd]:
 
 
 def _entry(host: Host, pod: str) -> Entry:
-    """Give what libcni has cached of a pod's link on the cluster network."""
+    """Return what libcni has cached of a pod's link on the cluster network."""
     [entry] = [
         each for each in host.call(Cache().list_entries) if each.container_id == pod and each.ifname == "eth0"
     ]

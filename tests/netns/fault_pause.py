@@ -41,7 +41,7 @@ def paused(world: World, step: Step, fault: Fault, meanwhile: Callable[[int], ob
 
 
 def ends(faults: Sequence[Fault]) -> list[Fault]:
-    """Give the first and the last time of each point."""
+    """Return the first and the last time of each point."""
     kept = {*{at.point: at for at in faults}.values(), *{at.point: at for at in faults[::-1]}.values()}
     return [at for at in faults if at in kept]
 

@@ -1,4 +1,4 @@
-"""A host with a container that must come to no harm, and a second one whose calls are cut short."""
+"""A host with one container that must stay intact, and a second one whose calls are cut short."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class World:
         self._chain = {conf["type"]: conf for conf in chain(plugin, backend)}
         self.plugins = tuple(self._chain)
         self._interface = next(name for name, conf in self._chain.items() if "ipam" in conf)
-        # How many faults were tried, by what was done to the process.
+        # The number of faults tried, by what happened to the process.
         self.tally = {} if tally is None else tally
         self.results: dict[str, dict[str, Any]] = {}
         warm.set_up(host.place, workers=1)
@@ -103,18 +103,18 @@ class World:
             self.call(plugin, "ADD", name).must()
 
     def delete(self, name: str, before: str = "") -> None:
-        """Detach a container, whatever there is of it."""
+        """Detach a container, however much of it exists."""
         for plugin in _until(self.plugins[::-1], before):
             self.call(plugin, "DEL", name).must()
 
     def collect(self, valid: Sequence[str]) -> None:
-        """Let each plugin GC."""
+        """Call GC of each plugin."""
         keys = {"cni.dev/valid-attachments": [{"containerID": each, "ifname": "eth0"} for each in valid]}
         for plugin in self.plugins[::-1]:
             self.host.plugin(plugin, "GC", self.conf(plugin) | keys, container_id="", ifname="").must()
 
     def prepare(self, step: Step) -> None:
-        """Do for the container that is to be cut what comes before a step."""
+        """Make the calls that come before a step, for the container whose calls are cut short."""
         if step.verb == "DEL":
             self.add(CUT)
             self.delete(CUT, step.plugin)
@@ -122,15 +122,15 @@ class World:
             self.add(CUT, step.plugin)
 
     def prime(self, step: Step) -> None:
-        """Let a warm worker that may be new learn what it keeps in mind, so that it works as the last one."""
+        """Fill the caches of a warm worker that may be new, so that it works as the last one did."""
         if step.verb == "ADD":
             self.call(step.plugin, "ADD", CUT).must()
             self.delete_one(step.plugin, CUT)
 
     def positions(self, step: Step, env: dict[str, str] | None = None) -> list[Fault]:
-        """Give the points that a step comes by, in order; the container is not attached before and after.
+        """Return the fault points that a step passes. The container is not attached before and after.
 
-        A short run has each point where the step comes by it for the first and for the last time.
+        A short run has each point where the step passes it for the first and for the last time.
 
         `env` {} stands for a warm call, by a worker that has served the same step.
         """
@@ -168,11 +168,11 @@ class World:
         return answer, before
 
     def delete_one(self, plugin: str, name: str) -> None:
-        """Take back one plugin's part of a container."""
+        """Call DEL of one plugin for a container."""
         self.call(plugin, "DEL", name).must()
 
     def reaches(self, name: str) -> bool:
-        """Tell whether a server in the container is reached directly and by its published port."""
+        """Return whether a server in the container is reached directly and by its published port."""
         address = str(self.results[name]["ips"][0]["address"]).split("/")[0]
         with self.sandboxes[name].serve(80):
             places = [(address, 80), ("10.1.0.1", _PORTS[name])]
@@ -184,7 +184,7 @@ class World:
         self.sandboxes[name] = self.host.sandbox(name)
 
     def is_calm(self) -> bool:
-        """Tell whether the other container is as its ADD has left it, and reached."""
+        """Return whether the other container is as its ADD has left it, and reached."""
         checks = {"prevResult": self.results[CALM]}
         for plugin in self.plugins:
             conf = self.conf(plugin, CALM) | checks
@@ -192,7 +192,7 @@ class World:
         return self.reaches(CALM)
 
     def left(self, before: Snapshot) -> list[str]:
-        """List what is there that was not, and what is missing."""
+        """List what is new since the snapshot, and what is missing."""
         return before.differences(self.host.snapshot())
 
 
@@ -213,7 +213,7 @@ def _until(plugins: Sequence[str], before: str) -> Sequence[str]:
 
 @pytest.fixture(scope="session")
 def faulty_bindir(launcher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give executables that heed what a test says of faults."""
+    """Return executables that heed what a test says of faults."""
     folder = tmp_path_factory.mktemp("faults")
     return make_warm_bindir(folder, packages(declared()), launcher, with_faults=True)
 
@@ -225,7 +225,7 @@ def world(
     request: pytest.FixtureRequest,
     record_property: Callable[[str, object], None],
 ) -> Iterator[World]:
-    """Give a host on which nothing was ever attached; its network has the test's parameter "plugin"."""
+    """Return a host on which nothing was ever attached; its network has the test's parameter "plugin"."""
     if why_no_namespaces():
         pytest.skip(why_no_namespaces())
     plugin = request.node.callspec.params.get("plugin", scene.BRIDGE)
@@ -241,7 +241,7 @@ another_world = world
 
 @pytest.fixture
 def busy_world(world: World) -> World:
-    """Give a host that has one container, and has had the other one."""
+    """Return a host that has one container, and has had the other one."""
     world.add(CALM)
     world.add(CUT)
     world.delete(CUT)

@@ -32,7 +32,7 @@ __all__ = ["busy_world", "faulty_bindir", "world"]
 
 
 def kill(world: World, step: Step, fault: Fault, env: dict[str, str]) -> list[str]:
-    """Have a step killed; tell what of that went wrong."""
+    """Kill a step; list what went wrong."""
     answer, _ = world.call_at(step, fault, env)
     if not fault.was_met(answer):
         return ["was not reached"]
@@ -40,7 +40,7 @@ def kill(world: World, step: Step, fault: Fault, env: dict[str, str]) -> list[st
 
 
 def try_again(world: World, step: Step, before: Snapshot) -> list[str]:
-    """Call the same again at once, then DEL, then ADD and DEL as ever; tell what went wrong."""
+    """Call the same again at once, then DEL, then ADD and DEL; list what went wrong."""
     answer = world.call(step.plugin, step.verb, CUT)
     wrong = [] if answer.ok or answer.code == Code.ALREADY_EXISTS else [f"at once again: {answer}"]
     world.delete(CUT)
@@ -52,7 +52,7 @@ def try_again(world: World, step: Step, before: Snapshot) -> list[str]:
 
 
 def collect(world: World, before: Snapshot, *, is_renewed: bool) -> list[str]:
-    """Let GC come, without any DEL, the namespace being gone or there still; tell what is left."""
+    """Call GC without any DEL, with or without the namespace; list what remains."""
     if is_renewed:
         world.renew(CUT)
     world.collect([CALM])

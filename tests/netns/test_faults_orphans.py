@@ -27,7 +27,7 @@ done
 
 
 def list_started(world: World, plugin: str, env: dict[str, str]) -> list[Fault]:
-    """Give the points of a plugin's ADD at which a program works; it is attached afterwards."""
+    """Return the points of a plugin's ADD at which a program works; it is attached afterwards."""
     answer = world.call(plugin, "ADD", CUT, Fault(TELL, "").env | env)
     answer.must()
     met = [each.split(" ") for each in list_met(answer)]

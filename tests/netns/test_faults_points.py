@@ -28,7 +28,7 @@ def fill_pool(world: World) -> None:
 
 
 def send_udp(world: World) -> None:
-    """Have the kernel track a flow to a published port."""
+    """Make the kernel track a flow to a published port."""
     with world.sandboxes[CUT].serve(80, "udp"):
         assert world.host.reaches("10.1.0.1", 9090, "udp", timeout_s=5)
 
@@ -77,7 +77,7 @@ def test_killed_while_a_large_pool_is_changed(busy_world: World, backend: str, v
 
 
 def list_flows(world: World) -> list[str]:
-    """Give the ports of the UDP flows that the kernel tracks."""
+    """Return the ports of the UDP flows that the kernel tracks."""
     shown = world.host.run(["cat", "/proc/net/nf_conntrack"])
     return re.findall(r" udp .*?dport=(8080|9090) .*?dport", shown)
 

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 __all__ = ["empty_opt"]
 
 PODMAN_DEFAULT = "/usr/local/libexec/cni, /usr/libexec/cni, /usr/local/lib/cni, /usr/lib/cni"
-OURS = ("bridge", "host-local", "loopback", "portmap")
 
 
 @pytest.fixture

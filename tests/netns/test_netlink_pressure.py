@@ -20,7 +20,7 @@ from cni.errors import KernelError
 from cni.firewall import nft
 from cni.kernel import bridge, link, netns, nfnetlink, route, veth
 from cni.kernel.rtnetlink import Message, Netlink
-from cni_bridge import PLUGIN
+from tests.support import scene
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -237,7 +237,9 @@ def test_alarms_all_the_time_disturb_no_call(host: Host, backend: str) -> None:
             "CNI_IFNAME": "eth0", "CNI_PATH": str(host.bindir),
         }  # fmt: skip
         stdout = io.BytesIO()
-        status = skel.run(lambda: PLUGIN, env, io.BytesIO(json.dumps(stdin).encode()), stdout)
+        status = skel.run(
+            lambda: scene.load(scene.BRIDGE), env, io.BytesIO(json.dumps(stdin).encode()), stdout
+        )
         assert status == 0, stdout.getvalue()
         return dict(json.loads(stdout.getvalue() or "{}"))
 

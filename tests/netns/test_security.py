@@ -17,9 +17,9 @@ from cni.errors import Code
 from cni.testing import direct
 from cni.testing.place import BARE_ENV
 from cni.warm import control
-from cni_host_local_ipam import PLUGIN as HOST_LOCAL
-from plugin_table import ROOT
+from plugin_table import ROOT, declared, packages
 from tests.netns.security_host import BACKENDS, Chain, make_host
+from tests.support import scene
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,7 +78,7 @@ def test_what_is_no_name_is_refused(host: Host, kind: str) -> None:
     assert len(answers) == 3 * len(names)
     conf = {"cniVersion": "1.0.0", "name": "a/../b" if kind == "network" else "net1"}
     container_id, ifname = "a/../b" if kind == "id" else "c1", "a/../b" if kind == "ifname" else "eth0"
-    for plugin in ("bridge", "host-local", "loopback", "portmap"):
+    for plugin in packages(declared()):
         answer = host.plugin(
             plugin, "ADD", conf, netns="/run/netns/none", container_id=container_id, ifname=ifname
         )
@@ -92,7 +92,7 @@ def _answers(kind: str, names: list[str]) -> dict[tuple[str, str], int]:
         conf = CONF | {"name": name if kind == "network" else "net1"}
         for verb in ("ADD", "CHECK", "DEL"):
             answer = direct.call(
-                HOST_LOCAL,
+                scene.load(scene.IPAM),
                 verb,
                 conf,
                 container_id=name if kind == "id" else "c1",

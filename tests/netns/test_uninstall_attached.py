@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cni.testing.host import GO
-from plugin_table import ROOT
+from plugin_table import ROOT, declared, packages
 from tests.netns.bundled_host import BINDIR, PREFIX, empty_opt, install
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["empty_opt"]
 
-NAMES = ("bridge", "host-local", "loopback", "portmap")
+NAMES = tuple(sorted(packages(declared())))
 PORTS = {"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}
 COMMAND = str(PREFIX / "bin/pycni")
 ENV = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "CAP_ARGS": json.dumps(PORTS)}

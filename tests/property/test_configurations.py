@@ -43,7 +43,7 @@ OF_EVERY_PLUGIN = "cniVersion|name|type|ipam|dns"
 
 
 def documents(model: type[Model], depth: int = 3) -> st.SearchStrategy[dict[str, Any]]:
-    """Give objects with some of the model's keys, in odd case, with the right or a wrong value."""
+    """Return objects with some of the model's keys, in odd case, with the right or a wrong value."""
     members = {}
     for name, field in model.model_fields.items():
         nested = _nested_model(field.annotation)

@@ -29,7 +29,7 @@ INTERFACES = st.builds(
 
 
 def gateways(version: int) -> st.SearchStrategy[IpAddress | None]:
-    """Give no gateway or one of the family."""
+    """Return no gateway or one of the family."""
     return st.none() | (V4 if version == 4 else V6).map(lambda interface: interface.ip)
 
 

@@ -46,7 +46,7 @@ capability_args = st.dictionaries(texts, json_values, max_size=3)
 
 
 def read_or_refuse(parse: Callable[[Content, Name], T], content: Content, name: Name) -> T | None:
-    """Give what a file holds, None when it was refused with its name."""
+    """Return what a file holds, None when it was refused with its name."""
     try:
         return parse(content, name)
     except CniError as error:

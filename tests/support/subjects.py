@@ -27,11 +27,6 @@ def names(*kinds: str) -> list[str]:
     return [name for name, plugin in PLUGINS.items() if plugin.kind in kinds]
 
 
-def stateless() -> set[str]:
-    """Return the names of the plugins that leave nothing on the host."""
-    return {name for name, plugin in PLUGINS.items() if not plugin.keeps_state}
-
-
 def read_data(name: str, file: str) -> Any:
     """Return the content of a JSON file in the plugin's tests/data, None if the plugin does not have it."""
     path = PLUGINS[name].folder / "tests" / "data" / file

@@ -16,11 +16,12 @@ import pytest
 
 import install
 from cni.state import executables
+from plugin_table import declared, packages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-NAMES = ("bridge", "host-local", "loopback", "portmap")
+NAMES = tuple(sorted(packages(declared())))
 OTHERS = ("firewall", "tuning")
 BUILD = "0.1.0-0123456789ab"
 # Python's audit events of what changes a file system, and of what reads it, for the points to be killed at.

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 from plugin_table import INTERFACE
 from tests.support import scene
-from tests.support.subjects import PLUGINS, configuration, stateless, wrong
+from tests.support.subjects import PLUGINS, configuration, wrong
 
+T = TypeVar("T")
 BASE: dict[str, Any] = {"cniVersion": "1.1.0", "name": "net1"}
 VERBS = ("STATUS", "ADD", "CHECK", "PYCNI_REPAIR", "PYCNI_GC_PLAN", "DEL", "GC", "VERSION")
-# A plugin that leaves nothing does not know the question what GC would remove.
-REFUSED = {("PYCNI_GC_PLAN", name) for name in stateless()}
+# A plugin without `repair` says so; all other verbs that a plugin does not have succeed.
+REFUSED = {("PYCNI_REPAIR", name) for name in PLUGINS if not scene.load(name).find("repair")}
 
 Call = tuple[str, str, dict[str, Any] | str, dict[str, Any]]
 
@@ -60,6 +61,6 @@ WRONG = _list_wrong() | {
 }
 
 
-def in_order(verb: str, confs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the configurations of a network in the order in which a runtime calls the verb."""
-    return confs[::-1] if verb in {"DEL", "GC"} else confs
+def in_order(verb: str, plugins: list[T]) -> list[T]:
+    """Return the plugins of a network in the order in which a runtime calls the verb."""
+    return plugins[::-1] if verb in {"DEL", "GC"} else plugins

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from cni.state import executables
 from cni.testing import Host, warm
 from cni.warm import control
+from plugin_table import declared, packages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LOOPS = 8
 SECONDS = 30
-PLUGINS = ("bridge", "host-local", "loopback", "portmap")
 
 
 def chain(number: int) -> list[dict[str, Any]]:
@@ -59,7 +59,7 @@ def measure(bundle: Path) -> None:
         host.run(["mkdir", "/run/bin"])
         build = (bundle / "build").read_text().strip()
         program = executables.launcher((bundle / "launcher").read_bytes(), str(bundle.resolve()), build)
-        host.call(executables.put, host.bindir, PLUGINS, program)
+        host.call(executables.put, host.bindir, list(packages(declared())), program)
         host.plugin("loopback", "VERSION", "").must()
         until = time.monotonic() + SECONDS
         children = []

@@ -1,4 +1,4 @@
-"""A waiting worker, one made for one call, a process of its own: what they tell and leave is the same."""
+"""A waiting worker, a worker for one call and a cold process answer and leave the same."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MODES: dict[str, dict[str, int] | None] = {"warm": {}, "single": {"calls": 1}, "
 
 
 class Told(NamedTuple):
-    """What a call has given, without what differs between any two runs."""
+    """The answer of a call, without what differs between any two runs."""
 
     status: int
     stdout: str
@@ -33,7 +33,7 @@ class Told(NamedTuple):
 
 
 class Run:
-    """One host, and all that calls on it told and left, in order."""
+    """One host, with the answers of all calls on it and the state that they left, in order."""
 
     def __init__(self, host: Host) -> None:
         self.host = host
@@ -49,7 +49,7 @@ class Run:
         return answer
 
     def look(self, when: str) -> None:
-        """Note what is there."""
+        """Record the state of the host."""
         found = self.host.snapshot()
         # How servers are set up is what the hosts differ in.
         files = [line for line in found.files if not line.startswith("/etc/cni/pycni/")]
@@ -105,7 +105,7 @@ OWN = {
 
 
 def alike(text: str) -> str:
-    """Give a text with what differs between any two runs replaced."""
+    """Return a text with what differs between any two runs replaced."""
     for pattern, word in OWN.items():
         text = re.sub(pattern, word, text)
     return text
@@ -113,7 +113,7 @@ def alike(text: str) -> str:
 
 @pytest.fixture
 def runs(odd_bindir: Path) -> Iterator[dict[str, Run]]:
-    """Give a host for each way of being served."""
+    """Return a host for each way of being served."""
     if why_no_namespaces():
         pytest.skip(why_no_namespaces())
     with Host(odd_bindir) as one, Host(odd_bindir) as two, Host(odd_bindir) as three:
@@ -126,7 +126,7 @@ def runs(odd_bindir: Path) -> Iterator[dict[str, Run]]:
 
 
 def assert_same(runs: dict[str, Run], do: Callable[[Run], None]) -> None:
-    """Have each do the same, and fail the test with what one of them told or left and the others did not."""
+    """Run the same on each host; fail the test if answers or remaining state differ."""
     with ThreadPoolExecutor(len(runs)) as pool:
         list(pool.map(do, runs.values()))
     cold = runs.pop("cold")
