@@ -20,6 +20,8 @@ from cni.testing.warm import end as end_servers
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from cni.testing.zygote import Zygote
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -149,11 +151,12 @@ class Outside(NamedTuple):
 class Host(_Inside):
     """A private network and mount namespace: empty /run, /var/lib/cni and /etc/cni, lo up, no other link.
 
-    `bindir` is where its plugins are. Close it, or use it as a context.
+    `bindir` is where its plugins are; a `zygote` calls these. Close the host, or use it as a context.
     """
 
-    def __init__(self, bindir: Path) -> None:
+    def __init__(self, bindir: Path, zygote: Zygote | None = None) -> None:
         self.bindir = bindir
+        self._zygote = zygote
         user = os.geteuid() != 0
         kinds = ["--user", "--map-root-user"] if user else []
         command = ["unshare", *kinds, "--net", "--mount", "--propagation", "private", "sh", "-c", _HOLDER]
@@ -239,9 +242,9 @@ class Host(_Inside):
         }
         given = {name: value for name, value in {**variables, **(env or {})}.items() if value}
         stdin = conf if isinstance(conf, str) else json.dumps(conf)
-        done = self.place.run(
-            [str(folder / name)], stdin, env={**BARE_ENV, **given}, check=False, timeout_s=timeout_s
-        )
+        program, env = folder / name, {**BARE_ENV, **given}
+        done = self._zygote and self._zygote.run(self.place, program, stdin, env, timeout_s)
+        done = done or self.place.run([str(program)], stdin, env=env, check=False, timeout_s=timeout_s)
         return Answer(done.returncode, done.stdout, done.stderr.strip())
 
 

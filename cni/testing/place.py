@@ -44,6 +44,11 @@ class Place:
     own_user: bool = False
 
     @property
+    def namespaces(self) -> tuple[str, str]:
+        """The paths of the network namespace and of the mount namespace, in the order to enter them."""
+        return self._net_path, f"/proc/{self.holder}/ns/mnt"
+
+    @property
     def _net_path(self) -> str:
         base = f"/proc/{self.holder}"
         return f"{base}/root{self.netns}" if self.netns else f"{base}/ns/net"
@@ -133,10 +138,8 @@ class Place:
 
     def enter(self) -> None:
         """Move this single-threaded process in here, for good."""
-        kinds = ["user"] if self.own_user else []
-        paths = [*(f"/proc/{self.holder}/ns/{kind}" for kind in kinds), self._net_path]
-        fds = [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in [*paths, f"/proc/{self.holder}/ns/mnt"]]
-        for fd in fds:
+        user = [f"/proc/{self.holder}/ns/user"] if self.own_user else []
+        for fd in [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in (*user, *self.namespaces)]:
             setns(fd)
             os.close(fd)
         os.chdir("/")

@@ -13,6 +13,8 @@ from plugin_table import declared, packages
 if TYPE_CHECKING:
     from cni.testing import Sandbox
 
+pytestmark = pytest.mark.quick
+
 Call = tuple[str, str, str]
 Modules = frozenset[str]
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FOLDERS = {plugin.names[0]: plugin.folder for plugin in declared(ROOT)}
 
-pytestmark = pytest.mark.parametrize("name", FOLDERS)
+pytestmark = [pytest.mark.modes("cold", "warm", "single"), pytest.mark.parametrize("name", FOLDERS)]
 
 
 class Subject:
@@ -40,6 +40,7 @@ class Subject:
         return self.host.plugin(self.name, verb, conf, **more)
 
 
+@pytest.mark.quick(version=SUPPORTED[-1])
 @pytest.mark.parametrize("version", SUPPORTED)
 def test_one_life_in_every_version(host: Host, name: str, version: str) -> None:
     """CNI spec 1.1.0, section 2: ADD prints a result, the other verbs nothing; DEL may be called again."""

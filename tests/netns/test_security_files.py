@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from cni.testing import Host
 
+pytestmark = pytest.mark.modes("warm")
+
 NOBODY = 65534
 NETWORKS, RUN = "/var/lib/cni/networks", "/run/pycni"
 VICTIM = "/run/victim"
