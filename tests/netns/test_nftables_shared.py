@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from cni.testing import Host
     from cni.testing.snapshot import Snapshot
 
-pytestmark = pytest.mark.modes("warm")
-
 GO_RULESET = (Path(__file__).parent.parent / "data" / "go_nftables.nft").read_text(encoding="utf-8")
 
 

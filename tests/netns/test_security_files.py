@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from cni.testing import Host
 
-pytestmark = pytest.mark.modes("warm")
-
 NOBODY = 65534
 NETWORKS, RUN = "/var/lib/cni/networks", "/run/pycni"
 VICTIM = "/run/victim"
