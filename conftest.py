@@ -1,4 +1,4 @@
-"""Fixtures for all tests: the plugins' executables, and a host of their own to run them on.
+"""Fixtures for all tests: the plugins' executables, and a private host to call them on.
 
 Tests run in one mode or in several. `cold`: each call is a process of its own. `warm`: workers serve many
 calls. `single`: each worker serves one call. The tests in a plugin's folder run cold and warm, all others
@@ -49,13 +49,13 @@ def _modes(test: pytest.Item) -> list[str]:
 
 @pytest.fixture(scope="session")
 def mode(request: pytest.FixtureRequest) -> str:
-    """Give how calls are served: cold, warm or single."""
+    """Return the mode: cold, warm or single."""
     return str(request.param)
 
 
 @pytest.fixture(scope="session")
 def launcher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the launcher, compiled from the sources as they are now; the door lies beside it."""
+    """Return the launcher, compiled from the current sources; the library of workers is beside it."""
     program = tmp_path_factory.mktemp("launcher") / "launcher"
     sources = map(str, (ROOT / "build/launcher").glob("*.c"))
     command = [str(ROOT / "build/launcher/compile.sh"), str(program), *sources]
@@ -70,7 +70,7 @@ def launcher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def bindir(mode: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
-    """Give a folder with an executable for every plugin."""
+    """Return a directory with an executable for every plugin."""
     if "PYCNI_BINDIR" in os.environ:
         return Path(os.environ["PYCNI_BINDIR"])
     folder, table = tmp_path_factory.mktemp(mode), packages(declared())
@@ -81,7 +81,7 @@ def bindir(mode: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.
 
 @pytest.fixture(scope="session")
 def bundle() -> Path:
-    """Give the frozen suite, made of the sources as they are now."""
+    """Return the frozen suite, made of the current sources."""
     command = ["/usr/bin/env", "make", "--silent", "bundle"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -91,7 +91,7 @@ def bundle() -> Path:
 
 @pytest.fixture(scope="session")
 def zygote(bindir: Path, mode: str) -> Iterator[Zygote | None]:
-    """Return what makes the cold calls of plugins' tests, which are not about the start of Python."""
+    """Return the process that forks cold calls for tests in plugins' folders; None in other modes."""
     if mode == COLD and "PYCNI_BINDIR" not in os.environ:
         with Zygote(bindir) as zygote:
             yield zygote
@@ -101,7 +101,7 @@ def zygote(bindir: Path, mode: str) -> Iterator[Zygote | None]:
 
 @pytest.fixture
 def host(bindir: Path, mode: str, request: pytest.FixtureRequest) -> Iterator[Host]:
-    """Give a host in private namespaces; the test is skipped where none can be made."""
+    """Yield a host in private namespaces. Skip the test where namespaces cannot be created."""
     if why_no_namespaces():
         pytest.skip(why_no_namespaces())
     is_forked = ROOT / "plugins" in request.path.parents
@@ -114,7 +114,7 @@ def host(bindir: Path, mode: str, request: pytest.FixtureRequest) -> Iterator[Ho
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Tell how much was tried where that is what a test is about: fuzzing, churn."""
+    """Print the counts of tests that repeat something: cases of fuzzing, operations of churn."""
     sums: dict[str, Counter[str]] = {}
     for report in terminalreporter.getreports("passed"):
         for kind, area, figures in (value for name, value in report.user_properties if name == "figures"):

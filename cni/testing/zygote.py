@@ -64,7 +64,7 @@ _LARGEST = 64 << 10
 class Zygote:
     """A zygote for the plugins in a folder of `make_bindir`. Close it, or use it as a context."""
 
-    # Seconds of CPU that calls in this process have used: no child of ours has.
+    # Seconds of CPU of all calls: their processes are no children of the test process.
     cpu_s = 0.0
 
     def __init__(self, bindir: Path) -> None:
