@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 OURS: Path | None = None
 GO = Path("/usr/lib/cni")
-_GONE_S = 10
+_GONE_S = 60
 
 # Empty directories are mounted over the machine's own state. If the machine has no such directory, the
 # script covers the directory above instead of creating one on the machine. It covers /etc with links to its
