@@ -55,7 +55,7 @@ export PYINSTALLER_CONFIG_DIR := $(CURDIR)/dist/pyinstaller
 
 python := .venv/bin/python
 # Two workers for each core; a test that is done makes place for the next one, whatever file that is in.
-pytest := $(python) -m pytest -q -n auto --dist loadgroup --no-loadscope-reorder
+pytest := $(python) -m pytest -q -n auto --dist load --no-loadscope-reorder
 freezer := dist/venv/bin/python
 say = @if [ -t 1 ]; then printf '\033[1;36m==> %s\033[0m\n' "$(1)"; else echo "==> $(1)"; fi
 places = --prefix "$(PREFIX)" --confdir "$(CONFDIR)" --destdir "$(DESTDIR)"

@@ -1,8 +1,10 @@
-"""Fixtures for all tests: the plugins' executables, and a host of their own to run them on.
+"""Fixtures for all tests: the plugins' executables, and a private host to call them on.
 
-Tests of plugins run in several modes: `cold`, each call a process of its own; `warm`, served by workers
-that serve many calls; `single`, served by workers that serve one. PYCNI_MODE chooses ("warm,single").
-PYCNI_BINDIR runs the same tests in the same modes against plugins that are installed.
+Tests run in one mode or in several. `cold`: each call is a process of its own. `warm`: workers serve many
+calls. `single`: each worker serves one call. The tests in a plugin's folder run cold and warm, all others
+cold; the mark `modes` changes that for a file. `modes("warm")` is for files whose tests make many calls that
+are tested cold elsewhere: a cold call costs 0.1 s. PYCNI_MODE chooses other modes for tests that run in
+several ("warm,single"). PYCNI_BINDIR runs the same tests against plugins that are installed.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import pytest
 
 from cni.testing import Host, make_bindir, warm, why_no_namespaces
 from cni.testing.executables import make_warm_bindir
+from cni.testing.zygote import Zygote
 from cni.warm import connection
 from plugin_table import ROOT, declared, packages
 
@@ -27,35 +30,32 @@ if TYPE_CHECKING:
 pytest_plugins = ["tests.support.costs", "tests.support.selection"]
 
 COLD, WARM, SINGLE = "cold", "warm", "single"
-# What they call is tested cold elsewhere, and would take minutes here.
-MANY_CALLS = {"test_firewalld.py", "test_pycni_gc.py", "test_pycni_repair.py", "test_upgrade.py"}
 SETTINGS: dict[str, dict[str, int]] = {WARM: {}, SINGLE: {"calls": 1}}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test once for each mode of its file."""
     if "mode" in metafunc.fixturenames:
-        metafunc.parametrize("mode", _modes(metafunc.definition.path), indirect=True, scope="session")
+        metafunc.parametrize("mode", _modes(metafunc.definition), indirect=True, scope="session")
 
 
-def _modes(path: Path) -> list[str]:
-    asked = os.environ.get("PYCNI_MODE")
-    if path.name == "test_every_plugin.py":
-        return asked.split(",") if asked else [COLD, WARM, SINGLE]
-    if ROOT / "plugins" in path.parents:
-        return asked.split(",") if asked else [COLD, WARM]
-    return [WARM] if path.name in MANY_CALLS else [COLD]
+def _modes(test: pytest.Item) -> list[str]:
+    modes = [COLD, WARM] if ROOT / "plugins" in test.path.parents else [COLD]
+    if mark := test.get_closest_marker("modes"):
+        modes = list(mark.args)
+    chosen = os.environ.get("PYCNI_MODE")
+    return chosen.split(",") if chosen and len(modes) > 1 else modes
 
 
 @pytest.fixture(scope="session")
 def mode(request: pytest.FixtureRequest) -> str:
-    """Give how calls are served: cold, warm or single."""
+    """Return the mode: cold, warm or single."""
     return str(request.param)
 
 
 @pytest.fixture(scope="session")
 def launcher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the compiled launcher; the compiled connection.c is in the same folder."""
+    """Return the launcher, compiled from the current sources; the library of workers is beside it."""
     program = tmp_path_factory.mktemp("launcher") / "launcher"
     sources = map(str, (ROOT / "build/launcher").glob("*.c"))
     command = [str(ROOT / "build/launcher/compile.sh"), str(program), *sources]
@@ -70,7 +70,7 @@ def launcher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def bindir(mode: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
-    """Give a folder with an executable for every plugin."""
+    """Return a directory with an executable for every plugin."""
     if "PYCNI_BINDIR" in os.environ:
         return Path(os.environ["PYCNI_BINDIR"])
     folder, table = tmp_path_factory.mktemp(mode), packages(declared())
@@ -81,7 +81,7 @@ def bindir(mode: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.
 
 @pytest.fixture(scope="session")
 def bundle() -> Path:
-    """Give the frozen suite, made of the sources as they are now."""
+    """Return the frozen suite, made of the current sources."""
     command = ["/usr/bin/env", "make", "--silent", "bundle"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -89,12 +89,23 @@ def bundle() -> Path:
     return ROOT / "dist/bundle"
 
 
+@pytest.fixture(scope="session")
+def zygote(bindir: Path, mode: str) -> Iterator[Zygote | None]:
+    """Return the process that forks cold calls for tests in plugins' folders; None in other modes."""
+    if mode == COLD and "PYCNI_BINDIR" not in os.environ:
+        with Zygote(bindir) as zygote:
+            yield zygote
+    else:
+        yield None
+
+
 @pytest.fixture
-def host(bindir: Path, mode: str) -> Iterator[Host]:
-    """Give a host in private namespaces; the test is skipped where none can be made."""
+def host(bindir: Path, mode: str, request: pytest.FixtureRequest) -> Iterator[Host]:
+    """Yield a host in private namespaces. Skip the test where namespaces cannot be created."""
     if why_no_namespaces():
         pytest.skip(why_no_namespaces())
-    with Host(bindir) as host:
+    is_forked = ROOT / "plugins" in request.path.parents
+    with Host(bindir, request.getfixturevalue("zygote") if is_forked else None) as host:
         if mode in SETTINGS:
             warm.set_up(host.place, **SETTINGS[mode])
         elif "PYCNI_BINDIR" in os.environ:
@@ -103,7 +114,7 @@ def host(bindir: Path, mode: str) -> Iterator[Host]:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Tell how much was tried where that is what a test is about: fuzzing, churn."""
+    """Print the counts of tests that repeat something: cases of fuzzing, operations of churn."""
     sums: dict[str, Counter[str]] = {}
     for report in terminalreporter.getreports("passed"):
         for kind, area, figures in (value for name, value in report.user_properties if name == "figures"):

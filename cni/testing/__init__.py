@@ -1,8 +1,8 @@
-"""Real namespaces for tests of plugins: ours, and those that other authors write with this library.
+"""Real namespaces for tests of plugins, those of this suite and those of other authors.
 
-`Host` is a machine of its own as far as networking and CNI's files go. `Sandbox` is a container's network
-namespace on it. Both run programs and Python functions, serve and dial; `Host` also calls plugins and
-takes snapshots. Needs iproute2 and util-linux, and root or user namespaces. In a conftest.py:
+`Host` has private networking and private directories of CNI. `Sandbox` is a container's network namespace on
+a host. Both run programs, Python functions, servers and clients. `Host` also calls plugins and takes
+snapshots. They need iproute2 and util-linux, and root or user namespaces. In a conftest.py:
 
     @pytest.fixture
     def host(bindir):

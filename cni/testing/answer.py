@@ -1,4 +1,4 @@
-"""What a plugin answered: exit status and the one JSON document that it may print."""
+"""The response of a plugin: its exit status and the JSON document that it prints."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Answer:
-    """One finished call of a plugin; `stdout` is as it came, `stderr` is stripped."""
+    """One finished call of a plugin; `stdout` is unchanged, `stderr` is stripped."""
 
     status: int
     stdout: str
@@ -17,7 +17,7 @@ class Answer:
 
     @property
     def json(self) -> dict[str, Any]:
-        """The JSON object on stdout; {} when there is none. A ValueError says that it was something else."""
+        """The JSON object on stdout; {} if it is empty. Raises ValueError or TypeError otherwise."""
         if not self.stdout.strip():
             return {}
         try:
@@ -44,7 +44,7 @@ class Answer:
         return "" if self.ok else str(self.json.get("msg", ""))
 
     def must(self) -> dict[str, Any]:
-        """Give the JSON object of a success; fail the test, showing everything, when it was none."""
+        """Return the JSON object of a success. Fail the test if it is none."""
         assert self.ok, f"the plugin failed with {self.status}: {self.stdout.strip()} {self.stderr}"
         return self.json
 

@@ -1,4 +1,4 @@
-"""Call a plugin inside the test's own process: for what needs no namespace, and by the thousand."""
+"""Call a plugin inside the test's own process: for thousands of calls, and for calls without a namespace."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
     from cni.plugin import Plugin
 
-# No such file: a plugin that looks into the namespace says so.
+# There is no such file, so that a plugin that opens the namespace fails.
 NO_NETNS = "/run/netns/no-such-namespace"
 
 
-def call(  # noqa: PLR0913 - what CNI says a call has
+def call(  # noqa: PLR0913 - the parameters of a CNI call
     plugin: Plugin[Any],
     verb: str,
     conf: Mapping[str, Any] | str,

@@ -1,4 +1,4 @@
-"""The bin directory that tests call: plugins straight from their source folders."""
+"""Make a directory of executables for tests: plugins from their source folders."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def make_bindir(folder: Path, packages: Mapping[str, str]) -> Path:
-    """Make executables for plugins that this Python can import, and give the folder.
+    """Make executables for plugins that this Python can import, and return their directory.
 
     `packages` is plugin name to package name, {"my-plugin": "cni_my_plugin"}: the package has PLUGIN.
     """
@@ -39,9 +39,8 @@ def make_warm_bindir(
 ) -> Path:
     """Make a folder of executables that are the compiled launcher: plugins served by a warm server.
 
-    The compiled connection.c must be in the folder of `launcher`.
-
-    Those `with_faults` heed what `cni.testing.faults` says.
+    The compiled library of `cni.warm.connection` must be beside `launcher`. With `with_faults` the plugins
+    obey the variable of `cni.testing.faults`.
     """
     bindir = folder / "bin"
     bindir.mkdir()
@@ -57,7 +56,7 @@ def make_warm_bindir(
 
 
 def make_command(folder: Path, bindir: Path) -> Path:
-    """Make the command `pycni` that looks for plugins in `bindir`, and give its path."""
+    """Make the command `pycni` that looks for plugins in `bindir`, and return its path."""
     executables.put(folder, ["pycni"], executables.command_script(_paths(), str(bindir)))
     return folder / "pycni"
 

@@ -1,8 +1,9 @@
-"""Have a plugin end, stop or pause at one of the points of `cni.faults`.
+"""Kill, stop or pause a plugin at one of the points of `cni.faults`.
 
-A call says where by the variable PYCNI_FAULT: `kill store.written 3` is a SIGKILL when the process comes by
-that point for the third time, `term` a SIGTERM, `stop` a SIGSTOP until somebody sends a SIGCONT; `tell`
-only counts. Each meeting is told on stderr. Only executables that are made for it heed the variable.
+The variable PYCNI_FAULT of a call names the point. With `kill store.written 3` the process kills itself by
+SIGKILL when it reaches that point for the third time. `term` sends SIGTERM. `stop` sends SIGSTOP, after which
+the test must send SIGCONT. `tell` only counts. The process reports each point on stderr. Only executables
+that are made with faults obey the variable.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ if TYPE_CHECKING:
 VARIABLE = "PYCNI_FAULT"
 KILL, TERM, STOP, TELL = "kill", "term", "stop", "tell"
 _SIGNALS = {KILL: signal.SIGKILL, TERM: signal.SIGTERM, STOP: signal.SIGSTOP}
-_TOLD = "pycni: fault: "
-# What a script does before it is a plugin.
+_REPORT = "pycni: fault: "
+# A script runs these lines before it becomes a plugin.
 ARMING = "from cni.testing import faults\nfaults.arm()\n"
 
 
 class Fault(NamedTuple):
-    """What is to happen, and where: at the time `number` that a process comes by `point`."""
+    """An action, for the time `number` that a process reaches `point`."""
 
     action: str
     point: str
@@ -35,22 +36,22 @@ class Fault(NamedTuple):
     @property
     def env(self) -> dict[str, str]:
         """The variable for the call."""
-        # Workers serve many calls: with a text of its own each call begins to count anew.
+        # A worker serves many calls: it starts to count again when the value changes.
         return {VARIABLE: f"{self.action} {self.point} {self.number} {os.urandom(4).hex()}"}
 
     def was_met(self, answer: Answer) -> bool:
-        """Tell whether the call came by."""
+        """Return whether the call has reached the point."""
         return f"{self.point} {self.number}" in list_met(answer)
 
 
 def list_met(answer: Answer) -> list[str]:
-    """Give the points that a call came by, each with how often so far: ["lock.taken 1", ...]."""
+    """Return the points that a call has reached, each with its count so far: ["lock.taken 1", ...]."""
     lines = answer.stderr.splitlines()
-    return [line.removeprefix(_TOLD) for line in lines if line.startswith(_TOLD)]
+    return [line.removeprefix(_REPORT) for line in lines if line.startswith(_REPORT)]
 
 
 def arm() -> None:
-    """Heed the variable in this process and in those that it forks."""
+    """Obey the variable in this process and in those that it forks."""
     faults.arm(_Meeting())
 
 
@@ -63,7 +64,7 @@ class _Meeting:
         if name not in faults.POINTS:
             raise ValueError(f"{name} is not listed in cni.faults.POINTS")
         spec = os.environ.get(VARIABLE, "")
-        # What goes on in another thread when the answer is on its way would come by at any time.
+        # Threads go on while the result is written: they reach points at random times.
         if not spec or threading.current_thread() is not threading.main_thread():
             return
         if spec != self._spec:
@@ -71,6 +72,6 @@ class _Meeting:
         self._met[name] = self._met.get(name, 0) + 1
         action, wanted, number, _ = spec.split(" ")
         if action == TELL or (name, str(self._met[name])) == (wanted, number):
-            os.write(2, f"{_TOLD}{name} {self._met[name]}\n".encode())
+            os.write(2, f"{_REPORT}{name} {self._met[name]}\n".encode())
             if action in _SIGNALS:
                 os.kill(os.getpid(), _SIGNALS[action])

@@ -1,4 +1,4 @@
-"""A host of its own and the sandboxes on it: namespaces that end with the test."""
+"""A private host and the sandboxes on it: namespaces that end with the test."""
 
 from __future__ import annotations
 
@@ -20,16 +20,19 @@ from cni.testing.warm import end as end_servers
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from cni.testing.zygote import Zygote
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
 OURS: Path | None = None
 GO = Path("/usr/lib/cni")
-_GONE_S = 10
+_GONE_S = 60
 
-# The machine's own state is hidden behind empty folders. Where it has none of CNI's, none is made on it:
-# the folder above is covered, /etc with links to what is in it. The pipe ends the holder with the test
-# process, however that ends. A new namespace starts with the machine's forwarding, which may be on.
+# Empty directories are mounted over the machine's own state. If the machine has no such directory, the
+# script covers the directory above instead of creating one on the machine. It covers /etc with links to its
+# entries. The pipe ends this process with the test process, however that ends. A new namespace inherits the
+# machine's forwarding, which may be on.
 _HOLDER = """
 set -e
 [ -d /var/lib/cni ] || { mount -t tmpfs -o mode=755 tmpfs /var/lib; mkdir /var/lib/cni; }
@@ -53,40 +56,40 @@ exec cat
 
 
 class _Inside:
-    """What can be done in a host and in a sandbox alike."""
+    """The operations that a host and a sandbox have in common."""
 
     place: Place
 
     def run(self, argv: Sequence[str], stdin: str = "", **options: Any) -> str:
-        """Run a program in here and give what it printed; CommandError when it fails.
+        """Run a program in here and return its stdout. Raise CommandError if it fails.
 
         Options are those of `Place.run`: env, check, timeout_s.
         """
         return self.place.run(argv, stdin, **options).stdout
 
     def json(self, argv: Sequence[str]) -> Any:
-        """Run a program that prints JSON, as `ip -j` does, and give it parsed; [] for no output."""
+        """Run a program that prints JSON, as `ip -j` does, and return the document; [] for no output."""
         return json.loads(self.run(argv) or "[]")
 
     def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a Python function in here, in a child, and give its result or raise its exception."""
+        """Run a Python function in here, in a child. Return its result, or raise its exception."""
         return self.place.call(function, *args, **kwargs)
 
     def serve(self, port: int, protocol: str = "tcp", address: str = "") -> Server:
-        """Answer on a port in here until the test ends the context; "" listens on all addresses of v4 and v6.
+        """Serve a port in here until the context ends; "" listens on all addresses of IPv4 and IPv6.
 
-        Each request is answered with the peer's address as seen here.
+        The server answers each request with the peer's address as seen here.
         """
         return Server(self.place, port, protocol, address)
 
     def dial(
         self, address: str, port: int, protocol: str = "tcp", *, source: str = "", timeout_s: float = 3
     ) -> Seen:
-        """Ask a server of `serve` from in here; OSError (TimeoutError included) when none answers."""
+        """Send a request to a server of `serve`. Raise OSError, for example TimeoutError, if none answers."""
         return self.call(ask, address, port, protocol, source, timeout_s)
 
     def reaches(self, address: str, port: int, protocol: str = "tcp", *, timeout_s: float = 0.7) -> bool:
-        """Tell whether a server answers; a short time limit as silence is a usual outcome."""
+        """Return whether a server answers. The limit is short because tests often expect silence."""
         try:
             self.dial(address, port, protocol, timeout_s=timeout_s)
         except OSError:
@@ -94,11 +97,11 @@ class _Inside:
         return True
 
     def links(self) -> list[str]:
-        """Give the names of all links in here."""
+        """Return the names of all links in here."""
         return [link["ifname"] for link in self.json(["ip", "-j", "link"])]
 
     def addresses(self, ifname: str) -> list[str]:
-        """Give a link's addresses with prefix ("10.1.0.5/24"), those of link scope left out."""
+        """Return a link's addresses with prefix ("10.1.0.5/24"), except those of link scope."""
         shown = self.json(["ip", "-j", "addr", "show", "dev", ifname])
         return [
             f"{each['local']}/{each['prefixlen']}"
@@ -108,7 +111,7 @@ class _Inside:
 
 
 class Sandbox(_Inside):
-    """A container's network namespace; `path` is what CNI_NETNS says, in the host's mount namespace."""
+    """A container's network namespace; `path` is the value for CNI_NETNS, in the host's mount namespace."""
 
     def __init__(self, host: Host, name: str) -> None:
         self.host = host
@@ -149,11 +152,12 @@ class Outside(NamedTuple):
 class Host(_Inside):
     """A private network and mount namespace: empty /run, /var/lib/cni and /etc/cni, lo up, no other link.
 
-    `bindir` is where its plugins are. Close it, or use it as a context.
+    `bindir` is where its plugins are; a `zygote` calls these. Close the host, or use it as a context.
     """
 
-    def __init__(self, bindir: Path) -> None:
+    def __init__(self, bindir: Path, zygote: Zygote | None = None) -> None:
         self.bindir = bindir
+        self._zygote = zygote
         user = os.geteuid() != 0
         kinds = ["--user", "--map-root-user"] if user else []
         command = ["unshare", *kinds, "--net", "--mount", "--propagation", "private", "sh", "-c", _HOLDER]
@@ -167,7 +171,7 @@ class Host(_Inside):
         self.place = Place(self._holder.pid, own_user=user)
 
     def close(self) -> None:
-        """End the namespaces, warm servers included, but no other processes that tests have started there."""
+        """End the namespaces and their warm servers, but no other processes that tests have started there."""
         if self._holder.poll() is None:
             end_servers(self.place)
         self._holder.kill()
@@ -185,7 +189,7 @@ class Host(_Inside):
         return self._holder.pid
 
     def sandbox(self, name: str) -> Sandbox:
-        """Make a network namespace with lo down, as runtimes do."""
+        """Create a network namespace with lo down, as runtimes do."""
         self.run(["ip", "netns", "add", name])
         return Sandbox(self, name)
 
@@ -202,14 +206,14 @@ class Host(_Inside):
         return outside
 
     def snapshot(self, *, exact: bool = False) -> Snapshot:
-        """Take down links, addresses, routes and rules of all namespaces, and CNI's files, to compare.
+        """Return links, addresses, routes and rules of all namespaces, and CNI's files, to compare them.
 
-        What the tools themselves leave behind does not count: empty tables and chains of iptables, lock
-        files and host-local's notes for the next lease. `exact` counts all files and folders.
+        A snapshot ignores what tools leave behind by themselves: empty tables and chains of iptables, lock
+        files and host-local's last reserved address. `exact` includes all files and directories.
         """
         return self.call(take, exact=exact)
 
-    def plugin(  # noqa: PLR0913 - what CNI says a call has
+    def plugin(  # noqa: PLR0913 - the parameters of a CNI call
         self,
         name: str,
         verb: str,
@@ -223,10 +227,10 @@ class Host(_Inside):
         env: Mapping[str, str] | None = None,
         timeout_s: float = 60,
     ) -> Answer:
-        """Call a plugin as a runtime does, with an empty environment but for CNI_* and PATH.
+        """Call a plugin as a runtime does, with CNI_* and PATH as the only variables.
 
-        `conf` is the plugin's configuration, or raw stdin. `bindir` is OURS (this host's) or GO; it is
-        CNI_PATH too. `env` adds variables or, with "", takes one of the usual ones away.
+        `conf` is the plugin's configuration, or raw stdin. `bindir` is OURS (this host's) or GO, and also the
+        value of CNI_PATH. `env` adds variables; a value of "" removes one of the usual ones.
         """
         folder = bindir or self.bindir
         variables = {
@@ -239,9 +243,9 @@ class Host(_Inside):
         }
         given = {name: value for name, value in {**variables, **(env or {})}.items() if value}
         stdin = conf if isinstance(conf, str) else json.dumps(conf)
-        done = self.place.run(
-            [str(folder / name)], stdin, env={**BARE_ENV, **given}, check=False, timeout_s=timeout_s
-        )
+        program, env = folder / name, {**BARE_ENV, **given}
+        done = self._zygote and self._zygote.run(self.place, program, stdin, env, timeout_s)
+        done = done or self.place.run([str(program)], stdin, env=env, check=False, timeout_s=timeout_s)
         return Answer(done.returncode, done.stdout, done.stderr.strip())
 
 

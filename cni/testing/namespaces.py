@@ -1,4 +1,4 @@
-"""Enter another network namespace for a while; for children that tests have forked, which have no threads."""
+"""Enter another network namespace for a while, in a forked child without threads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def setns(fd: int) -> None:
-    """Move this process to the namespace of an open file; OSError when the kernel refuses."""
+    """Move this process to the namespace of an open file. Raise OSError if the kernel refuses."""
     # os.setns came with Python 3.12.
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.setns(fd, 0):
@@ -21,7 +21,7 @@ def setns(fd: int) -> None:
 
 @contextmanager
 def entered(path: str) -> Iterator[None]:
-    """Be in the network namespace at `path`, and back in the one before when the context ends."""
+    """Enter the network namespace at `path`, and return to the previous one when the context ends."""
     back = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     there = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:

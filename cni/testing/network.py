@@ -15,7 +15,7 @@ GATEWAY, GATEWAY6 = "10.1.0.1", "fd01::1"
 
 @dataclass(frozen=True)
 class Attached:
-    """A container, and what the plugin answered to its ADD."""
+    """A container, and the response of the plugin to its ADD."""
 
     name: str
     sandbox: Sandbox
@@ -43,7 +43,7 @@ class Attached:
 
 
 class Network:
-    """A network of both families with host-local, called "net1"; keys given override the configuration's."""
+    """A network of both families with host-local, called "net1"; `keys` override its configuration."""
 
     def __init__(self, host: Host, plugin: str = "bridge", **keys: Any) -> None:
         self.host = host

@@ -1,7 +1,6 @@
-"""Where a test's code runs: a mount and a network namespace, entered by a forked, single-threaded child.
+"""Run a test's code in a mount and a network namespace, by a forked child without threads.
 
-The mount namespace cannot be entered by a process with threads, which a test runner may have, so that
-every call forks.
+A process with threads cannot enter a mount namespace, and a test runner may have threads: each call forks.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ BARE_ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 
 
 class CommandError(AssertionError):
-    """A program that a test needs has failed; the message has its arguments and what it printed."""
+    """A program that a test needs has failed; the message has its arguments and its output."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """The namespaces of the process `holder`, its network namespace replaced by `netns` if that is set.
+    """The namespaces of the process `holder`; `netns` replaces its network namespace.
 
     `netns` is a path as seen in the holder's mount namespace.
     """
@@ -42,6 +41,11 @@ class Place:
     holder: int
     netns: str = ""
     own_user: bool = False
+
+    @property
+    def namespaces(self) -> tuple[str, str]:
+        """The paths of the network namespace and of the mount namespace, in the order to enter them."""
+        return self._net_path, f"/proc/{self.holder}/ns/mnt"
 
     @property
     def _net_path(self) -> str:
@@ -57,7 +61,7 @@ class Place:
         check: bool = True,
         timeout_s: float = 60,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a program in here; CommandError when it fails, unless `check` is off. `env` replaces ours."""
+        """Run a program in here. Raise CommandError if it fails and `check` is set. `env` replaces ours."""
         done = subprocess.run(
             [*self._nsenter(), *argv],
             input=stdin,
@@ -74,7 +78,7 @@ class Place:
     def popen(
         self, argv: Sequence[str], stdin: str = "", *, env: Mapping[str, str] | None = None
     ) -> subprocess.Popen[str]:
-        """Start a program in here that the test ends itself, for example to kill it half way."""
+        """Start a program in here that the test ends by itself, for example to kill it during its work."""
         process = subprocess.Popen(
             [*self._nsenter(), *argv],
             stdin=subprocess.PIPE,
@@ -95,10 +99,9 @@ class Place:
         return ["nsenter", *user, f"--net={self._net_path}", mount, "--wd=/", "--"]
 
     def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a Python function in here and give its result, or raise what it raised.
+        """Run a Python function in here. Return its result, or raise its exception.
 
-        It runs in a child: what it changes in the test's own memory is lost, and result and exception
-        must be picklable.
+        It runs in a child: changes of memory are lost, and result and exception must be picklable.
         """
         reader, writer = os.pipe()
         child = fork()
@@ -120,30 +123,28 @@ class Place:
         try:
             self.enter()
             answer = pickle.dumps((True, function()))
-        except BaseException as error:  # noqa: BLE001 - all of them are passed on to the parent
+        except BaseException as error:  # noqa: BLE001 - the parent raises all of them
             error.add_note("in the child:\n" + traceback.format_exc())
             try:
                 answer = pickle.dumps((False, error))
                 pickle.loads(answer)  # noqa: S301 - some exceptions pickle but do not come back
-            except Exception:  # noqa: BLE001 - whatever its class cannot do
+            except Exception:  # noqa: BLE001 - pickling calls code of the exception
                 answer = pickle.dumps((False, RuntimeError(traceback.format_exc())))
         with os.fdopen(writer, "wb") as pipe:
             pipe.write(answer)
         os._exit(0)
 
     def enter(self) -> None:
-        """Move this single-threaded process in here, for good."""
-        kinds = ["user"] if self.own_user else []
-        paths = [*(f"/proc/{self.holder}/ns/{kind}" for kind in kinds), self._net_path]
-        fds = [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in [*paths, f"/proc/{self.holder}/ns/mnt"]]
-        for fd in fds:
+        """Move this single-threaded process in here for the rest of its life."""
+        user = [f"/proc/{self.holder}/ns/user"] if self.own_user else []
+        for fd in [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in (*user, *self.namespaces)]:
             setns(fd)
             os.close(fd)
         os.chdir("/")
 
 
 def fork() -> int:
-    """Fork, although newer Pythons warn of it in a process with threads: the child starts none."""
+    """Fork. Newer Pythons warn of that in a process with threads, but the child starts none."""
     sys.stdout.flush()
     sys.stderr.flush()
     with warnings.catch_warnings():
@@ -153,7 +154,7 @@ def fork() -> int:
 
 @lru_cache
 def why_no_namespaces() -> str:
-    """Say why this user cannot make namespaces here; "" when it can."""
+    """Return why this user cannot create namespaces here; "" if it can."""
     user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     try:
         command = ["unshare", *user, "--net", "--mount", "true"]

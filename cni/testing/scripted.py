@@ -1,4 +1,4 @@
-"""Plugins that are small real executables: they record each call and answer as they are told."""
+"""Plugins that are small executables: they record each call, and their body is the test's."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ elif verb == "VERSION":
 
 
 class ScriptedPlugins:
-    """A folder of such plugins; `folder` is one for CNI_PATH."""
+    """A directory of such plugins; `folder` is its path, for CNI_PATH."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._calls = folder / "calls.jsonl"
 
     def write(self, name: str, body: str = _ANSWER) -> Path:
-        """Make a plugin; `body` is Python that sees `conf`, `verb`, `os`, `sys` and `json`."""
+        """Make a plugin; `body` is Python code with `conf`, `verb`, `os`, `sys` and `json`."""
         path = self.folder / name
         path.write_text(_RECORD.format(python=sys.executable, calls=str(self._calls), name=name, body=body))
         path.chmod(0o755)

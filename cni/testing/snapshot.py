@@ -1,4 +1,4 @@
-"""The state that plugins may change, in a form that compares: equal snapshots mean that nothing is left."""
+"""The state that plugins may change, as values to compare: equal snapshots mean that nothing remains."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cni.testing.namespaces import entered
 
 FOLDERS = ("/run", "/var/lib/cni", "/etc/cni")
 
-# What changes by itself, or says again what another field says.
+# Fields that change by themselves, or repeat another field.
 _VOLATILE_LINK = {
     "ifindex", "link_index", "stats", "stats64", "operstate", "num_tx_queues", "num_rx_queues",
     "hello_timer", "tcn_timer", "topology_change_timer", "gc_timer", "message_age_timer",
@@ -25,8 +25,7 @@ _VOLATILE_ADDRESS = {"valid_life_time", "preferred_life_time", "tentative"}
 _VOLATILE_ROUTE = {"expires", "cache", "flags"}
 _VOLATILE_RULE = {"handle", "index", "counter", "packets", "bytes", "expires"}
 _IPTABLES_TABLES = {"filter", "nat", "mangle", "raw", "security"}
-# What iptables and container runtimes keep there is theirs; a warm server, and which boot this is, are no
-# traces of a call.
+# Files of iptables and of container runtimes, and files of ours that belong to no attachment.
 _NOT_CNIS = (
     "/run/netns", "/run/xtables.lock", "/run/containerd", "/run/containers", "/run/libpod", "/run/crun",
     "/run/pycni/warm", "/run/pycni/boot",
@@ -39,9 +38,9 @@ _LEGACY_SAVES = {"iptables-legacy-save": "ip_tables_names", "ip6tables-legacy-sa
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Each field is a sorted list of lines that begin with where the thing is: "host" or a sandbox's name.
+    """Each field is a sorted list of lines, which begin with "host" or the name of a sandbox.
 
-    `flows` are tracked ones of UDP to published ports: what they were sent to, and where it goes.
+    `flows` are UDP flows to published ports in connection tracking, with their old and new destination.
     """
 
     links: list[str]
@@ -52,7 +51,7 @@ class Snapshot:
     flows: list[str] = field(default_factory=list)
 
     def differences(self, later: Snapshot) -> list[str]:
-        """List what `later` has more ("+ ...") and less ("- ..."); flows may end by themselves."""
+        """List lines that only `later` has ("+ ...") or lacks ("- ..."); flows may end by themselves."""
         found = []
         for kind in (each.name for each in fields(self)):
             before, after = set(getattr(self, kind)), set(getattr(later, kind))
@@ -62,7 +61,7 @@ class Snapshot:
 
 
 def take(*, exact: bool = False) -> Snapshot:
-    """Take a snapshot of this namespace and of every one in /run/netns; files as `Host.snapshot` says."""
+    """Return a snapshot of this namespace and of every one in /run/netns; `exact` as in `Host.snapshot`."""
     found: dict[str, list[str]] = {"links": [], "addresses": [], "routes": [], "rules": [], "flows": []}
     sandboxes = sorted(each.name for each in Path("/run/netns").iterdir())
     for where, lines in [("host", _network()), *((name, _network_in(name)) for name in sandboxes)]:
@@ -99,7 +98,7 @@ def _network() -> dict[str, list[str]]:
 
 
 def _flows() -> list[str]:
-    """List UDP flows that were sent elsewhere than to where they were addressed."""
+    """List UDP flows whose destination was translated."""
     try:
         lines = Path("/proc/net/nf_conntrack").read_text().splitlines()
     except FileNotFoundError:
@@ -121,7 +120,7 @@ def _nft_ruleset() -> list[dict[str, Any]] | None:
 
 
 def _saves(ruleset: list[dict[str, Any]] | None) -> list[str]:
-    """Return the programs that may have rules to print: each start of one costs 2 ms."""
+    """Return the programs that may have rules to print, because each start costs 2 ms."""
     tables = [item["table"] for item in ruleset or [] if "table" in item]
     families = {table["family"] for table in tables if table["name"] in _IPTABLES_TABLES}
     saves = [save for save, family in _NFT_SAVES.items() if ruleset is None or family in families]
@@ -150,7 +149,7 @@ def _nftables(ruleset: list[dict[str, Any]] | None) -> list[str]:
     for item in ruleset or []:
         [(kind, value)] = item.items()
         table = value.get("name") if kind == "table" else value.get("table")
-        # iptables-save has told what is in the tables that iptables makes.
+        # iptables-save lists the tables of iptables.
         if kind == "metainfo" or (value.get("family") in {"ip", "ip6"} and table in _IPTABLES_TABLES):
             continue
         if "elem" in value:
@@ -169,7 +168,7 @@ def _files(*, exact: bool) -> list[str]:
 def _file(path: Path, *, exact: bool) -> str:
     if str(path).startswith(_NOT_CNIS):
         return ""
-    # A namespace that somebody has mounted there.
+    # A namespace that is mounted there.
     if path.lstat().st_dev != path.parent.stat().st_dev:
         return ""
     mode = f"{path.lstat().st_mode:o}"

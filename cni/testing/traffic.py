@@ -1,4 +1,4 @@
-"""Real packets: small servers that tell what they see, and a client that asks them."""
+"""Real packets: small servers that report their peer, and a client for them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 
 
 class Seen(NamedTuple):
-    """The peer as the server saw it: after every NAT on the way."""
+    """The peer as the server sees it, after every NAT on the way."""
 
     address: str
     port: int
 
 
 class Server:
-    """A server in a child process, from the making of this object until `close` or the end of the context."""
+    """A server in a child process. It runs until `close` or the end of the context."""
 
     def __init__(self, place: Place, port: int, protocol: str = "tcp", address: str = "") -> None:
         reader, writer = os.pipe()
@@ -61,7 +61,7 @@ def _serve_in_child(place: Place, writer: int, port: int, protocol: str, address
         os.close(writer)
         while True:
             _answer_one(server, protocol)
-    except BaseException as error:  # noqa: BLE001 - the parent is told
+    except BaseException as error:  # noqa: BLE001 - the parent raises it
         os.write(writer, str(error).encode())
     finally:
         os._exit(1)
@@ -80,7 +80,7 @@ def _listen(address: str, port: int, protocol: str) -> socket.socket:
 
 
 def _answer_one(server: socket.socket, protocol: str) -> None:
-    # A client that has gone, or an ICMP error that a UDP socket hears of, is no reason to stop serving.
+    # The server goes on after a client has gone, and after an ICMP error on a UDP socket.
     try:
         if protocol == "udp":
             _, peer = server.recvfrom(65536)
@@ -100,7 +100,7 @@ def _describe(peer: tuple[str, int]) -> bytes:
 
 
 def ask(address: str, port: int, protocol: str = "tcp", source: str = "", timeout_s: float = 3) -> Seen:
-    """Ask a server of this module, from `source` if given; OSError or TimeoutError when none answers."""
+    """Send a request to a server of this module, from the address `source`. Raise OSError if none answers."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, KINDS[protocol]) as client:
         client.settimeout(timeout_s)

@@ -1,4 +1,4 @@
-"""Warm servers on a test's host: how they are set up, and their end with the host."""
+"""Set up warm servers on a test's host, and end them with the host."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from cni.program.entry import SERVER_OPTION
 if TYPE_CHECKING:
     from cni.testing.place import Place
 
-# A server that a killed test run leaves behind keeps namespaces alive no longer than this.
+# A server that remains after a killed test run keeps its namespaces alive for this time.
 _IDLE_S = 120
 _FOLDER = "run/pycni/warm"
 
 
 def set_up(place: Place, **settings: int) -> None:
-    """Write the settings of servers that calls on a host will start, and make the folder that they live in.
+    """Write the settings of the servers that calls on a host start, and create their directory.
 
     `settings` are the keys of `/etc/cni/pycni/warm.json`.
     """
@@ -28,17 +28,17 @@ def set_up(place: Place, **settings: int) -> None:
 
 
 def _set_up(text: str) -> None:
-    # Else the first call would make it, and a test that looks at all files would count it.
+    # Otherwise the first call creates it, and snapshots of all files differ.
     Path("/run/pycni/warm").mkdir(mode=0o700, parents=True)
     Path("/run/pycni").chmod(0o700)
     Path("/etc/cni/pycni").mkdir(parents=True, exist_ok=True)
     Path("/etc/cni/pycni/warm.json").write_text(text)
-    # A test's host is not that of process 1.
+    # Servers start only in the namespaces of process 1, unless this file exists.
     Path("/etc/cni/pycni/warm-everywhere").touch()
 
 
 def switch_off(place: Place) -> None:
-    """Let every call on a host be a process of its own, with installed plugins too."""
+    """Make each call on a host a process of its own, also for installed plugins."""
     place.run(["install", "-D", "/dev/null", "/etc/cni/pycni/warm-off"])
 
 

@@ -1,4 +1,4 @@
-"""Containers on a bridge, wired by hand: what chained plugins find behind an interface plugin."""
+"""Containers on a bridge without an interface plugin, as input of chained plugins."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from cni.testing.answer import Answer
     from cni.testing.host import Host, Sandbox
 
-# A link without a link-local address asks for no neighbour, which would cost each test a second.
+# Duplicate address detection would delay each test by a second.
 _NO_DAD = "net.ipv6.conf.default.accept_dad=0"
 
 
 @dataclass(frozen=True)
 class Container:
-    """A sandbox with eth0 on the bridge; `prev_result` is what an interface plugin would have answered."""
+    """A sandbox with eth0 on the bridge; `prev_result` is the result of an interface plugin."""
 
     container_id: str
     sandbox: Sandbox
@@ -29,13 +29,13 @@ class Container:
     prev_result: dict[str, Any]
 
     def of_family(self, version: int) -> str:
-        """Give its IPv4 or its IPv6 address."""
+        """Return its IPv4 or its IPv6 address."""
         return self.address if version == 4 else self.address6
 
 
 @dataclass
 class Wired:
-    """A network of both families, the host being its gateway and forwarding; containers are c1, c2, ..."""
+    """A network of both families. The host is its gateway and forwards; containers are c1, c2, ..."""
 
     host: Host
     name: str = "net1"
@@ -63,7 +63,7 @@ class Wired:
         return str(self.subnet6[1])
 
     def container(self, number: int = 1, *, hairpin: bool = True) -> Container:
-        """Make container number 1, 2, ... with the addresses .2, .3, ... of the subnets."""
+        """Create container number 1, 2, ... with the addresses .2, .3, ... of the subnets."""
         name = f"c{number}"
         sandbox = self.host.sandbox(name)
         sandbox.run(["sysctl", "-q", "-w", _NO_DAD])
@@ -105,7 +105,7 @@ class Wired:
             "dns": {},
         }
 
-    def call(  # noqa: PLR0913 - what CNI says a call has
+    def call(  # noqa: PLR0913 - the parameters of a CNI call
         self,
         plugin: str,
         verb: str,
@@ -115,7 +115,7 @@ class Wired:
         bindir: Path | None = None,
         env: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Call a chained plugin for a container; `conf` has the plugin's keys; None leaves one out."""
+        """Call a chained plugin for a container; `conf` has the plugin's keys; None removes a key."""
         document = {
             "cniVersion": self.version,
             "name": self.name,

@@ -83,6 +83,7 @@ def _collect(bindir: Path, attached: list[Left]) -> None:
         world.runtime(bindir).gc(network, valid)
 
 
+@pytest.mark.long
 def test_del_after_kills_leaves_nothing(
     churned: Host, record_property: Callable[[str, object], None]
 ) -> None:
@@ -94,6 +95,7 @@ def test_del_after_kills_leaves_nothing(
     assert churned.call(world.links_in_sandboxes) == []
 
 
+@pytest.mark.long
 def test_gc_after_kills_leaves_what_is_valid(
     churned: Host, record_property: Callable[[str, object], None]
 ) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cni.testing import Host
 
 pytestmark = [
+    pytest.mark.modes("warm"),
     pytest.mark.interop,
     pytest.mark.skipif(bool(why_no_firewalld()), reason=why_no_firewalld() or "it is there"),
 ]

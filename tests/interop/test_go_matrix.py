@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from cni.testing import Answer, Host, Sandbox
 
 pytestmark = [
+    pytest.mark.modes("warm"),
     pytest.mark.interop,
     pytest.mark.skipif(not (GO / "bridge").exists(), reason=f"there are no Go plugins in {GO}"),
 ]

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.modes("warm")
+
 RELEASES = sorted(path.name for path in (ROOT / "tests/data").glob("release-*"))
 _BUILD = "0.1.0-634e8251585a"
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"

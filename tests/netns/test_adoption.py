@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cni.testing.wired import Container
 
 pytestmark = [
+    pytest.mark.modes("warm"),
     pytest.mark.interop,
     pytest.mark.skipif(not (GO / "portmap").exists(), reason=f"there are no Go plugins in {GO}"),
 ]

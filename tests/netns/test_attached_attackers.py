@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from cni.testing import Host
 
+pytestmark = pytest.mark.modes("warm")
+
 VICTIM, ATTACKER = "/run/netns/victim", "/run/netns/attacker"
 # INNER and OUTER are the indices of the victim's own end and of its host end.
 DECOY = "ip link add eth0 index INNER type veth peer name decoy index OUTER"

@@ -73,7 +73,7 @@ def test_an_upgrade_loses_no_call_and_mixes_no_builds(empty_opt: Host, bundle: P
         assert str(Path(f"/proc/{server.pid}/exe").readlink()) == f"{PREFIX}/{server.build}/bin/python3"
     # The old one ends by itself, and then the next installation removes what it ran from.
     [old] = [server.pid for server in servers if server.build == old_build]
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while Path(f"/proc/{old}").exists():
         assert time.monotonic() < deadline
         time.sleep(0.1)

@@ -17,6 +17,8 @@ from cni.undo import Undo
 if TYPE_CHECKING:
     from cni.testing import Host
 
+pytestmark = pytest.mark.modes("warm")
+
 ONE, TWO = Owner("net1", "c1", "eth0"), Owner("net1", "c2", "eth0")
 
 

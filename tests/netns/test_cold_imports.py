@@ -16,6 +16,8 @@ from tests.support.subjects import BACKENDS, PLUGINS, asks, called, chain, confi
 if TYPE_CHECKING:
     from cni.testing import Sandbox
 
+pytestmark = pytest.mark.quick
+
 Call = tuple[str, str, str]
 Modules = frozenset[str]
 

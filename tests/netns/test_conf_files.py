@@ -14,6 +14,8 @@ from cni.testing import make_command
 if TYPE_CHECKING:
     from cni.testing import Host, Sandbox
 
+pytestmark = pytest.mark.modes("warm")
+
 CONF = Path(__file__).parents[2] / "conf"
 PORTS = {"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from cni.result import IpAddress
     from cni.testing import Host
 
+pytestmark = pytest.mark.modes("warm")
+
 # Loopback addresses stand for those of a host; the rule is what makes the kernel track connections.
 TRACK = "table inet track { chain out { type nat hook output priority 0; ct state new accept; }; }"
 V4 = ["127.0.0.1", "127.0.0.2"]

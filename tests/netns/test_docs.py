@@ -15,6 +15,8 @@ from cni.testing import make_command
 if TYPE_CHECKING:
     from cni.testing import Host
 
+pytestmark = pytest.mark.quick
+
 PAGE = (Path(__file__).parents[2] / "docs" / "writing-a-plugin.md").read_text()
 
 

@@ -16,7 +16,7 @@ from tests.support.subjects import NONE_VALID, PLUGINS, configuration
 if TYPE_CHECKING:
     from cni.testing import Answer, Host
 
-pytestmark = pytest.mark.parametrize("name", PLUGINS)
+pytestmark = [pytest.mark.modes("cold", "warm", "single"), pytest.mark.parametrize("name", PLUGINS)]
 
 
 class Subject:
@@ -36,6 +36,7 @@ class Subject:
         return self.host.plugin(self.name, verb, conf, **more)
 
 
+@pytest.mark.quick(version=SUPPORTED[-1])
 @pytest.mark.parametrize("version", SUPPORTED)
 def test_one_life_in_every_version(host: Host, name: str, version: str) -> None:
     """CNI spec 1.1.0, section 2: ADD prints a result, the other verbs nothing; DEL may be called again."""

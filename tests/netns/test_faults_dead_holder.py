@@ -86,6 +86,7 @@ def test_a_take_over_that_is_cut_short_anywhere(busy_world: World, backend: str,
     assert world.is_calm()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_take_over_that_has_to_wait_too_long_for_a_lock(busy_world: World, backend: str) -> None:
     """A killed call's child may still be changing the dead container's rules."""

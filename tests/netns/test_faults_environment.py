@@ -145,6 +145,7 @@ def test_folders_that_were_removed_keep_nobody_from_a_del(busy_world: World, bac
     assert world.reaches(CUT)
 
 
+@pytest.mark.long
 def test_a_lock_that_a_stopped_process_holds_is_told_in_time(busy_world: World, backend: str) -> None:
     if backend == "iptables":
         pytest.skip("the lock is the same, and the wait half a minute")

@@ -74,6 +74,7 @@ def stop_del(world: World, step: Step, fault: Fault, env: dict[str, str]) -> lis
     return [] if answer.ok or answer.code == Code.TRY_AGAIN else [f"it says: {answer}"]
 
 
+@pytest.mark.quick(backend="nftables", env={})
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("plugin", PARTS)
 @pytest.mark.parametrize("env", [COLD, {}], ids=["cold", "warm"])

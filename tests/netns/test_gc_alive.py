@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from cni.testing import Host, Sandbox
 
+pytestmark = pytest.mark.modes("warm")
+
 LONG = "long-" + "x" * 120
 DIGEST = "0123456789abcdef" * 4
 IDS = pytest.mark.parametrize("container_id", ["plain", DIGEST, LONG], ids=["plain", "digest", "long"])

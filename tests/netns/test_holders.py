@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from cni.testing import Answer, Host
     from cni.testing.wired import Container
 
+pytestmark = pytest.mark.modes("warm")
+
 BACKENDS = ("iptables", "nftables")
 WEB = {"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}
 FREE, TAKEN = 0, 103

@@ -13,6 +13,8 @@ from cni.firewall.iptables.rules import find_target, parse_rule
 if TYPE_CHECKING:
     from cni.testing import Host
 
+pytestmark = pytest.mark.modes("warm")
+
 PROGRAMS = {4: "iptables-legacy", 6: "ip6tables-legacy"}
 BUILT_IN = ("PREROUTING", "INPUT", "OUTPUT", "POSTROUTING")
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from cni.testing import Host
 
+pytestmark = pytest.mark.modes("warm")
+
 TARGET = ip_interface("10.22.0.2/20")
 OWNER = Owner("net-1", "0c1d", "eth0")
 WEB = PortMapping("tcp", 8080, 80)

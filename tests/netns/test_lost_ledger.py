@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from cni.testing import Answer, Host
     from cni.testing.wired import Container
 
+pytestmark = pytest.mark.modes("warm")
+
 BACKENDS = ("iptables", "nftables")
 WEB = {"hostPort": 8081, "containerPort": 80, "protocol": "tcp"}
 TAKEN = 103

@@ -18,6 +18,8 @@ from cni.undo import Undo
 if TYPE_CHECKING:
     from cni.testing import Host, Sandbox
 
+pytestmark = pytest.mark.modes("warm")
+
 OWNER = Owner("net1", "cid1", "eth0")
 MAC = "0a:00:00:00:00:02"
 _EXPERIMENTAL = 0x88B5

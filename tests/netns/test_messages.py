@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from cni.testing import Answer
 
+pytestmark = pytest.mark.modes("warm")
+
 MESSAGES: list[dict[str, Any]] = json.loads((ROOT / "tests/data/messages.json").read_text())
 WEB = {"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}
 IPAM = {"type": "host-local", "subnet": "10.1.0.0/24"}

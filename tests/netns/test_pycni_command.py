@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from cni.testing import Host
 
+pytestmark = pytest.mark.modes("warm")
+
 C1 = "cnitool-20b4ff582526573bbe7d"
 WITH_HOST_END = {"cniVersion": "1.1.0", "interfaces": [{"name": "veth0"}, {"name": "eth0", "sandbox": "x"}]}
 FAIL = 'print(json.dumps({"code": 103, "msg": "port taken", "details": "by c9"})); sys.exit(1)'

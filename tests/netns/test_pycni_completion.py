@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["world"]
 
+pytestmark = pytest.mark.modes("warm")
+
 COMPLETED = {
     "": {"add", "check", "del", "gc", "networks", "show", "ipam", "warm", "completion", "man"},
     "ad": {"add"},

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from cni.testing import Host
 
+pytestmark = pytest.mark.modes("warm")
+
 GONE = "its network namespace is gone"
 UNKNOWN = "no such attachment in the cache"
 

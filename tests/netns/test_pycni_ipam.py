@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.netns.attached_world import World
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from cni.testing import Host
+
+pytestmark = pytest.mark.modes("warm")
 
 FOLDER = "/var/lib/cni/networks/web"
 RANGES = [

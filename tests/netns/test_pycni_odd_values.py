@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from cni.testing import Host
 
+pytestmark = pytest.mark.modes("warm")
+
 
 @pytest.fixture
 def world(host: Host, tmp_path: Path) -> World:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from cni.testing import Host
 
+pytestmark = pytest.mark.modes("warm")
+
 OLD = ("0.3.1", "0.4.0", "1.0.0")
 
 # Debian's 87-podman-bridge.conflist as its package golang-github-containers-common has it.

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from cni.testing import Host
 
+pytestmark = pytest.mark.modes("warm")
+
 VERBS = [
     "add web c1",
     "check web c1",

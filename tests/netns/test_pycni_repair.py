@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from cni.testing import Host
 
+pytestmark = pytest.mark.modes("warm")
+
 NAMES = ("c1", "c2", "c3", "c4", "c5")
 GATEWAY, GATEWAY6 = "10.9.0.1", "fd09::1"
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from cni.testing import Host
 
+pytestmark = pytest.mark.modes("warm")
+
 C1 = "cnitool-20b4ff582526573bbe7d"
 C2 = "cnitool-91c761e9aa179d96eabf"
 PORTS = [

@@ -58,7 +58,7 @@ class Published(NamedTuple):
 
 
 def why_no_containerd() -> str:
-    """Say why pods cannot be run here; "" when they can."""
+    """Return why pods cannot run here; "" if they can."""
     missing = [name for name in ("containerd", "ctr", "runc", "busybox") if not shutil.which(name)]
     if missing:
         return f"not installed: {', '.join(missing)}"
@@ -73,7 +73,7 @@ class Containerd:
         self._folder = folder
         self._log = folder / "log"
         self._pods: list[str] = []
-        # Control groups are the one thing of pods that is not private to the host.
+        # Control groups of pods are those of the machine: they are not private to the host.
         self._cgroup = f"/cni-testing-{os.getpid()}-{host.pid}"
         confdir = folder / "net.d"
         confdir.mkdir()
@@ -99,13 +99,13 @@ class Containerd:
 
     @property
     def log(self) -> str:
-        """What containerd has logged, plugins' stderr included."""
+        """The log of containerd, which has the plugins' stderr."""
         return self._log.read_text()
 
     def close(self) -> None:
-        """End containerd and all that it has started."""
+        """End containerd and everything that it has started."""
         for pod in list(self._pods):
-            # What was wrong with it has been told by the test; the others must go as well.
+            # The test has reported what is wrong with this pod. The others must be removed too.
             with contextlib.suppress(RuntimeError, OSError):
                 self.remove_pod(pod)
         self._process.terminate()
@@ -133,7 +133,7 @@ class Containerd:
         return ["ctr", "--address", "/run/containerd.sock", "--namespace", "k8s.io", *arguments]
 
     def run_pod(self, name: str, ports: Iterable[Published] = ()) -> str:
-        """Run a pod whose container serves PAGE on port 80, and give its ID."""
+        """Run a pod whose container serves PAGE on port 80, and return its ID."""
         mappings = [
             grpc.encode({2: port.container_port, 3: port.host_port, 4: port.host_ip}) for port in ports
         ]

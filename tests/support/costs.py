@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import pytest
 
+from cni.testing.zygote import Zygote
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Iterator
 
@@ -44,7 +46,7 @@ def measured(item: pytest.Item) -> Generator[None, Any, Any]:
 
 def _cpu_s() -> float:
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages) + Zygote.cpu_s
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -28,7 +28,7 @@ class CallError(RuntimeError):
 
 
 def call(path: str, method: str, request: bytes, timeout_s: float = 60) -> bytes:
-    """Call `method`, "/package.Service/Method", of the service at a socket and give the answer's bytes.
+    """Call `method`, "/package.Service/Method", of the service at a socket. Return its response.
 
     Raises CallError when the service refuses, OSError when there is none.
     """
@@ -93,7 +93,7 @@ def _read(connection: socket.socket, size: int) -> bytes:
 
 
 def encode(fields: Fields) -> bytes:
-    """Give a protobuf message: field number to integer, text, message bytes, or a list of those."""
+    """Return a protobuf message of fields: number to integer, string, message bytes, or a list of these."""
     return b"".join(
         _field(number, each)
         for number, value in fields.items()
@@ -117,7 +117,7 @@ def _varint(value: int) -> bytes:
 
 
 def decode(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Give the fields of a protobuf message in their order, integers and byte strings."""
+    """Return the fields of a protobuf message in their order, as integers and byte strings."""
     at = 0
     while at < len(message):
         key, at = _read_varint(message, at)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _RUN_LIMIT_S = 90 * 60
-_END_S = 20
+_END_S = 120
 # Ends as soon as the process that started it has ended, even by SIGKILL.
 _BUSY = """
 import os

@@ -1,4 +1,4 @@
-"""Debian's podman with its CNI backend on a test's host: containers attached by plugins of given folders.
+"""Debian's podman with its CNI backend on a test's host: plugins of given directories attach containers.
 
 No image is needed: each container runs a static busybox in a folder made here, which serves /index.html.
 Needs the packages podman, crun and busybox-static, and root.
@@ -47,7 +47,7 @@ runroot = "/run/containers/storage"
 
 
 def why_no_podman() -> str:
-    """Say why containers cannot be run here; "" when they can."""
+    """Return why containers cannot run here; "" if they can."""
     missing = [name for name in ("podman", "crun", "busybox") if not shutil.which(name)]
     if missing:
         return f"not installed: {', '.join(missing)}"
@@ -55,7 +55,7 @@ def why_no_podman() -> str:
 
 
 class Podman:
-    """A podman of its own, whose containers end with the context; `folder` is an empty folder for it.
+    """A private podman, whose containers end with the context; `folder` is an empty directory for it.
 
     `networks` is the text of conflists by file name, `plugin_dirs` where it looks for plugins, in order.
     """
@@ -85,7 +85,7 @@ class Podman:
 
     def close(self) -> None:
         """End and remove all containers."""
-        # What was wrong with one has been told by the test; the others must go as well.
+        # The test has reported what is wrong with a container. The others must be removed too.
         with suppress(CommandError):
             self.podman("rm", "-f", "-t", "0", "--all")
 
@@ -96,11 +96,11 @@ class Podman:
         self.close()
 
     def podman(self, *arguments: str) -> str:
-        """Run podman and give what it printed; CommandError when it fails."""
+        """Run podman and return its stdout. Raise CommandError if it fails."""
         return self.host.run(["podman", *arguments], env=self.env)
 
     def web(self, name: str, *options: str) -> dict[str, Any]:
-        """Start a container that serves PAGE on port 80, and give what `inspect` says.
+        """Start a container that serves PAGE on port 80, and return the output of `inspect`.
 
         `options` are those of `podman run`: "--network", "podman", "-p", "8080:80".
         """
@@ -108,12 +108,12 @@ class Podman:
         return self.inspect(name)
 
     def run(self, *options: str, command: Sequence[str]) -> str:
-        """Run a program of busybox in a container that is removed at its end, and give what it printed."""
+        """Run a program of busybox in a temporary container, and return its stdout."""
         rootfs = ["--rootfs", str(self._rootfs)]
         return self.podman("run", "--rm", *options, *rootfs, "/bin/busybox", *command)
 
     def inspect(self, name: str) -> dict[str, Any]:
-        """Give what podman knows of a container."""
+        """Return the output of `inspect` for a container."""
         found: dict[str, Any] = json.loads(self.podman("container", "inspect", name))[0]
         return found
 

@@ -2,9 +2,10 @@
 
 No test is selected by a list of names:
 
-- `--quick` keeps tests that need no namespace, no bundle and no compiler, and those with the mark `quick`.
-  Arguments restrict the mark to certain parameters: `quick(mode="cold", version="1.1.0")`. The mark `long`
-  excludes a test, and starts it first in a full run, so that no core waits for it at the end.
+- `--quick` keeps tests of tests/unit, tests/property and the plugins' folders that need no namespace, no
+  bundle and no compiler, and those with the mark `quick`. Arguments restrict the mark to certain parameters:
+  `quick(mode="cold", version="1.1.0")`. The mark `long` excludes a test, and starts it first in a full run,
+  so that no core waits for it at the end.
 - `--plugin NAME` keeps the tests in the plugin's folder, and of each test that runs once for each plugin the
   part for this one.
 """
@@ -13,11 +14,12 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugin_table import declared
+from plugin_table import ROOT, declared
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 # Fixtures that start namespaces or compilers: a test that uses one is not quick unless it has the mark.
 _SLOW_FIXTURES = {"mode", "launcher", "bundle"}
+_QUICK_FOLDERS = [ROOT / name for name in ("tests/unit", "tests/property", "plugins")]
 # Tests wait for the kernel and for timers during half of their time.
 _WORKERS_PER_CORE = 2
 
@@ -62,10 +65,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> Generator[None, None, None]:
-    """Select and order the tests; those that share a fixture of their module stay on one worker."""
-    for item in items:
-        if config.pluginmanager.has_plugin("xdist") and _shares_a_fixture(item):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    """Select and order the tests."""
     yield
     kept = list(items)
     if config.getoption("quick"):
@@ -79,15 +79,29 @@ def pytest_collection_modifyitems(
 
 
 def _rank(item: pytest.Item) -> int:
-    """Return the position: tests with the mark `long` first, then groups, which are long together."""
+    """Return the position: tests with the mark `long` first, then modules that stay together."""
     if item.get_closest_marker("long"):
         return 0
-    return 1 if item.get_closest_marker("xdist_group") else 2
+    return 1 if _has_a_fixture(item.path) else 2
 
 
-def _shares_a_fixture(item: pytest.Item) -> bool:
-    definitions = getattr(item, "_fixtureinfo").name2fixturedefs.values()  # noqa: B009 - private to pytest
-    return any(each.scope == "module" for of_name in definitions for each in of_name)
+@cache
+def _has_a_fixture(module: Path) -> bool:
+    """Return whether the tests of a module share a fixture, which each worker would make once more."""
+    return 'scope="module"' in module.read_text()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Return what gives each test to the next free worker, and modules with a fixture as a whole."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            module = nodeid.partition("::")[0]
+            return module if _has_a_fixture(config.rootpath / module) else nodeid
+
+    return Scheduling(config, log)
 
 
 def _params(item: pytest.Item) -> dict[str, Any]:
@@ -101,7 +115,8 @@ def _is_quick(item: pytest.Item) -> bool:
     if marks:
         wanted, params = marks[0].kwargs, _params(item)
         return all(params.get(name) == value for name, value in wanted.items())
-    return not _SLOW_FIXTURES & set(getattr(item, "fixturenames", ()))
+    is_pure = not _SLOW_FIXTURES & set(getattr(item, "fixturenames", ()))
+    return is_pure and any(folder in item.path.parents for folder in _QUICK_FOLDERS)
 
 
 def _list_of_plugin(plugin: Declared, items: Sequence[pytest.Item]) -> list[pytest.Item]:

@@ -280,6 +280,7 @@ def test_a_users_copy_under_another_name_goes_on_with_each_build(node: Node) -> 
     node.assert_as_before()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("before", [[], [2]], ids=str)
 @pytest.mark.parametrize("what", ["install", "uninstall"])
 def test_whatever_is_killed_loses_nothing(node: Node, folder: Path, what: str, before: list[int]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+from tests.support.patience import patience
 
 ROOT = Path(__file__).parents[2]
 # Tells the process that it is started by, and that it runs.
@@ -69,3 +72,15 @@ def test_a_run_that_takes_too_long_is_ended() -> None:
         printed, _ = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "took longer than 0.5 s" in printed
+
+
+@pytest.mark.parametrize(
+    ("shown", "limit_s"),
+    [("0.20 0.10 0.05 1/90 7", 3), ("1.00 9.00 9.00 4/90 7", 6), ("8.00 1.00 1.00 1/9 7", 12)],
+)
+def test_a_time_limit_grows_with_the_processes_for_each_core(
+    monkeypatch: pytest.MonkeyPatch, shown: str, limit_s: float
+) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda path: {"/proc/loadavg": shown}[str(path)])
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+    assert patience(3) == limit_s

@@ -14,6 +14,7 @@ import pytest
 
 from cni.testing.place import BARE_ENV
 from cni.warm import control
+from tests.support.patience import patience
 
 if TYPE_CHECKING:
     import subprocess
@@ -36,7 +37,7 @@ def waiting(host: WarmHost, do: str = "wait") -> tuple[subprocess.Popen[str], in
     """Give a call that a worker is in the middle of, and the worker's process ID."""
     launcher = start(host, "odd", {**ODD_WAITS, "do": do}, "/run/netns/none")
     doing = Path(f"/proc/{host.pid}/root/run/doing")
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not (doing.exists() and doing.read_text()):
         assert time.monotonic() < deadline
         time.sleep(0.005)
@@ -51,7 +52,7 @@ def is_undone(host: WarmHost) -> bool:
 
 def wait_for_end(pid: int, within_s: float) -> float:
     """Give the seconds that it took until a process was gone."""
-    start = time.monotonic()
+    start, within_s = time.monotonic(), patience(within_s)
     while Path(f"/proc/{pid}/root").exists():
         assert time.monotonic() - start < within_s
         time.sleep(0.001)

@@ -10,6 +10,8 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from cni.testing.place import BARE_ENV
 from cni.warm import control
 
@@ -103,6 +105,7 @@ def _busiest(server: int) -> int:
     return max(control.children(server), key=ticks)
 
 
+@pytest.mark.long
 def test_many_calls_leave_memory_and_descriptors_flat(
     warm_host: WarmHost, record_property: Callable[[str, object], None]
 ) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.patience import patience
 from tests.warm.odd.cni_odd import CHANGES, LEAKS
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ SELF = {"pid", "descriptors", "frozen"}
 
 
 def is_gone(pid: int, within_s: float) -> bool:
-    deadline = time.monotonic() + within_s
+    deadline = time.monotonic() + patience(within_s)
     while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     return not Path(f"/proc/{pid}").exists()

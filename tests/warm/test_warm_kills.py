@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cni.warm import control
+from tests.support.patience import patience
 from tests.warm.test_warm_deaths import start
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Attachment:
 
 
 def _is_one_gone(pids: list[int], within_s: float) -> bool:
-    deadline = time.monotonic() + within_s
+    deadline = time.monotonic() + patience(within_s)
     while time.monotonic() < deadline:
         # One that has ended has no root any more, be it waited for or not.
         if not all(Path(f"/proc/{pid}/root").exists() for pid in pids):

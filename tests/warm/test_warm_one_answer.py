@@ -85,7 +85,7 @@ def _block(host: WarmHost, verb: str, do: str, env: dict[str, str], free: int) -
     launcher.stdin.close()
     launcher.stdin = None
     [server] = host.call(control.find)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not (found := [pid for pid in control.children(server.pid) if _is_writing_to_pipe(pid)]):
         assert launcher.poll() is None
         assert time.monotonic() < deadline

@@ -15,6 +15,7 @@ import pytest
 from cni.state import executables
 from cni.testing.place import BARE_ENV
 from cni.warm import control
+from tests.support.patience import patience
 
 if TYPE_CHECKING:
     from tests.warm.conftest import WarmHost
@@ -181,11 +182,11 @@ def test_a_stopped_server_and_workers_cost_a_bounded_wait(warm_host: WarmHost) -
         os.kill(pid, signal.SIGSTOP)
     start = time.monotonic()
     facts = warm_host.facts(env={"PYCNI_WARM_ACCEPT_S": "1"})
-    assert 1 <= time.monotonic() - start < 4
+    assert 1 <= time.monotonic() - start < patience(4)
     assert int(facts["pid"]) not in pids
     for pid in pids:
         os.kill(pid, signal.SIGCONT)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while is_cold(warm_host):
         assert time.monotonic() < deadline
     assert warm_host.status()["requests"] == 2
@@ -225,7 +226,7 @@ def test_a_server_that_nobody_calls_ends(warm_host: WarmHost) -> None:
     warm_host.run(["sh", "-c", "echo '{\"idleSeconds\": 1}' > /etc/cni/pycni/warm.json"])
     warm_host.odd()
     [server] = warm_host.call(control.find)
-    deadline = time.monotonic() + 6
+    deadline = time.monotonic() + patience(6)
     # It gives up its socket first and ends then.
     while warm_host.servers() or Path(f"/proc/{server.pid}/root").exists():
         assert time.monotonic() < deadline

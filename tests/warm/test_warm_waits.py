@@ -16,6 +16,7 @@ import pytest
 from cni.state import executables
 from cni.testing.place import BARE_ENV
 from cni.warm import control
+from tests.support.patience import patience
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +40,7 @@ def is_cold(host: WarmHost, **more: Any) -> bool:
 
 def await_warm(host: WarmHost) -> None:
     """Call until a call is served, as it is when the kernel shows that the server has run again."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while is_cold(host):
         assert time.monotonic() < deadline
 
@@ -62,7 +63,7 @@ def test_a_stopped_server_serves_with_the_workers_that_it_has(warm_host: WarmHos
     warm_host.settings(workers=1, calls=1)
     warm_host.odd()
     [server] = warm_host.call(control.find)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while len(control.children(server.pid)) != 1:
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -140,7 +141,7 @@ def pipes(stack: ExitStack, number: int) -> Iterator[tuple[int, int]]:
 def ends(reader: int) -> bool:
     """Tell whether a pipe comes to its end, whatever is in it, within some seconds."""
     os.set_blocking(reader, False)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + patience(5)
     while time.monotonic() < deadline:
         try:
             if not os.read(reader, 1 << 16):

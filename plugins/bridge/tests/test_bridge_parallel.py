@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from cni.testing import Host
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("backend", "count"), [("iptables", 64), ("nftables", 24)])
 def test_parallel_adds_and_dels_on_a_new_bridge_all_succeed(host: Host, backend: str, count: int) -> None:
     net = Network(host, isDefaultGateway=True, ipMasq=True, ipMasqBackend=backend)

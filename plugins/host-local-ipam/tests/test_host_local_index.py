@@ -51,6 +51,7 @@ def wrong() -> tuple[bool, list[str]]:
     return LeaseIndex(POOL).look(), found
 
 
+@pytest.mark.long
 @pytest.mark.interop
 @pytest.mark.skipif(not (GO / "host-local").exists(), reason="no Go plugins in /usr/lib/cni")
 def test_go_and_ours_in_turn_at_random(host: Host, mode: str) -> None:

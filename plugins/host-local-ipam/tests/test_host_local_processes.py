@@ -130,7 +130,7 @@ def test_a_held_lock_is_waited_for(host: Host) -> None:
 def test_a_stopped_add_leaves_nothing(host: Host) -> None:
     """It waits for the lock, and so is stopped in the middle of its work."""
     host.run(["mkdir", "-p", FOLDER])
-    holder = host.place.popen(["flock", f"{FOLDER}/lock", "sleep", "3"])
+    holder = host.place.popen(["flock", "--no-fork", f"{FOLDER}/lock", "sleep", "60"])
     names = {"CNI_CONTAINERID": "c1", "CNI_IFNAME": "eth0", "CNI_NETNS": NETNS, "CNI_PATH": "/bin"}
     stopped = host.place.popen(
         [str(host.bindir / "host-local")], json.dumps(conf()), env={**BARE_ENV, **names, "CNI_COMMAND": "ADD"}
@@ -148,7 +148,7 @@ def test_a_stopped_add_leaves_nothing(host: Host) -> None:
 def _wait_until_a_plugin_waits(host: Host) -> None:
     """Return when a process of this host, a warm worker or the plugin's own, has the lock file open."""
     own = Path(f"/proc/{host.pid}/ns/mnt").stat().st_ino
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 50
     while not any(_has_lock(process, own) for process in Path("/proc").glob("[0-9]*")):
         assert time.monotonic() < deadline
         time.sleep(0.01)
