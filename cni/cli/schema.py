@@ -87,7 +87,7 @@ def _of_key(model: type[BaseModel], name: str, field: FieldInfo) -> dict[str, An
     if description := _describe(model, name):
         shown["description"] = description
     if not _is_required(field) and field.default_factory is None and field.default is not None:
-        shown["default"] = json.loads(json.dumps(field.default))
+        shown["default"] = json.loads(json.dumps(field.default, default=str))
     return shown
 
 

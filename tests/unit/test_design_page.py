@@ -20,7 +20,7 @@ QUESTIONS = (
     "DEL find its veth",
     "refuses a port",
     "gates of spec versions",
-    "add a key to bridge",
+    "add a key to",
     "ADD undo itself",
     "lease taken",
     "warm server is gone",
