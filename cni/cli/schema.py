@@ -11,6 +11,7 @@ import inspect
 import json
 import pkgutil
 import re
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 from cni.cli.output import print_json, write
@@ -130,7 +131,7 @@ def _attributes(model: type) -> dict[str, str]:
     _, _, section = inspect.cleandoc(model.__doc__ or "").partition("Attributes:\n")
     found: dict[str, str] = {}
     name = ""
-    for line in inspect.cleandoc(section).splitlines():
+    for line in textwrap.dedent(section).splitlines():
         if start := _ATTRIBUTE.fullmatch(line):
             name = start[1]
             found[name] = start[2]
