@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from cni.plugin import Plugin
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_BOUNDS = {"string": ("minLength", "maxLength"), "array": ("minItems", "maxItems")}
 _ATTRIBUTE = re.compile(r"(\w+): (.*)")
 
 
@@ -111,10 +112,11 @@ def _of_type(found: JsonType) -> dict[str, Any]:
     shown: dict[str, Any] = {"type": found.name}
     if found.choices:
         shown["enum"] = list(found.choices)
+    low, high = _BOUNDS.get(found.name, ("minimum", "maximum"))
     if found.low is not None:
-        shown["minimum"] = found.low
+        shown[low] = found.low
     if found.high is not None:
-        shown["maximum"] = found.high
+        shown[high] = found.high
     members = _of_types(found.items)
     if members:
         shown["items" if found.name == "array" else "additionalProperties"] = members
