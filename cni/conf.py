@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 Bool = StrictBool
 Int = StrictInt
 Str = StrictStr
-# Numbers that the kernel takes. A value outside is CniError 7, which names the key and the bounds.
+# Bounded numbers: a value outside is CniError 7, which names the key and the bounds.
+# An unsigned 32-bit value.
 Unsigned = Annotated[StrictInt, Field(ge=0, le=0xFFFFFFFF)]
 # 0 leaves the MTU to the kernel. veth pairs and bridges have at most 65535; a dummy link may have more.
 Mtu = Annotated[StrictInt, Field(ge=0, le=0xFFFF)]

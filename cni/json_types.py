@@ -30,6 +30,8 @@ _OF_VALUES = {
     bool: "a boolean",
     types.NoneType: "null",
 }
+# What the bounds of a type count, if not its value.
+_LENGTHS = {"string": " characters", "array": " members"}
 _WORDS = {
     "any": ("any value", "values"),
     "object": ("an object", "objects"),
@@ -44,8 +46,8 @@ _WORDS = {
 class JsonType(NamedTuple):
     """A type by its name in JSON Schema.
 
-    `low` and `high` bound a number. `choices` are all allowed values. `items` are the types of an array's
-    members, or of the values of an object that has no `model`.
+    `low` and `high` bound a number, or the length of a string or an array. `choices` are all allowed values.
+    `items` are the types of an array's members, or of the values of an object that has no `model`.
     """
 
     name: str
@@ -81,7 +83,8 @@ def _list_types(annotation: Any, metadata: Iterable[Any] = ()) -> Iterator[JsonT
         yield _choice(args)
     elif origin in _ARRAYS:
         members = [each for each in args if each is not Ellipsis]
-        yield JsonType("array", items=_distinct(found for each in members for found in _list_types(each)))
+        items = _distinct(found for each in members for found in _list_types(each))
+        yield JsonType("array", *_bounds(metadata, "min_length", "max_length"), items=items)
     elif origin is dict or annotation is dict:
         yield JsonType("object", items=_distinct(_list_types(args[1])) if args else ())
     elif isinstance(annotation, type):
@@ -98,7 +101,9 @@ def _list_classes(annotation: type, metadata: Iterable[Any]) -> Iterator[JsonTyp
     elif annotation in _ADDRESSES:
         yield JsonType("string")
     elif annotation is int:
-        yield JsonType("integer", *_bounds(metadata))
+        yield JsonType("integer", *_bounds(metadata, "ge", "le"))
+    elif annotation is str:
+        yield JsonType("string", *_bounds(metadata, "min_length", "max_length"))
     elif annotation is not types.NoneType:
         yield JsonType(_SCALARS.get(annotation, "any"))
 
@@ -109,12 +114,12 @@ def _choice(values: Iterable[Any]) -> JsonType:
     return JsonType(name, choices=choices)
 
 
-def _bounds(metadata: Iterable[Any]) -> tuple[int | None, int | None]:
-    """Return the least and the greatest value that annotations of a number allow."""
+def _bounds(metadata: Iterable[Any], least: str, greatest: str) -> tuple[int | None, int | None]:
+    """Return the bounds in the annotations of a type; each bound is an attribute of this name."""
     low, high = None, None
     for each in _unpacked(metadata):
-        low = getattr(each, "ge", low)
-        high = getattr(each, "le", high)
+        low = getattr(each, least, low)
+        high = getattr(each, greatest, high)
     return low, high
 
 
@@ -134,12 +139,14 @@ def _in_words(found: JsonType, *, plural: bool) -> str:
         return " or ".join(_quoted(each) for each in found.choices)
     words = _WORDS[found.name][plural]
     if found.items and found.items != (JsonType("any"),):
-        return f"{words} of {in_words(found.items, plural=True)}"
+        words += f" of {in_words(found.items, plural=True)}"
+    if found.low is None and found.high is None:
+        return words
+    unit = _LENGTHS.get(found.name, "")
     if found.low is not None and found.high is not None:
-        return f"{words} from {found.low} to {found.high}"
-    if found.low is not None:
-        return f"{words} of at least {found.low}"
-    return f"{words} of at most {found.high}" if found.high is not None else words
+        return f"{words} {'with' if unit else 'from'} {found.low} to {found.high}{unit}"
+    bound = f"at least {found.low}" if found.high is None else f"at most {found.high}"
+    return f"{words} {'with' if unit else 'of'} {bound}{unit}"
 
 
 def _quoted(value: object) -> str:

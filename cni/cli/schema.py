@@ -11,6 +11,7 @@ import inspect
 import json
 import pkgutil
 import re
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 from cni.cli.output import print_json, write
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from cni.plugin import Plugin
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_BOUNDS = {"string": ("minLength", "maxLength"), "array": ("minItems", "maxItems")}
 _ATTRIBUTE = re.compile(r"(\w+): (.*)")
 
 
@@ -87,7 +89,7 @@ def _of_key(model: type[BaseModel], name: str, field: FieldInfo) -> dict[str, An
     if description := _describe(model, name):
         shown["description"] = description
     if not _is_required(field) and field.default_factory is None and field.default is not None:
-        shown["default"] = json.loads(json.dumps(field.default))
+        shown["default"] = json.loads(json.dumps(field.default, default=str))
     return shown
 
 
@@ -110,10 +112,11 @@ def _of_type(found: JsonType) -> dict[str, Any]:
     shown: dict[str, Any] = {"type": found.name}
     if found.choices:
         shown["enum"] = list(found.choices)
+    low, high = _BOUNDS.get(found.name, ("minimum", "maximum"))
     if found.low is not None:
-        shown["minimum"] = found.low
+        shown[low] = found.low
     if found.high is not None:
-        shown["maximum"] = found.high
+        shown[high] = found.high
     members = _of_types(found.items)
     if members:
         shown["items" if found.name == "array" else "additionalProperties"] = members
@@ -130,7 +133,7 @@ def _attributes(model: type) -> dict[str, str]:
     _, _, section = inspect.cleandoc(model.__doc__ or "").partition("Attributes:\n")
     found: dict[str, str] = {}
     name = ""
-    for line in inspect.cleandoc(section).splitlines():
+    for line in textwrap.dedent(section).splitlines():
         if start := _ATTRIBUTE.fullmatch(line):
             name = start[1]
             found[name] = start[2]

@@ -20,7 +20,7 @@ QUESTIONS = (
     "DEL find its veth",
     "refuses a port",
     "gates of spec versions",
-    "add a key to bridge",
+    "add a key to",
     "ADD undo itself",
     "lease taken",
     "warm server is gone",
@@ -56,7 +56,11 @@ def test_a_question_is_answered_in_two_hops(question: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_file_that_a_page_names_exists(page: Path) -> None:
-    assert [each for each in FILE.findall(page.read_text()) if not (ROOT / each).is_file()] == []
+    # A path may be within a plugin's folder.
+    names = FILE.findall(page.read_text())
+    assert [
+        each for each in names if not (ROOT / each).is_file() and not [*ROOT.glob(f"plugins/*/{each}")]
+    ] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -184,6 +184,7 @@ class Wide(NetConf):
     least: Annotated[Int, Field(ge=2)] = 2
     most: Annotated[Int, Within(0, 5)] = 0
     pair: Annotated[tuple[Str, ...], Field(min_length=2)] = ("a", "b")
+    short: Annotated[Str, Field(min_length=1, max_length=3)] = "a"
     ratio: Annotated[float, Field(strict=True)] = 1.0
 
 
@@ -197,7 +198,10 @@ WIDE: list[tuple[dict[str, Any], str]] = [
     ({"sizes": []}, '"sizes" must be an object of whole numbers, got an array'),
     ({"least": 1}, '"least" must be a whole number of at least 2, got 1'),
     ({"most": "x"}, '"most" must be a whole number from 0 to 5, got a string'),
-    ({"pair": ["a"]}, '"pair" must be an array of strings, got ["a"]'),
+    ({"pair": ["a"]}, '"pair" must be an array of strings with at least 2 members, got ["a"]'),
+    ({"short": ""}, '"short" must be a string with 1 to 3 characters, got ""'),
+    ({"short": "abcd"}, '"short" must be a string with 1 to 3 characters, got "abcd"'),
+    ({"short": 7}, '"short" must be a string with 1 to 3 characters, got a number'),
     ({"ratio": "x"}, '"ratio" must be a number, got a string'),
     ({"either": [{"size": 12}]}, '"either[0].size" must be a whole number from 1 to 9, got 12'),
 ]

@@ -74,6 +74,17 @@ class Own(NetConf):
     text: Str = "x"
 
 
+class Folded(NetConf):
+    """A configuration.
+
+    Attributes:
+        text: The first line,
+            `and` the second.
+    """
+
+    text: Str = "x"
+
+
 def test_the_table_is_written_where_the_page_has_one() -> None:
     lines = ["| Key | Type |", "|-----|------|", "| `a` | string |"]
     new = "\n".join([key_tables.BEGIN, *lines, key_tables.END])
@@ -88,6 +99,11 @@ def test_a_key_without_a_description_is_found() -> None:
     plugin = Plugin("own", "about", Own, lambda *_: Result(), lambda *_: None)
     assert "text" in schema.own_keys(plugin)
     assert list(undescribed("", {"properties": schema.own_keys(plugin)})) == [".text"]
+
+
+def test_a_description_may_have_several_lines() -> None:
+    plugin = Plugin("own", "about", Folded, lambda *_: Result(), lambda *_: None)
+    assert schema.own_keys(plugin)["text"]["description"] == "The first line, `and` the second."
 
 
 def test_the_command_lists_plugins_and_prints_a_schema(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
