@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cni.cli.output import console, print_json, printable, reporting_errors, require_verb
+from cni.cli.output import JsonOutput, console, print_json, printable, reporting_errors, verb_group
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,14 +18,7 @@ if TYPE_CHECKING:
     from cni.ipam.leases import Lease
     from cni.runtime.pools import Pools
 
-app = typer.Typer(
-    callback=require_verb,
-    invoke_without_command=True,
-    rich_markup_mode=None,
-    help="Show the addresses of a network.",
-)
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, also for errors.")]
+app = verb_group("Show the addresses of a network.")
 _STYLES = {"alive": "green", "gone": "red", "unknown": "yellow"}
 
 
@@ -33,7 +26,7 @@ _STYLES = {"alive": "green", "gone": "red", "unknown": "yellow"}
 def list_(
     network: Annotated[str, typer.Argument(metavar="NETWORK", help="Name of a network.")],
     *,
-    json: Json = False,
+    json: JsonOutput = False,
 ) -> None:
     """List leases with their holders, and count free addresses."""
     with reporting_errors(as_json=json, root_for="pycni ipam list"):

@@ -19,6 +19,7 @@ from cni.cli.output import (
     INTERRUPTED,
     WRONG_USAGE,
     FailedError,
+    JsonOutput,
     printable,
     reporting_errors,
     stop_writing,
@@ -69,7 +70,6 @@ Ifname = Annotated[
     typer.Option("--ifname", "-i", metavar="NAME", help="Link name in NETNS; default: CNI_IFNAME or eth0."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print errors as CNI error objects on stdout.")]
-JsonToo = Annotated[bool, typer.Option("--json", help="Print JSON, also for errors.")]
 Timeout = Annotated[
     float,
     typer.Option(
@@ -147,7 +147,7 @@ def repair(
     network: Annotated[str, typer.Argument(metavar="NETWORK", help="Repair only this network.")] = "",
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Repair nothing; list what is missing.")] = False,
-    json: JsonToo = False,
+    json: JsonOutput = False,
     timeout: Timeout = 240,
 ) -> None:
     """Restore missing rules, bridges and ports of attachments."""
@@ -168,7 +168,7 @@ def status(network: Name, _netns: Unused = "", *, json: Json = False, timeout: T
 
 @app.command()
 def version(
-    network: NamePerhaps = "", _netns: Unused = "", *, json: JsonToo = False, timeout: Timeout = 240
+    network: NamePerhaps = "", _netns: Unused = "", *, json: JsonOutput = False, timeout: Timeout = 240
 ) -> None:
     """Print the spec versions of NETWORK's plugins or of pycni."""
     with reporting_errors(as_json=json):
@@ -178,7 +178,7 @@ def version(
 
 
 @app.command()
-def networks(*, json: JsonToo = False) -> None:
+def networks(*, json: JsonOutput = False) -> None:
     """List the configured networks."""
     with reporting_errors(as_json=json):
         from cni.cli import networks, settings
@@ -190,7 +190,7 @@ def networks(*, json: JsonToo = False) -> None:
 def show(
     network: Annotated[str, typer.Argument(metavar="NETWORK", help="Show only this network.")] = "",
     *,
-    json: JsonToo = False,
+    json: JsonOutput = False,
 ) -> None:
     """Show networks, bridges, containers, addresses, ports."""
     with reporting_errors(as_json=json, root_for="pycni show"):

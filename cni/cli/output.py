@@ -6,9 +6,9 @@ import json
 import os
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import typer  # noqa: TC002 - Typer reads the annotation
+import typer
 
 from cni.cli.rights import require_root
 from cni.errors import CniError, Code
@@ -25,6 +25,8 @@ FAILED = 1
 WRONG_USAGE = 2
 INTERRUPTED = 130
 _WIDE = 250
+
+JsonOutput = Annotated[bool, typer.Option("--json", help="Print JSON, also for errors.")]
 
 
 class FailedError(Exception):
@@ -137,7 +139,12 @@ def _refused(error: OSError) -> CniError:
     return CniError(Code.IO_FAILURE, f"{path}{error.strerror}", hint)
 
 
-def require_verb(context: typer.Context) -> None:
+def verb_group(about: str) -> typer.Typer:
+    """Return a group of verbs, such as `pycni warm`."""
+    return typer.Typer(callback=_require_verb, invoke_without_command=True, rich_markup_mode=None, help=about)
+
+
+def _require_verb(context: typer.Context) -> None:
     """Fail with wrong usage that lists the verbs, if a group of verbs is called without one."""
     if context.invoked_subcommand is None:
         command: Any = context.command

@@ -11,25 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cni.cli.output import console, print_json, reporting_errors, require_verb, write
+from cni.cli.output import JsonOutput, console, print_json, reporting_errors, verb_group, write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-app = typer.Typer(
-    callback=require_verb,
-    invoke_without_command=True,
-    rich_markup_mode=None,
-    help="Show, start and stop the warm servers.",
-)
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, also for errors.")]
+app = verb_group("Show, start and stop the warm servers.")
 
 _OFF_FILE = Path("/etc/cni/pycni/warm-off")
 
 
 @app.command()
-def status(*, json: Json = False) -> None:
+def status(*, json: JsonOutput = False) -> None:
     """Show the running servers and their memory."""
     with reporting_errors(as_json=json, root_for="pycni warm status"):
         from cni.warm import control
@@ -63,7 +56,7 @@ def _figures(report: dict[str, Any]) -> list[str]:
 
 
 @app.command()
-def start(*, json: Json = False) -> None:
+def start(*, json: JsonOutput = False) -> None:
     """Start the server of the plugins in CNI_PATH."""
     with reporting_errors(as_json=json, root_for="pycni warm start"):
         from cni.warm import control
@@ -76,7 +69,7 @@ def start(*, json: Json = False) -> None:
 
 
 @app.command()
-def stop(*, json: Json = False) -> None:
+def stop(*, json: JsonOutput = False) -> None:
     """Stop all servers; running calls finish. The next call starts one again."""
     with reporting_errors(as_json=json, root_for="pycni warm stop"):
         from cni.warm import control
@@ -96,7 +89,7 @@ def units(
         str,
         typer.Option("--write", metavar="FOLDER", help="Write them to FOLDER, such as /etc/systemd/system."),
     ] = "",
-    json: Json = False,
+    json: JsonOutput = False,
 ) -> None:
     """Print systemd units that run the server."""
     with reporting_errors(as_json=json):
