@@ -1,13 +1,12 @@
-"""The picture of a run, SVG for light and dark pages: times as fast as Go, on a logarithmic scale."""
+"""Draw the summary of a run: times as fast as the Go plugins, on a logarithmic scale."""
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.scenes import CHAIN, IPAM, VERSION
 from bench.sides import ACK, BACKENDS, COLD, GONE, NFTABLES, SINGLE, WARM
-from bench.svg import WIDTH, document, heading, text
+from bench.svg import WIDTH, LogScale, document, heading, text
 from bench.targets import find_row, show_ratio
 
 if TYPE_CHECKING:
@@ -29,14 +28,14 @@ class Bar(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Bars that belong to one line of text."""
+    """The bars of one measurement, and its label."""
 
     label: str
     bars: list[Bar]
 
     @property
     def height(self) -> int:
-        """Its height without the gap below."""
+        """The height without the gap below."""
         return len(self.bars) * (_BAR + _GAP) - _GAP
 
 
@@ -67,46 +66,30 @@ _LINES: tuple[tuple[str, Mapping[str, Any]], ...] = (
 
 
 def draw(rows: list[Row], subtitle: str) -> str:
-    """Give the picture as SVG; lines that were not measured are left out."""
+    """Return the picture as SVG, without bars that were not measured."""
     groups = [group for label, wanted in _LINES if (group := _group(rows, label, wanted)).bars]
     ratios = [bar.ratio for group in groups for bar in group.bars] or [1]
-    scale = _Scale(min(*ratios, 0.5), max(*ratios, 20))
+    margin = 10**0.05
+    low, high = min(*ratios, 0.5) / margin, max(*ratios, 20) * margin
+    scale = LogScale(low, high, _LEFT, WIDTH - _RIGHT)
     height = _TOP + sum(group.height + _GROUP_GAP for group in groups) + _BOTTOM
-    parts = [*_frame(subtitle, height), *scale.grid(height), *_bars(groups, scale)]
+    parts = [*_frame(subtitle, height), *_grid(scale, height), *_bars(groups, scale)]
     return document(_TITLE, WIDTH, height, parts)
 
 
 def _group(rows: list[Row], label: str, wanted: Mapping[str, Any]) -> Group:
-    found = [(backend, find_row(rows, {**wanted, "backend": backend})) for backend in ("", *BACKENDS)]
-    bars = [Bar(backend or "both", row.ratio) for backend, row in found if row and row.ratio]
+    rows_of = [(backend, find_row(rows, {**wanted, "backend": backend})) for backend in ("", *BACKENDS)]
+    bars = [Bar(backend or "both", row.ratio) for backend, row in rows_of if row and row.ratio]
     return Group(label, bars)
 
 
-class _Scale:
-    """Ratios to places from left to right, in equal steps for equal factors."""
-
-    def __init__(self, least: float, most: float) -> None:
-        self._low = math.log10(least) - 0.05
-        self._high = math.log10(most) + 0.05
-        self._ticks = [
-            digit * 10.0**power
-            for power in range(-3, 5)
-            for digit in (1, 2, 5)
-            if least <= digit * 10.0**power <= most
-        ]
-
-    def x(self, ratio: float) -> float:
-        """Give the place of a ratio."""
-        share = (math.log10(ratio) - self._low) / (self._high - self._low)
-        return _LEFT + share * (WIDTH - _LEFT - _RIGHT)
-
-    def grid(self, height: int) -> Iterator[str]:
-        """Draw the lines behind the bars; Go's stands out."""
-        bottom = height - _BOTTOM + 4
-        for ratio in self._ticks:
-            x, kind = self.x(ratio), "go" if ratio == 1 else "grid"
-            yield f'<line class="{kind}" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP - 10}" y2="{bottom}"/>'
-            yield text(x, bottom + 16, "Go" if ratio == 1 else f"{ratio:g}x", "quiet", "middle")
+def _grid(scale: LogScale, height: int) -> Iterator[str]:
+    """Yield the lines behind the bars; the line of the Go plugins is dashed."""
+    bottom = height - _BOTTOM + 4
+    for ratio in scale.ticks():
+        x, kind = scale.place(ratio), "go" if ratio == 1 else "grid"
+        yield f'<line class="{kind}" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP - 10}" y2="{bottom}"/>'
+        yield text(x, bottom + 16, "Go" if ratio == 1 else f"{ratio:g}x", "quiet", "middle")
 
 
 def _frame(subtitle: str, height: int) -> Iterator[str]:
@@ -119,16 +102,16 @@ def _frame(subtitle: str, height: int) -> Iterator[str]:
         yield text(x + 17, 80, label, "quiet")
 
 
-def _bars(groups: list[Group], scale: _Scale) -> Iterator[str]:
+def _bars(groups: list[Group], scale: LogScale) -> Iterator[str]:
     y = _TOP
     for group in groups:
         yield text(_LEFT - 14, y + group.height / 2 + 4.5, group.label, "", "end")
         for bar in group.bars:
-            start, end = sorted((scale.x(1), scale.x(bar.ratio)))
+            start, end = sorted((scale.place(1), scale.place(bar.ratio)))
             width = max(end - start, 1)
             place = f'x="{start:.1f}" y="{y}" width="{width:.1f}" height="{_BAR}" rx="2"'
             yield f'<rect class="{bar.kind}" {place}/>'
-            # A bar to the left has its figure on Go's side, where there is room for it.
+            # The label of a bar to the left is on the right of the Go line, where there is space.
             yield text(end + 6, y + _BAR - 2.5, show_ratio(bar.ratio), "value")
             y += _BAR + _GAP
         y += _GROUP_GAP - _GAP

@@ -1,1 +1,1 @@
-"""The command `pycni`: a runtime by hand (cnitool's contract) and a view of what is there."""
+"""The command `pycni`: it calls plugins as a runtime does (cnitool's contract), and shows attachments."""

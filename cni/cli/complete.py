@@ -1,4 +1,7 @@
-"""Completion: the words that may come next, and the scripts by which shells ask for them."""
+"""Shell completion: the candidates for the next word, and the scripts that call `pycni complete`.
+
+`cni.runtime` is imported in functions: most candidates do not need it, and each TAB starts a new process.
+"""
 
 from __future__ import annotations
 
@@ -47,29 +50,29 @@ complete -c pycni -f -a '(__pycni_complete)'
 
 
 class Candidate(NamedTuple):
-    """A word that may stand at the cursor, and what it means."""
+    """A candidate for the word at the cursor, and its meaning."""
 
     word: str
     about: str = ""
 
 
 def list_candidates(root: Any, words: Sequence[str]) -> list[Candidate]:
-    """Return what may stand in the place of the last word; `root` is the command as `typer` has it."""
+    """Return the candidates for the last word; `root` is the `typer` command."""
     *before, incomplete = words or [""]
     command, arguments = _descend(root, before)
     if _takes_value(command, before[-1] if before else ""):
         return []
     if incomplete.startswith("-"):
-        found = _list_options(command)
+        candidates = _list_options(command)
     elif hasattr(command, "commands"):
-        found = [
+        candidates = [
             Candidate(name, each.help.splitlines()[0])
             for name, each in command.commands.items()
             if not each.hidden
         ]
     else:
-        found = list(_list_values(command, arguments))
-    return [each for each in dict.fromkeys(found) if each.word.startswith(incomplete)]
+        candidates = list(_list_values(command, arguments))
+    return [each for each in dict.fromkeys(candidates) if each.word.startswith(incomplete)]
 
 
 def _descend(root: Any, words: Sequence[str]) -> tuple[Any, list[str]]:
@@ -91,34 +94,34 @@ def _takes_value(command: Any, word: str) -> bool:
 
 
 def _list_options(command: Any) -> list[Candidate]:
-    found = [
+    options = [
         Candidate(name, each.help or "")
         for each in command.params
         for name in each.opts
         if name.startswith("--")
     ]
-    return [*found, Candidate("--help", "Show this message and exit.")]
+    return [*options, Candidate("--help", "Show this message and exit.")]
 
 
 def _list_values(command: Any, arguments: Sequence[str]) -> Iterator[Candidate]:
     expected = [each.metavar for each in command.params if each.param_type_name == "argument"]
-    place = len(arguments)
-    if place >= len(expected):
+    position = len(arguments)
+    if position >= len(expected):
         return
     try:
-        if expected[place] == "NETWORK":
+        if expected[position] == "NETWORK":
             yield from _list_networks()
-        elif expected[place] == "SHELL":
+        elif expected[position] == "SHELL":
             yield from map(Candidate, SCRIPTS)
-        elif expected[place] == "PLUGIN":
+        elif expected[position] == "PLUGIN":
             yield from _list_plugins()
-        elif expected[place] == "NETNS" and command.name in {"check", "del"}:
+        elif expected[position] == "NETNS" and command.name in {"check", "del"}:
             yield from _list_attached(arguments[0])
-        elif expected[place] == "NETNS" and command.name == "add":
+        elif expected[position] == "NETNS" and command.name == "add":
             for each in sorted(Path(NETNS_FOLDER).iterdir()):
                 yield Candidate(each.name, str(each))
     except (CniError, OSError):
-        # Whoever may not read the files gets no candidates.
+        # A caller who may not read the files gets no candidates.
         return
 
 

@@ -1,10 +1,13 @@
-"""How `pycni gc --dry-run` shows what would go."""
+"""`pycni gc --dry-run`: print what GC would remove.
+
+rich is imported in functions: with --json it is not needed.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cni.cli.output import FailedError, console, print_json, printable, tell_error
+from cni.cli.output import FailedError, console, print_error, print_json, printable
 from cni.log import note
 
 if TYPE_CHECKING:
@@ -12,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def show(plan: GcPlan, network: str, *, as_json: bool) -> None:
-    """Print a table, or JSON; plugins that cannot tell are named. Raises FailedError where one is missing."""
+    """Print a table or JSON, and name plugins of other suites. Raises FailedError if a plugin is missing."""
     if as_json:
         print_json(
             {
@@ -32,11 +35,11 @@ def _print(plan: GcPlan, network: str) -> None:
     if plan.things:
         _print_table(plan)
     else:
-        console().print(f"Nothing of network {network} is to go.")
+        console().print(f"Network {network}: nothing to collect.")
     for each in plan.silent:
-        note(f"pycni: plugin {printable(each)} cannot tell what its GC would remove")
+        note(f"pycni: plugin {printable(each)} is of another suite and cannot list what its GC would remove")
     for error in plan.missing:
-        tell_error(error)
+        print_error(error)
 
 
 def _print_table(plan: GcPlan) -> None:

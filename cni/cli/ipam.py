@@ -1,4 +1,7 @@
-"""`pycni ipam`: what the pools of a network hold."""
+"""`pycni ipam`: print the leases of a network's pools.
+
+Modules are imported in functions: each verb loads only what it needs, and `pycni --help` none of it.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cni.cli.output import answering, console, print_json, printable, require_verb
+from cni.cli.output import JsonOutput, console, print_json, printable, reporting_errors, verb_group
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,14 +18,7 @@ if TYPE_CHECKING:
     from cni.ipam.leases import Lease
     from cni.runtime.pools import Pools
 
-app = typer.Typer(
-    callback=require_verb,
-    invoke_without_command=True,
-    rich_markup_mode=None,
-    help="Look at the addresses of a network.",
-)
-
-Json = Annotated[bool, typer.Option("--json", help="For programs: JSON, errors as well.")]
+app = verb_group("Show the addresses of a network.")
 _STYLES = {"alive": "green", "gone": "red", "unknown": "yellow"}
 
 
@@ -30,10 +26,10 @@ _STYLES = {"alive": "green", "gone": "red", "unknown": "yellow"}
 def list_(
     network: Annotated[str, typer.Argument(metavar="NETWORK", help="Name of a network.")],
     *,
-    json: Json = False,
+    json: JsonOutput = False,
 ) -> None:
-    """List who holds which address, and how many are free."""
-    with answering(as_json=json, root_for="pycni ipam list"):
+    """List leases with their holders, and count free addresses."""
+    with reporting_errors(as_json=json, root_for="pycni ipam list"):
         from cni.cli.settings import from_env
         from cni.runtime import conflists
         from cni.runtime.pools import take
@@ -47,7 +43,7 @@ def list_(
 
 
 def _states(network: str) -> dict[tuple[str, str], str]:
-    """Tell for each cached attachment whether its namespace is there."""
+    """Return for each cached attachment whether its namespace exists."""
     from cni.operations.holders import judge
     from cni.runtime.cache import Cache
 
@@ -59,7 +55,7 @@ def _states(network: str) -> dict[tuple[str, str], str]:
 
 
 def _state(lease: Lease, states: Mapping[tuple[str, str], str]) -> str:
-    """Give "free" for a file that names nobody, else what is known of the holder's namespace."""
+    """Return the state of the holder's namespace; "free" for a lease file without a holder."""
     if lease.is_empty():
         return "free"
     return states.get((lease.container_id, lease.ifname), "unknown")
@@ -93,9 +89,9 @@ def _print(pools: Pools, states: Mapping[tuple[str, str], str]) -> None:
     from rich.text import Text
 
     for pool in pools.pools:
-        last = f", {pool.last} given last" if pool.last else ""
-        told = f"{', '.join(map(str, pool.spans))}: {pool.used} used, {pool.free} free{last}"
-        console().print(Text(told))
+        last = f", {pool.last} allocated last" if pool.last else ""
+        line = f"{', '.join(map(str, pool.spans))}: {pool.used} used, {pool.free} free{last}"
+        console().print(Text(line))
     if not pools.leases:
         return
     table = Table("ADDRESS", "CONTAINER", "IFNAME", "NETNS", box=None, pad_edge=False)

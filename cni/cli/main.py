@@ -1,6 +1,7 @@
-"""Entry of the command `pycni`: its verbs, arguments and options; each loads what it needs when it runs.
+"""Entry of the command `pycni`: its verbs, arguments and options.
 
-Exit codes: 0 success, 1 failure (told in one line), 2 wrong usage, 130 interrupted.
+Each verb imports its modules when it runs, so that `pycni --help` and completion start fast.
+Exit codes: 0 success, 1 failure (reported in one line), 2 wrong usage, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from cni.cli.output import (
     INTERRUPTED,
     WRONG_USAGE,
     FailedError,
-    answering,
+    JsonOutput,
     printable,
+    reporting_errors,
     stop_writing,
     write,
 )
@@ -34,8 +36,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     invoke_without_command=True,
-    help="Attach network namespaces to CNI networks by hand, and see what is attached.",
-    epilog="Environment: CNI_PATH, NETCONFPATH, CAP_ARGS, CNI_ARGS, CNI_IFNAME, as for cnitool.",
+    help="Attach network namespaces to CNI networks, and show what is attached.",
+    epilog="Environment: CNI_PATH, NETCONFPATH, CAP_ARGS, CNI_ARGS, CNI_IFNAME, as in cnitool.",
 )
 
 app.add_typer(ipam.app, name="ipam")
@@ -47,7 +49,7 @@ def root(
     *,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
-    """Take the options that go without a verb."""
+    """Handle options without a verb."""
     if version:
         from cni.cli import verbs
 
@@ -55,22 +57,23 @@ def root(
         raise typer.Exit
 
 
-Name = Annotated[str, typer.Argument(metavar="NETWORK", help="Name of a network, as its file says.")]
-NamePerhaps = Annotated[str, typer.Argument(metavar="NETWORK", help="Name of a network; without: our own.")]
+Name = Annotated[str, typer.Argument(metavar="NETWORK", help='Name of a network: "name" in its file.')]
+NamePerhaps = Annotated[
+    str, typer.Argument(metavar="NETWORK", help="Name of a network; default: pycni itself.")
+]
 NetnsPath = Annotated[
     str, typer.Argument(metavar="NETNS", help="Namespace: a name in /run/netns, or a path.")
 ]
-Unused = Annotated[str, typer.Argument(metavar="NETNS", help="Not looked at; cnitool wants one here.")]
+Unused = Annotated[str, typer.Argument(metavar="NETNS", help="Ignored; accepted as in cnitool.")]
 Ifname = Annotated[
     str,
-    typer.Option("--ifname", "-i", metavar="NAME", help="Name of the link in it; else CNI_IFNAME, eth0."),
+    typer.Option("--ifname", "-i", metavar="NAME", help="Link name in NETNS; default: CNI_IFNAME or eth0."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Errors as a CNI error object on stdout.")]
-JsonToo = Annotated[bool, typer.Option("--json", help="For programs: JSON, errors as well.")]
+Json = Annotated[bool, typer.Option("--json", help="Print errors as CNI error objects on stdout.")]
 Timeout = Annotated[
     float,
     typer.Option(
-        "--timeout", min=0.1, max=_DAY_S, metavar="SECONDS", help="Time for each plugin, a day at most."
+        "--timeout", min=0.1, max=_DAY_S, metavar="SECONDS", help="Time limit for each plugin, at most a day."
     ),
 ]
 
@@ -81,12 +84,12 @@ def add(  # noqa: PLR0913 - the options of the command
     netns: NetnsPath,
     *,
     ifname: Ifname = "",
-    undo: Annotated[bool, typer.Option("--undo", help="Take back what was made when it fails.")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Call DEL if ADD fails.")] = False,
     json: Json = False,
     timeout: Timeout = 240,
 ) -> None:
     """Attach NETNS to NETWORK and print the result."""
-    with answering(as_json=json, root_for="pycni add"):
+    with reporting_errors(as_json=json, root_for="pycni add"):
         from cni.cli import settings, verbs
 
         verbs.add(settings.from_env(os.environ, ifname), network, netns, timeout, undo=undo)
@@ -96,8 +99,8 @@ def add(  # noqa: PLR0913 - the options of the command
 def check(
     network: Name, netns: NetnsPath, *, ifname: Ifname = "", json: Json = False, timeout: Timeout = 240
 ) -> None:
-    """Check that the attachment is still as it was made."""
-    with answering(as_json=json, root_for="pycni check"):
+    """Check that the attachment is as ADD made it."""
+    with reporting_errors(as_json=json, root_for="pycni check"):
         from cni.cli import settings, verbs
 
         verbs.check(settings.from_env(os.environ, ifname), network, netns, timeout)
@@ -107,8 +110,8 @@ def check(
 def delete(
     network: Name, netns: NetnsPath, *, ifname: Ifname = "", json: Json = False, timeout: Timeout = 240
 ) -> None:
-    """Detach NETNS from NETWORK; doing so twice is fine."""
-    with answering(as_json=json, root_for="pycni del"):
+    """Detach NETNS from NETWORK; succeed if it is not attached."""
+    with reporting_errors(as_json=json, root_for="pycni del"):
         from cni.cli import settings, verbs
 
         verbs.delete(settings.from_env(os.environ, ifname), network, netns, timeout)
@@ -123,34 +126,32 @@ def gc(
         bool, typer.Option("--dead-only", help="Keep attachments that are not proven to be gone.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Remove nothing, only list what would go and why.")
+        bool, typer.Option("--dry-run", help="Remove nothing; list what gc would remove and why.")
     ] = False,
     json: Json = False,
     timeout: Timeout = 240,
 ) -> None:
-    """Remove ALL attachments of NETWORK and remains of others."""
-    with answering(as_json=json, root_for="pycni gc"):
+    """Remove ALL attachments of NETWORK, and stale objects."""
+    with reporting_errors(as_json=json, root_for="pycni gc"):
         from cni.cli import settings, verbs
 
-        given = settings.from_env(os.environ)
+        environment = settings.from_env(os.environ)
         if dry_run:
-            verbs.plan_gc(given, network, timeout, dead_only=dead_only, as_json=json)
+            verbs.plan_gc(environment, network, timeout, dead_only=dead_only, as_json=json)
         else:
-            verbs.gc(given, network, timeout, dead_only=dead_only)
+            verbs.gc(environment, network, timeout, dead_only=dead_only)
 
 
 @app.command()
 def repair(
-    network: Annotated[str, typer.Argument(metavar="NETWORK", help="Only this one.")] = "",
+    network: Annotated[str, typer.Argument(metavar="NETWORK", help="Repair only this network.")] = "",
     *,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Repair nothing, only tell what is missing.")
-    ] = False,
-    json: JsonToo = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Repair nothing; list what is missing.")] = False,
+    json: JsonOutput = False,
     timeout: Timeout = 240,
 ) -> None:
-    """Restore what attachments miss: rules, bridges, ports."""
-    with answering(as_json=json, root_for="pycni repair"):
+    """Restore missing rules, bridges and ports of attachments."""
+    with reporting_errors(as_json=json, root_for="pycni repair"):
         from cni.cli import repair, settings
 
         repair.run(settings.from_env(os.environ), network, timeout, dry_run=dry_run, as_json=json)
@@ -158,8 +159,8 @@ def repair(
 
 @app.command()
 def status(network: Name, _netns: Unused = "", *, json: Json = False, timeout: Timeout = 240) -> None:
-    """Ask the plugins of NETWORK if they are ready for an ADD."""
-    with answering(as_json=json, root_for="pycni status"):
+    """Report whether the plugins of NETWORK are ready for ADD."""
+    with reporting_errors(as_json=json, root_for="pycni status"):
         from cni.cli import settings, verbs
 
         verbs.status(settings.from_env(os.environ), network, timeout)
@@ -167,19 +168,19 @@ def status(network: Name, _netns: Unused = "", *, json: Json = False, timeout: T
 
 @app.command()
 def version(
-    network: NamePerhaps = "", _netns: Unused = "", *, json: JsonToo = False, timeout: Timeout = 240
+    network: NamePerhaps = "", _netns: Unused = "", *, json: JsonOutput = False, timeout: Timeout = 240
 ) -> None:
-    """Print the spec versions of NETWORK's plugins, or our own."""
-    with answering(as_json=json):
+    """Print the spec versions of NETWORK's plugins or of pycni."""
+    with reporting_errors(as_json=json):
         from cni.cli import settings, verbs
 
         verbs.version(settings.from_env(os.environ), network, timeout, as_json=json)
 
 
 @app.command()
-def networks(*, json: JsonToo = False) -> None:
-    """List the networks that are configured."""
-    with answering(as_json=json):
+def networks(*, json: JsonOutput = False) -> None:
+    """List the configured networks."""
+    with reporting_errors(as_json=json):
         from cni.cli import networks, settings
 
         networks.run(settings.from_env(os.environ), as_json=json)
@@ -187,12 +188,12 @@ def networks(*, json: JsonToo = False) -> None:
 
 @app.command()
 def show(
-    network: Annotated[str, typer.Argument(metavar="NETWORK", help="Only this one.")] = "",
+    network: Annotated[str, typer.Argument(metavar="NETWORK", help="Show only this network.")] = "",
     *,
-    json: JsonToo = False,
+    json: JsonOutput = False,
 ) -> None:
     """Show networks, bridges, containers, addresses, ports."""
-    with answering(as_json=json, root_for="pycni show"):
+    with reporting_errors(as_json=json, root_for="pycni show"):
         from cni.cli import settings, show
 
         show.run(settings.from_env(os.environ), network, as_json=json)
@@ -232,18 +233,18 @@ def completion(
     shell: Annotated[str, typer.Argument(metavar="SHELL", help="bash, zsh or fish.")],
 ) -> None:
     """Print the completion script for a shell."""
-    with answering(as_json=False):
+    with reporting_errors(as_json=False):
         from cni.cli.complete import SCRIPTS
 
         if shell not in SCRIPTS:
-            raise typer.BadParameter(f'there is no completion for "{shell}", only for {", ".join(SCRIPTS)}')
+            raise typer.BadParameter(f'no completion for shell "{shell}"; supported: {", ".join(SCRIPTS)}')
         write(SCRIPTS[shell])
 
 
 @app.command(hidden=True)
 def complete(words: Annotated[list[str], typer.Argument()]) -> None:
-    """Print what may stand in the place of the last word; the scripts of `completion` ask for it."""
-    with answering(as_json=False):
+    """Print the candidates for the last word; the scripts of `completion` call this."""
+    with reporting_errors(as_json=False):
         from cni.cli.complete import list_candidates
 
         for each in list_candidates(typer.main.get_command(app), words):
@@ -253,32 +254,32 @@ def complete(words: Annotated[list[str], typer.Argument()]) -> None:
 @app.command()
 def man() -> None:
     """Print the manual page pycni(1)."""
-    with answering(as_json=False):
+    with reporting_errors(as_json=False):
         from cni.cli.man import page
 
         write(page(typer.main.get_command(app)))
 
 
 def main(bindir: str = "") -> NoReturn:
-    """Run the command line and end the process with its exit code.
+    """Run the command line and exit with its exit code.
 
-    `bindir` is where the plugins of this installation are, for when CNI_PATH names no folder.
+    `bindir` is the folder of this installation's plugins, the default of CNI_PATH.
     """
     if bindir and not os.environ.get("CNI_PATH"):
         os.environ["CNI_PATH"] = bindir
     for name in ("stdout", "stderr"):
-        # Python has none where the caller has closed it.
+        # None if the caller has closed the descriptor.
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - open until the end
     status = run(sys.argv[1:])
     if not flush():
-        # Else the interpreter exits with 120, as the last line is in the buffer still.
+        # Otherwise the interpreter exits with 120, because it cannot flush the last line.
         sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - open until the end
     sys.exit(status)
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command line and give its exit code."""
+    """Run one command line. Return its exit code."""
     try:
         status = app(arguments or ["--help"], prog_name="pycni", standalone_mode=False)
     except FailedError:
@@ -288,17 +289,17 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:
         return FAILED
     except OSError as error:
-        # Typer itself prints help, outside of `answering`.
+        # Typer prints help itself, outside of `reporting_errors`.
         stop_writing()
-        note(f"pycni: could not print: {error.strerror}")
+        note(f"pycni: cannot write to stdout: {error.strerror}")
         return FAILED
     except Exception as error:
-        # What Typer raises for wrong usage has no public name.
+        # Typer's exceptions for wrong usage have no public name.
         if not hasattr(error, "format_message"):
             raise
-        note(f"pycni: {printable(error.format_message())} (pycni --help shows how)")
+        note(f"pycni: {printable(error.format_message())} (see pycni --help)")
         return WRONG_USAGE
-    # Typer itself answers an interruption, with this number and without a word.
+    # Typer turns an interruption into this number and prints nothing.
     if status == INTERRUPTED:
-        note("pycni: interrupted; what a plugin had begun may be there, del removes it")
+        note('pycni: interrupted; run "pycni del" to remove partial state')
     return status if isinstance(status, int) else 0

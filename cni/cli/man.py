@@ -1,4 +1,4 @@
-"""The manual page pycni(1), made of the same texts as `--help`."""
+"""The manual page pycni(1), generated from the texts of `--help`."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _VARIABLES = {
-    "CNI_PATH": f"Folders of plugin executables, separated by colons. {DEFAULT_PATH} unless it is set.",
-    "NETCONFPATH": f"Folder of network files. {DEFAULT_FOLDER} unless it is set.",
-    "CAP_ARGS": "JSON object of capability args, such as portMappings. check and del use those of add.",
-    "CNI_ARGS": "KEY=VALUE;KEY=VALUE. check and del use those of add.",
-    "CNI_IFNAME": "Name of the link in the namespace. --ifname takes precedence. eth0 unless it is set.",
-    "NO_COLOR": "Any value: no colour on terminals.",
+    "CNI_PATH": f"Folders of plugin executables, separated by colons. Default: {DEFAULT_PATH}.",
+    "NETCONFPATH": f"Folder of network files. Default: {DEFAULT_FOLDER}.",
+    "CAP_ARGS": "JSON object of capability args, such as portMappings. Default for check and del: as in add.",
+    "CNI_ARGS": "KEY=VALUE;KEY=VALUE. Default for check and del: as in add.",
+    "CNI_IFNAME": "Name of the link in the namespace. --ifname takes precedence. Default: eth0.",
+    "NO_COLOR": "Any value: print no colours.",
 }
 _CODES = {
     "0": "Success.",
-    "1": "A failure: of a plugin, the configuration, the environment or a file.",
+    "1": "A plugin failed, or the configuration, the environment or a file is invalid.",
     "2": "Wrong usage: an unknown verb or option, a missing argument.",
     "130": "Interrupted from the keyboard.",
 }
 _FILES = {
     f"{DEFAULT_FOLDER}/*.conflist": "Networks.",
-    "/var/lib/cni/results": "What add was called with, and its result.",
+    "/var/lib/cni/results": "Arguments and results of add.",
 }
 
 
 def page(root: Any) -> str:
-    """Return the page in the macros of man(7); `root` is the command as `typer` has it."""
+    """Return the page in the macros of man(7); `root` is the `typer` command."""
     return "\n".join(_lines(root)) + "\n"
 
 
@@ -70,6 +70,6 @@ def _of_verb(name: str, command: Any) -> Iterator[str]:
 
 
 def _text(text: str) -> str:
-    """Return a text as one line of roff, with nothing that it would act upon."""
+    """Return a text as one line of roff, with roff's special characters escaped."""
     line = " ".join(text.split()).replace("\\", "\\e").replace("-", "\\-")
     return f"\\&{line}" if line[:1] in {".", "'"} else line

@@ -1,10 +1,13 @@
-"""`pycni networks`: what is configured."""
+"""`pycni networks`: list the configured networks.
+
+rich is imported in functions: with --json it is not needed.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cni.cli.output import FailedError, console, print_json, printable, show_broken, tell_error, warn
+from cni.cli.output import FailedError, console, print_error, print_json, printable, show_broken, warn
 from cni.runtime.chain import Runtime
 from cni.runtime.conflists import Broken, load_all
 from cni.runtime.lint import list_warnings
@@ -16,21 +19,21 @@ if TYPE_CHECKING:
 
 
 def run(settings: Settings, *, as_json: bool) -> None:
-    """Print the networks of a folder, and on stderr what looks wrong in them.
+    """Print the networks of a folder, and warnings about them on stderr.
 
-    A file that is no network is reported there, too, and makes the call fail.
+    Invalid files are reported on stderr too, and make the call fail.
     """
     conf_folder = settings.conf_folder
-    found = load_all(conf_folder)
-    networks = [each for each in found if not isinstance(each, Broken)]
-    broken = [each for each in found if isinstance(each, Broken)]
+    loaded = load_all(conf_folder)
+    networks = [each for each in loaded if not isinstance(each, Broken)]
+    broken = [each for each in loaded if isinstance(each, Broken)]
     warnings = [list_warnings(_runtime(settings), each, networks) for each in networks]
     if as_json:
         print_json(
             {
                 "networks": [
-                    _show(each, networks) | ({"warnings": told} if told else {})
-                    for each, told in zip(networks, warnings, strict=True)
+                    _show(each, networks) | ({"warnings": lines} if lines else {})
+                    for each, lines in zip(networks, warnings, strict=True)
                 ],
                 "broken": show_broken(broken),
             }
@@ -40,9 +43,9 @@ def run(settings: Settings, *, as_json: bool) -> None:
     else:
         console().print(f"No networks are configured in {conf_folder}.")
     for each in broken:
-        tell_error(each.error)
-    for network, told in zip(networks, warnings, strict=True):
-        for line in () if as_json else told:
+        print_error(each.error)
+    for network, lines in zip(networks, warnings, strict=True):
+        for line in () if as_json else lines:
             warn(network.name, line)
     if broken:
         raise FailedError
@@ -65,7 +68,7 @@ def _show(network: Network, all_networks: list[Network]) -> dict[str, Any]:
 
 
 def _hidden_by(network: Network, all_networks: list[Network]) -> str:
-    """Give the file that the name stands for, "" when it is this one."""
+    """Return the file that takes precedence for the name, "" if that is the network's own file."""
     first = next(each.file for each in all_networks if each.name == network.name)
     return "" if first == network.file else first
 

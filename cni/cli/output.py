@@ -1,4 +1,4 @@
-"""How `pycni` speaks: results on stdout, one line for an error on stderr, colour on terminals only."""
+"""Output of `pycni`: results on stdout, one line for an error on stderr, colours on terminals only."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import json
 import os
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import typer  # noqa: TC002 - Typer reads the annotation
+import typer
 
 from cni.cli.rights import require_root
 from cni.errors import CniError, Code
@@ -26,14 +26,16 @@ WRONG_USAGE = 2
 INTERRUPTED = 130
 _WIDE = 250
 
+JsonOutput = Annotated[bool, typer.Option("--json", help="Print JSON, also for errors.")]
+
 
 class FailedError(Exception):
-    """The call failed and that has been told; the process ends with `FAILED`."""
+    """The call failed and the error has been reported; the process exits with `FAILED`."""
 
 
 @contextmanager
-def answering(*, as_json: bool, root_for: str = "") -> Iterator[None]:
-    """Report any error inside in one line, or as a CNI error object on stdout, and end the call with it.
+def reporting_errors(*, as_json: bool, root_for: str = "") -> Iterator[None]:
+    """Report any error in the block as one line or as a CNI error object on stdout; raise FailedError then.
 
     `root_for` names the command if it needs root's rights.
     """
@@ -48,26 +50,26 @@ def answering(*, as_json: bool, root_for: str = "") -> Iterator[None]:
         stop_writing()
         raise FailedError from error
     except CniError as error:
-        _tell(error, as_json=as_json)
+        _report(error, as_json=as_json)
         raise FailedError from error
     except OSError as error:
         if error.filename is not None or isinstance(error, PermissionError):
-            _tell(_refused(error), as_json=as_json)
+            _report(_refused(error), as_json=as_json)
             raise FailedError from error
-        # Accesses to files name them: this one is ours to stdout.
+        # Errors of files have a file name, so this is a write to stdout.
         stop_writing()
-        tell_error(CniError(Code.IO_FAILURE, f"could not print: {error.strerror}"))
+        print_error(CniError(Code.IO_FAILURE, f"cannot write to stdout: {error.strerror}"))
         raise FailedError from error
-    except Exception as error:  # the user gets one line whatever happens
-        # What Typer raises for wrong usage has no public name.
+    except Exception as error:  # the user gets one line for any error
+        # Typer's exceptions for wrong usage have no public name.
         if hasattr(error, "format_message"):
             raise
-        _tell(_unexpected(error), as_json=as_json)
+        _report(_unexpected(error), as_json=as_json)
         raise FailedError from error
 
 
-def tell_error(error: CniError) -> None:
-    """Write an error to stderr in one line; the hint is dim on a terminal."""
+def print_error(error: CniError) -> None:
+    """Print an error to stderr as one line; on a terminal its details are dim."""
     hint = printable(error.details)
     if hint:
         dim, plain = ("\x1b[2m", "\x1b[0m") if _has_colour() else ("", "")
@@ -76,7 +78,7 @@ def tell_error(error: CniError) -> None:
 
 
 def warn(network: str, text: str) -> None:
-    """Write to stderr what looks wrong in a network."""
+    """Print a warning about a network to stderr."""
     note(f'pycni: warning: network "{printable(network)}": {printable(text)}')
 
 
@@ -86,37 +88,38 @@ def print_json(value: Any) -> None:
 
 
 def write(text: str) -> None:
-    """Write to stdout, whatever characters its encoding lacks."""
+    """Write UTF-8 to stdout, whatever the locale's encoding is."""
     sys.stdout.buffer.write(text.encode(errors="replace"))
     sys.stdout.buffer.flush()
 
 
 def show_broken(files: Iterable[Broken]) -> list[dict[str, Any]]:
-    """Give the JSON of files that are no networks."""
+    """Return the JSON of invalid files."""
     return [{"file": each.file, "error": each.error.to_dict()} for each in files]
 
 
 def console() -> Console:
-    """Give rich's console for stdout; lines are not folded where there is no terminal to fit into."""
+    """Return rich's console for stdout. If stdout is not a terminal, lines are not folded."""
+    # Imported here: rich takes 40 ms, and results and errors need none of it.
     from rich.console import Console
 
     return Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else _WIDE)
 
 
 def printable(text: str) -> str:
-    """Give a text in one line and without anything that a terminal would act upon."""
+    """Return a text as one line without control characters."""
     return "".join(char if char.isprintable() else " " for char in text).strip()
 
 
-def _tell(error: CniError, *, as_json: bool) -> None:
+def _report(error: CniError, *, as_json: bool) -> None:
     if not as_json:
-        tell_error(error)
+        print_error(error)
         return
     try:
         print_json(error.to_dict())
     except OSError:
         stop_writing()
-        tell_error(error)
+        print_error(error)
 
 
 def _unexpected(error: Exception) -> CniError:
@@ -125,19 +128,24 @@ def _unexpected(error: Exception) -> CniError:
         trace = trace.tb_next
     place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "an unknown place"
     return CniError(
-        Code.INTERNAL, f"unexpected {type(error).__name__}: {error}", f"a fault of pycni, at {place}"
+        Code.INTERNAL, f"unexpected {type(error).__name__}: {error}", f"Report this bug of pycni, at {place}."
     )
 
 
 def _refused(error: OSError) -> CniError:
-    """Return the error for a file or a process that the caller may not touch, or that is not as expected."""
-    where = f"{error.filename}: " if error.filename is not None else ""
-    hint = "run as root" if isinstance(error, PermissionError) else ""
-    return CniError(Code.IO_FAILURE, f"{where}{error.strerror}", hint)
+    """Return the error for a failed access to a file or a process."""
+    path = f"{error.filename}: " if error.filename is not None else ""
+    hint = "Run as root." if isinstance(error, PermissionError) else ""
+    return CniError(Code.IO_FAILURE, f"{path}{error.strerror}", hint)
 
 
-def require_verb(context: typer.Context) -> None:
-    """Fail with wrong usage, naming the verbs, where a group of verbs is called without one."""
+def verb_group(about: str) -> typer.Typer:
+    """Return a group of verbs, such as `pycni warm`."""
+    return typer.Typer(callback=_require_verb, invoke_without_command=True, rich_markup_mode=None, help=about)
+
+
+def _require_verb(context: typer.Context) -> None:
+    """Fail with wrong usage that lists the verbs, if a group of verbs is called without one."""
     if context.invoked_subcommand is None:
         command: Any = context.command
         context.fail(f'a verb is missing after "{context.info_name}": {", ".join(command.commands)}')
@@ -148,5 +156,5 @@ def _has_colour() -> bool:
 
 
 def stop_writing() -> None:
-    """Keep the interpreter from complaining at its end that nobody reads stdout any more."""
+    """Redirect stdout to /dev/null, so that the interpreter does not fail to flush it on exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

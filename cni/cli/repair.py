@@ -1,4 +1,7 @@
-"""`pycni repair`: make again what attachments miss, and tell what was done for each."""
+"""`pycni repair`: restore missing objects of attachments, and print what was done for each.
+
+rich is imported in functions: with --json it is not needed.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ _STYLES = {WELL: "green", REPAIRED: "yellow", DIFFERS: "yellow", FAILED: "red", 
 
 
 def run(settings: Settings, name: str, timeout_s: float, *, dry_run: bool, as_json: bool) -> None:
-    """Repair the attachments of a network, of all for "". Raises FailedError when one is not well then."""
+    """Repair the attachments of a network, of all if `name` is "". Raises FailedError if one fails."""
     runtime = Runtime(settings.path, settings.env, Cache(), timeout_s)
     entries = [each for each in runtime.cache.list_entries() if name in {"", each.network}]
     if name and not entries:
@@ -51,13 +54,15 @@ def _print(outcomes: list[Outcome]) -> None:
 
     for each in outcomes:
         entry = each.entry
-        line = printable(f"{entry.network}  {entry.container_id}  {entry.ifname}  {entry.sandbox}")
-        console().print(Text(f"{line}  ") + Text(each.state, style=_STYLES[each.state]))
-        for told in each.repaired:
-            console().print(Text(f"    {printable(told)}"))
-        for told in each.problems:
-            console().print(Text(f"    {printable(told)}", style="red"))
+        title = printable(f"{entry.network}  {entry.container_id}  {entry.ifname}  {entry.sandbox}")
+        console().print(Text(f"{title}  ") + Text(each.state, style=_STYLES[each.state]))
+        for line in each.repaired:
+            console().print(Text(f"    {printable(line)}"))
+        for line in each.problems:
+            console().print(Text(f"    {printable(line)}", style="red"))
         for plugin in each.unasked:
-            console().print(Text(f"    {printable(plugin)}: of another suite, cannot be asked", style="dim"))
+            console().print(
+                Text(f"    {printable(plugin)}: not checked, because it is of another suite", style="dim")
+            )
     if not outcomes:
         console().print("Nothing is attached.")

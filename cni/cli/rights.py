@@ -1,4 +1,4 @@
-"""Who may call the verbs that work on namespaces, rules and files of root."""
+"""Check the caller's rights for verbs that change namespaces, rules and files of root."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _CAP_NET_ADMIN, _CAP_SYS_ADMIN = 12, 21
 
 
 def require_root(command: str) -> None:
-    """Raise CniError 5 unless the caller is root, of a user namespace too, or has its capabilities."""
+    """Raise CniError 5 unless the caller is root, also of a user namespace, or has the capabilities."""
     if os.geteuid() == 0 or _has_capabilities():
         return
     raise CniError(
         Code.IO_FAILURE,
         f"{command}: operation not permitted for user {os.geteuid()}",
-        f"run as root: sudo {command} ...",
+        f"Run as root: sudo {command} ...",
     )
 
 

@@ -1,4 +1,4 @@
-"""What a call of `pycni` takes from its environment: cnitool's variables, with their defaults."""
+"""Read the environment of `pycni`: cnitool's variables, with their defaults."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ NETNS_FOLDER = "/run/netns"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Where plugins and networks are, and what plugins are told beyond container and netns.
+    """The folders of plugins and networks, and the plugins' arguments other than container and netns.
 
-    `args` and `capability_args` are None when the variable is not set.
+    `args` and `capability_args` are None if the variable is not set.
     """
 
     env: Mapping[str, str]
@@ -36,7 +36,7 @@ class Settings:
     capability_args: Mapping[str, Any] | None
 
     def runtime_args(self, netns: str) -> RuntimeArgs:
-        """Give what identifies and describes the attachment of a namespace, as cnitool does."""
+        """Return the arguments for the attachment of a namespace, as cnitool sets them."""
         path = find_netns(netns)
         return RuntimeArgs(container_id(path), path, self.ifname, self.args, self.capability_args)
 
@@ -55,9 +55,9 @@ def from_env(env: Mapping[str, str], ifname: str = "") -> Settings:
 
 
 def find_netns(netns: str) -> str:
-    """Return the absolute path of a namespace; a name without a slash is one of /run/netns.
+    """Return the absolute path of a namespace; a name without a slash is in /run/netns.
 
-    A name that is not there is a path from the working directory if such a file exists, as for cnitool.
+    If the name is not there, it is relative to the working directory if such a file exists, as in cnitool.
     """
     named = f"{NETNS_FOLDER}/{netns}"
     if not netns or "/" in netns or netns in {".", ".."}:
@@ -66,27 +66,29 @@ def find_netns(netns: str) -> str:
 
 
 def require_netns(netns: str) -> None:
-    """Raise CniError 8 naming what was looked for unless a namespace's name or path leads to something."""
-    found = find_netns(netns)
-    if "/" not in netns and not os.path.lexists(found):
+    """Raise CniError 8 if a namespace's name does not exist; the plugins check a path."""
+    path = find_netns(netns)
+    if "/" not in netns and not os.path.lexists(path):
         raise CniError(
             Code.INVALID_NETNS,
             f'there is no network namespace "{netns}"',
-            f"looked for {found} and {absolute(netns)}; make it with ip netns add, or give a path",
+            f"Create it with ip netns add, or use a path; {path} and {absolute(netns)} do not exist.",
         )
 
 
 def absolute(netns: str) -> str:
-    """Give the absolute path, cleaned by its text alone: links are not followed. Raises CniError 4."""
+    """Return the absolute path, normalised without following links. Raises CniError 4."""
     if not netns:
-        raise CniError(Code.INVALID_ENVIRONMENT, "the netns path is empty", "it is a path as /run/netns/NAME")
-    path = os.path.abspath(netns)  # noqa: PTH100 - pathlib's one keeps "..", the ID needs it resolved
-    # POSIX lets two slashes at the start stand.
+        raise CniError(
+            Code.INVALID_ENVIRONMENT, "the netns path is empty", "Use a path such as /run/netns/NAME."
+        )
+    path = os.path.abspath(netns)  # noqa: PTH100 - pathlib keeps "..", and the container ID needs it resolved
+    # POSIX allows two slashes at the start.
     return f"/{path.lstrip('/')}"
 
 
 def container_id(netns: str) -> str:
-    """Give the container ID that stands for an absolute netns path."""
+    """Return the container ID for an absolute netns path."""
     return f"cnitool-{hashlib.sha512(os.fsencode(netns)).hexdigest()[:20]}"
 
 
@@ -96,7 +98,9 @@ def _parse_args(text: str) -> tuple[tuple[str, str], ...]:
         key, *values = pair.split("=")
         if len(values) != 1 or not key or not values[0]:
             raise CniError(
-                Code.INVALID_ENVIRONMENT, f'invalid CNI_ARGS pair "{pair}"', "CNI_ARGS is KEY=VALUE;KEY=VALUE"
+                Code.INVALID_ENVIRONMENT,
+                f'invalid CNI_ARGS pair "{pair}"',
+                "Set CNI_ARGS to KEY=VALUE;KEY=VALUE.",
             )
         pairs.append((key, values[0]))
     return tuple(pairs)
@@ -106,5 +110,5 @@ def _parse_capability_args(text: str) -> Mapping[str, Any]:
     try:
         return decode_object(os.fsencode(text), "CAP_ARGS")
     except CniError as error:
-        hint = 'such as {"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}'
+        hint = 'Example: {"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}'
         raise CniError(Code.INVALID_ENVIRONMENT, error.msg, hint) from error

@@ -1,4 +1,7 @@
-"""`pycni show`: what is attached, as a tree or as JSON."""
+"""`pycni show`: print attachments as a tree or as JSON.
+
+rich is imported in functions: with --json it is not needed.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cni.cli.output import console, print_json, printable, show_broken, tell_error, warn
+from cni.cli.output import console, print_error, print_json, printable, show_broken, warn
 from cni.cli.settings import DEFAULT_IFNAME, NETNS_FOLDER, container_id
 from cni.errors import CniError, Code
 from cni.runtime import remains
@@ -26,25 +29,27 @@ if TYPE_CHECKING:
     from cni.runtime.observe import Attached, HostLink, PublishedPort
 
 LEASES_FOLDER = DEFAULT_FOLDER / "networks"
-_LET_RUNTIME = "let its runtime delete it; pycni gc {} removes it with all others"
+_DELETE_BY_RUNTIME = "delete it with its runtime; pycni gc {} removes it and all others"
 _NETNS_STYLES = {"alive": "green", "gone": "red", "unknown": "yellow"}
 
 
 def run(settings: Settings, only: str, *, as_json: bool) -> None:
-    """Print what is attached to all networks or to one. Raises CniError 7 when there is no such network."""
+    """Print the attachments of all networks or of one. Raises CniError 7 if there is no such network."""
     configured = load_all(settings.conf_folder)
     networks = [each for each in configured if not isinstance(each, Broken)]
     broken = [each for each in configured if isinstance(each, Broken)]
     inventories = _take(Runtime(settings.path, settings.env), networks, only)
     if only and not inventories:
-        raise CniError(Code.INVALID_CONFIG, f'there is no network "{only}"', "pycni networks lists them")
+        raise CniError(
+            Code.INVALID_CONFIG, f'there is no network "{only}"', 'Run "pycni networks" for a list.'
+        )
     if as_json:
         print_json(
             {"networks": [show_inventory(each) for each in inventories], "broken": show_broken(broken)}
         )
         return
     for each in broken:
-        tell_error(each.error)
+        print_error(each.error)
     if not inventories:
         console().print(f"No networks are configured in {settings.conf_folder} and nothing is attached.")
     for inventory in inventories:
@@ -54,7 +59,7 @@ def run(settings: Settings, only: str, *, as_json: bool) -> None:
 
 
 def _take(runtime: Runtime, networks: list[Network], only: str) -> list[Inventory]:
-    """Return what is attached, with what plugins report of failed attachments and of the network's file."""
+    """Return attachments, plugins' reports of failed attachments, and warnings about the network's file."""
     entries = runtime.cache.list_entries()
     things: dict[str, list[Stale]] = {}
     warnings: dict[str, list[str]] = {}
@@ -64,9 +69,9 @@ def _take(runtime: Runtime, networks: list[Network], only: str) -> list[Inventor
         things[network.name] = []
         warnings[network.name] = list_warnings(runtime, network, networks)
         try:
-            found = remains.ask(runtime, network, entries)
-            things[network.name] = list(found.things)
-            warnings[network.name] += map(str, found.missing)
+            plan = remains.ask(runtime, network, entries)
+            things[network.name] = list(plan.things)
+            warnings[network.name] += map(str, plan.missing)
         except CniError as error:
             warnings[network.name].append(str(error))
     return [
@@ -90,14 +95,14 @@ def _with_remedy(network: str, attached: Attached) -> Attached:
     ifname = "" if attached.ifname in {"", DEFAULT_IFNAME} else f" -i {attached.ifname}"
     if name:
         return replace(attached, remedy=f"pycni del {network} {name}{ifname}")
-    # Of a namespace in use that has no known name, only the runtime can say whether it is to go.
+    # If the namespace is in use and its name is unknown, only the runtime knows whether to delete it.
     is_alive = attached.netns_state == "alive"
-    remedy = _LET_RUNTIME.format(network) if is_alive else f"pycni gc {network} --dead-only"
+    remedy = _DELETE_BY_RUNTIME.format(network) if is_alive else f"pycni gc {network} --dead-only"
     return replace(attached, remedy=remedy)
 
 
 def show_inventory(inventory: Inventory) -> dict[str, Any]:
-    """Give the JSON of one network."""
+    """Return the JSON of one network."""
     return {
         "name": inventory.name,
         "cniVersion": inventory.cni_version,
@@ -148,16 +153,16 @@ def _attached_json(attached: Attached) -> dict[str, Any]:
 
 
 def _tree(inventory: Inventory) -> Tree:
-    """Give network -> bridges -> containers -> links; a container on no bridge hangs on the network."""
+    """Return the tree network, bridge, container, link; without a bridge a container is below the network."""
     from rich.tree import Tree
 
-    where = inventory.file or "not configured here"
+    file = inventory.file or "not configured here"
     tree = Tree(
         _text(
             (inventory.name, "bold"),
             (inventory.cni_version, ""),
             (", ".join(inventory.subnets), "cyan"),
-            (where, "dim"),
+            (file, "dim"),
         )
     )
     branches = {"": tree}
@@ -166,10 +171,10 @@ def _tree(inventory: Inventory) -> Tree:
     containers: dict[tuple[str, str], Tree] = {}
     for each in inventory.attached:
         bridge_name = each.host_link.master if each.host_link else ""
-        place = (bridge_name, each.container_id)
-        if place not in containers:
-            containers[place] = branches.get(bridge_name, tree).add(_container_text(each))
-        _add_attached(containers[place], each)
+        key = (bridge_name, each.container_id)
+        if key not in containers:
+            containers[key] = branches.get(bridge_name, tree).add(_container_text(each))
+        _add_attached(containers[key], each)
     if not inventory.attached:
         tree.add(_text(("nothing is attached", "dim")))
     return tree
@@ -220,8 +225,8 @@ def _port_text(port: PublishedPort) -> str:
 
 
 def _text(*parts: tuple[str, str]) -> Text:
-    """Put styled parts in a line, those that are empty left out."""
+    """Join styled parts to a line; skip empty ones."""
     from rich.text import Text
 
-    given = [(printable(text), style) for text, style in parts if text]
-    return Text("  ").join(Text(text, style=style) for text, style in given)
+    shown = [(printable(text), style) for text, style in parts if text]
+    return Text("  ").join(Text(text, style=style) for text, style in shown)

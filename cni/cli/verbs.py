@@ -1,4 +1,7 @@
-"""The verbs of CNI by hand: what each of `pycni add, check, del, gc, status, version` does."""
+"""The verbs `pycni add, check, del, gc, status, version`.
+
+Modules that only some verbs need are imported in functions.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from cni.cli.output import print_json, warn, write
 from cni.cli.settings import require_netns
 from cni.convert import dumps
 from cni.errors import CniError, Code, ErrorList
+from cni.request import Attachment
 from cni.runtime import conflists
 from cni.runtime.cache import Cache
 from cni.runtime.chain import Runtime
@@ -37,12 +41,12 @@ def _warn_of_overlaps(settings: Settings, network: Network) -> None:
 
 
 def _list_configured(settings: Settings) -> list[Network]:
-    found = conflists.load_all(settings.conf_folder)
-    return [each for each in found if not isinstance(each, conflists.Broken)]
+    loaded = conflists.load_all(settings.conf_folder)
+    return [each for each in loaded if not isinstance(each, conflists.Broken)]
 
 
 def check(settings: Settings, name: str, netns: str, timeout_s: float) -> None:
-    """Compare an attachment with what its ADD made."""
+    """Compare an attachment with the result of its ADD."""
     network = conflists.find(settings.conf_folder, name)
     require_netns(netns)
     _warn_if_disabled(network, "disableCheck", is_set=network.disable_check)
@@ -50,23 +54,21 @@ def check(settings: Settings, name: str, netns: str, timeout_s: float) -> None:
 
 
 def delete(settings: Settings, name: str, netns: str, timeout_s: float) -> None:
-    """Detach; a network that is no longer configured is taken as it was at ADD."""
+    """Detach. If the network is no longer configured, use its configuration at ADD."""
     runtime = _runtime(settings, timeout_s)
-    told = settings.runtime_args(netns)
+    runtime_args = settings.runtime_args(netns)
     try:
         network = conflists.find(settings.conf_folder, name)
     except CniError:
-        cached = _cached_network(runtime.cache, name, told)
+        cached = _cached_network(runtime.cache, name, runtime_args)
         if cached is None:
             raise
         network = cached
-    runtime.delete(network, told)
+    runtime.delete(network, runtime_args)
 
 
-def _cached_network(cache: Cache, name: str, told: RuntimeArgs) -> Network | None:
-    from cni.request import Attachment
-
-    attachment = Attachment(told.container_id, told.ifname)
+def _cached_network(cache: Cache, name: str, runtime_args: RuntimeArgs) -> Network | None:
+    attachment = Attachment(runtime_args.container_id, runtime_args.ifname)
     try:
         entry = cache.read(name, attachment)
         network = parse_network(entry.config, "in the result cache") if entry else None
@@ -76,7 +78,7 @@ def _cached_network(cache: Cache, name: str, told: RuntimeArgs) -> Network | Non
 
 
 def gc(settings: Settings, name: str, timeout_s: float, *, dead_only: bool) -> None:
-    """Remove all attachments of a network, or those alone that are not known to live."""
+    """Remove all attachments of a network, or only those that are proven to be gone."""
     from cni.runtime.alive import list_alive
 
     network = conflists.find(settings.conf_folder, name)
@@ -87,7 +89,7 @@ def gc(settings: Settings, name: str, timeout_s: float, *, dead_only: bool) -> N
 
 def _warn_if_disabled(network: Network, key: str, *, is_set: bool) -> None:
     if is_set:
-        warn(network.name, f'nothing is done, since "{key}" is set in {network.file}')
+        warn(network.name, f'nothing was done, because "{key}" is set in {network.file}')
 
 
 def plan_gc(settings: Settings, name: str, timeout_s: float, *, dead_only: bool, as_json: bool) -> None:
@@ -107,7 +109,7 @@ def plan_gc(settings: Settings, name: str, timeout_s: float, *, dead_only: bool,
 
 
 def status(settings: Settings, name: str, timeout_s: float) -> None:
-    """Ask the plugins of a network whether they could attach something now, and warn of what looks wrong."""
+    """Run STATUS of the plugins of a network, and warn about likely mistakes in its file."""
     network = conflists.find(settings.conf_folder, name)
     runtime = _runtime(settings, timeout_s)
     for each in list_warnings(runtime, network, _list_configured(settings)):
@@ -116,9 +118,9 @@ def status(settings: Settings, name: str, timeout_s: float) -> None:
 
 
 def version(settings: Settings, name: str, timeout_s: float, *, as_json: bool) -> None:
-    """Print which spec versions we, or each plugin of a network, know.
+    """Print the spec versions of pycni or of each plugin of a network.
 
-    Raises CniError 1 when a plugin does not know the network's version.
+    Raises CniError 1 if a plugin does not support the network's version.
     """
     if not name:
         print_own_version(as_json=as_json)
@@ -144,12 +146,12 @@ def _ask_version(runtime: Runtime, network: Network, type_: str, known: dict[str
         raise CniError(
             Code.INCOMPATIBLE_VERSION,
             f'plugin {type_} does not support config version "{network.cni_version}"',
-            f"it supports {', '.join(known[type_])}; see {network.file}",
+            f"Set cniVersion in {network.file} to one of: {', '.join(known[type_])}.",
         )
 
 
 def print_own_version(*, as_json: bool) -> None:
-    """Print the version of this suite and the spec versions that it knows."""
+    """Print the version of this suite and the spec versions that it supports."""
     if as_json:
         print_json({"pycni": __version__, "supportedVersions": list(versions.SUPPORTED)})
     else:

@@ -1,4 +1,7 @@
-"""`pycni warm`: the servers that plugins are served by; docs/warm-start.md tells about them."""
+"""`pycni warm`: show, start and stop the warm servers, see docs/warm-start.md.
+
+Modules are imported in functions: each verb loads only what it needs, and `pycni --help` none of it.
+"""
 
 from __future__ import annotations
 
@@ -8,61 +11,54 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cni.cli.output import answering, console, print_json, require_verb, write
+from cni.cli.output import JsonOutput, console, print_json, reporting_errors, verb_group, write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-app = typer.Typer(
-    callback=require_verb,
-    invoke_without_command=True,
-    rich_markup_mode=None,
-    help="Look at the warm servers, start or stop them.",
-)
-
-Json = Annotated[bool, typer.Option("--json", help="For programs: JSON, errors as well.")]
+app = verb_group("Show, start and stop the warm servers.")
 
 _OFF_FILE = Path("/etc/cni/pycni/warm-off")
 
 
 @app.command()
-def status(*, json: Json = False) -> None:
-    """Show which servers run and what they cost."""
-    with answering(as_json=json, root_for="pycni warm status"):
+def status(*, json: JsonOutput = False) -> None:
+    """Show the running servers and their memory."""
+    with reporting_errors(as_json=json, root_for="pycni warm status"):
         from cni.warm import control
 
-        told = [control.status(server) for server in control.find()]
+        reports = [control.status(server) for server in control.find()]
         if json:
-            print_json({"servers": told, "off": _OFF_FILE.exists()})
+            print_json({"servers": reports, "off": _OFF_FILE.exists()})
             return
         if _OFF_FILE.exists():
             console().print(f"Warm start is switched off by {_OFF_FILE}.")
-        _print_table(told)
+        _print_table(reports)
 
 
-def _print_table(told: Sequence[dict[str, Any]]) -> None:
-    if not told:
+def _print_table(reports: Sequence[dict[str, Any]]) -> None:
+    if not reports:
         console().print("No warm server runs.")
         return
     from rich.table import Table
 
     table = Table("BUILD", "PID", "UPTIME", "REQUESTS", "WORKERS", "BUSY", "MEMORY", box=None, pad_edge=False)
-    for each in told:
+    for each in reports:
         table.add_row(each["build"], str(each["pid"]), *_figures(each))
     console().print(table)
 
 
-def _figures(told: dict[str, Any]) -> list[str]:
-    if "uptime_s" not in told:
-        return ["does not answer"]
-    counted = [f"{told['uptime_s']} s", told["requests"], len(told["workers"]), told["busy"]]
-    return [*map(str, counted), f"{told['pss_kib'] / 1024:.1f} MiB"]
+def _figures(report: dict[str, Any]) -> list[str]:
+    if "uptime_s" not in report:
+        return ["does not respond"]
+    counted = [f"{report['uptime_s']} s", report["requests"], len(report["workers"]), report["busy"]]
+    return [*map(str, counted), f"{report['pss_kib'] / 1024:.1f} MiB"]
 
 
 @app.command()
-def start(*, json: Json = False) -> None:
+def start(*, json: JsonOutput = False) -> None:
     """Start the server of the plugins in CNI_PATH."""
-    with answering(as_json=json, root_for="pycni warm start"):
+    with reporting_errors(as_json=json, root_for="pycni warm start"):
         from cni.warm import control
 
         server = control.start(_launcher())
@@ -73,9 +69,9 @@ def start(*, json: Json = False) -> None:
 
 
 @app.command()
-def stop(*, json: Json = False) -> None:
-    """End all servers; calls in hand are finished. The next call starts one again."""
-    with answering(as_json=json, root_for="pycni warm stop"):
+def stop(*, json: JsonOutput = False) -> None:
+    """Stop all servers; running calls finish. The next call starts one again."""
+    with reporting_errors(as_json=json, root_for="pycni warm stop"):
         from cni.warm import control
 
         ended = [server.pid for server in control.stop_all()]
@@ -83,19 +79,20 @@ def stop(*, json: Json = False) -> None:
             print_json({"ended": ended})
         else:
             listed = ", ".join(map(str, ended))
-            write(f"Ended: {listed}.\n" if ended else "No warm server runs.\n")
+            write(f"Stopped: {listed}.\n" if ended else "No warm server runs.\n")
 
 
 @app.command()
 def units(
     *,
     folder: Annotated[
-        str, typer.Option("--write", metavar="FOLDER", help="Write them there, /etc/systemd/system for one.")
+        str,
+        typer.Option("--write", metavar="FOLDER", help="Write them to FOLDER, such as /etc/systemd/system."),
     ] = "",
-    json: Json = False,
+    json: JsonOutput = False,
 ) -> None:
-    """Print the units by which systemd runs the server."""
-    with answering(as_json=json):
+    """Print systemd units that run the server."""
+    with reporting_errors(as_json=json):
         from cni.state.files import write_atomic
         from cni.warm import units
 

@@ -1,1 +1,1 @@
-"""The installed program: what it is when it is started."""
+"""The installed program and its roles."""

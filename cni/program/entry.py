@@ -1,7 +1,8 @@
 """The one program of an installed suite: a plugin, the warm server, or the command `pycni`.
 
-The launcher says which: it sets the two variables below for a plugin and gives the option for the
-server; whoever calls the program by hand gets the command.
+The launcher selects the role: it sets the two variables below for a plugin and passes the option for the
+server. A user who runs the program gets the command. Imports are in `main`: a cold call of a plugin must not
+import the server or the command.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ SERVER_OPTION = "--warm-server"
 
 
 def main(table_file: str, bindir: str = "") -> NoReturn:
-    """Be what we were started as. `table_file` is JSON, plugin name to package name."""
+    """Run the selected role. `table_file` is JSON, plugin name to package name."""
     name = os.environ.pop(NAME_VARIABLE, "")
     executable = os.environ.pop(EXECUTABLE_VARIABLE, "")
     if name:

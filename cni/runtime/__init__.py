@@ -1,4 +1,4 @@
 """The runtime's side of CNI: configurations on disk, chains of plugins, the result cache.
 
-It does what libcni does for programs in Go, and keeps its files and its messages.
+It is what libcni is for Go programs, with the same files and messages.
 """

@@ -1,4 +1,4 @@
-"""Which attachments of a network are alive, also those whose runtime keeps its results elsewhere."""
+"""List the attachments of a network that are alive, including those of runtimes with another result cache."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 def list_alive(runtime: Runtime, network: Network) -> set[Attachment]:
-    """Return the attachments that are not proven to be gone; changes nothing. Raises CniError.
+    """Return the attachments that are not proven to be gone. Changes nothing. Raises CniError.
 
-    Of those without a cached result a host end proves life that has the attachment's alias and leads to a
-    namespace in use, or a record of host ports whose namespace is not proven to be gone.
+    An attachment without a cached result is alive if a host end has its alias and leads to a namespace in
+    use, or if the port ledger has its namespace and that is not proven to be gone.
     """
     entries = [each for each in runtime.cache.list_entries() if each.network == network.name]
     gone = {each.attachment for each in entries if holders.is_proven_gone(each.sandbox, each.result)}
@@ -34,11 +34,11 @@ def list_alive(runtime: Runtime, network: Network) -> set[Attachment]:
 def _list_marked(
     runtime: Runtime, network: Network, marked: Iterable[str], known: set[Attachment]
 ) -> set[Attachment]:
-    """Return the attachments that the aliases of host ends name and that are not `known`."""
+    """Return the attachments that the aliases of host ends name, without those in `known`."""
     unknown = set(marked) - {marks.alias(network.name, each) for each in known}
-    found = {each for alias in unknown if (each := marks.attachment_of(alias, network.name))}
-    if any(map(marks.may_be_hashed, found)):
-        # An alias has no room for a long container ID. What the plugins keep of the attachment names it.
+    attachments = {each for alias in unknown if (each := marks.attachment_of(alias, network.name))}
+    if any(map(marks.may_be_hashed, attachments)):
+        # An alias has a hash of a long container ID. The plugins' other objects have the ID itself.
         owners = (Attachment(each.container_id, each.ifname) for each in plan(runtime, network, known).things)
-        found |= {each for each in owners if marks.alias(network.name, each) in unknown}
-    return found
+        attachments |= {each for each in owners if marks.alias(network.name, each) in unknown}
+    return attachments

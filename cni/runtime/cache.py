@@ -1,7 +1,7 @@
-"""The result cache: what each attachment was added with, one file per attachment, in libcni's format.
+"""The result cache: the arguments and the result of each ADD, one file per attachment, in libcni's format.
 
-`<folder>/results/<network>-<container ID>-<ifname>` lets a DEL in another process, by another runtime or
-after a reboot of one, give the plugins what the ADD had. Only runtimes read and write it.
+From `<folder>/results/<network>-<container ID>-<ifname>` a later DEL, also of another process or another
+runtime, passes the plugins the arguments of the ADD. Only runtimes read and write the cache.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One attachment as it was added. `config` is the list as JSON, `result` what its chain gave.
+    """One attachment as it was added. `config` is the network as JSON, `result` the result of its plugins.
 
-    An entry of the older format is the result alone: its `config` is empty, `netns` "".
+    An entry of the older format has only the result: `config` is empty and `netns` is "".
     """
 
     network: str
@@ -50,7 +50,7 @@ class Entry:
 
     @property
     def sandbox(self) -> str:
-        """The netns path, from the result where libcni before 1.2 did not write it; "" when unknown."""
+        """The netns path, from the result if libcni before 1.2 did not write it; "" if unknown."""
         if self.netns:
             return self.netns
         interfaces = self.result.get("interfaces")
@@ -67,20 +67,20 @@ class Cache:
         self.folder = folder / "results"
 
     def path(self, network: str, attachment: Attachment) -> Path:
-        """Give the file of an attachment. Raises CniError 4 when its name is too long for a file."""
+        """Return the file of an attachment. Raises CniError 4 if its name is too long for a file."""
         name = f"{network}-{attachment.container_id}-{attachment.ifname}"
         if len(name.encode(errors="surrogateescape")) > _NAME_BYTES:
             raise CniError(
                 Code.INVALID_ENVIRONMENT,
-                f"no cache file can be called {name}",
-                f"network name, container ID and ifname may have {_NAME_BYTES - 2} bytes together",
+                f"no cache file can be called {name}: the name is too long",
+                f"Use a network name, container ID and ifname with at most {_NAME_BYTES - 2} bytes together.",
             )
         return self.folder / name
 
     def read(self, network: str, attachment: Attachment) -> Entry | None:
-        """Give the entry, None when there is none. Raises CniError 6 or 106 naming what is wrong."""
+        """Return the entry, None if there is none. Raises CniError 6 or 106 if it cannot be read."""
         path = self.path(network, attachment)
-        # What it says is run by root.
+        # Root runs the plugins that an entry names, so only root may write here.
         files.check_keepers(self.folder)
         text = files.read(path)
         if text is None:
@@ -99,13 +99,13 @@ class Cache:
         files.write_atomic(path, show_entry(entry), _FILE_MODE)
 
     def remove(self, network: str, attachment: Attachment) -> None:
-        """Remove the entry; none there is fine."""
+        """Remove the entry, if there is one."""
         files.remove(self.path(network, attachment))
 
     def list_entries(self) -> list[Entry]:
-        """Give all entries by file name, without those in the older format and without broken paths.
+        """Return all entries by file name, without entries of the older format and unreadable files.
 
-        Raises CniError 106 when the folder is there but cannot be read, or is in others' hands.
+        Raises CniError 106 if the folder exists but cannot be read, or if another user can write to it.
         """
         files.check_keepers(self.folder)
         try:
@@ -113,7 +113,7 @@ class Cache:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise CniError(Code.STORE, f"could not list {self.folder}: {error.strerror}") from error
+            raise CniError(Code.STORE, f"cannot list {self.folder}: {error.strerror}") from error
         return [entry for file in paths if (entry := self._readable(file))]
 
     @staticmethod
@@ -126,7 +126,7 @@ class Cache:
 
 
 def show_entry(entry: Entry) -> bytes:
-    """Give the text of a file: the members and their order as libcni has them."""
+    """Return the text of a cache file, with libcni's members in libcni's order."""
     document: Json = {
         "kind": KIND,
         "containerId": entry.container_id,
@@ -142,17 +142,17 @@ def show_entry(entry: Entry) -> bytes:
     }
     document |= {key: value for key, value in optional.items() if value}
     text = json.dumps(document, separators=(",", ":"), ensure_ascii=False)
-    # Go's encoder writes these so; they can stand only inside texts, where both spellings mean the same.
+    # Go's encoder escapes these characters. They occur only inside strings, where both spellings are equal.
     for char in "<>&\u2028\u2029":
         text = text.replace(char, f"\\u{ord(char):04x}")
     return text.encode(errors="replace")
 
 
 def parse_entry(document: Json, path: Path) -> Entry:
-    """Read a decoded file of the newer format. Raises CniError 6 that names file and member."""
+    """Parse a decoded file of the newer format. Raises CniError 6 that names file and member."""
     args = document.get("cniArgs") or []
     if not isinstance(args, list) or not all(_is_pair(each) for each in args):
-        raise _broken(path, '"cniArgs" is no list of pairs')
+        raise _broken(path, '"cniArgs" must be an array of pairs of strings')
     for member in ("networkName", "containerId", "ifName"):
         if not document.get(member):
             raise _broken(path, f'"{member}" is missing')
@@ -181,7 +181,7 @@ def _decode_config(document: Json, path: Path) -> bytes:
     try:
         return base64.b64decode(_member(document, "config", str, path), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise _broken(path, f'"config" is not in base64: {error}') from error
+        raise _broken(path, f'"config" is not valid base64: {error}') from error
 
 
 def _decode(text: bytes, path: Path) -> Json:
@@ -193,11 +193,11 @@ def _is_pair(value: object) -> bool:
 
 
 def _sorted(value: Any) -> Any:
-    """Give JSON with the keys of all its objects in order, as Go writes maps."""
+    """Return JSON with the keys of all its objects sorted, as Go writes maps."""
     if isinstance(value, dict):
         return {key: _sorted(value[key]) for key in sorted(value)}
     return [_sorted(each) for each in value] if isinstance(value, list) else value
 
 
-def _broken(path: Path, what: str) -> CniError:
-    return CniError(Code.DECODING_FAILURE, f"could not read cache file {path}: {what}", "remove the file")
+def _broken(path: Path, reason: str) -> CniError:
+    return CniError(Code.DECODING_FAILURE, f"cannot read cache file {path}: {reason}", "Remove the file.")

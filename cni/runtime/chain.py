@@ -1,11 +1,11 @@
 """Run the plugins of a network one after the other, as libcni does (CNI spec 1.1.0, section 3).
 
-ADD stops at the first error and takes nothing back: that is for the caller, who sends a DEL (or asks
-`add` to). DEL runs in reverse order and stops at the first error as well, so that it can be repeated.
-A plugin that is missing does not stop DEL: the others must clean up, and it is reported at the end.
+ADD stops at the first error and undoes nothing: the caller sends a DEL (or passes `undo` to `add`). DEL runs
+in reverse order and stops at the first error too, so that it can be repeated. A missing plugin does not stop
+DEL: the other plugins clean up, and the missing one is reported at the end.
 
-GC and STATUS came with version 1.1.0 of the spec. Plugins of this suite are asked in older networks as
-well, by commands of their own. Plugins of other suites cannot be asked there, which is logged.
+Version 1.1.0 of the spec introduced GC and STATUS. In older networks, plugins of this suite get commands of
+their own instead. Plugins of other suites get none there, which is logged.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-# A kubelet gives up on a pod's sandbox after four minutes: a plugin that takes longer helps nobody.
+# A kubelet gives up on a pod's sandbox after four minutes, so a longer wait is useless.
 DEFAULT_TIMEOUT_S = 240.0
 
-# The Go plugins check these variables before they look at a command that they do not know.
+# The Go plugins check these variables before they refuse an unknown command.
 _DUMMY = RuntimeArgs("dummy", "dummy", "dummy")
 
-# As in libcni's messages, which people search for.
-_DOING = {Verb.DEL: "delete"}
+# The words of libcni's messages, which users search for.
+_VERB_WORDS = {Verb.DEL: "delete"}
 
 
 class Runtime:
@@ -62,85 +62,86 @@ class Runtime:
         self._env = env
         self._timeout_s = timeout_s
 
-    def add(self, network: Network, told: RuntimeArgs, *, undo: bool = False) -> Json:
-        """Attach and give the last plugin's result in the network's version; it is cached then.
+    def add(self, network: Network, runtime_args: RuntimeArgs, *, undo: bool = False) -> Json:
+        """Attach. Return the last plugin's result in the network's version, and write it to the cache.
 
-        With `undo` a failed ADD is followed by a DEL, whose own errors are told in the details.
+        With `undo` a failed ADD is followed by a DEL. Errors of the DEL are added to the details.
         """
-        attachment = _check(network, told)
+        attachment = _check(network, runtime_args)
         self.cache.path(network.name, attachment)
         try:
-            return self._add(network, told)
+            return self._add(network, runtime_args)
         except CniError as error:
             if undo:
-                self._take_back(network, told, error)
+                self._undo_add(network, runtime_args, error)
             raise
 
-    def _add(self, network: Network, told: RuntimeArgs) -> Json:
+    def _add(self, network: Network, runtime_args: RuntimeArgs) -> Json:
         result: Json | None = None
         for plugin in network.plugins:
-            with _telling(plugin, Verb.ADD):
-                stdin = plugin_stdin(network, plugin, result, told.capability_args)
-                result = _read_result(self.run(Verb.ADD, plugin, stdin, told), network, plugin)
+            with _prefixing_plugin(plugin, Verb.ADD):
+                stdin = plugin_stdin(network, plugin, result, runtime_args.capability_args)
+                result = _read_result(self.run(Verb.ADD, plugin, stdin, runtime_args), network, plugin)
         with _prefixing(f'failed to set network "{network.name}" cached result'):
-            self.cache.write(_entry(network, told, result or {}))
+            self.cache.write(_entry(network, runtime_args, result or {}))
         return result or {}
 
-    def _take_back(self, network: Network, told: RuntimeArgs, error: CniError) -> None:
+    def _undo_add(self, network: Network, runtime_args: RuntimeArgs, error: CniError) -> None:
         try:
-            self.delete(network, told)
+            self.delete(network, runtime_args)
         except CniError as second:
             raise CniError(error.code, error.msg, f"{error.details}; also: {second}".lstrip("; ")) from error
 
-    def check(self, network: Network, told: RuntimeArgs) -> None:
-        """Let every plugin compare what is with what its ADD made, in order.
+    def check(self, network: Network, runtime_args: RuntimeArgs) -> None:
+        """Run CHECK of every plugin, in order.
 
-        Raises CniError 1 for a network older than 0.4.0 and 3 when the cache knows no such attachment.
+        Raises CniError 1 for a network older than 0.4.0 and 3 if the attachment is not in the cache.
         """
         if not network.has(Verb.CHECK):
             raise CniError(
                 Code.INCOMPATIBLE_VERSION,
                 f'configuration version "{network.cni_version}" does not support the CHECK command',
-                f"it came with {versions.FIRST_WITH_VERB[Verb.CHECK]}",
+                f"Set cniVersion to {versions.FIRST_WITH_VERB[Verb.CHECK]} or later.",
             )
-        attachment = _check(network, told)
+        attachment = _check(network, runtime_args)
         if network.disable_check:
             return
         entry = self.cache.read(network.name, attachment)
         if entry is None:
             raise CniError(
                 Code.UNKNOWN_CONTAINER,
-                f'network "{network.name}" has no attachment {told.container_id} {told.ifname} to check',
-                f"there is no {self.cache.path(network.name, attachment)}; ADD writes it",
+                f'network "{network.name}" has no attachment {attachment.container_id} '
+                f"{attachment.ifname} to check",
+                f"Call ADD first: it writes {self.cache.path(network.name, attachment)}.",
             )
-        told = _as_added(told, entry)
+        runtime_args = _as_added(runtime_args, entry)
         result = in_version(entry.result, network)
         for plugin in network.plugins:
-            with _telling(plugin, Verb.CHECK):
-                stdin = plugin_stdin(network, plugin, result, told.capability_args)
-                self.run(Verb.CHECK, plugin, stdin, told)
+            with _prefixing_plugin(plugin, Verb.CHECK):
+                stdin = plugin_stdin(network, plugin, result, runtime_args.capability_args)
+                self.run(Verb.CHECK, plugin, stdin, runtime_args)
 
-    def delete(self, network: Network, told: RuntimeArgs) -> None:
-        """Detach; an attachment that never was is fine. The cached result goes after full success only.
+    def delete(self, network: Network, runtime_args: RuntimeArgs) -> None:
+        """Detach; succeed if nothing is attached. Remove the cached result only after full success.
 
-        Raises UnavailableError when plugins are missing and all others have succeeded.
+        Raises UnavailableError if plugins are missing and all others have succeeded.
         """
-        missing = self._delete(network, told)
+        missing = self._delete(network, runtime_args)
         if missing:
-            raise _not_asked(network, missing)
+            raise _missing_error(network, missing)
 
-    def _delete(self, network: Network, told: RuntimeArgs) -> dict[str, UnavailableError]:
-        """Let all plugins delete that are there, and return an error for each type that is missing."""
-        attachment = _check(network, told)
+    def _delete(self, network: Network, runtime_args: RuntimeArgs) -> dict[str, UnavailableError]:
+        """Run DEL of all installed plugins. Return an error for each missing type."""
+        attachment = _check(network, runtime_args)
         entry = self._entry_or_none(network, attachment)
-        told = _as_added(told, entry)
-        result = self._result_for_del(network, entry, told.netns)
+        runtime_args = _as_added(runtime_args, entry)
+        result = self._result_for_del(network, entry, runtime_args.netns)
         missing: dict[str, UnavailableError] = {}
         for plugin in reversed(network.plugins):
             try:
-                with _telling(plugin, Verb.DEL):
-                    stdin = plugin_stdin(network, plugin, result, told.capability_args)
-                    self.run(Verb.DEL, plugin, stdin, told)
+                with _prefixing_plugin(plugin, Verb.DEL):
+                    stdin = plugin_stdin(network, plugin, result, runtime_args.capability_args)
+                    self.run(Verb.DEL, plugin, stdin, runtime_args)
             except UnavailableError as error:
                 missing[plugin.type] = error
         if not missing:
@@ -148,7 +149,7 @@ class Runtime:
         return missing
 
     def _entry_or_none(self, network: Network, attachment: Attachment) -> Entry | None:
-        """Give the cached entry, None for a broken one as well: that must not keep anybody from a DEL."""
+        """Return the cached entry; None also if it is broken, which must not prevent a DEL."""
         try:
             return self.cache.read(network.name, attachment)
         except CniError:
@@ -159,8 +160,8 @@ class Runtime:
         if entry is None or not entry.result:
             return None
         has_result = versions.at_least(network.cni_version, versions.FIRST_WITH_PREV_RESULT_ON_DEL)
-        # By its path a plugin of an older version does not find a container that is not seen from here. It
-        # would give its address away while it is attached.
+        # A plugin of an older version finds the container by its path only. If that path is not visible from
+        # here, the plugin would release the address of a container that is still attached.
         if not has_result and not (netns.is_gone(path) and holders.has_host_end(entry.result)):
             return None
         try:
@@ -169,10 +170,10 @@ class Runtime:
             return None
 
     def gc(self, network: Network, valid: Collection[Attachment] | None) -> None:
-        """Remove whatever belongs to attachments that are not in `valid`; None keeps none.
+        """Remove everything that belongs to attachments not in `valid`; with None, to all attachments.
 
-        First a DEL for every such attachment in the cache, then GC for every plugin. Goes on after errors and
-        raises them together.
+        First runs DEL for every such attachment in the cache, then GC of every plugin. Continues after errors
+        and raises them together.
         """
         if network.disable_gc:
             return
@@ -194,26 +195,25 @@ class Runtime:
             except CniError as error:
                 errors.errors.append(error)
         if missing:
-            errors.errors.append(_not_asked(network, missing))
+            errors.errors.append(_missing_error(network, missing))
         errors.raise_any()
 
     def _delete_stale(self, network: Network, entry: Entry) -> dict[str, UnavailableError]:
-        what = f"failed to delete stale attachment {entry.container_id} {entry.ifname}"
-        with _prefixing(what):
+        with _prefixing(f"failed to delete stale attachment {entry.container_id} {entry.ifname}"):
             return self._delete(network, RuntimeArgs(entry.container_id, entry.sandbox, entry.ifname))
 
     def status(self, network: Network) -> None:
-        """Ask every plugin whether it could ADD now. Raises the first error, the others in its details."""
+        """Run STATUS of every plugin. Raises the first error with the others in its details."""
         errors = ErrorList()
         for plugin in network.plugins:
             errors.attempt(self._status_plugin, network, plugin)
         errors.raise_any()
 
     def _status_plugin(self, network: Network, plugin: PluginConf) -> None:
-        with _telling(plugin, Verb.STATUS):
+        with _prefixing_plugin(plugin, Verb.STATUS):
             is_asked = self.ask(Verb.STATUS, network, plugin, plugin_stdin(network, plugin))
             if not is_asked and plugin.ipam:
-                # A plugin of this suite looks for its IPAM plugin itself.
+                # A plugin of this suite finds its IPAM plugin itself.
                 delegate.find(plugin.ipam, self.path)
 
     def ask(
@@ -223,9 +223,9 @@ class Runtime:
         plugin: PluginConf,
         stdin: bytes,
     ) -> bool:
-        """Run GC or STATUS of one plugin whatever the network's version is.
+        """Run GC or STATUS of one plugin, whatever the network's version is.
 
-        Returns False, and logs it, where the version has no such verb and the plugin is of another suite.
+        Returns False and logs a line if the version has no such verb and the plugin is of another suite.
         """
         if network.has(verb):
             self.run(verb, plugin, stdin, RuntimeArgs())
@@ -235,84 +235,101 @@ class Runtime:
         note(f"pycni: {refusal_text(plugin.type, verb, network.cni_version)}")
         return False
 
-    def ask_own(self, verb: Verb, plugin: PluginConf, stdin: bytes, told: RuntimeArgs = _DUMMY) -> bytes:
-        """Run a command of this suite; b"" from a plugin of another suite, which does not know it."""
+    def ask_own(
+        self, verb: Verb, plugin: PluginConf, stdin: bytes, runtime_args: RuntimeArgs = _DUMMY
+    ) -> bytes:
+        """Run a command of this suite. Return b"" for a plugin of another suite, which does not know it."""
         try:
-            return self.run(verb, plugin, stdin, told)
+            return self.run(verb, plugin, stdin, runtime_args)
         except CniError as error:
             if is_refusal(error):
                 return b""
             raise
 
     def versions(self, type_: str) -> tuple[str, ...]:
-        """Give the spec versions that a plugin supports."""
+        """Return the spec versions that a plugin supports."""
         env = plugin_env(self._env, Verb.VERSION, ("dummy",), _DUMMY)
         stdin = json.dumps({"cniVersion": versions.CURRENT}).encode()
         try:
-            answer = run_plugin(delegate.find(type_, self.path), env, stdin, self._timeout_s)
+            response = run_plugin(delegate.find(type_, self.path), env, stdin, self._timeout_s)
         except CniError as error:
-            # So says a plugin of spec 0.1.0, which had no such verb.
+            # A plugin of spec 0.1.0 answers this: that version has no VERSION.
             if error.msg == "unknown CNI_COMMAND: VERSION":
                 return (versions.OLDEST,)
             raise
-        listed = decode_object(answer, f"the answer of plugin {type_} to VERSION").get("supportedVersions")
+        listed = decode_object(response, f"the response of plugin {type_} to VERSION").get(
+            "supportedVersions"
+        )
         if not isinstance(listed, list) or not all(isinstance(each, str) for each in listed):
-            raise CniError(Code.DECODING_FAILURE, f"plugin {type_} named no supportedVersions")
+            raise CniError(
+                Code.DECODING_FAILURE, f'"supportedVersions" of plugin {type_} must be an array of strings'
+            )
         return tuple(listed)
 
-    def run(self, verb: Verb, plugin: PluginConf, stdin: bytes, told: RuntimeArgs) -> bytes:
-        """Run one verb of one plugin and give what it printed."""
+    def run(self, verb: Verb, plugin: PluginConf, stdin: bytes, runtime_args: RuntimeArgs) -> bytes:
+        """Run one verb of one plugin. Return its stdout."""
         try:
             executable = delegate.find(plugin.type, self.path)
         except CniError as error:
             raise UnavailableError(error.code, error.msg, error.details) from error
-        return run_plugin(executable, plugin_env(self._env, verb, self.path, told), stdin, self._timeout_s)
+        return run_plugin(
+            executable, plugin_env(self._env, verb, self.path, runtime_args), stdin, self._timeout_s
+        )
 
 
-def _check(network: Network, told: RuntimeArgs) -> Attachment:
-    check_name(told.container_id, Code.INVALID_ENVIRONMENT, "invalid characters in containerID")
+def _check(network: Network, runtime_args: RuntimeArgs) -> Attachment:
+    check_name(runtime_args.container_id, Code.INVALID_ENVIRONMENT, "invalid characters in containerID")
     check_name(network.name, Code.INVALID_CONFIG, "invalid characters found in network name")
-    if not told.ifname:
+    if not runtime_args.ifname:
         raise CniError(Code.INVALID_ENVIRONMENT, "interface name is empty", "CNI_IFNAME must not be empty")
-    check_ifname(told.ifname)
-    return Attachment(told.container_id, told.ifname)
+    check_ifname(runtime_args.ifname)
+    return Attachment(runtime_args.container_id, runtime_args.ifname)
 
 
-def _entry(network: Network, told: RuntimeArgs, result: Json) -> Entry:
+def _entry(network: Network, runtime_args: RuntimeArgs, result: Json) -> Entry:
     return Entry(
         network.name,
-        told.container_id,
-        told.ifname,
+        runtime_args.container_id,
+        runtime_args.ifname,
         network.text,
-        told.netns,
-        told.args or (),
-        dict(told.capability_args or {}),
+        runtime_args.netns,
+        runtime_args.args or (),
+        dict(runtime_args.capability_args or {}),
         result,
     )
 
 
-def _as_added(told: RuntimeArgs, entry: Entry | None) -> RuntimeArgs:
-    """Fill in from the cache what the runtime left open."""
+def _as_added(runtime_args: RuntimeArgs, entry: Entry | None) -> RuntimeArgs:
+    """Return the arguments, with those that are None taken from the cache."""
     return RuntimeArgs(
-        told.container_id,
-        told.netns,
-        told.ifname,
-        told.args if told.args is not None or entry is None else entry.args,
-        told.capability_args if told.capability_args is not None or entry is None else entry.capability_args,
+        runtime_args.container_id,
+        runtime_args.netns,
+        runtime_args.ifname,
+        runtime_args.args if runtime_args.args is not None or entry is None else entry.args,
+        runtime_args.capability_args
+        if runtime_args.capability_args is not None or entry is None
+        else entry.capability_args,
     )
 
 
 def _read_result(stdout: bytes, network: Network, plugin: PluginConf) -> Json:
-    what = f"result of {plugin.type}"
+    name = f"result of {plugin.type}"
     if not stdout.strip():
-        raise CniError(Code.DECODING_FAILURE, f"no result: {plugin.type} printed nothing", "ADD prints one")
-    document = {} if stdout.strip() == b"null" else decode_object(stdout, what)
-    return in_version(document, network, what)
+        raise CniError(
+            Code.DECODING_FAILURE,
+            f"no result: {plugin.type} printed nothing",
+            "Report this to the plugin's author.",
+        )
+    document = {} if stdout.strip() == b"null" else decode_object(stdout, name)
+    return in_version(document, network, name)
 
 
-def in_version(document: Json, network: Network, what: str = "cached result") -> Json:
-    """Give a result in the network's version; members that no spec knows stay unless it must be converted."""
-    parsed = parse_result(document, network.cni_version, what)
+def in_version(document: Json, network: Network, name: str = "cached result") -> Json:
+    """Return a result in the network's version. Without a conversion, unknown members remain.
+
+    `name` names the result in errors.
+    """
+    parsed = parse_result(document, network.cni_version, name)
     others = {key: value for key, value in document.items() if key.lower() != "cniversion"}
     named = [value for key, value in document.items() if key not in others and value]
     if named and named[-1] != network.cni_version:
@@ -321,32 +338,32 @@ def in_version(document: Json, network: Network, what: str = "cached result") ->
 
 
 @contextmanager
-def _telling(plugin: PluginConf, verb: Verb) -> Iterator[None]:
+def _prefixing_plugin(plugin: PluginConf, verb: Verb) -> Iterator[None]:
     name = f' name="{plugin.name}"' if plugin.name else ""
-    doing = _DOING.get(verb, verb.lower())
+    doing = _VERB_WORDS.get(verb, verb.lower())
     with _prefixing(f'plugin type="{plugin.type}"{name} failed ({doing})'):
         yield
 
 
 @contextmanager
-def _prefixing(what: str) -> Iterator[None]:
+def _prefixing(prefix: str) -> Iterator[None]:
     try:
         yield
     except CniError as error:
         kind = UnavailableError if isinstance(error, UnavailableError) else CniError
-        raise kind(error.code, f"{what}: {error.msg}", error.details) from error
+        raise kind(error.code, f"{prefix}: {error.msg}", error.details) from error
 
 
-def _not_asked(network: Network, missing: Mapping[str, UnavailableError]) -> UnavailableError:
-    """Return the error for plugins that are missing where all others have deleted their part."""
+def _missing_error(network: Network, missing: Mapping[str, UnavailableError]) -> UnavailableError:
+    """Return the error for missing plugins, after all other plugins have deleted their part."""
     first, *others = missing.values()
     names = ", ".join(missing)
-    where = network.file or "the network's file"
+    file = network.file or "the network's file"
     parts = [
         first.details,
         *(f"also: {error.msg}" for error in others),
         "the other plugins have deleted their part",
         f"if {names} ever ran for this network, its part remains: install it and call the command again",
-        f"else remove it from {where}",
+        f"else remove it from {file}",
     ]
     return UnavailableError(first.code, first.msg, "; ".join(filter(None, parts)))

@@ -1,4 +1,4 @@
-"""Find networks in a folder of configuration files, by the rules of libcni."""
+"""Find networks in a folder of configuration files, by libcni's rules."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ _SINGLE = (".conf", ".json")
 
 
 class Broken(NamedTuple):
-    """A file that is no network, and why."""
+    """A file that is not a valid network, and the error."""
 
     file: str
     error: CniError
 
 
 def list_files(folder: Path) -> list[Path]:
-    """Give the configuration files in the order in which they are tried: lists first, then single ones.
+    """Return the configuration files by precedence: lists first, then single plugins.
 
-    A missing folder has none. Raises CniError 5 when the folder cannot be read.
+    A missing folder has none. Raises CniError 5 if the folder cannot be read.
     """
     return [*_files(folder, _LIST), *_files(folder, _SINGLE)]
 
 
 def find(folder: Path, name: str) -> Network:
-    """Give the first network of that name.
+    """Return the first network with that name. Raises CniError 7 if there is none.
 
-    A broken file that comes before it is an error (CniError 6 or 7 naming the file), as in libcni:
-    which network a name means must not depend on which files happen to be readable.
+    A broken file before it is an error too (CniError 6 or 7 that names the file), as in libcni: the meaning
+    of a name must not depend on which files are readable.
     """
     files = list_files(folder)
     names = []
@@ -49,7 +49,7 @@ def find(folder: Path, name: str) -> Network:
         raise CniError(
             Code.INVALID_CONFIG,
             f"no net configurations found in {folder}",
-            "a network is a file NAME.conflist there; NETCONFPATH names another folder",
+            "Put a file NAME.conflist there, or set NETCONFPATH to another folder.",
         )
     raise CniError(
         Code.INVALID_CONFIG,
@@ -59,11 +59,11 @@ def find(folder: Path, name: str) -> Network:
 
 
 def load_all(folder: Path) -> list[Network | Broken]:
-    """Give all networks of a folder, with a `Broken` in the place of each file that is none."""
-    return [_load_or_tell(file) for file in list_files(folder)]
+    """Return all networks of a folder, with a `Broken` in place of each invalid file."""
+    return [_load_or_error(file) for file in list_files(folder)]
 
 
-def _load_or_tell(file: Path) -> Network | Broken:
+def _load_or_error(file: Path) -> Network | Broken:
     try:
         return load_file(file)
     except CniError as error:
@@ -71,7 +71,7 @@ def _load_or_tell(file: Path) -> Network | Broken:
 
 
 def load_file(file: Path) -> Network:
-    """Read one network, with those of its plugins that lie in the folder of its name beside the file."""
+    """Read one network, including plugins in the folder with the network's name beside the file."""
     text = _read(file)
     if file.name.endswith(_SINGLE):
         return parse_single(text, str(file))
@@ -82,13 +82,13 @@ def load_file(file: Path) -> Network:
         raise CniError(
             Code.INVALID_CONFIG,
             f"no plugin configs found for {file}",
-            f'list them under "plugins" or put them into {file.parent / network.name}/*.conf',
+            f'List them under "plugins", or put them into {file.parent / network.name}/*.conf.',
         )
     return network
 
 
 def _plugins_beside(folder: Path, name: str) -> list[PluginConf]:
-    # A name with a slash would lead out of the folder; such a network is refused when it is used.
+    # A name with a slash leads out of the folder. Such a network is refused when it is used.
     if "/" in name or name in {".", ".."}:
         return []
     return [parse_plugin(_read(file), str(file)) for file in _files(folder / name, (".conf",))]
@@ -101,13 +101,13 @@ def _files(folder: Path, endings: tuple[str, ...]) -> list[Path]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise CniError(Code.IO_FAILURE, f"could not list {folder}: {error.strerror}") from error
+        raise CniError(Code.IO_FAILURE, f"cannot list {folder}: {error.strerror}") from error
     return [folder / name for name in sorted(names) if name.endswith(endings)]
 
 
 def _read(file: Path) -> bytes:
     try:
-        # A FIFO would be waited for without end.
+        # Reading a FIFO would block.
         if file.is_file() or not file.exists():
             return file.read_bytes()
         raise CniError(Code.IO_FAILURE, f"error reading {file}: not a regular file")

@@ -1,4 +1,4 @@
-"""What one plugin of a network is handed for one call: configuration and environment. Pure."""
+"""Derive the configuration and environment of one plugin for one call. Pure functions."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RuntimeArgs:
-    """What a runtime says about one attachment.
+    """A runtime's arguments for one attachment.
 
-    `args` are the pairs of CNI_ARGS, `capability_args` the values for the plugins' capabilities. None
-    stands for "as at ADD": CHECK and DEL then take what the result cache has.
+    `args` are the pairs of CNI_ARGS, `capability_args` the values for the plugins' capabilities. If they are
+    None, CHECK and DEL use the values in the result cache.
     """
 
     container_id: str = ""
@@ -38,34 +38,36 @@ def plugin_stdin(
 ) -> bytes:
     """Derive a plugin's configuration from its network's (CNI spec 1.1.0, section 3).
 
-    `valid` goes to GC; None leaves the key out, which is not the same as an empty list.
+    `valid` is for GC. None omits the key, which differs from an empty array.
     """
-    given: dict[str, Any] = {"name": network.name, "cniVersion": network.cni_version}
+    added: dict[str, Any] = {"name": network.name, "cniVersion": network.cni_version}
     if prev_result is not None:
-        given["prevResult"] = prev_result
+        added["prevResult"] = prev_result
     values = {key: value for key, value in (capability_args or {}).items() if key in plugin.capabilities}
     if values:
-        given["runtimeConfig"] = values
+        added["runtimeConfig"] = values
     if valid is not None:
         listed = [{"containerID": each.container_id, "ifname": each.ifname} for each in sorted(valid)]
-        # The second key is an error of the spec's text that plugins may have followed; libcni sends both.
-        given |= {"cni.dev/valid-attachments": listed, "cni.dev/attachments": listed}
-    # Keys match without regard to case: another spelling of a given key must not win over it.
-    taken = {key.lower() for key in given}
-    own = {key: value for key, value in plugin.document.items() if key.lower() not in taken}
-    return compact(own | given)
+        # The second key is from a mistake in the spec's text, which plugins may follow; libcni sends both.
+        added |= {"cni.dev/valid-attachments": listed, "cni.dev/attachments": listed}
+    # Keys are case-insensitive: another spelling in the configuration must not override an added key.
+    replaced = {key.lower() for key in added}
+    own = {key: value for key, value in plugin.document.items() if key.lower() not in replaced}
+    return compact(own | added)
 
 
-def plugin_env(base: Mapping[str, str], verb: Verb, path: Sequence[str], told: RuntimeArgs) -> dict[str, str]:
-    """Give the environment of a call: the runtime's own with the CNI_* variables in it.
+def plugin_env(
+    base: Mapping[str, str], verb: Verb, path: Sequence[str], runtime_args: RuntimeArgs
+) -> dict[str, str]:
+    """Return the runtime's environment with the CNI_* variables of a call.
 
-    GC and STATUS concern no attachment: their variables are set but empty.
+    GC and STATUS have no attachment: its variables are set but empty.
     """
     return dict(base) | {
         "CNI_COMMAND": str(verb),
-        "CNI_CONTAINERID": told.container_id,
-        "CNI_NETNS": told.netns,
-        "CNI_ARGS": ";".join(f"{key}={value}" for key, value in told.args or ()),
-        "CNI_IFNAME": told.ifname,
+        "CNI_CONTAINERID": runtime_args.container_id,
+        "CNI_NETNS": runtime_args.netns,
+        "CNI_ARGS": ";".join(f"{key}={value}" for key, value in runtime_args.args or ()),
+        "CNI_IFNAME": runtime_args.ifname,
         "CNI_PATH": ":".join(path),
     }

@@ -1,4 +1,4 @@
-"""Run one plugin executable for a runtime and tell its failure in libcni's words."""
+"""Run one plugin executable for a runtime, and report failures in libcni's words."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from cni.errors import CniError, Code
+from cni.kernel.child import run
 from cni.log import note
 
 if TYPE_CHECKING:
@@ -17,23 +18,23 @@ if TYPE_CHECKING:
 
     from cni.kernel.child import Completed
 
-# A plugin being replaced by something that writes it in place cannot be executed for a moment.
+# An executable that is being overwritten in place cannot be executed (ETXTBSY).
 _BUSY_TRIES = 6
 _BUSY_PAUSE_S = 1.0
-# What a plugin whose time is up may take to undo its work, in which it may wait for plugins of its own.
+# Time for a plugin to undo its work after the timeout; it may wait for its IPAM plugin meanwhile.
 _GRACE_S = 10.0
 
 
 class UnavailableError(CniError):
-    """The plugin's executable is missing or cannot be started: it has not been asked."""
+    """The plugin's executable is missing or cannot be started; the plugin did not run."""
 
 
 def run_plugin(executable: Path, env: Mapping[str, str], stdin: bytes, timeout_s: float) -> bytes:
-    """Give what the plugin printed, when it succeeded; its stderr then goes to ours.
+    """Run a plugin. If it succeeds, return its stdout and copy its stderr.
 
-    Raises the error object that it printed, CniError 999 when it failed without a proper one,
-    UnavailableError 5 when it cannot be executed and 11 when it took longer than `timeout_s` seconds; it is
-    asked to end then, so that an ADD is undone, and killed 10 s later.
+    Raises the error object that it printed, CniError 999 if it failed without a valid one, UnavailableError 5
+    if it cannot be executed, and 11 after `timeout_s` seconds. Then it gets SIGTERM, which undoes an ADD, and
+    10 s later SIGKILL.
     """
     try:
         done = _run_when_not_busy(executable, env, stdin, timeout_s)
@@ -49,8 +50,6 @@ def run_plugin(executable: Path, env: Mapping[str, str], stdin: bytes, timeout_s
 
 
 def _run_when_not_busy(executable: Path, env: Mapping[str, str], stdin: bytes, timeout_s: float) -> Completed:
-    from cni.kernel.child import run
-
     for _ in range(_BUSY_TRIES - 1):
         try:
             return run([str(executable)], stdin, env=env, timeout_s=timeout_s, grace_s=_GRACE_S)
@@ -62,31 +61,31 @@ def _run_when_not_busy(executable: Path, env: Mapping[str, str], stdin: bytes, t
 
 
 def _error_of(done: Completed) -> CniError:
-    printed = done.stdout.decode(errors="replace")
+    stdout = done.stdout.decode(errors="replace")
     ending = _ending(done.status)
-    if not printed and not done.stderr:
+    if not stdout and not done.stderr:
         return CniError(Code.INTERNAL, f"netplugin failed with no error message: {ending}")
-    if not printed:
+    if not stdout:
         return CniError(Code.INTERNAL, f"netplugin failed: {_quote(done.stderr)}: {ending}")
     try:
-        return _parse_error(printed, ending, done.stderr)
+        return _parse_error(stdout, ending, done.stderr)
     except ValueError as error:
         return CniError(
             Code.INTERNAL,
-            f"netplugin failed but error parsing its diagnostic message {_quote(printed)}: {error}",
+            f"netplugin failed but error parsing its diagnostic message {_quote(stdout)}: {error}",
             f"stderr: {_quote(done.stderr)}" if done.stderr else "",
         )
 
 
-def _parse_error(printed: str, ending: str, stderr: str) -> CniError:
-    """Return the error object that a plugin printed. A result of one that was killed has no message."""
-    told = json.loads(printed)
-    if not isinstance(told, dict):
-        raise ValueError("it is not an object")  # noqa: TRY004 - one kind of error for whatever is wrong with it
-    members: dict[str, Any] = {key.lower(): value for key, value in told.items() if value is not None}
+def _parse_error(stdout: str, ending: str, stderr: str) -> CniError:
+    """Return the error object that a plugin printed. A killed plugin may have printed a result: no "msg"."""
+    document = json.loads(stdout)
+    if not isinstance(document, dict):
+        raise ValueError("it is not an object")  # noqa: TRY004 - one exception for all mistakes
+    members: dict[str, Any] = {key.lower(): value for key, value in document.items() if value is not None}
     code, msg, details = members.get("code", 0), members.get("msg", ""), members.get("details", "")
     if not isinstance(code, int) or not isinstance(msg, str) or not isinstance(details, str):
-        raise ValueError("code must be a number, msg and details texts")  # noqa: TRY004 - see above
+        raise ValueError("code must be a number, msg and details must be strings")  # noqa: TRY004 - see above
     if not msg:
         msg = f"netplugin failed with no error message: {ending}"
         details = details or (f"stderr: {_quote(stderr)}" if stderr else "")
@@ -103,5 +102,5 @@ def _ending(status: int) -> str:
 
 
 def _quote(text: str) -> str:
-    """Give a text in one line, cut where it would flood a terminal."""
+    """Return a text as one line of at most about 1000 characters."""
     return json.dumps(text if len(text) <= 1000 else f"{text[:1000]}...", ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""What a GC of a network would remove, asked of the result cache and of every plugin; nothing is changed."""
+"""List what a GC of a network would remove, from the result cache and from every plugin. Changes nothing."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class GcPlan:
-    """What would go, each thing with a reason.
+    """The objects that GC would remove, each with a reason.
 
-    `silent` are the types of plugins of other suites, which cannot tell. `missing` are errors of plugins that
-    are not there.
+    `silent` are the types of plugins of other suites, which do not report theirs. `missing` are the errors of
+    plugins that are not installed.
     """
 
     things: tuple[Stale, ...] = ()
@@ -37,13 +37,13 @@ class GcPlan:
 
 
 def plan(runtime: Runtime, network: Network, valid: Collection[Attachment]) -> GcPlan:
-    """Tell what `Runtime.gc` with the same arguments would remove. Raises CniError."""
+    """Return what `Runtime.gc` with the same arguments would remove. Raises CniError."""
     if network.disable_gc:
         return GcPlan()
     check_name(network.name, Code.INVALID_CONFIG, "invalid characters found in network name")
     cached = [each for each in runtime.cache.list_entries() if each.network == network.name]
-    going = [each for each in cached if each.attachment not in valid]
-    found = [
+    stale = [each for each in cached if each.attachment not in valid]
+    things = [
         Stale(
             "cached result",
             str(runtime.cache.path(network.name, each.attachment)),
@@ -51,19 +51,19 @@ def plan(runtime: Runtime, network: Network, valid: Collection[Attachment]) -> G
             each.container_id,
             each.ifname,
         )
-        for each in going
+        for each in stale
     ]
     silent = []
     missing = []
     for plugin in network.plugins:
         try:
-            told = _ask(runtime, network, plugin, valid)
+            stale_of_plugin = _ask(runtime, network, plugin, valid)
         except UnavailableError as error:
             missing.append(error)
             continue
-        silent += [plugin.type] if told is None else []
-        found += told or []
-    unique = {(each.kind, each.name): each for each in reversed(found)}
+        silent += [plugin.type] if stale_of_plugin is None else []
+        things += stale_of_plugin or []
+    unique = {(each.kind, each.name): each for each in reversed(things)}
     return GcPlan(
         tuple(_with_reason(each, cached) for each in reversed(unique.values())),
         tuple(dict.fromkeys(silent)),
@@ -74,24 +74,24 @@ def plan(runtime: Runtime, network: Network, valid: Collection[Attachment]) -> G
 def _ask(
     runtime: Runtime, network: Network, plugin: PluginConf, valid: Collection[Attachment]
 ) -> list[Stale] | None:
-    """Give what a plugin tells, None for one that does not know the question."""
+    """Return what a plugin would remove; None for a plugin of another suite."""
     stdin = plugin_stdin(network, plugin, valid=valid)
     try:
-        answer = runtime.ask_own(Verb.GC_PLAN, plugin, stdin)
+        response = runtime.ask_own(Verb.GC_PLAN, plugin, stdin)
     except UnavailableError:
         raise
     except CniError as error:
         raise CniError(
-            error.code, f"failed to ask plugin {plugin.type} what is to go: {error.msg}", error.details
+            error.code, f"plugin {plugin.type} failed to list stale objects: {error.msg}", error.details
         ) from error
-    if not answer:
+    if not response:
         return None
-    told = decode_object(answer, f"the answer of plugin {plugin.type}").get("stale") or []
-    return [garbage.parse(each) for each in told if isinstance(each, dict)]
+    listed = decode_object(response, f"the response of plugin {plugin.type}").get("stale") or []
+    return [garbage.parse(each) for each in listed if isinstance(each, dict)]
 
 
 def is_owner(entry: Entry, thing: Stale) -> bool:
-    """Return whether a thing is an attachment's; chains of iptables do not tell the ifname."""
+    """Return whether a thing belongs to an attachment; names of iptables chains do not contain the ifname."""
     return entry.container_id == thing.container_id and thing.ifname in {"", entry.ifname}
 
 
@@ -106,4 +106,4 @@ def _reason(thing: Stale, cached: Sequence[Entry]) -> str:
     if owner is None:
         return "no such attachment in the cache"
     is_gone = is_proven_gone(owner.sandbox, owner.result)
-    return "its network namespace is gone" if is_gone else "every attachment is to go"
+    return "its network namespace is gone" if is_gone else "gc removes every attachment"

@@ -1,7 +1,6 @@
-"""What is attached, as the result cache and the leases have it and as the kernel shows it.
+"""List attachments from the result cache, leases and the kernel. Changes nothing.
 
-It sees the attachments of every runtime that keeps its results in libcni's default folder. Nothing here
-changes anything.
+It finds the attachments of every runtime that keeps its results in libcni's default folder.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """A network with what is attached to it; `file` is "" when no file configures it."""
+    """A network with its attachments; `file` is "" if no file configures it."""
 
     name: str
     cni_version: str = ""
@@ -45,11 +44,11 @@ def take(
     leases_folder: Path,
     things: Mapping[str, Sequence[Stale]] = MappingProxyType({}),
 ) -> list[Inventory]:
-    """Give every network that is configured or has attachments, by name.
+    """Return every network that is configured or has attachments, by name.
 
-    Must run in the host's network namespace, single-threaded. What the kernel refuses to show is a problem
-    of the attachment, not an error. Of two files for one network the first counts. `things` are, by network,
-    what plugins have of attachments that are not among `entries`.
+    Must run in the host's network namespace, single-threaded. If the kernel refuses to show a link, the
+    attachment gets a problem; no error is raised. If two files configure one network, the first counts.
+    `things` are, by network, the objects that plugins report of attachments that are not in `entries`.
     """
     configured = {each.name: each for each in reversed(networks)}
     names = sorted({*configured, *(each.network for each in entries)})
@@ -96,14 +95,14 @@ def _take_one(
 
 
 def list_leased(folder: Path, known: Collection[Attachment]) -> list[Attached]:
-    """Give the owners of leases that are not in `known`: nobody has cached their result."""
-    found: dict[Attachment, list[str]] = {}
+    """Return the owners of leases that are not in `known`: no result of theirs is cached."""
+    addresses_of: dict[Attachment, list[str]] = {}
     containers = {each.container_id for each in known}
     for lease in Leases(folder).list_all():
-        # A lease without an ifname is of the old format and belongs to all of its container.
+        # A lease without an ifname has the old format and belongs to all attachments of its container.
         is_known = lease.attachment in known or (not lease.ifname and lease.container_id in containers)
         if lease.address and not lease.is_empty() and not is_known:
-            found.setdefault(lease.attachment, []).append(lease.name)
+            addresses_of.setdefault(lease.attachment, []).append(lease.name)
     return [
         Attached(
             owner.container_id,
@@ -111,5 +110,5 @@ def list_leased(folder: Path, known: Collection[Attachment]) -> list[Attached]:
             addresses=tuple(sorted(addresses)),
             problems=(remains.UNCACHED,),
         )
-        for owner, addresses in sorted(found.items())
+        for owner, addresses in sorted(addresses_of.items())
     ]

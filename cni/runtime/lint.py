@@ -1,4 +1,4 @@
-"""What looks wrong in configured networks, though it is allowed: misspelt keys, subnets that overlap."""
+"""Find likely mistakes in configured networks that the spec allows: misspelt keys, overlapping subnets."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _LIST_KEYS = frozenset(
 
 
 def list_warnings(runtime: Runtime, network: Network, configured: Sequence[Network]) -> list[str]:
-    """Return a sentence for each thing that looks wrong in one of the configured networks."""
+    """Return a sentence for each likely mistake in one of the configured networks."""
     return [
         *_list_misspelt_in_list(network),
         *_list_from_plugins(runtime, network),
@@ -51,26 +51,27 @@ def _list_misspelt_in_list(network: Network) -> list[str]:
 
 
 def _list_from_plugins(runtime: Runtime, network: Network) -> list[str]:
-    """Ask the plugins of this suite which keys they do not know, IPAM plugins too.
+    """Return the unknown keys that plugins of this suite report, IPAM plugins included.
 
-    Plugins of other suites and plugins that are missing say nothing: `status` reports the latter.
+    Plugins of other suites and missing plugins are skipped: `status` reports the latter.
     """
-    found: list[str] = []
+    warnings: list[str] = []
     for plugin in network.plugins:
         stdin = plugin_stdin(network, plugin)
         for type_ in filter(None, (plugin.type, plugin.ipam)):
             try:
-                answer = runtime.ask_own(Verb.LINT, replace(plugin, type=type_), stdin)
-                told = decode_object(answer, f"the answer of plugin {type_}") if answer.strip() else {}
-                found += [f"{type_}: {each}" for each in told.get("warnings") or []]
+                response = runtime.ask_own(Verb.LINT, replace(plugin, type=type_), stdin)
+                if response.strip():
+                    document = decode_object(response, f"the response of plugin {type_}")
+                    warnings += [f"{type_}: {each}" for each in document.get("warnings") or []]
             except UnavailableError:
                 continue
             except CniError as error:
-                found.append(f"{type_}: {error}")
-    return list(dict.fromkeys(found))
+                warnings.append(f"{type_}: {error}")
+    return list(dict.fromkeys(warnings))
 
 
-class _Place(NamedTuple):
+class _BridgeSubnet(NamedTuple):
     """A subnet of a network, and the bridge that has it."""
 
     bridge: str
@@ -78,45 +79,45 @@ class _Place(NamedTuple):
 
 
 def list_overlaps(network: Network, configured: Sequence[Network]) -> list[str]:
-    """Return a sentence for each other network whose subnet is also reached through another bridge.
+    """Return a sentence for each other network whose subnet overlaps on another bridge.
 
-    Of several networks with one name the first is meant.
+    Of several networks with one name the first counts.
     """
-    own = _list_places(network)
+    own = _list_subnets(network)
     others = {each.name: each for each in reversed(configured) if each.name != network.name}
-    found = []
+    warnings = []
     for other in sorted(others.values(), key=lambda each: each.name):
         pair = next(
             (
                 (ours, theirs)
                 for ours in own
-                for theirs in _list_places(other)
+                for theirs in _list_subnets(other)
                 if ours.bridge != theirs.bridge and _overlap(ours.subnet, theirs.subnet)
             ),
             None,
         )
         if pair:
             ours, theirs = pair
-            found.append(
+            warnings.append(
                 f"subnet {ours.subnet} of bridge {ours.bridge} overlaps {theirs.subnet} of bridge "
                 f'{theirs.bridge} in network "{other.name}", give one of them another subnet'
             )
-    return found
+    return warnings
 
 
 def _overlap(one: IpNetwork, other: IpNetwork) -> bool:
     return one.version == other.version and (one.network_address in other or other.network_address in one)
 
 
-def _list_places(network: Network) -> list[_Place]:
+def _list_subnets(network: Network) -> list[_BridgeSubnet]:
     names = bridges(network)
     if not names:
         return []
-    found = []
+    listed = []
     for text in subnets(network):
         try:
-            found.append(_Place(names[0], parse_cidr(text).network))
+            listed.append(_BridgeSubnet(names[0], parse_cidr(text).network))
         except ValueError:
             # The plugin reports it.
             continue
-    return found
+    return listed

@@ -1,4 +1,4 @@
-"""One cached attachment beside what the kernel has of it."""
+"""Compare a cached attachment with the kernel."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _IFNAME_BYTES = 15
 
 @dataclass(frozen=True, slots=True)
 class HostLink:
-    """A link on the host; `addresses` have a prefix. `is_there` is false for one that is only expected."""
+    """A link on the host; `addresses` have a prefix length. `is_there` is False if it is only expected."""
 
     name: str
     is_there: bool = True
@@ -36,7 +36,7 @@ class HostLink:
 
 @dataclass(frozen=True, slots=True)
 class PublishedPort:
-    """A port of the host that leads to the container; `host_ip` "" means every address of the host."""
+    """A port of the host that is forwarded to the container; `host_ip` "" means all addresses."""
 
     protocol: str
     host_ip: str
@@ -48,10 +48,10 @@ class PublishedPort:
 class Attached:
     """One attachment as it is now. `netns_state` is "alive", "gone" or "unknown".
 
-    `addresses` (with prefix, unless from a lease alone) and `mac` are the kernel's where it could be asked.
-    `problems` tell in words what is not as ADD left it. `remains` are things on the host of an attachment
-    without a result, by kind and name, and `remedy` is what to do. The names are those that the runtime
-    passed in CNI_ARGS: of a pod with its namespace, or of a container.
+    `addresses` (with prefix length, unless they are from a lease) and `mac` are the kernel's, if available.
+    `problems` are sentences about differences from the result of ADD. `remains` are objects on the host of an
+    attachment without a result, by kind and name, and `remedy` is the command that removes them. The names
+    are those that the runtime passed in CNI_ARGS: of a pod with its namespace, or of a container.
     """
 
     container_id: str
@@ -72,7 +72,7 @@ class Attached:
 
 
 def observe(host: Netlink, entry: Entry) -> Attached:
-    """Compare a cached attachment with the kernel; what cannot be found out is told as a problem."""
+    """Compare a cached attachment with the kernel. If the kernel refuses, that is a problem."""
     result, problems = _read_result(entry)
     args = dict(entry.args)
     namespace, name = args.get("K8S_POD_NAMESPACE", ""), args.get("K8S_POD_NAME", "")
@@ -86,7 +86,7 @@ def observe(host: Netlink, entry: Entry) -> Attached:
         problems=problems,
         pod_namespace=namespace,
         pod_name=name if namespace else "",
-        # podman passes the name of a container in the place of a pod's, without a namespace.
+        # podman passes a container's name in place of a pod's name, without a namespace.
         container_name="" if namespace else name,
     )
     try:
@@ -96,19 +96,19 @@ def observe(host: Netlink, entry: Entry) -> Attached:
             return _observe_gone(host, expected, result)
         return _observe_alive(host, expected, result)
     except CniError as error:
-        # The path may not be looked at, or shows something else to this caller.
+        # This caller may not open the path, or sees another file there.
         state = holders.ALIVE if holders.has_host_end(entry.result) else holders.UNKNOWN
         return _with_problems(replace(expected, netns_state=state), str(error))
 
 
 def find_host_link(host: Netlink, name: str) -> HostLink:
-    """Look a link of the host up; one that is not there is given all the same, saying so."""
-    found = link.find(host, name)
-    return _show_link(host, found) if found else HostLink(name, is_there=False)
+    """Return a link of the host, with `is_there` False if it does not exist."""
+    host_link = link.find(host, name)
+    return _show_link(host, host_link) if host_link else HostLink(name, is_there=False)
 
 
 def list_ports(capability_args: Mapping[str, Any]) -> list[PublishedPort]:
-    """Give the published ports of an attachment; entries that are none are left out."""
+    """Return the published ports of an attachment; invalid entries are skipped."""
     listed = capability_args.get("portMappings")
     ports = []
     for each in listed if isinstance(listed, list) else []:
@@ -129,7 +129,7 @@ def _read_result(entry: Entry) -> tuple[Result, tuple[str, ...]]:
 
 
 def _container_addresses(result: Result) -> tuple[str, ...]:
-    """Give the addresses on the container's side; an index that leads nowhere counts as unknown."""
+    """Return the addresses inside the container, including those with an invalid interface index."""
     sandboxes = {number: each.sandbox for number, each in enumerate(result.interfaces)}
     return tuple(
         str(ip.address) for ip in result.ips if ip.interface is None or sandboxes.get(ip.interface, "unknown")
@@ -137,25 +137,25 @@ def _container_addresses(result: Result) -> tuple[str, ...]:
 
 
 def _observe_gone(host: Netlink, expected: Attached, result: Result) -> Attached:
-    left = next(iter(_host_ends(host, result)), None)
-    problems = ["the namespace is gone: del or gc cleans up"]
-    if left:
-        problems.append(f"host end {left.name} is still there")
-    shown = _show_link(host, left) if left else None
+    host_end = next(iter(_host_ends(host, result)), None)
+    problems = ["the network namespace is gone: run pycni del or pycni gc"]
+    if host_end:
+        problems.append(f"host end {host_end.name} still exists")
+    shown = _show_link(host, host_end) if host_end else None
     return _with_problems(replace(expected, netns_state="gone", host_link=shown), *problems)
 
 
 def _observe_alive(host: Netlink, expected: Attached, result: Result) -> Attached:
     with open_netns(expected.netns) as ns, Netlink(ns) as inside:
-        found = link.find(inside, expected.ifname)
-        addresses = addr.list_addrs(inside, found.index) if found else []
+        container_end = link.find(inside, expected.ifname)
+        addresses = addr.list_addrs(inside, container_end.index) if container_end else []
         ends = veth.find(host, _host_names(result), ns)
-        peer = ends.end_of(found)
-        if peer is None and found and not result.interfaces:
+        peer = ends.end_of(container_end)
+        if peer is None and container_end and not result.interfaces:
             # Results of the oldest versions name no links.
-            peer = veth.find_by_index(host, found, ns)
+            peer = veth.find_by_index(host, container_end, ns)
     alive = replace(expected, netns_state="alive")
-    if found is None:
+    if container_end is None:
         return _with_problems(alive, f"link {expected.ifname} is missing")
     present = [str(each.address) for each in addresses]
     shown = tuple(
@@ -165,22 +165,22 @@ def _observe_alive(host: Netlink, expected: Attached, result: Result) -> Attache
         replace(
             alive,
             addresses=shown,
-            mac=found.mac,
-            mtu=found.mtu,
+            mac=container_end.mac,
+            mtu=container_end.mtu,
             host_link=_show_link(host, peer) if peer else None,
         ),
-        *([] if found.is_up else [f"link {found.name} is down"]),
+        *([] if container_end.is_up else [f"link {container_end.name} is down"]),
         *(f"address {each} is missing" for each in expected.addresses if each not in present),
-        *_problems_of_host_end(found, peer, ends, result),
+        *_problems_of_host_end(container_end, peer, ends, result),
     )
 
 
-def _problems_of_host_end(found: Link, peer: Link | None, ends: Ends, result: Result) -> list[str]:
+def _problems_of_host_end(container_end: Link, peer: Link | None, ends: Ends, result: Result) -> list[str]:
     if peer is not None:
         return [] if peer.is_up else [f"host end {peer.name} is down"]
     present = {each.name for each in ends.links if each}
     return [
-        f"host end {each} is not the other end of {found.name}"
+        f"host end {each} is not the other end of {container_end.name}"
         if each in present
         else f"host end {each} is missing"
         for each in _host_names(result)
@@ -189,22 +189,22 @@ def _problems_of_host_end(found: Link, peer: Link | None, ends: Ends, result: Re
 
 
 def _host_ends(host: Netlink, result: Result) -> list[Link]:
-    found = [link.find(host, name) for name in _host_names(result)]
-    return [each for each in found if each and each.kind == "veth"]
+    host_links = [link.find(host, name) for name in _host_names(result)]
+    return [each for each in host_links if each and each.kind == "veth"]
 
 
 def _host_names(result: Result) -> list[str]:
-    """Return the names of the result's links of the host, those left out that the kernel cannot have."""
+    """Return the names of the result's links on the host that are valid link names."""
     names = [each.name for each in result.interfaces if not each.sandbox]
     return [each for each in names if 0 < len(each.encode()) <= _IFNAME_BYTES]
 
 
-def _show_link(host: Netlink, found: Link) -> HostLink:
-    master = link.find_by_index(host, found.master) if found.master else None
-    addresses = [str(each.address) for each in addr.list_addrs(host, found.index) if each.is_global]
+def _show_link(host: Netlink, shown: Link) -> HostLink:
+    master = link.find_by_index(host, shown.master) if shown.master else None
+    addresses = [str(each.address) for each in addr.list_addrs(host, shown.index) if each.is_global]
     return HostLink(
-        found.name,
-        is_up=found.is_up,
+        shown.name,
+        is_up=shown.is_up,
         master=master.name if master else "",
         addresses=tuple(addresses),
     )

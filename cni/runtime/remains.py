@@ -1,4 +1,4 @@
-"""What lies on the host of attachments that no result is cached of: their ADD failed, or still runs."""
+"""Find objects on the host of attachments without a cached result: their ADD failed, or still runs."""
 
 from __future__ import annotations
 
@@ -25,30 +25,32 @@ UNCACHED = "no result is cached: its ADD failed or still runs, or its runtime ke
 
 
 def ask(runtime: Runtime, network: Network, entries: Sequence[Entry]) -> GcPlan:
-    """Return what the network's plugins have of attachments that are not among `entries`. Raises CniError."""
+    """Return the objects that plugins have of attachments that are not in `entries`. Raises CniError."""
     own = [each for each in entries if each.network == network.name]
-    found = plan(runtime, network, {each.attachment for each in own})
+    gc_plan = plan(runtime, network, {each.attachment for each in own})
     things = [
-        each for each in found.things if each.container_id and not any(is_owner(entry, each) for entry in own)
+        each
+        for each in gc_plan.things
+        if each.container_id and not any(is_owner(entry, each) for entry in own)
     ]
-    return replace(found, things=tuple(things))
+    return replace(gc_plan, things=tuple(things))
 
 
 def add_to(host: Netlink, leased: Iterable[Attached], things: Iterable[Stale]) -> list[Attached]:
-    """Return the attachments without a result: the owners of leases and those of other things."""
-    found = {(each.container_id, each.ifname): each for each in leased}
+    """Return the attachments without a result: the owners of leases and of other objects."""
+    owners = {(each.container_id, each.ifname): each for each in leased}
     unnamed = []
     for thing in things:
         if not thing.ifname:
             unnamed.append(thing)
             continue
-        owner = found.setdefault((thing.container_id, thing.ifname), _unknown(thing))
-        found[thing.container_id, thing.ifname] = _with(host, owner, thing)
+        owner = owners.setdefault((thing.container_id, thing.ifname), _unknown(thing))
+        owners[thing.container_id, thing.ifname] = _with(host, owner, thing)
     for thing in unnamed:
-        # A chain of iptables does not tell the ifname: it belongs to the container's first link.
-        key = next((key for key in sorted(found) if key[0] == thing.container_id), (thing.container_id, ""))
-        found[key] = _with(host, found.setdefault(key, _unknown(thing)), thing)
-    return [found[key] for key in sorted(found)]
+        # The name of an iptables chain does not contain the ifname: assign it to the container's first link.
+        key = next((key for key in sorted(owners) if key[0] == thing.container_id), (thing.container_id, ""))
+        owners[key] = _with(host, owners.setdefault(key, _unknown(thing)), thing)
+    return [owners[key] for key in sorted(owners)]
 
 
 def _unknown(thing: Stale) -> Attached:
@@ -59,8 +61,8 @@ def _unknown(thing: Stale) -> Attached:
 def _with(host: Netlink, attached: Attached, thing: Stale) -> Attached:
     name = thing.name.rpartition("/")[2] if thing.kind in {"lease", "file"} else thing.name
     if thing.kind == "link":
-        found = link.find(host, thing.name)
-        is_alive = found is not None and veth.is_other_end_alive(host, found)
+        host_end = link.find(host, thing.name)
+        is_alive = host_end is not None and veth.is_other_end_alive(host, host_end)
         attached = replace(
             attached,
             host_link=find_host_link(host, thing.name),

@@ -1,4 +1,4 @@
-"""Repair attachments from the result cache: each plugin of a chain makes again what it misses."""
+"""Repair attachments from the result cache: each plugin restores its missing objects."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ WELL, REPAIRED, DIFFERS, FAILED, GONE = "well", "repaired", "differs", "failed",
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of one attachment.
+    """The outcome for one attachment.
 
     `state` is "well", "repaired", "failed", "gone" (its namespace) or, in a dry run, "differs". `repaired`
-    tells what was made again, `problems` what is still wrong. `unasked` are plugins of other suites that
-    cannot be asked what is wrong.
+    are sentences about restored objects, `problems` about objects that are still missing. `unasked` are
+    plugins of other suites that have no CHECK for this network.
     """
 
     entry: Entry
@@ -44,9 +44,9 @@ class Outcome:
 
 
 def repair(runtime: Runtime, entry: Entry, conf_folder: Path, *, dry_run: bool) -> Outcome:
-    """Repair one attachment as it was configured at its ADD; never raises CniError.
+    """Repair one attachment as it was configured at its ADD. Never raises CniError.
 
-    One whose namespace is gone is left alone, and a `dry_run` only tells what its CHECK does.
+    An attachment whose namespace is gone is not changed. With `dry_run` only CHECK runs.
     """
     outcome = Outcome(entry)
     if is_proven_gone(entry.sandbox, entry.result):
@@ -69,7 +69,7 @@ def repair(runtime: Runtime, entry: Entry, conf_folder: Path, *, dry_run: bool) 
 
 
 def find_network(entry: Entry, conf_folder: Path) -> Network:
-    """Give the network as it was at ADD or, where that is not known, as it is configured now."""
+    """Return the network as it was at ADD or, if the cache has none, as it is configured now."""
     try:
         network = parse_network(entry.config, "in the result cache")
         if network.plugins:
@@ -79,13 +79,13 @@ def find_network(entry: Entry, conf_folder: Path) -> Network:
     return conflists.find(conf_folder, entry.network)
 
 
-def _failed(outcome: Outcome, told: str) -> Outcome:
+def _failed(outcome: Outcome, problem: str) -> Outcome:
     outcome.state = FAILED
-    outcome.problems.append(told)
+    outcome.problems.append(problem)
     return outcome
 
 
-def _told(entry: Entry) -> RuntimeArgs:
+def _runtime_args(entry: Entry) -> RuntimeArgs:
     return RuntimeArgs(entry.container_id, entry.sandbox, entry.ifname, entry.args, entry.capability_args)
 
 
@@ -101,60 +101,60 @@ def _repair(runtime: Runtime, network: Network, outcome: Outcome) -> None:
 
 
 def _repair_one(runtime: Runtime, network: Network, plugin: PluginConf, entry: Entry) -> Repaired:
-    """Let a plugin repair its part; one of another suite has done nothing."""
+    """Run the repair of a plugin; a plugin of another suite does nothing."""
     stdin = plugin_stdin(network, plugin, in_version(entry.result, network), entry.capability_args)
-    answer = runtime.ask_own(Verb.REPAIR, plugin, stdin, _told(entry))
-    if not answer:
+    response = runtime.ask_own(Verb.REPAIR, plugin, stdin, _runtime_args(entry))
+    if not response:
         return repairs.Repaired()
-    return repairs.parse(decode_object(answer, f"the answer of plugin {plugin.type}"))
+    return repairs.parse(decode_object(response, f"the response of plugin {plugin.type}"))
 
 
 def _check(runtime: Runtime, network: Network, outcome: Outcome) -> None:
     """Add what CHECK of each plugin reports.
 
-    Plugins of this suite are asked by their own command, which names what is missing for people and has
-    no minimum version; those of other suites where the spec and the network's file allow it.
+    Plugins of this suite have their own command, with detailed messages and for all versions. Plugins of
+    other suites get CHECK if the spec and the network's file allow it.
     """
     entry = outcome.entry
     for plugin in network.plugins:
         stdin = plugin_stdin(network, plugin, in_version(entry.result, network), entry.capability_args)
         try:
-            if not _check_one(runtime, network, plugin, stdin, _told(entry)):
+            if not _check_one(runtime, network, plugin, stdin, _runtime_args(entry)):
                 outcome.unasked.append(plugin.type)
         except CniError as error:
-            told = f"{plugin.type}: {error}"
-            outcome.problems += [] if told in outcome.problems else [told]
+            problem = f"{plugin.type}: {error}"
+            outcome.problems += [] if problem in outcome.problems else [problem]
 
 
 def _check_one(
-    runtime: Runtime, network: Network, plugin: PluginConf, stdin: bytes, told: RuntimeArgs
+    runtime: Runtime, network: Network, plugin: PluginConf, stdin: bytes, runtime_args: RuntimeArgs
 ) -> bool:
-    """Let one plugin check its part; return False for one that cannot be asked. Raises its CniError."""
+    """Run CHECK of one plugin. Return False if it has none for this network. Raises the plugin's CniError."""
     has_check = network.has(Verb.CHECK) and not network.disable_check
-    brief: CniError | None = None
+    own_error: CniError | None = None
     try:
-        if is_own_answer(runtime.ask_own(Verb.CHECK_ANY, plugin, stdin, told)):
+        if is_own_answer(runtime.ask_own(Verb.CHECK_ANY, plugin, stdin, runtime_args)):
             return True
     except CniError as error:
-        brief = error
+        own_error = error
     if not has_check:
-        if brief:
-            raise brief
+        if own_error:
+            raise own_error
         return False
     try:
-        runtime.run(Verb.CHECK, plugin, stdin, told)
+        runtime.run(Verb.CHECK, plugin, stdin, runtime_args)
     except CniError as error:
-        # One of another suite may have refused the command in its own way: then the codes differ.
-        raise brief if brief and brief.code == error.code else error from error
+        # A plugin of another suite may have refused the own command with another code.
+        raise own_error if own_error and own_error.code == error.code else error from error
     return True
 
 
 def _undo_if_deleted(runtime: Runtime, network: Network, outcome: Outcome) -> None:
-    """Take away again what was made for an attachment that was deleted meanwhile."""
+    """Delete again what was restored for an attachment that was deleted meanwhile."""
     entry = outcome.entry
     try:
         if runtime.cache.read(entry.network, entry.attachment) is None:
-            runtime.delete(network, _told(entry))
+            runtime.delete(network, _runtime_args(entry))
             outcome.state = GONE
     except CniError as error:
         if error.code != Code.DECODING_FAILURE:

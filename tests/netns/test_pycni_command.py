@@ -214,7 +214,7 @@ def test_an_interrupted_call_says_so(pycni: Pycni) -> None:
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=20)
     assert process.returncode == 130
-    assert told == "pycni: interrupted; what a plugin had begun may be there, del removes it\n"
+    assert told == 'pycni: interrupted; run "pycni del" to remove partial state\n'
 
 
 def test_what_a_plugin_prints_cannot_act_on_the_terminal(pycni: Pycni) -> None:
@@ -236,7 +236,7 @@ def test_the_hint_is_dim_on_a_terminal_only(pycni: Pycni) -> None:
     told = os.read(reader, 10_000).decode()
     os.close(reader)
     os.close(terminal)
-    assert told.startswith("pycni: no net configurations found in /nowhere \x1b[2m(a network is a file")
+    assert told.startswith("pycni: no net configurations found in /nowhere \x1b[2m(Put a file")
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_the_hint_is_dim_on_a_terminal_only(pycni: Pycni) -> None:
     [
         (">&-", "0", ""),
         ("| true", "0", ""),
-        (">/dev/full", "1", "pycni: could not print: No space left on device\n"),
+        (">/dev/full", "1", "pycni: cannot write to stdout: No space left on device\n"),
     ],
 )
 def test_a_stdout_that_nobody_reads_is_no_accident(

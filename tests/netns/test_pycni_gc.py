@@ -106,9 +106,9 @@ def test_each_thing_has_its_owner_and_a_reason(host: Host, tmp_path: Path, backe
         ("8082/tcp", ids["dead"], "eth0", "web"),
         ("8083/tcp", ids["lost"], "eth0", "web"),
     }
-    # Without the option all is to go, what is well too.
+    # Without the option gc removes all attachments, those alive too.
     reasons = {each["reason"] for each in planned(world) if each.get("containerID") == ids["well"]}
-    assert reasons == {"every attachment is to go"}
+    assert reasons == {"gc removes every attachment"}
 
 
 def _container_id(path: str) -> str:
@@ -119,7 +119,7 @@ def _container_id(path: str) -> str:
 
 def test_the_table_is_for_people(host: Host, tmp_path: Path) -> None:
     world = World(host, tmp_path)
-    assert world.ok("gc", "web", "--dry-run") == "Nothing of network web is to go.\n"
+    assert world.ok("gc", "web", "--dry-run") == "Network web: nothing to collect.\n"
     world.attach("c1")
     world.sandboxes["c1"].delete()
     lines = world.ok("gc", "web", "--dry-run").splitlines()

@@ -52,7 +52,7 @@ def test_used_free_and_holders_are_listed(host: Host, tmp_path: Path) -> None:
         ("fd09::3", "eth0", "gone"),
     ]
     lines = world.ok("ipam", "list", "web").splitlines()
-    assert lines[0] == "10.9.0.1-10.9.0.6, 10.9.1.10-10.9.1.19: 3 used, 12 free, 10.9.0.3 given last"
+    assert lines[0] == "10.9.0.1-10.9.0.6, 10.9.1.10-10.9.1.19: 3 used, 12 free, 10.9.0.3 allocated last"
     assert lines[2].split() == ["ADDRESS", "CONTAINER", "IFNAME", "NETNS"]
     assert lines[3].split()[0] == "10.9.0.2"
 

@@ -39,7 +39,7 @@ def test_a_day_is_a_timeout(world: World) -> None:
 @pytest.mark.parametrize("arguments", ["", "--help", "add --help", "warm --help", "warm start --help"])
 def test_help_that_cannot_be_printed_is_one_line(world: World, arguments: str) -> None:
     for redirected, status, told in (
-        (">/dev/full", "1", "pycni: could not print: No space left on device\n"),
+        (">/dev/full", "1", "pycni: cannot write to stdout: No space left on device\n"),
         ("| true", "0", ""),
         (">&-", "0", ""),
     ):

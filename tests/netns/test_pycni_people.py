@@ -52,16 +52,16 @@ def as_nobody(world: World, *arguments: str) -> subprocess.CompletedProcess[str]
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_whoever_is_not_root_is_told_to_be(world: World, verb: str) -> None:
+def test_a_caller_that_is_not_root_is_refused(world: World, verb: str) -> None:
     world.attach("c1")
     name = re.sub(r" (web|--).*", "", verb)
     done = as_nobody(world, *verb.split())
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        f"pycni: pycni {name}: operation not permitted for user 65534 (run as root: sudo pycni {name} ...)\n"
+        f"pycni: pycni {name}: operation not permitted for user 65534 (Run as root: sudo pycni {name} ...)\n"
     )
     told = json.loads(as_nobody(world, *verb.split(), "--json").stdout)
-    assert told["details"].startswith("run as root")
+    assert told["details"].startswith("Run as root")
 
 
 def test_verbs_that_only_read_the_configuration_need_no_root(world: World) -> None:
@@ -87,7 +87,7 @@ def test_a_file_that_may_not_be_read_is_named(world: World) -> None:
     world.host.run(["mkdir", "/run/closed"])
     done = as_nobody(world, "warm", "units", "--write", "/run/closed")
     assert done.returncode == 1
-    assert "could not print" not in done.stderr
+    assert "cannot write to stdout" not in done.stderr
 
 
 def test_a_namespace_is_found_by_name(world: World) -> None:
@@ -120,12 +120,12 @@ def test_a_path_stays_a_path(world: World) -> None:
 
 
 @pytest.mark.parametrize("verb", ["add", "check"])
-def test_a_name_that_is_not_there_says_where_it_was_looked_for(world: World, verb: str) -> None:
+def test_an_unknown_namespace_is_reported_with_both_paths(world: World, verb: str) -> None:
     done = world.run(verb, "web", "nope")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         'pycni: there is no network namespace "nope" '
-        "(looked for /run/netns/nope and /nope; make it with ip netns add, or give a path)\n"
+        "(Create it with ip netns add, or use a path; /run/netns/nope and /nope do not exist.)\n"
     )
 
 
@@ -261,7 +261,7 @@ def test_repair_of_no_such_network_fails(world: World) -> None:
 def test_a_group_without_a_verb_names_its_verbs(world: World, group: str, verbs: str) -> None:
     done = world.run(group)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f'pycni: a verb is missing after "{group}": {verbs} (pycni --help shows how)\n'
+    assert done.stderr == f'pycni: a verb is missing after "{group}": {verbs} (see pycni --help)\n'
 
 
 def test_version_is_an_option_too(world: World) -> None:
@@ -365,4 +365,4 @@ def test_a_disabled_gc_or_check_says_that_it_does_nothing(world: World) -> None:
     ):
         done = world.run(*verb.split())
         assert done.returncode == 0
-        assert f'nothing is done, since "{key}" is set in /etc/cni/net.d/web.conflist' in done.stderr
+        assert f'nothing was done, because "{key}" is set in /etc/cni/net.d/web.conflist' in done.stderr

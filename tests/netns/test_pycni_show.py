@@ -134,7 +134,7 @@ def test_what_is_not_as_add_left_it_is_told(ours: Shown) -> None:
         "gone",
         ["10.9.0.3/24", "fd09::3/64"],
     )
-    assert two["problems"][0] == "the namespace is gone: del or gc cleans up"
+    assert two["problems"][0] == "the network namespace is gone: run pycni del or pycni gc"
     ours.host.run(["ip", "-n", "c1", "link", "del", "eth0"])
     assert ours.web()["attachments"][0]["problems"] == ["link eth0 is missing"]
 

@@ -78,8 +78,8 @@ def test_two_attachments_with_one_file_name_are_not_mixed_up(cache: Cache) -> No
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"config": "not base64!"}, '"config" is not in base64'),
-        ({"cniArgs": [["a"]]}, '"cniArgs" is no list of pairs'),
+        ({"config": "not base64!"}, '"config" is not valid base64'),
+        ({"cniArgs": [["a"]]}, '"cniArgs" must be an array of pairs of strings'),
         ({"capabilityArgs": []}, '"capabilityArgs" is []'),
         ({"netns": 7}, '"netns" is 7'),
         ({"containerId": None}, '"containerId" is missing'),

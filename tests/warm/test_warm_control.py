@@ -45,7 +45,7 @@ def test_start_and_stop(warm_host: WarmHost) -> None:
     [told] = re.findall(r"runs as process (\d+)", pycni(warm_host, "start"))
     assert warm_host.servers() == [int(told)]
     assert json.loads(pycni(warm_host, "start", "--json")) == {"build": "test", "pid": int(told)}
-    assert pycni(warm_host, "stop") == f"Ended: {told}.\n"
+    assert pycni(warm_host, "stop") == f"Stopped: {told}.\n"
     assert warm_host.servers() == []
     assert pycni(warm_host, "stop") == "No warm server runs.\n"
 
@@ -63,7 +63,7 @@ def test_a_server_that_does_not_answer_is_shown(warm_host: WarmHost) -> None:
     warm_host.odd()
     [pid] = warm_host.servers()
     os.kill(pid, signal.SIGSTOP)
-    assert "does not answer" in pycni(warm_host, "status")
+    assert "does not respond" in pycni(warm_host, "status")
     os.kill(pid, signal.SIGCONT)
 
 
