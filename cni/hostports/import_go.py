@@ -85,13 +85,14 @@ def _search(family: int, name: str, tag: str = "") -> Iterator[tuple[Owner, Port
 
 
 def _published(version: int) -> Iterator[Published]:
-    for tool in variants.list_with_table(Tool(version)):
-        lines = tool.list_all()
-        for rule in filter(None, map(rules.parse_rule, lines)):
-            owner, chain = rules.find_owner(rule), rules.find_target(rule)
+    for tool in variants.list_with_table(Tool(version, rules.NAT)):
+        listed = tool.list_all()
+        for rule in listed:
+            owner = rules.find_owner(rule)
             if owner and rule.chain == rules.DNAT:
-                # Their rules do not tell the interface; this is its name unless somebody wants another.
-                yield Published(Owner(*owner, "eth0"), chain, read_mappings(lines, chain))
+                # These rules do not name the interface, which is eth0 unless the runtime chooses another
+                # name.
+                yield Published(Owner(*owner, "eth0"), rule.leads_to, read_mappings(listed, rule.leads_to))
 
 
 def is_live(owner: Owner, chain: str) -> bool:
@@ -139,6 +140,6 @@ def _is_known_gone(cached: Path) -> bool:
 
 def _is_there(chain: str) -> bool:
     try:
-        return any(variants.may_have_chain(version, chain) for version in _VERSIONS)
+        return any(variants.may_have_chain(version, rules.NAT, chain) for version in _VERSIONS)
     except (CniError, OSError):
         return True
