@@ -130,7 +130,7 @@ def _owners_in_nftables() -> dict[str, Owner | None]:
     except (CniError, OSError):
         # No nf_tables in this kernel, or not for this user: then there are no such rules to lose either.
         return {}
-    return {owners.tag_of(comment): owner for comment in comments if (owner := owners.parse(comment))}
+    return {owners.tag_of(comment): Owner(*owner) for comment in comments if (owner := owners.parse(comment))}
 
 
 def refuse(lost: Sequence[Attached]) -> None:

@@ -13,11 +13,10 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from cni.firewall.intents import Owner
-
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from cni.firewall.intents import Owner
     from cni.request import Attachment
 
 COMMENT_BYTES = 128
@@ -32,12 +31,16 @@ def network_tag(network: str) -> str:
 
 def tag(owner: Owner) -> str:
     """Return the 33 characters with which all comments of an owner begin."""
-    return network_tag(owner.network) + _digits(f"{owner.ifname}:{owner.container_id}")
+    return _tag(*owner)
+
+
+def _tag(network: str, container_id: str, ifname: str) -> str:
+    return network_tag(network) + _digits(f"{ifname}:{container_id}")
 
 
 def tags(network: str, attachments: Collection[Attachment]) -> frozenset[str]:
     """Return the tags of attachments of a network."""
-    return frozenset(tag(Owner(network, each.container_id, each.ifname)) for each in attachments)
+    return frozenset(_tag(network, each.container_id, each.ifname) for each in attachments)
 
 
 def tag_of(comment: str) -> str:
@@ -68,10 +71,10 @@ def shown(found: str) -> str:
     return f'container "{match["id"]}" (interface "{match["ifname"]}" on network "{match["net"]}")'
 
 
-def parse(found: str) -> Owner | None:
-    """Return the owner whom a comment names. A container ID that was cut remains so."""
+def parse(found: str) -> tuple[str, str, str] | None:
+    """Return the fields of the owner whom a comment names. A container ID that was cut remains so."""
     match = _COMMENT.fullmatch(found)
-    return Owner(match["net"], match["id"], match["ifname"]) if match else None
+    return (match["net"], match["id"], match["ifname"]) if match else None
 
 
 @lru_cache(maxsize=64)

@@ -81,7 +81,7 @@ def _search(family: int, name: str, tag: str = "") -> Iterator[tuple[Owner, Port
         if (owner := owners.parse(comment)) is None:
             continue
         for mapping in stale.read_mappings(element):
-            yield owner, mapping._replace(container_port=0)
+            yield Owner(*owner), mapping._replace(container_port=0)
 
 
 def _published(version: int) -> Iterator[Published]:

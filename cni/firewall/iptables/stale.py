@@ -8,14 +8,19 @@ from typing import TYPE_CHECKING, NamedTuple
 from cni.errors import ErrorList
 from cni.firewall.intents import PortMapping, RulesRemainError
 from cni.firewall.iptables import rules, variants
-from cni.firewall.iptables.transaction import remove_chain, retried
+from cni.firewall.iptables.transaction import (
+    addresses_of_host,
+    former_gateways,
+    gateway_removal_commands,
+    remove_chain,
+    retried,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable
 
     from cni.firewall.iptables.execute import Tool
-    from cni.firewall.iptables.rule import Rule, Shared
-    from cni.firewall.iptables.transaction import Seen
+    from cni.firewall.iptables.rule import Rule
 
 
 class StaleChain(NamedTuple):
@@ -90,7 +95,7 @@ def forget_gateways(tool: Tool) -> None:
 
     def attempt() -> None:
         for having, former in list_former_gateways(tool):
-            having.apply("forget gateways", _forget(former))
+            having.apply("forget gateways", gateway_removal_commands(former))
 
     retried(attempt)
 
@@ -102,34 +107,6 @@ def list_former_gateways(tool: Tool) -> list[tuple[Tool, list[Rule]]]:
     except RulesRemainError:
         # They do no harm, and no program can remove them.
         return []
-    of_host = _addresses_of_host(tool.version) if found else ()
+    of_host = addresses_of_host(tool.version) if found else ()
     listed = ((having, having.list_chains([rules.GATEWAYS])) for having in found)
-    return [(having, _former(seen, of_host)) for having, seen in listed]
-
-
-def forget_former_gateways(tool: Tool, seen: Seen, wanted: Sequence[Shared]) -> list[str]:
-    """Return the commands that forget gateways which the host has lost, except `wanted` ones."""
-    own = {each.chain for each in wanted}
-    former = _former(seen, _addresses_of_host(tool.version))
-    return _forget([rule for rule in former if rule.leads_to not in own])
-
-
-def _former(seen: Seen, of_host: Collection[str]) -> list[Rule]:
-    """Return the rules for gateways whose addresses the host does not have: no packet matches them."""
-    return [rule for rule in seen.get(rules.GATEWAYS, ()) if rules.find_gateway(rule) not in of_host]
-
-
-def _forget(former: Sequence[Rule]) -> list[str]:
-    """Remove rules for gateways, and the chains that they lead to."""
-    commands = []
-    for rule in former:
-        commands += [rule.as_command("-D"), f"-F {rule.leads_to}", f"-X {rule.leads_to}"]
-    return commands
-
-
-def _addresses_of_host(version: int) -> frozenset[str]:
-    from cni.kernel import addr
-    from cni.kernel.rtnetlink import Netlink
-
-    with Netlink() as nl:
-        return frozenset(str(each.address.ip) for each in addr.list_addrs(nl, version=version))
+    return [(having, former_gateways(seen, of_host)) for having, seen in listed]

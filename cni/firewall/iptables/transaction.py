@@ -21,7 +21,7 @@ from cni.state import files
 from cni.state.lock import locked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from cni.firewall.iptables.execute import Tool
     from cni.firewall.iptables.rule import Shared, Wanted
@@ -113,10 +113,9 @@ class Transaction:
         commands = ensure_shared(seen, shared, self.tool.has)
         commands += ensure_chain(seen, self.wanted, self.tool.has)
         if len(seen.get(rules.GATEWAYS, ())) >= _MOST_GATEWAYS:
-            # Seldom, so that most calls do not load the module of GC.
-            from cni.firewall.iptables import stale
-
-            commands += stale.forget_former_gateways(self.tool, seen, shared)
+            former = former_gateways(seen, addresses_of_host(self.tool.version))
+            own = {each.chain for each in shared}
+            commands += gateway_removal_commands([rule for rule in former if rule.leads_to not in own])
         self._inverse = [self._removal()]
         if self.wanted.chain in seen:
             back = restore_chain(seen, self.wanted, self.tool.has)
@@ -334,3 +333,25 @@ def _shared_removal_commands(made: Sequence[Shared]) -> list[str]:
         commands += [rule.as_command("-D") for rule in shared.rules]
         commands.append(f"-X {shared.chain}")
     return commands
+
+
+def former_gateways(seen: Seen, of_host: Collection[str]) -> list[Rule]:
+    """Return the rules for gateways whose addresses the host does not have: no packet matches them."""
+    return [rule for rule in seen.get(rules.GATEWAYS, ()) if rules.find_gateway(rule) not in of_host]
+
+
+def gateway_removal_commands(former: Sequence[Rule]) -> list[str]:
+    """Return the commands that remove rules for gateways, and the chains that they lead to."""
+    commands = []
+    for rule in former:
+        commands += [rule.as_command("-D"), f"-F {rule.leads_to}", f"-X {rule.leads_to}"]
+    return commands
+
+
+def addresses_of_host(version: int) -> frozenset[str]:
+    """Return the addresses of all links of the host."""
+    from cni.kernel import addr
+    from cni.kernel.rtnetlink import Netlink
+
+    with Netlink() as nl:
+        return frozenset(str(each.address.ip) for each in addr.list_addrs(nl, version=version))

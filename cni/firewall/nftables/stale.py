@@ -78,7 +78,7 @@ def read_mappings(element: Element) -> tuple[PortMapping, ...]:
 
 def _of(kind: str, name: str, comment: str) -> Stale:
     owner = owners.parse(comment)
-    return Stale(kind, name, owner.network, owner.container_id, owner.ifname) if owner else Stale(kind, name)
+    return Stale(kind, name, *(owner or ()))
 
 
 def _of_element(element: Element, comment: str) -> Stale:
