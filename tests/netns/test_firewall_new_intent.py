@@ -131,8 +131,10 @@ class Machine:
     def add(self, number: int = 1) -> None:
         self.call(_add, self.backend, admit(number))
 
-    def differences(self, number: int = 1) -> object:
-        return self.call(select.choose(self.backend, "test").differences, admit(number))
+    def differences(self, number: int = 1) -> list[str]:
+        found = self.call(select.choose(self.backend, "test").differences, admit(number))
+        assert isinstance(found, list)
+        return found
 
     def shown(self) -> str:
         return self.host.run(["sh", "-c", SHOWN[self.setup]])
@@ -177,7 +179,7 @@ def test_a_lost_rule_is_a_difference_and_is_made_again(machine: Machine) -> None
         "iptables": f"{machine.setup} -t {FILTER} -F {_chain(OWNER)}",
     }
     machine.host.run(["sh", "-c", flush[machine.backend]])
-    [difference] = machine.differences()  # type: ignore[misc] # a list
+    [difference] = machine.differences()
     assert str(ADDRESSES[0].ip) in difference
     machine.add()
     assert whole.differences(machine.host.snapshot()) == []

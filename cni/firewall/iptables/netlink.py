@@ -11,6 +11,7 @@ import os
 import re
 import socket
 import struct
+import sys
 from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -33,7 +34,9 @@ _LIST_ELEM, _EXPR_NAME, _EXPR_DATA = 1, 1, 2
 _REGISTER = 1
 _NETWORK_HEADER, _SOURCE, _DESTINATION = 1, 12, 16
 _EQUAL, _NOT_EQUAL = 0, 1
-_META_L4PROTO = 16
+_ORDER = {"-s": 0, "-d": 1, "-p": 2}
+_TRANSPORT_HEADER, _DESTINATION_PORT = 2, 2
+_META_MARK, _META_L4PROTO = 3, 16
 _PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
 _PROTOCOL_NAMES = {number: name for name, number in _PROTOCOLS.items()}
 _VERDICTS = {"DROP": 0, "ACCEPT": 1, "RETURN": -5 & 0xFFFFFFFF}
@@ -108,7 +111,7 @@ def read_rule(rule: nft.Rule) -> Rule | None:
             if name in {"payload", "meta", "bitwise"}:
                 loaded.append((name, data))
             elif name == "cmp":
-                matches.append(_read_comparison(loaded, data))
+                matches.append(_read_comparison(loaded, data, matches))
                 loaded = []
             elif name == "match":
                 matches.append(_read_extension(_MATCHES, data, ("-m",)))
@@ -118,6 +121,8 @@ def read_rule(rule: nft.Rule) -> Rule | None:
                 return None
     except (_UnknownError, KeyError, ValueError, struct.error):
         return None
+    # iptables lists addresses first, whatever the order of expressions.
+    matches.sort(key=lambda match: _ORDER.get(match[-2], len(_ORDER)))
     return None if loaded else Rule(rule.table, rule.chain, tuple(matches), target)
 
 
@@ -196,23 +201,42 @@ def _number(data: dict[int, bytes], attribute_type: int) -> int:
     return int.from_bytes(data[attribute_type], "big")
 
 
-def _read_comparison(loaded: list[tuple[str, dict[int, bytes]]], data: dict[int, bytes]) -> Match:
-    """Read a comparison with what was loaded before: an address, perhaps masked, or the protocol."""
+def _read_comparison(
+    loaded: Sequence[tuple[str, dict[int, bytes]]], data: dict[int, bytes], before: Sequence[Match]
+) -> Match:
+    """Read a comparison with what was loaded: an address, the protocol, a port of it, or the mark."""
     value, is_not = attributes(data[3])[1], {_EQUAL: False, _NOT_EQUAL: True}[_number(data, 2)]
     (name, source), *rest = loaded
-    if name == "meta" and not rest and not is_not and _number(source, 2) == _META_L4PROTO:
+    masks = [_read_mask(*each) for each in rest]
+    place = [_number(source, each) for each in ((2, 3, 4) if name == "payload" else (2,))]
+    option = {_SOURCE: "-s", _DESTINATION: "-d"}.get(place[1]) if name == "payload" else None
+    if option and place[0] == _NETWORK_HEADER and len(value) == place[2] and len(masks) < 2:
+        # iptables loads only the bytes that a short prefix compares.
+        [mask] = masks or [b"\xff" * len(value)]
+        network = IPv4Network((value.ljust(4, b"\0"), str(IPv4Address(mask.ljust(4, b"\0")))))
+        return (*(("!",) if is_not else ()), option, str(network))
+    if is_not:
+        raise _UnknownError(place)
+    if (name, *place) == ("meta", _META_MARK):
+        # In the byte order of the machine.
+        return (
+            "-m",
+            "mark",
+            "--mark",
+            "/".join(f"{int.from_bytes(v, sys.byteorder):#x}" for v in (value, *masks)),
+        )
+    if (name, *place) == ("meta", _META_L4PROTO) and not masks:
         return "-p", _PROTOCOL_NAMES[value[0]]
-    offset, length = _number(source, 3), _number(source, 4)
-    if name != "payload" or _number(source, 2) != _NETWORK_HEADER or len(value) != length:
+    if (name, *place) == ("payload", _TRANSPORT_HEADER, _DESTINATION_PORT, 2) and not masks:
+        [protocol] = [match[1] for match in before if match[0] == "-p"]
+        return "-m", protocol, "--dport", str(int.from_bytes(value, "big"))
+    raise _UnknownError(place)
+
+
+def _read_mask(name: str, data: dict[int, bytes]) -> bytes:
+    if name != "bitwise" or any(attributes(data[5])[1]):
         raise _UnknownError(name)
-    option, mask = {_SOURCE: "-s", _DESTINATION: "-d"}[offset], b"\xff" * length
-    for operation, each in rest:
-        if operation != "bitwise" or any(attributes(each[5])[1]):
-            raise _UnknownError(operation)
-        mask = attributes(each[4])[1]
-    # Newer releases of iptables load only the bytes that a short prefix compares.
-    network = IPv4Network((value.ljust(4, b"\0"), str(IPv4Address(mask.ljust(4, b"\0")))))
-    return (*(("!",) if is_not else ()), option, str(network))
+    return attributes(data[4])[1]
 
 
 def _read_extension(
