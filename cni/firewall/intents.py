@@ -6,7 +6,7 @@ in this folder has to know it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from cni.errors import CniError
 
@@ -36,13 +36,16 @@ class Owner(NamedTuple):
 class Kind(NamedTuple):
     """A kind of intent. Its renderings are loaded when their backend is used, None where it has none.
 
-    `name` is a part of file names, `noun` of messages ("published ports").
+    `name` is a part of file names. `noun` ("published ports") and `verb` ("publish ports of") are parts of
+    messages. `checked` returns the part of an intent that CHECK compares, None for all of it.
     """
 
     name: str
     noun: str
+    verb: str
     iptables: Callable[[], InIptables] | None = None
     nftables: Callable[[], InNftables] | None = None
+    checked: Callable[[Any], Any] | None = None
 
 
 def _iptables_forward() -> InIptables:
@@ -69,8 +72,16 @@ def _nftables_masquerade() -> InNftables:
     return RENDERING
 
 
-FORWARD = Kind("forward", "published ports", _iptables_forward, _nftables_forward)
-MASQUERADE = Kind("masquerade", "masquerading", _iptables_masquerade, _nftables_masquerade)
+FORWARD = Kind("forward", "published ports", "publish ports of", _iptables_forward, _nftables_forward)
+MASQUERADE = Kind(
+    "masquerade",
+    "masquerading",
+    "masquerade",
+    _iptables_masquerade,
+    _nftables_masquerade,
+    # The gateways are a matter of published ports.
+    lambda intent: intent._replace(gateways=()),
+)
 # The kinds that GC collects unless it is given others.
 KINDS = (FORWARD, MASQUERADE)
 
@@ -126,16 +137,6 @@ class PortForward(NamedTuple):
         """The IP versions that the rules are for."""
         return sorted({each.version for each in self.targets})
 
-    @property
-    def doing(self) -> str:
-        """What it does, for messages ("could not ...")."""
-        return f"publish ports of container {self.owner.container_id} on network {self.owner.network}"
-
-    @property
-    def checked(self) -> PortForward:
-        """The part of the intent that CHECK compares."""
-        return self
-
 
 class Masquerade(NamedTuple):
     """Replace a container's addresses by the host's in all traffic that leaves their subnets.
@@ -157,16 +158,6 @@ class Masquerade(NamedTuple):
         """The IP versions that the rules are for."""
         return sorted({each.version for each in self.addresses})
 
-    @property
-    def doing(self) -> str:
-        """What it does, for messages ("could not ...")."""
-        return f"masquerade container {self.owner.container_id} on network {self.owner.network}"
-
-    @property
-    def checked(self) -> Masquerade:
-        """The part of the intent that CHECK compares: the gateways are a matter of published ports."""
-        return self._replace(gateways=())
-
 
 class Intent(Protocol):
     """What every intent has."""
@@ -183,13 +174,17 @@ class Intent(Protocol):
     def versions(self) -> Sequence[int]:
         """The IP versions that the rules are for."""
 
-    @property
-    def doing(self) -> str:
-        """What it does, for messages ("could not ...")."""
 
-    @property
-    def checked(self) -> Intent:
-        """The part of the intent that CHECK compares."""
+def doing(intent: Intent) -> str:
+    """Return what an intent does, for messages ("could not ...")."""
+    owner = intent.owner
+    return f"{intent.kind.verb} container {owner.container_id} on network {owner.network}"
+
+
+def checked_part(intent: Intent) -> Intent:
+    """Return the part of an intent that CHECK compares."""
+    part: Intent = intent.kind.checked(intent) if intent.kind.checked else intent
+    return part
 
 
 class Applying(Protocol):

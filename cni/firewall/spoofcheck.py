@@ -50,16 +50,6 @@ class SpoofCheck(NamedTuple):
         """The IP versions: none, as the rules are about frames."""
         return ()
 
-    @property
-    def doing(self) -> str:
-        """What it does, for messages ("could not ...")."""
-        return "set up the MAC spoof check"
-
-    @property
-    def checked(self) -> SpoofCheck:
-        """The part of the intent that CHECK compares."""
-        return self
-
 
 def chain_name(owner: Owner) -> str:
     """Return the name of the chain that an owner's frames go through first."""
@@ -118,7 +108,7 @@ def _rendering() -> Rendering:
     return Rendering(_plan, _own, validate=_validate, compare=_compare)
 
 
-SPOOF_CHECK = Kind("spoofcheck", "MAC spoof check", nftables=_rendering)
+SPOOF_CHECK = Kind("spoofcheck", "MAC spoof check", "set up the MAC spoof check of", nftables=_rendering)
 
 
 def _backend() -> Backend:
@@ -149,7 +139,7 @@ def try_out() -> None:
 
     sample = SpoofCheck(Owner("", "status", "eth0"), "veth0", "02:00:00:00:00:01")
     with trial():
-        nft.run_text(_plan(sample).script, sample.doing)
+        nft.run_text(_plan(sample).script, "set up the MAC spoof check")
 
 
 def list_stale(valid: Collection[Attachment], hosts: Collection[Link]) -> list[Owner]:

@@ -44,14 +44,6 @@ class Admit(NamedTuple):
     def versions(self) -> Sequence[int]:
         return sorted({each.version for each in self.addresses})
 
-    @property
-    def doing(self) -> str:
-        return f"admit container {self.owner.container_id}"
-
-    @property
-    def checked(self) -> Admit:
-        return self
-
 
 def _chain(owner: Owner) -> str:
     return owner_chain("CNI-AD-", owner)
@@ -87,6 +79,7 @@ add rule {where} {own.parent} jump {own.name} comment "{owners.comment(intent.ow
 ADMIT = Kind(
     "admit",
     "admission",
+    "admit",
     lambda: Rendering(FILTER, "admit", (HOOK,), _wanted, lambda owner: (Own(_chain(owner), HOOK),)),
     lambda: nftables.Rendering(_plan, _own),
 )
@@ -232,7 +225,7 @@ def test_whether_it_is_installed_is_seen_by_names(machine: Machine) -> None:
 
 
 def test_an_intent_says_which_backend_does_not_have_it(host: Host) -> None:
-    only = Kind("only", "test rules", nftables=ADMIT.nftables)
+    only = Kind("only", "test rules", "test", nftables=ADMIT.nftables)
 
     class Only(Admit):
         @property

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from cni.errors import CniError, Code, ErrorList
 from cni.firewall import orphans
-from cni.firewall.intents import KINDS, Backend, Owner
+from cni.firewall.intents import KINDS, Backend, Owner, checked_part, doing
 from cni.firewall.iptables import rules, variants
 from cni.firewall.iptables.execute import XTABLES_WAIT_S, RefusedError, Tool
 from cni.firewall.iptables.transaction import Transaction, remove_chain
@@ -57,7 +57,7 @@ class Iptables(Backend):
         with orphans.bound(intent.owner):
             for version in intent.versions:
                 tool = self._tool(version, rendering.table)
-                transaction = Transaction(tool, rendering.wanted(intent, version), intent.doing)
+                transaction = Transaction(tool, rendering.wanted(intent, version), doing(intent))
                 undo.add(
                     f"remove {intent.kind.noun} of {intent.owner.container_id} ({tool.name})",
                     transaction.undo,
@@ -67,7 +67,7 @@ class Iptables(Backend):
     def differences(self, intent: Intent) -> list[str]:
         """Compare with the existing rules. The order of other containers' rules does not matter."""
         rendering = _rendering(intent.kind)
-        checked = intent.checked
+        checked = checked_part(intent)
         found = []
         for version in checked.versions:
             wanted = rendering.wanted(checked, version)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cni.errors import CniError, Code, ErrorList
 from cni.firewall import nft, owners
-from cni.firewall.intents import KINDS, Backend, Owner
+from cni.firewall.intents import KINDS, Backend, Owner, checked_part, doing
 from cni.firewall.nftables import base, chains, elements, foreign, records
 from cni.firewall.nftables.layout import FAMILIES, SECOND, hairpin_set, leaving_set
 from cni.firewall.nftables.plan import family_of
@@ -53,13 +53,13 @@ class Nftables(Backend):
             else:
                 missing = chains.list_missing_parents(own)
                 undo.add("remove unused nftables chains", _remove_with_parents, own, missing)
-            chains.run(plan.script, owner, intent.doing)
+            chains.run(plan.script, owner, doing(intent))
         if second:
-            chains.run(chains.script(SECOND, owner, second, {}), owner, intent.doing)
+            chains.run(chains.script(SECOND, owner, second, {}), owner, doing(intent))
 
     def differences(self, intent: Intent) -> list[str]:
         """Compare by look-ups. What the Go plugins made of it suffices."""
-        checked = intent.checked
+        checked = checked_part(intent)
         rendering, owner = _rendering(checked.kind), checked.owner
         plan = rendering.plan(checked)
         comments = {each: chains.list_comments(each) for each in rendering.own(owner)}
