@@ -34,6 +34,7 @@ def tag(owner: Owner) -> str:
     return _tag(*owner)
 
 
+@lru_cache(maxsize=64)
 def _tag(network: str, container_id: str, ifname: str) -> str:
     return network_tag(network) + _digits(f"{ifname}:{container_id}")
 
