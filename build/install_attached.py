@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cni.errors import CniError, ErrorList
 from cni.firewall import nft, owners
-from cni.firewall.intents import Owner
+from cni.firewall.intents import KINDS, Owner
 from cni.firewall.nftables import elements
 from cni.firewall.nftables.backend import Nftables
 from cni.firewall.nftables.layout import FAMILIES, TABLE
@@ -130,7 +130,7 @@ def _owners_in_nftables() -> dict[str, Owner | None]:
     except (CniError, OSError):
         # No nf_tables in this kernel, or not for this user: then there are no such rules to lose either.
         return {}
-    return {owners.tag_of(comment): owner for comment in comments if (owner := owners.parse(comment))}
+    return {owners.tag_of(comment): Owner(*owner) for comment in comments if (owner := owners.parse(comment))}
 
 
 def refuse(lost: Sequence[Attached]) -> None:
@@ -167,8 +167,8 @@ def _detach(runtime: Runtime, attached: Attached) -> None:
     network = _network(entry) if entry else None
     if entry and network:
         runtime.delete(network, RuntimeArgs(owner.container_id, entry.sandbox, owner.ifname))
-    Nftables().remove_forward(owner)
-    Nftables().remove_masquerade(owner)
+    for kind in KINDS:
+        Nftables().remove(owner, kind)
 
 
 def find_successors(names: Collection[str], bindirs: dict[Path, Path]) -> dict[str, Path | None]:

@@ -9,7 +9,7 @@ from bench import chain
 from bench.containers import CONTAINER_PORT, fill
 from bench.sides import IPTABLES, NFTABLES
 from cni.firewall.intents import Gateway, Masquerade, Owner, PortForward, PortMapping
-from cni.firewall.iptables import rules, steps
+from cni.firewall.iptables import rules, transaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -85,11 +85,9 @@ def _rules_of(container: Container, result: Mapping[str, Any]) -> str:
     targets = (IPv4Interface(result["ips"][0]["address"]),)
     ports = (PortMapping("tcp", container.port, CONTAINER_PORT),)
     forward = PortForward(owner, ports, targets, gateways=(_gateway_of(result),))
-    made = [*rules.forward_rules(forward, 4), *rules.forward_entries(forward, 4)]
     lines = [
-        *steps.make_masquerade(Masquerade(owner, targets), 4),
-        f"-N {rules.forward_chain(owner)}",
-        *(each.line for each in made),
+        *transaction.make_chain(rules.masquerade(Masquerade(owner, targets), 4)),
+        *transaction.make_chain(rules.port_forward(forward, 4)),
     ]
     return "\n".join(lines) + "\n"
 

@@ -1,28 +1,93 @@
-"""What a plugin wants of the packet filter, in no backend's words."""
+"""What a plugin wants of the packet filter, without the words of a backend.
+
+A new kind of intent is a value with the members of `Intent`, and a `Kind` with its renderings. Nothing else
+in this folder has to know it.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from cni.errors import CniError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
+    from cni.firewall.iptables.rule import Rendering as InIptables
+    from cni.firewall.nftables.plan import Rendering as InNftables
     from cni.operations.garbage import Stale
     from cni.request import Attachment
     from cni.result import IpAddress, IpInterface, IpNetwork
     from cni.undo import Undo
 
 
+class RulesRemainError(CniError):
+    """Rules of an attachment are known to remain in the kernel, and no installed tool can delete them."""
+
+
 class Owner(NamedTuple):
-    """Whose rules they are; every rule, chain and element can be traced to one."""
+    """The attachment that rules belong to. Every rule, chain and element can be traced to one."""
 
     network: str
     container_id: str
     ifname: str
 
 
+class Kind(NamedTuple):
+    """A kind of intent. Its renderings are loaded when their backend is used, None where it has none.
+
+    `name` is a part of file names. `noun` ("published ports") and `verb` ("publish ports of") are parts of
+    messages. `checked` returns the part of an intent that CHECK compares, None for all of it.
+    """
+
+    name: str
+    noun: str
+    verb: str
+    iptables: Callable[[], InIptables] | None = None
+    nftables: Callable[[], InNftables] | None = None
+    checked: Callable[[Any], Any] | None = None
+
+
+def _iptables_forward() -> InIptables:
+    from cni.firewall.iptables.rules import FORWARD as RENDERING
+
+    return RENDERING
+
+
+def _nftables_forward() -> InNftables:
+    from cni.firewall.nftables.plan import FORWARD as RENDERING
+
+    return RENDERING
+
+
+def _iptables_masquerade() -> InIptables:
+    from cni.firewall.iptables.rules import MASQUERADE as RENDERING
+
+    return RENDERING
+
+
+def _nftables_masquerade() -> InNftables:
+    from cni.firewall.nftables.plan import MASQUERADE as RENDERING
+
+    return RENDERING
+
+
+FORWARD = Kind("forward", "published ports", "publish ports of", _iptables_forward, _nftables_forward)
+MASQUERADE = Kind(
+    "masquerade",
+    "masquerading",
+    "masquerade",
+    _iptables_masquerade,
+    _nftables_masquerade,
+    # The gateways are a matter of published ports.
+    lambda intent: intent._replace(gateways=()),
+)
+# The kinds that GC collects unless it is given others.
+KINDS = (FORWARD, MASQUERADE)
+
+
 class PortMapping(NamedTuple):
-    """One published port; `host_ip` None means every local address of both families."""
+    """One published port. `host_ip` None is every local address of both families."""
 
     protocol: str
     host_port: int
@@ -43,12 +108,12 @@ class Gateway(NamedTuple):
 
 
 class PortForward(NamedTuple):
-    """Publish ports of a container. `targets` holds its address, with prefix, of each family it has.
+    """Publish ports of a container. `targets` has its address, with prefix, of each family.
 
-    Mappings whose `host_ip` is of a family without a target are left out by the backend. `mark_bit`,
-    `external_set_mark_chain` speak to the iptables backend only; `conditions` are extra match tokens for
-    IPv4 and IPv6 in the backend's own syntax. What comes from a subnet of the container to one of its
-    `gateways` is for the host, unless a mapping names the gateway.
+    The backend omits mappings whose `host_ip` is of a family without a target. `mark_bit` and
+    `external_set_mark_chain` are for iptables only. `conditions_v4` and `conditions_v6` are extra matches in
+    the backend's own syntax. Traffic from a subnet of the container to one of its `gateways` reaches the
+    host, unless a mapping names the gateway.
     """
 
     owner: Owner
@@ -62,58 +127,124 @@ class PortForward(NamedTuple):
     conditions_v6: tuple[str, ...] = ()
     gateways: tuple[Gateway, ...] = ()
 
+    @property
+    def kind(self) -> Kind:
+        """The kind of intent."""
+        return FORWARD
+
+    @property
+    def versions(self) -> list[int]:
+        """The IP versions that the rules are for."""
+        return sorted({each.version for each in self.targets})
+
 
 class Masquerade(NamedTuple):
-    """Hide a container's addresses behind the host's for whatever leaves their subnets.
+    """Replace a container's addresses by the host's in all traffic that leaves their subnets.
 
-    `gateways` are as in `PortForward`; other containers' ports are kept from these subnets.
+    `gateways` are those of `PortForward`: published ports of others do not apply to them in these subnets.
     """
 
     owner: Owner
     addresses: tuple[IpInterface, ...]
     gateways: tuple[Gateway, ...] = ()
 
+    @property
+    def kind(self) -> Kind:
+        """The kind of intent."""
+        return MASQUERADE
 
-class Adding(Protocol):
+    @property
+    def versions(self) -> list[int]:
+        """The IP versions that the rules are for."""
+        return sorted({each.version for each in self.addresses})
+
+
+class Intent(Protocol):
+    """What every intent has."""
+
+    @property
+    def owner(self) -> Owner:
+        """The attachment that its rules belong to."""
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of intent."""
+
+    @property
+    def versions(self) -> Sequence[int]:
+        """The IP versions that the rules are for."""
+
+
+def doing(intent: Intent) -> str:
+    """Return what an intent does, for messages ("could not ...")."""
+    owner = intent.owner
+    return f"{intent.kind.verb} container {owner.container_id} on network {owner.network}"
+
+
+def checked_part(intent: Intent) -> Intent:
+    """Return the part of an intent that CHECK compares."""
+    part: Intent = intent.kind.checked(intent) if intent.kind.checked else intent
+    return part
+
+
+class Applying(Protocol):
     """The part of `Backend` that an ADD needs."""
 
     name: str
 
+    def apply(self, intent: Intent, undo: Undo) -> None:
+        """Make the intent's rules: all of them, or none."""
+
+    # Former names, until no plugin uses them.
     def add_forward(self, intent: PortForward, undo: Undo) -> None:
-        """Publish ports, all or nothing."""
+        """Call `apply`."""
+        self.apply(intent, undo)
 
     def add_masquerade(self, intent: Masquerade, undo: Undo) -> None:
-        """Masquerade, all or nothing."""
+        """Call `apply`."""
+        self.apply(intent, undo)
 
 
-class Backend(Adding, Protocol):
-    """One way to render intents. Every method may be called twice; raises CniError `FIREWALL`.
-
-    Methods `differences_*` tell in words what is missing or wrong, [] when all is in place. Methods
-    `remove_*` succeed when nothing is there. `collect` removes what belongs to attachments of the network
-    that are not in `valid` and gives the owners (as text) it removed.
-    """
+class Backend(Applying, Protocol):
+    """One way to render intents. Every method may be called twice, and raises CniError `FIREWALL`."""
 
     def unusable_because(self) -> str:
-        """Tell why this backend cannot work here, "" when it can."""
+        """Return why this backend cannot work here, "" if it can."""
 
+    def differences(self, intent: Intent) -> list[str]:
+        """Return what is missing or wrong of an intent's rules."""
+
+    def remove(self, owner: Owner, kind: Kind) -> None:
+        """Remove the owner's rules of a kind, made by this suite or by the Go plugins. None need to exist."""
+
+    def installed(self, owners: Sequence[Owner], kind: Kind, versions: Collection[int]) -> list[Owner]:
+        """Return those who have rules of a kind, by names alone: in each of `versions`, or in any."""
+
+    def rebuild(self, intent: Intent) -> None:
+        """Make missing rules that the intent shares with other containers."""
+
+    def stale(
+        self, network: str, valid: Collection[Attachment], kinds: Sequence[Kind] = KINDS
+    ) -> list[Stale]:
+        """Return what `collect` removes."""
+
+    def collect(
+        self, network: str, valid: Collection[Attachment], kinds: Sequence[Kind] = KINDS
+    ) -> list[str]:
+        """Remove rules of these kinds of the network's attachments that are not in `valid`.
+
+        Return the owners as text.
+        """
+
+    # Former names, until no plugin uses them.
     def differences_forward(self, intent: PortForward) -> list[str]:
-        """Compare with what is in place."""
-
-    def remove_forward(self, owner: Owner) -> None:
-        """Take away whatever was published for the owner, by this suite or by the Go plugins."""
+        """Call `differences`."""
+        return self.differences(intent)
 
     def differences_masquerade(self, intent: Masquerade) -> list[str]:
-        """Compare with what is in place."""
-
-    def remove_masquerade(self, owner: Owner) -> None:
-        """Take away the owner's masquerading, made by this suite or by the Go plugins."""
+        """Call `differences`."""
+        return self.differences(intent)
 
     def mend(self, targets: Sequence[IpInterface]) -> None:
-        """Make again what is missing of what all containers of these addresses' families share."""
-
-    def stale(self, network: str, valid: Collection[Attachment]) -> list[Stale]:
-        """Tell what `collect` would remove."""
-
-    def collect(self, network: str, valid: Collection[Attachment]) -> list[str]:
-        """Remove what was made for attachments of the network that are no longer valid."""
+        """Call `rebuild`."""
+        self.rebuild(Masquerade(Owner("", "", ""), tuple(targets)))

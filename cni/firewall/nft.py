@@ -1,7 +1,7 @@
-"""nf_tables in its own words: find, list and delete tables, chains and rules; run nft's text.
+"""Tables, chains and rules of nf_tables: find, list and delete them, and run nft scripts.
 
-What is on the hot path goes by netlink; text is for what is made once. Nothing here knows whose rules
-they are. Constants are those of <linux/netfilter/nf_tables.h>.
+The hot path uses netlink. Scripts make what is made once. Nothing here knows the owners of rules. Constants
+are those of <linux/netfilter/nf_tables.h>.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ INET = 1
 IPV4 = 2
 BRIDGE = 7
 IPV6 = 10
+# By IP version.
+FAMILIES = {4: IPV4, 6: IPV6}
 FAMILY_NAMES = {INET: "inet", IPV4: "ip", BRIDGE: "bridge", IPV6: "ip6"}
 
 _GETTABLE = 1
@@ -47,10 +49,15 @@ _NOT_EXISTING = "No such file or directory"
 _EXISTING = "File exists"
 
 
-class Chain(NamedTuple):
-    """A chain: whether it hangs on a hook, and how many rules and jumps hold it (its own rules count).
+# The family, the table and the name of a chain.
+Place = tuple[int, str, str]
 
-    `handle` is its number in the table, where chains and rules are numbered together, in the order of making.
+
+class Chain(NamedTuple):
+    """A chain: whether it has a hook, and how many rules and jumps use it (its own rules count).
+
+    `handle` is its number in the table, which numbers chains and rules together, in the order of their
+    creation.
     """
 
     has_hook: bool
@@ -59,7 +66,7 @@ class Chain(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """A rule by what identifies it; `raw` is all that the kernel tells of it."""
+    """A rule: its identity and its comment; `raw` is the whole message of the kernel."""
 
     family: int
     table: str
@@ -70,7 +77,7 @@ class Rule(NamedTuple):
 
 
 def kind(message: int) -> int:
-    """Give the netlink type of an nf_tables message."""
+    """Return the netlink type of an nf_tables message."""
     return SUBSYS_NFTABLES << 8 | message
 
 
@@ -78,7 +85,7 @@ _GENERATION_REQUEST = Message("read the ruleset's generation", kind(_GETGEN), 0)
 
 
 def generation() -> int:
-    """Give the number of the ruleset; every commit by anybody makes a new one."""
+    """Return the generation of the ruleset. Each commit of any program makes a new one."""
     return _read_generation(kept().find(_GENERATION_REQUEST))
 
 
@@ -87,27 +94,26 @@ def _read_generation(found: bytes | None) -> int:
 
 
 def has_table(family: int, table: str) -> bool:
-    """Tell whether a table exists."""
+    """Return whether a table exists."""
     doing = f"find table {FAMILY_NAMES[family]} {table}"
     return kept().find(Message(doing, kind(_GETTABLE), family, text(_NAME, table))) is not None
 
 
-def which_chains(table: str, chains: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:
-    """Give those of some chains, each as family and name, that exist in a table; asks once for all."""
-    found = kept().find_all([_chain_request(family, table, name) for family, name in chains])
+def which_chains(chains: Sequence[Place]) -> list[Place]:
+    """Return those of some chains that exist, with one question for all."""
+    found = kept().find_all([_chain_request(*each) for each in chains])
     return [chain for chain, reply in zip(chains, found, strict=True) if reply is not None]
 
 
-def find_chains(table: str, chains: Sequence[tuple[int, str]]) -> list[Chain | None]:
-    """Find chains, each given as family and name, of a table; asks once for all."""
-    found = kept().find_all([_chain_request(family, table, name) for family, name in chains])
+def find_chains(chains: Sequence[Place]) -> list[Chain | None]:
+    """Find chains, with one question for all."""
+    found = kept().find_all([_chain_request(*each) for each in chains])
     return [None if each is None else _read_chain(each) for each in found]
 
 
-def find_chains_now(table: str, chains: Sequence[tuple[int, str]]) -> tuple[int, list[Chain | None]]:
-    """Return the number of the ruleset, and chains of a table as `find_chains` does; asks once for all."""
-    asked = [_chain_request(family, table, name) for family, name in chains]
-    number, *found = kept().find_all([_GENERATION_REQUEST, *asked])
+def find_chains_now(chains: Sequence[Place]) -> tuple[int, list[Chain | None]]:
+    """Return the generation of the ruleset, and chains as `find_chains` does, with one question for all."""
+    number, *found = kept().find_all([_GENERATION_REQUEST, *(_chain_request(*each) for each in chains)])
     return _read_generation(number), [None if each is None else _read_chain(each) for each in found]
 
 
@@ -130,7 +136,7 @@ def _read_chain(found: bytes) -> Chain:
 
 
 def list_chains(family: int, table: str) -> list[str]:
-    """Give the names of the chains of a table; reads those of all tables of the family."""
+    """Return the names of the chains of a table. This reads the chains of all tables of the family."""
     doing = f"list chains of {FAMILY_NAMES[family]} {table}"
     found = map(attributes, kept().dump(Message(doing, kind(_GETCHAIN), family)))
     return [
@@ -141,16 +147,16 @@ def list_chains(family: int, table: str) -> list[str]:
 
 
 def list_rules(family: int, table: str, chain: str) -> list[Rule]:
-    """List the rules of one chain in order; [] when there is no such chain."""
+    """Return the rules of one chain in order, [] if the chain does not exist."""
     payload = text(_NAME, table) + text(_RULE_CHAIN, chain)
     doing = f"list chain {FAMILY_NAMES[family]} {table} {chain}"
     found = kept().dump(Message(doing, kind(_GETRULE), family, payload))
-    # Kernels before 4.15 list more chains than were asked for.
+    # Kernels before 4.15 list more chains than the request names.
     return [rule for raw in found if (rule := _read_rule(family, table, raw)).chain == chain]
 
 
 def find_rules(family: int, table: str, chain: str, handles: Iterable[int]) -> list[Rule]:
-    """Find rules of a chain by their handles; those that are not there are left out."""
+    """Return the rules of a chain that have these handles, as far as they exist."""
     payload = text(_NAME, table) + text(_RULE_CHAIN, chain)
     doing = f"find rules of {FAMILY_NAMES[family]} {table} {chain}"
     asked = [
@@ -162,39 +168,39 @@ def find_rules(family: int, table: str, chain: str, handles: Iterable[int]) -> l
 
 def _read_rule(family: int, table: str, raw: bytes) -> Rule:
     parts = attributes(raw)
-    told = shown_comment(parts.get(_RULE_USERDATA, b""))
+    comment = shown_comment(parts.get(_RULE_USERDATA, b""))
     chain = shown_text(parts.get(_RULE_CHAIN, b""))
-    return Rule(family, table, chain, parts.get(_RULE_HANDLE, b""), told, raw)
+    return Rule(family, table, chain, parts.get(_RULE_HANDLE, b""), comment, raw)
 
 
 def delete_table(family: int, table: str) -> Message:
-    """Plan to delete a table with all that is in it."""
+    """Return the message that deletes a table and its content."""
     return Message(
         f"delete table {FAMILY_NAMES[family]} {table}", kind(_DELTABLE), family, text(_NAME, table)
     )
 
 
 def delete_chain(family: int, table: str, chain: str) -> Message:
-    """Plan to delete a chain, which must be empty and not referred to by then."""
+    """Return the message that deletes a chain, which must be empty and unused by then."""
     doing = f"delete chain {FAMILY_NAMES[family]} {table} {chain}"
     return Message(doing, kind(_DELCHAIN), family, text(_NAME, table) + text(_CHAIN_NAME, chain))
 
 
 def flush_chain(family: int, table: str, chain: str) -> Message:
-    """Plan to delete all rules of a chain."""
+    """Return the message that deletes all rules of a chain."""
     doing = f"flush chain {FAMILY_NAMES[family]} {table} {chain}"
     return Message(doing, kind(_DELRULE), family, text(_NAME, table) + text(_RULE_CHAIN, chain))
 
 
 def delete_rule(rule: Rule) -> Message:
-    """Plan to delete one rule."""
+    """Return the message that deletes one rule."""
     where = f"{FAMILY_NAMES[rule.family]} {rule.table} {rule.chain}"
     payload = text(_NAME, rule.table) + text(_RULE_CHAIN, rule.chain) + attribute(_RULE_HANDLE, rule.handle)
     return Message(f"delete a rule of chain {where}", kind(_DELRULE), rule.family, payload)
 
 
 def commit_deletions(messages: list[Message]) -> bool:
-    """Delete in one transaction; False when somebody else has deleted one of the things meanwhile."""
+    """Delete in one transaction. Return False if another program has deleted a part of it meanwhile."""
     try:
         kept().commit(messages)
     except KernelError as error:
@@ -205,13 +211,13 @@ def commit_deletions(messages: list[Message]) -> bool:
 
 
 def comment_data(comment: str) -> bytes:
-    """Encode a comment as nft keeps it in user data."""
+    """Encode a comment as nft stores it in user data."""
     value = comment.encode() + b"\0"
     return bytes([_UDATA_COMMENT, len(value)]) + value
 
 
 def shown_comment(userdata: bytes) -> str:
-    """Read the comment out of user data, "" for none."""
+    """Return the comment in user data, "" for none."""
     for part, value in _each_userdata(userdata):
         if part == _UDATA_COMMENT:
             return shown_text(value)
@@ -226,9 +232,9 @@ def _each_userdata(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def run_text(script: str, doing: str) -> bool:
-    """Apply nft commands in one transaction; False when a `create` found the thing existing already.
+    """Apply nft commands in one transaction. Return False if an object of a `create` exists already.
 
-    Raises CniError 101 with nft's own words.
+    Raise CniError 101 with nft's message.
     """
     path = child.find("nft")
     if path is None:
@@ -242,8 +248,8 @@ def run_text(script: str, doing: str) -> bool:
 
 
 def _reason(stderr: str) -> str:
-    """Give the first complaint of nft in one line ("/dev/stdin:1:2-3: Error: syntax error, ...")."""
+    """Return the first error of nft in one line ("/dev/stdin:1:2-3: Error: syntax error, ...")."""
     first = next(
         (line for line in stderr.splitlines() if "rror:" in line), stderr.splitlines()[0] if stderr else ""
     )
-    return first.partition("rror: ")[2] or first or "nft failed without a word"
+    return first.partition("rror: ")[2] or first or "nft failed without a message"

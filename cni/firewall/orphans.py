@@ -1,8 +1,8 @@
-"""Children that go on when the process that has started them is killed: whoever cleans up waits for them.
+"""Wait for child processes whose parent was killed, before their attachment's rules are removed.
 
-A program that changes the firewall may be at it, or wait for a lock of its own, while the plugin that has
-started it is killed. The DEL that comes next would find nothing yet, and the rules would come after it. So
-such children hold a lock that is their attachment's, and a removal waits until it is free.
+A plugin may be killed while its child changes the firewall, or waits for a lock of its own. The next DEL
+finds no rules yet, and the child makes them afterwards. Therefore such children hold a lock of their
+attachment, and a removal waits until the lock is free.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _PREFIX = "children-"
 
 @contextmanager
 def bound(owner: Owner) -> Iterator[None]:
-    """Let the children that are started meanwhile be known as the owner's. Raises CniError 11 or 106."""
+    """Let children that are started meanwhile hold the owner's lock. Raise CniError 11 or 106."""
     with ExitStack() as stack:
         held: list[int] = []
 
         def lock() -> int:
-            # Most calls start none.
+            # Most calls start no child.
             if not held:
                 held.append(stack.enter_context(_held(_path(owner))))
             return held[0]
@@ -51,28 +51,28 @@ def _held(path: Path) -> Iterator[int]:
             try:
                 yield fd
             finally:
-                # All children have ended, or else we have been killed.
+                # All children have ended, or this process has been killed.
                 files.remove(path)
     finally:
-        # Stopped when the lock had just been taken. One that another holds is not ours.
+        # A signal may come when the lock has just been taken. A lock that another process holds remains.
         with suppress(CniError):
             _drop(path, 0)
         files.remove_directories(made)
 
 
 def wait(owner: Owner) -> None:
-    """Wait for the owner's children whose parent was killed. Raises CniError 11 when that takes 30 s."""
+    """Wait for the owner's children whose parent was killed. Raise CniError 11 if that takes 30 s."""
     _drop(_path(owner))
 
 
 def list_invalid(network: str, valid: frozenset[str]) -> list[Path]:
-    """Give the locks of a network's owners whose tags are not in `valid`."""
+    """Return the locks of a network's owners whose tags are not in `valid`."""
     found = FOLDER.glob(f"{_PREFIX}{owners.network_tag(network)}*")
     return sorted(each for each in found if each.name.removeprefix(_PREFIX) not in valid)
 
 
 def collect(network: str, valid: frozenset[str]) -> list[str]:
-    """Wait for the children of a network's owners whose tags are not in `valid`; name the locks removed."""
+    """Wait for the children of a network's owners whose tags are not in `valid`. Return the locks removed."""
     errors = ErrorList()
     found = list_invalid(network, valid)
     for each in found:
@@ -82,7 +82,7 @@ def collect(network: str, valid: frozenset[str]) -> list[str]:
 
 
 def _drop(path: Path, within_s: float = 30) -> None:
-    """Remove a lock that nobody holds, which may be gone already."""
+    """Remove a lock that no process holds. It need not exist."""
     if os.path.lexists(path):
         with locked(path, within_s):
             files.remove(path)

@@ -1,9 +1,9 @@
-"""How a rule or an element tells whose it is: by its comment.
+"""The comment by which a rule or an element names its owner.
 
-The form is that of the Go plugins' nftables masquerading, so that one look at a ruleset reads the same
-whichever suite made it: `<16 hex digits>-<16 hex digits>, net: NAME, if: IFNAME, id: CONTAINER`, where the
-first digits stand for the network and the second for the attachment. Only the digits are compared, as nft
-takes no more than 128 bytes of comment.
+Its form is that of the Go plugins' nftables masquerading, so that a ruleset reads the same for both suites:
+`<16 hex digits>-<16 hex digits>, net: NAME, if: IFNAME, id: CONTAINER`. The first digits stand for the
+network, the second for the attachment. Only the digits are compared, as nft accepts 128 bytes of comment at
+most.
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from cni.firewall.intents import Owner
-
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from cni.firewall.intents import Owner
     from cni.request import Attachment
 
 COMMENT_BYTES = 128
@@ -26,27 +25,32 @@ _COMMENT = re.compile(r"[0-9a-f]{16}-[0-9a-f]{16}, net: (?P<net>.*), if: (?P<ifn
 
 
 def network_tag(network: str) -> str:
-    """Give the 16 hex digits and the dash with which all comments of a network begin."""
+    """Return the 16 hex digits and the dash with which all comments of a network begin."""
     return _digits(network) + "-"
 
 
 def tag(owner: Owner) -> str:
-    """Give the 33 characters with which all comments of an owner begin."""
-    return network_tag(owner.network) + _digits(f"{owner.ifname}:{owner.container_id}")
+    """Return the 33 characters with which all comments of an owner begin."""
+    return _tag(*owner)
+
+
+@lru_cache(maxsize=64)
+def _tag(network: str, container_id: str, ifname: str) -> str:
+    return network_tag(network) + _digits(f"{ifname}:{container_id}")
 
 
 def tags(network: str, attachments: Collection[Attachment]) -> frozenset[str]:
-    """Give the tags of attachments of a network."""
-    return frozenset(tag(Owner(network, each.container_id, each.ifname)) for each in attachments)
+    """Return the tags of attachments of a network."""
+    return frozenset(_tag(network, each.container_id, each.ifname) for each in attachments)
 
 
 def tag_of(comment: str) -> str:
-    """Give the tag with which a comment begins."""
+    """Return the tag with which a comment begins."""
     return comment[:_TAG_LENGTH]
 
 
 def is_of_container(comment: str, container_id: str) -> bool:
-    """Tell whether a comment is of an attachment of a container; one cut short need only begin alike."""
+    """Return whether a comment names a container. Of a comment that was cut, the beginning is compared."""
     match = _COMMENT.fullmatch(comment)
     if match is None:
         return False
@@ -55,25 +59,23 @@ def is_of_container(comment: str, container_id: str) -> bool:
 
 
 def comment(owner: Owner) -> str:
-    """Give the comment for an owner's rules, cut to what nft takes."""
-    told = f"{tag(owner)}, net: {owner.network}, if: {owner.ifname}, id: {owner.container_id}".replace(
-        '"', ""
-    )
-    return told.encode()[:COMMENT_BYTES].decode(errors="ignore")
+    """Return the comment for an owner's rules, cut to the length that nft accepts."""
+    text = f"{tag(owner)}, net: {owner.network}, if: {owner.ifname}, id: {owner.container_id}"
+    return text.replace('"', "").encode()[:COMMENT_BYTES].decode(errors="ignore")
 
 
 def shown(found: str) -> str:
-    """Tell in words whose a comment is; a container ID cut short keeps what is left of it."""
+    """Return in words whom a comment names. A container ID that was cut is shown as it is."""
     match = _COMMENT.fullmatch(found)
     if match is None:
         return f'"{found}"' if found else "a rule without a comment"
     return f'container "{match["id"]}" (interface "{match["ifname"]}" on network "{match["net"]}")'
 
 
-def parse(found: str) -> Owner | None:
-    """Read whose a comment is; a container ID cut short keeps what is left of it."""
+def parse(found: str) -> tuple[str, str, str] | None:
+    """Return the fields of the owner whom a comment names. A container ID that was cut remains so."""
     match = _COMMENT.fullmatch(found)
-    return Owner(match["net"], match["id"], match["ifname"]) if match else None
+    return (match["net"], match["id"], match["ifname"]) if match else None
 
 
 @lru_cache(maxsize=64)

@@ -1,16 +1,20 @@
-"""Make what an ADD makes in a namespace of its own, for STATUS: it tells whether program and kernel can."""
+"""Try out for STATUS, in a namespace of its own, whether programs and kernel can make the rules of an ADD."""
 
 from __future__ import annotations
 
 from ipaddress import ip_interface
+from typing import TYPE_CHECKING
 
 from cni.errors import CniError, Code
 from cni.firewall import nft, select
 from cni.firewall.intents import Masquerade, Owner, PortForward, PortMapping
-from cni.firewall.iptables import rules, steps
+from cni.firewall.iptables import rules, transaction
 from cni.firewall.iptables.execute import Tool
 from cni.firewall.nftables import layout
 from cni.operations.status import has_ipv6, trial
+
+if TYPE_CHECKING:
+    from cni.firewall.iptables.rule import Rule
 
 _OWNER = Owner("status", "status", "eth0")
 _ADDRESSES = {4: ip_interface("192.0.2.2/24"), 6: ip_interface("2001:db8::2/64")}
@@ -18,7 +22,7 @@ _PORTS = (PortMapping("tcp", 1, 1), PortMapping("udp", 1, 1))
 
 
 def try_out(asked: str | None, what: str) -> None:
-    """Raise CniError 50 when the backend that `asked` leads to cannot do its work here, saying why."""
+    """Raise CniError 50, with the reason, if the backend that `asked` selects does not work here."""
     select.require_usable(asked, what)
     name = select.choose(asked, what).name
     step = {"iptables": _try_iptables, "nftables": _try_nftables}[name]
@@ -38,16 +42,16 @@ def _try_nftables() -> None:
         for family in families
         for subnet in ("", str(_ADDRESSES[4 if family == nft.IPV4 else 6].network))
     ]
-    text = "".join(layout.setup_text(each, "status") for each in shared)
+    text = "".join(layout.setup_script(each, "status") for each in shared)
     nft.run_text(text, "try out nftables")
 
 
 def _try_iptables() -> None:
-    """Try each family; one that works will do, as containers need not have both."""
+    """Try each IP version. One that works suffices, as containers need not have both."""
     errors = []
     for version in (4, 6):
         try:
-            Tool(version).apply("try out all that an ADD needs", _iptables_lines(version))
+            Tool(version, rules.NAT).apply("try out all that an ADD needs", _iptables_lines(version))
         except CniError as error:
             errors.append(error)
         else:
@@ -57,13 +61,13 @@ def _try_iptables() -> None:
 
 def _iptables_lines(version: int) -> list[str]:
     targets = (_ADDRESSES[version],)
-    forward = PortForward(_OWNER, _PORTS, targets)
+    forward = rules.port_forward(PortForward(_OWNER, _PORTS, targets), version)
     return [
-        *steps.ensure_shared({}, rules.shared_chains(forward, version), _is_there),
-        *steps.ensure_forward({}, forward, version, _is_there),
-        *steps.make_masquerade(Masquerade(_OWNER, targets), version),
+        *transaction.ensure_shared({}, forward.shared, _has_none),
+        *transaction.make_chain(forward),
+        *transaction.make_chain(rules.masquerade(Masquerade(_OWNER, targets), version)),
     ]
 
 
-def _is_there(_: rules.Rule) -> bool:
+def _has_none(_: Rule) -> bool:
     return False

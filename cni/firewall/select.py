@@ -1,6 +1,6 @@
-"""Which backend renders intents, and what must be done in all of them.
+"""Choose the backend that renders intents, and remove rules from all backends.
 
-A backend's module is loaded only when it is asked.
+A backend's module is loaded when the backend is used.
 """
 
 from __future__ import annotations
@@ -8,36 +8,34 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cni.errors import CniError, Code, ErrorList
+from cni.firewall.intents import FORWARD, KINDS, MASQUERADE, Applying, RulesRemainError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Sequence
 
-    from cni.firewall.intents import Adding, Backend, Owner
+    from cni.firewall.intents import Backend, Intent, Kind, Owner
     from cni.operations.garbage import Stale
     from cni.request import Attachment
+    from cni.undo import Undo
 
-# In the order of preference where the configuration leaves it open, which is the Go plugins'.
+# In the order in which the Go plugins prefer them.
 NAMES = ("iptables", "nftables")
-_CUT_SHORT = "its call was killed, and its attachment is not valid"
+_INTERRUPTED = "its call was killed, and its attachment is not valid"
 
 
-def choose_for_add(asked: str | None, what: str) -> Adding:
-    """Give the backend that an ADD is to use; one that is not asked for by name shows by that if it works.
+def choose_for_add(asked: str | None, what: str) -> Applying:
+    """Return the backend for an ADD: the one asked for, or one that tries iptables and then nftables.
 
-    Raises CniError 7 for an unknown name.
+    Raise CniError 7 for an unknown name.
     """
-    if asked:
-        return _named(asked, what)
-    from cni.firewall.auto_backend import Preferred
-
-    return Preferred(what)
+    return _named(asked, what) if asked else _Auto(what)
 
 
 def choose(asked: str | None, what: str) -> Backend:
-    """Give the backend that is asked for; None or "" asks for iptables where it works, else nftables.
+    """Return the backend asked for. None or "" asks for iptables if it works, else for nftables.
 
-    `what` names in errors what it is for ("ipmasq"). Raises CniError 7 for an unknown name and CniError 50
-    where neither works. One that is asked for by name is not tried out first.
+    `what` names the purpose in errors ("ipmasq"). Raise CniError 7 for an unknown name, and CniError 50 if
+    neither works. A backend that is asked for by name is not tried out.
     """
     if asked:
         return _named(asked, what)
@@ -55,6 +53,32 @@ def choose(asked: str | None, what: str) -> Backend:
     )
 
 
+class _Auto(Applying):
+    """Use iptables if it works, else nftables. Raise CniError 50 if neither works.
+
+    Iptables is not tried out first: that starts a child process in each ADD, twice in a chain of two plugins.
+    """
+
+    name = "iptables"
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def apply(self, intent: Intent, undo: Undo) -> None:
+        """Make the intent's rules: all of them, or none."""
+        from cni.firewall.iptables.backend import Iptables
+
+        first = Iptables()
+        if first.is_installed():
+            try:
+                return first.apply(intent, undo)
+            except CniError as error:
+                # If iptables works it has refused the intent, and another backend is no remedy.
+                if error.code == Code.TRY_AGAIN or not first.unusable_because():
+                    raise
+        return choose(None, self.what).apply(intent, undo)
+
+
 def _named(asked: str, what: str) -> Backend:
     if asked in NAMES:
         return _load(asked)
@@ -64,42 +88,58 @@ def _named(asked: str, what: str) -> Backend:
 
 
 def require_usable(asked: str | None, what: str) -> None:
-    """Raise CniError 50 when the backend that `choose` gives cannot work here, saying why."""
+    """Raise CniError 50, with the reason, if the backend that `choose` returns cannot work here."""
     backend = choose(asked, what)
     reason = backend.unusable_because() if asked else ""
     if reason:
         raise CniError(Code.NOT_AVAILABLE, f"the {what} backend {backend.name} is not usable here", reason)
 
 
-def remove_forward(owner: Owner) -> None:
-    """Take away what was published for the owner, whichever backend made it."""
+def differences(asked: str | None, what: str, intent: Intent) -> list[str]:
+    """Return what the chosen backend misses of an intent, [] if the other one has it all.
+
+    The ADD may have had another choice.
+    """
+    chosen = choose(asked, what)
+    missing = chosen.differences(intent)
+    others = (_load(name) for name in NAMES if missing and name != chosen.name)
+    is_elsewhere = any(not other.unusable_because() and not other.differences(intent) for other in others)
+    return [] if is_elsewhere else missing
+
+
+def remove(owner: Owner, kind: Kind) -> None:
+    """Remove the owner's rules of a kind, whichever backend made them."""
     _wait_for_orphans(owner)
-    _in_all(lambda backend: backend.remove_forward(owner))
+    _in_all(lambda backend: backend.remove(owner, kind))
+
+
+def remove_forward(owner: Owner) -> None:
+    """Remove the owner's published ports, whichever backend made them."""
+    remove(owner, FORWARD)
 
 
 def remove_masquerade(owner: Owner) -> None:
-    """Take away the owner's masquerading, whichever backend made it."""
-    _wait_for_orphans(owner)
-    _in_all(lambda backend: backend.remove_masquerade(owner))
+    """Remove the owner's masquerading, whichever backend made it."""
+    remove(owner, MASQUERADE)
 
 
-def stale(network: str, valid: Collection[Attachment]) -> list[Stale]:
-    """Tell what `collect` would remove."""
+def stale(network: str, valid: Collection[Attachment], kinds: Sequence[Kind] = KINDS) -> list[Stale]:
+    """Return what `collect` removes."""
     from cni.firewall import orphans, owners
     from cni.operations.garbage import Stale
 
-    cut_short = orphans.list_invalid(network, owners.tags(network, valid))
-    found = [Stale("lock", str(each), network, reason=_CUT_SHORT) for each in cut_short]
-    _in_all(lambda backend: found.extend(backend.stale(network, valid)))
+    interrupted = orphans.list_invalid(network, owners.tags(network, valid))
+    found = [Stale("lock", str(each), network, reason=_INTERRUPTED) for each in interrupted]
+    _in_all(lambda backend: found.extend(backend.stale(network, valid, kinds)))
     return found
 
 
-def collect(network: str, valid: Collection[Attachment]) -> list[str]:
-    """Remove what any backend made for attachments of the network that are not valid; name those removed."""
+def collect(network: str, valid: Collection[Attachment], kinds: Sequence[Kind] = KINDS) -> list[str]:
+    """Remove the rules of the network's attachments that are not valid in all backends. Return them."""
     from cni.firewall import orphans, owners
 
     removed = orphans.collect(network, owners.tags(network, valid))
-    _in_all(lambda backend: removed.extend(backend.collect(network, valid)))
+    _in_all(lambda backend: removed.extend(backend.collect(network, valid, kinds)))
     return list(dict.fromkeys(removed))
 
 
@@ -110,7 +150,7 @@ def _wait_for_orphans(owner: Owner) -> None:
 
 
 def _in_all(step: Callable[[Backend], None]) -> None:
-    """Run a removal in every backend; the errors of one that cannot work here do not count."""
+    """Run a removal in every backend. Errors of a backend that cannot work here do not count."""
     errors = ErrorList()
     for name in NAMES:
         errors.attempt(_where_usable, _load(name), step)
@@ -118,14 +158,12 @@ def _in_all(step: Callable[[Backend], None]) -> None:
 
 
 def _where_usable(backend: Backend, step: Callable[[Backend], None]) -> None:
-    # Whether it works is asked only when it has failed: that costs as much as the removal itself.
+    # The backend is tried out only after a failure, as that costs as much as the removal itself.
     try:
         step(backend)
     except CniError as error:
-        from cni.firewall.rules_remain import LeftError
-
-        is_left = isinstance(error, LeftError) or isinstance(error.__cause__, LeftError)
-        if is_left or error.code == Code.TRY_AGAIN or not backend.unusable_because():
+        remains = any(isinstance(each, RulesRemainError) for each in (error, error.__cause__))
+        if remains or error.code == Code.TRY_AGAIN or not backend.unusable_because():
             raise
 
 

@@ -1,4 +1,4 @@
-"""Whether the files that an ADD writes beside its rules could be written now, for STATUS."""
+"""Find out for STATUS whether an ADD can write the files that it needs beside its rules."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cni.errors import CniError, Code
 from cni.firewall import orphans, select
-from cni.firewall.iptables import backend
+from cni.firewall.iptables import transaction
 from cni.firewall.nftables import records
 from cni.state import files
 from cni.state.lock import locked
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 def check(asked: str | None, what: str) -> None:
-    """Raise CniError 106 when a file that the backend needs could not be written, or a lock not be made.
+    """Raise CniError 106 if a file that the backend needs cannot be written, or a lock cannot be made.
 
-    `asked` and `what` are as for `select.choose`; where no backend is usable its own try-out tells so.
+    `asked` and `what` are those of `select.choose`. Without a usable backend, `probe` reports that.
     """
     try:
         name = select.choose(asked, what).name
@@ -30,20 +30,20 @@ def check(asked: str | None, what: str) -> None:
         return
     check_children()
     try:
-        # Only an ADD that misses what all share needs it.
-        check_lock(backend.LOCK, 0)
+        # Only an ADD that has to make shared chains needs it.
+        check_lock(transaction.LOCK, 0)
     except CniError as error:
         if error.code != Code.TRY_AGAIN:
             raise
 
 
 def check_children() -> None:
-    """Raise CniError 106 when no lock could be made for a program that changes rules."""
+    """Raise CniError 106 if no lock can be made for a program that changes rules."""
     _check_place(orphans.FOLDER)
 
 
 def check_lock(path: Path, within_s: float = 30) -> None:
-    """Raise CniError 106 when a lock could not be made, 11 when another one has it; nothing is left."""
+    """Raise CniError 106 if a lock cannot be made, 11 if another process holds it. Nothing remains."""
     if os.path.lexists(path):
         with locked(path, within_s):
             pass
@@ -52,9 +52,9 @@ def check_lock(path: Path, within_s: float = 30) -> None:
 
 
 def _check_place(folder: Path) -> None:
-    """Raise CniError 106 when no empty file can be made in a folder, which need not exist.
+    """Raise CniError 106 if no empty file can be made in a folder, which need not exist.
 
-    That is less than `store.check_writable` asks for: on a full disk locks can be made.
+    `files.check_writable` requires more: on a full disk locks can be made.
     """
     files.check_keepers(folder)
     existing = next(each for each in (folder, *folder.parents) if os.path.lexists(each))

@@ -1,1 +1,1 @@
-"""Host ports: the ledger of holders, the import of Go's rules, the processes that listen."""
+"""Host ports: the ledger of their holders, the import of the Go plugins' rules, listening processes."""

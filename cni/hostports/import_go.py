@@ -1,8 +1,9 @@
-"""Host ports that are published and not in the ledger: found once after each boot.
+"""Find published host ports that are not in the ledger, once after each boot.
 
-The Go plugins keep no ledger, and to look for their rules in each ADD would cost it more the more there are.
-So the first ADD after a boot looks, which is when a node has moved from them to us. It also looks when the
-ledger was removed: then ours are found as well, by the rules of iptables and the elements of nftables.
+The Go plugins have no ledger, and the cost of a search for their rules grows with their number. Therefore
+only the first ADD after a boot searches, which is when a node has been migrated to this suite. An ADD also
+searches if the ledger was removed: then it finds our own ports as well, by the rules of iptables and the
+elements of nftables.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ if TYPE_CHECKING:
     from cni.firewall.intents import PortMapping
 
 _VERSIONS = (4, 6)
-# Where libcni keeps results: containerd, CRI-O, podman, cnitool, nerdctl.
+# The folder of libcni's result cache: containerd, CRI-O, podman, cnitool and nerdctl use it.
 _RESULTS = Path("/var/lib/cni/results")
-# In the place of a chain's name: what is published by elements of nftables.
+# In place of a chain's name, for ports that elements of nftables publish.
 ELEMENTS = "elements"
 
 
 class Published(NamedTuple):
-    """What one attachment has published: by a chain of iptables, or by `ELEMENTS`."""
+    """The ports that an attachment publishes, by a chain of iptables or by `ELEMENTS`."""
 
     owner: Owner
     chain: str
@@ -42,9 +43,9 @@ class Published(NamedTuple):
 
 
 def find_published() -> list[Published]:
-    """Find what is published in table nat of iptables, both variants, and in our tables of nftables.
+    """Find the ports that table nat of iptables, of both variants, and our tables of nftables publish.
 
-    What cannot be read is left out. Raises CniError 11 when it should be tried again.
+    Tables that cannot be read are omitted. Raise CniError 11 if the caller should try again.
     """
     found: dict[str, Published] = {}
     for version in _VERSIONS:
@@ -81,28 +82,29 @@ def _search(family: int, name: str, tag: str = "") -> Iterator[tuple[Owner, Port
         if (owner := owners.parse(comment)) is None:
             continue
         for mapping in stale.read_mappings(element):
-            yield owner, mapping._replace(container_port=0)
+            yield Owner(*owner), mapping._replace(container_port=0)
 
 
 def _published(version: int) -> Iterator[Published]:
-    for tool in variants.list_with_table(Tool(version)):
-        lines = tool.list_all()
-        for rule in filter(None, map(rules.parse_rule, lines)):
-            owner, chain = rules.find_owner(rule), rules.find_target(rule)
+    for tool in variants.list_with_table(Tool(version, rules.NAT)):
+        listed = tool.list_all()
+        for rule in listed:
+            owner = rules.find_owner(rule)
             if owner and rule.chain == rules.DNAT:
-                # Their rules do not tell the interface; this is its name unless somebody wants another.
-                yield Published(Owner(*owner, "eth0"), chain, read_mappings(lines, chain))
+                # These rules do not name the interface, which is eth0 unless the runtime chooses another
+                # name.
+                yield Published(Owner(*owner, "eth0"), rule.leads_to, read_mappings(listed, rule.leads_to))
 
 
 def is_live(owner: Owner, chain: str) -> bool:
-    """Return whether what publishes a container's ports is there, and the container not known to be gone.
+    """Return whether the rules of a container's ports exist, and the container is not known to be gone.
 
-    Nothing but caches of runtimes with libcni tells where the container is.
+    Only the caches of runtimes with libcni show where the container is.
     """
     if chain != ELEMENTS and not rules.is_containers(chain):
         return False
-    noted = [_is_known_gone(path) for path in _results(f"{owner.network}-{owner.container_id}-")]
-    if noted and all(noted):
+    gone = [_is_known_gone(path) for path in _results(f"{owner.network}-{owner.container_id}-")]
+    if gone and all(gone):
         return False
     return _has_elements(owner) if chain == ELEMENTS else _is_there(chain)
 
@@ -128,10 +130,10 @@ def _results(prefix: str) -> list[Path]:
 
 
 def _is_known_gone(cached: Path) -> bool:
-    """Return whether there is proof that the attachment of a cached result is gone."""
+    """Return whether the attachment of a cached result is proven to be gone."""
     try:
-        noted = json.loads(cached.read_bytes())
-        path, result = str(noted["netns"]), noted.get("result")
+        entry = json.loads(cached.read_bytes())
+        path, result = str(entry["netns"]), entry.get("result")
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return False
     return path.startswith("/") and holders.is_proven_gone(path, result if isinstance(result, dict) else {})
@@ -139,6 +141,6 @@ def _is_known_gone(cached: Path) -> bool:
 
 def _is_there(chain: str) -> bool:
     try:
-        return any(variants.may_have_chain(version, chain) for version in _VERSIONS)
+        return any(variants.may_have_chain(version, rules.NAT, chain) for version in _VERSIONS)
     except (CniError, OSError):
         return True

@@ -1,10 +1,10 @@
-"""Who has published which host port: a ledger that keeps containers from shadowing each other.
+"""The ledger of host ports and their holders, which prevents containers from shadowing each other.
 
-One small file per protocol and port names its holders, one file per attachment says what it holds and in
-which namespace it lives, so that no call reads what it does not concern. The ledger is in /run and ends
-with the boot, as rules do; what another boot has left is dropped before a port is claimed. A holder that is
-proven to be gone holds nothing, nor does one whose rules somebody else has removed. Such a record stays until
-the holder's rules are known to be gone, so that whoever comes next finds them after a crash.
+A small file for each protocol and port names its holders. A file for each attachment lists its ports and its
+namespace. So a call reads only files that concern it. The ledger is in /run and ends with the boot, as rules
+do; records of another boot are dropped before a port is claimed. A holder that is proven to be gone holds
+nothing, nor does one whose rules another program has removed. Its record stays until its rules are known to
+be removed, so that the next ADD finds them after a crash.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ FOLDER = Path("/run/pycni/hostports")
 _OWNERS = FOLDER / "by-owner"
 _LOCK = FOLDER.with_suffix(".lock")
 _PROTOCOLS = ("tcp", "udp", "sctp")
-# A folder that says that ports of the Go plugins have been looked for since the boot.
+# This folder exists if ports of the Go plugins have been searched for since the boot.
 _ADOPTED = FOLDER / "adopted"
-# What is written with the lock held is written under this name first.
+# The temporary name of files that are written with the lock held.
 _UNFINISHED = f"{files.UNFINISHED_PREFIX}claim"
 
 
 class _Record(NamedTuple):
-    """What an attachment holds, and where it lives.
+    """The ports that an attachment holds, and its place.
 
-    `chain` is set for what was found published: it is held as long as that chain is there.
+    `chain` is set for imported ports, which are held as long as that chain exists.
     """
 
     owner: Owner
@@ -60,7 +60,7 @@ class _Record(NamedTuple):
         return not self.where.is_gone()
 
     def holds(self) -> bool:
-        """Return whether its ports are to be refused to others. Needs the ledger's lock."""
+        """Return whether others are refused its ports. The caller must hold the ledger's lock."""
         if not self.is_live():
             return False
         if self.chain or not self.where.is_here or _is_being_published(self.owner):
@@ -74,12 +74,12 @@ class _Record(NamedTuple):
 def claim(
     owner: Owner, mappings: Sequence[PortMapping], netns: str, undo: Undo, host_links: Iterable[str] = ()
 ) -> Iterator[list[Owner]]:
-    """Have the host ports of `mappings`, and no others, held by `owner`; twice is fine.
+    """Make `owner` the holder of the host ports of `mappings`, and of no others. It may be called twice.
 
-    Ports of the same container on another network are no obstacle: runtimes publish them on each. The `with`
-    block publishes them. It receives former holders that hold nothing any more: it removes their rules, which
-    are in the way, and then calls `forget` for each. `host_links` names links of the container on the host.
-    Raises CniError 103 naming the holder when a port is taken, and changes nothing then.
+    Ports of the same container on another network do not conflict: runtimes publish them on each. The `with`
+    block publishes the ports. It receives former holders that hold nothing any more, must remove their rules,
+    and then call `forget` for each. `host_links` names links of the container on the host. Raise CniError
+    103, naming the holder, if a port is taken. Nothing changes then.
     """
     files.ensure_directory(FOLDER.parent)
     boot.drop_earlier(FOLDER.parent)
@@ -93,7 +93,7 @@ def claim(
         before = _read_record(_key(owner))
         undo.add(f"restore the host ports of {owner.container_id}", _restore, owner, before)
         _put(_Record(owner, where, tuple(mappings)), before)
-        # For as long as its rules may be missing.
+        # Held as long as its rules may be missing.
         publishing = _lock_record(owner)
     try:
         yield dead
@@ -102,7 +102,7 @@ def claim(
 
 
 def forget(dead: Owner) -> None:
-    """Drop the record of a former holder whose rules are gone, unless it has come to life meanwhile."""
+    """Drop the record of a former holder whose rules are removed, unless it holds ports again."""
     with locked(_LOCK):
         record = _read_record(_key(dead))
         if record and not record.holds():
@@ -124,7 +124,7 @@ def _lock_record(owner: Owner) -> int:
 
 
 def _is_being_published(owner: Owner) -> bool:
-    """Return whether an ADD is at it that has claimed its ports."""
+    """Return whether an ADD that has claimed its ports is running."""
     try:
         os.close(_lock_record(owner))
     except CniError as error:
@@ -133,28 +133,28 @@ def _is_being_published(owner: Owner) -> bool:
 
 
 def release(owner: Owner) -> None:
-    """Give up all ports of `owner`; that it holds none is no error."""
+    """Release all ports of `owner`. It need not hold any."""
     if os.path.lexists(_record_path(_key(owner))) or os.path.lexists(f"{_OWNERS}/{_UNFINISHED}"):
         with locked(_LOCK):
             _drop(owner)
 
 
 def list_held(owner: Owner) -> tuple[PortMapping, ...]:
-    """Give what `owner` has claimed; container ports are not kept and are 0."""
+    """Return the ports that `owner` has claimed. Container ports are not recorded and are 0."""
     record = _read_record(_key(owner))
     return record.mappings if record else ()
 
 
 def is_of_this_release(owner: Owner) -> bool:
-    """Return whether an ADD or a repair of this release has claimed what `owner` holds."""
+    """Return whether an ADD or a repair of this release has claimed the ports of `owner`."""
     record = _read_record(_key(owner))
     return record is not None and bool(record.where.view)
 
 
 def differences(owner: Owner, mappings: Sequence[PortMapping], netns: str) -> list[str]:
-    """Compare what `owner` holds with what it should; [] also where the ledger does not know it at all.
+    """Return the differences between what `owner` holds and `mappings`, [] for an unknown owner.
 
-    Nor does it know more of what the Go plugins have published than the ports.
+    Of imported ports only the numbers are known, so that they are not compared.
     """
     record = _read_record(_key(owner))
     if record is None or record.chain:
@@ -170,7 +170,7 @@ def differences(owner: Owner, mappings: Sequence[PortMapping], netns: str) -> li
             )
     now = identify(netns)
     if record.where.identity and now and record.where.identity != now:
-        found.append(f"the claims of host ports are of another namespace, {record.where.netns}")
+        found.append(f"the host-port ledger was written in another network namespace, {record.where.netns}")
     return found
 
 
@@ -180,7 +180,7 @@ def _show_port(mapping: PortMapping) -> str:
 
 
 def list_live(network: str) -> list[Owner]:
-    """List the network's holders that are not proven to be gone; those of an earlier boot all are."""
+    """List the network's holders that are not proven to be gone, as all those of an earlier boot are."""
     if boot.is_earlier(FOLDER.parent):
         return []
     records = [_read_record(path.name) for path in sorted(_OWNERS.iterdir())] if _OWNERS.is_dir() else []
@@ -188,7 +188,7 @@ def list_live(network: str) -> list[Owner]:
 
 
 def list_placed(network: str) -> list[Owner]:
-    """List the network's holders whose place is known and that are not proven to be gone."""
+    """List the network's holders that have a known place and are not proven to be gone."""
     if boot.is_earlier(FOLDER.parent) or not _OWNERS.is_dir():
         return []
     records = [_read_record(path.name) for path in sorted(_OWNERS.iterdir())]
@@ -197,7 +197,7 @@ def list_placed(network: str) -> list[Owner]:
 
 
 def check_writable() -> None:
-    """Raise CniError 106 when no claim could be written."""
+    """Raise CniError 106 if no claim can be written."""
     files.check_writable(_OWNERS)
 
 
@@ -205,22 +205,22 @@ def list_invalid(network: str, valid: Collection[Attachment]) -> list[Owner]:
     """List the network's holders that are not in `valid`."""
     if not _OWNERS.is_dir():
         return []
-    kept = {Owner(network, each.container_id, each.ifname) for each in valid}
+    owners_of_valid = {Owner(network, each.container_id, each.ifname) for each in valid}
     records = [_read_record(path.name) for path in sorted(_OWNERS.iterdir())]
-    # What the Go plugins made is found by its rules.
+    # The ports of the Go plugins are found by their rules.
     owners = [record.owner for record in records if record and not record.chain]
-    return [owner for owner in owners if owner.network == network and owner not in kept]
+    return [owner for owner in owners if owner.network == network and owner not in owners_of_valid]
 
 
 def overlap(one: IpAddress | None, other: IpAddress | None) -> bool:
-    """Tell whether one packet can be for both host addresses; None is every address of both families."""
+    """Return whether one packet can match both host addresses. None is every address of both families."""
     if one is None or other is None or one == other:
         return True
     return one.version == other.version and (one.is_unspecified or other.is_unspecified)
 
 
 def _adopt() -> None:
-    """Take into the ledger what is published already: by the Go plugins, or before the ledger was lost."""
+    """Import published ports into the ledger: those of the Go plugins, or of a lost ledger."""
     from cni.hostports import import_go
 
     for each in import_go.find_published():
@@ -230,7 +230,7 @@ def _adopt() -> None:
 
 
 def _find_dead(owner: Owner, mappings: Sequence[PortMapping]) -> list[Owner]:
-    """Return the holders in the way that hold nothing any more. Raises CniError 103 for one that does."""
+    """Return the holders of these ports that hold nothing any more. Raise CniError 103 for another one."""
     dead: dict[Owner, None] = {}
     records: dict[str, _Record | None] = {}
     for mapping in mappings:
@@ -266,9 +266,9 @@ def _restore(owner: Owner, before: _Record | None) -> None:
 
 
 def _put(record: _Record, before: _Record | None) -> None:
-    """Write a record and its ports; what it held `before` and does not hold any more is given up."""
+    """Write a record and its ports. Release the ports of `before` that it does not hold any more."""
     key = _key(record.owner)
-    # First the record, so that a crash leaves no port held by nobody who could give it up.
+    # The record comes first, so that after a crash each held port has a record that releases it.
     old = before.mappings if before else ()
     _write_record(key, record, (*record.mappings, *old))
     held: dict[str, list[IpAddress | None]] = {_port_path(mapping): [] for mapping in old}
@@ -286,7 +286,7 @@ def _drop(owner: Owner) -> None:
     for mapping in record.mappings if record else ():
         _write_holders(_port_path(mapping), key, ())
     files.remove(_record_path(key))
-    # With the lock held nobody is writing them: a crash has left them.
+    # With the lock held no other process writes these files: a crash has left them.
     for folder in (FOLDER, _OWNERS):
         if os.path.lexists(f"{folder}/{_UNFINISHED}"):
             files.remove(f"{folder}/{_UNFINISHED}")
@@ -306,35 +306,37 @@ def _port_path(mapping: PortMapping) -> str:
 
 
 def _read_record(key: str) -> _Record | None:
-    """Read what an attachment holds; what is no record of ours holds nothing."""
+    """Read the record of an attachment. Return None for an invalid one."""
     content = files.read(_record_path(key))
     try:
-        kept = json.loads(content or b"null")
-        owner = Owner(str(kept["network"]), str(kept["containerID"]), str(kept["ifname"]))
-        ports = tuple(_parse_port(*each) for each in kept["ports"])
-        chain = str(kept.get("chain", ""))
-        return _Record(owner, _parse_whereabouts(kept), ports, chain)
+        record = json.loads(content or b"null")
+        owner = Owner(str(record["network"]), str(record["containerID"]), str(record["ifname"]))
+        ports = tuple(_parse_port(*each) for each in record["ports"])
+        chain = str(record.get("chain", ""))
+        return _Record(owner, _parse_whereabouts(record), ports, chain)
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
 
 
-def _parse_whereabouts(kept: dict[str, Any]) -> Whereabouts:
-    """Read where a holder lives; a record of an earlier release has path and identity only."""
-    host, links = kept.get("host", 0), tuple(kept.get("links", ()))
+def _parse_whereabouts(record: dict[str, Any]) -> Whereabouts:
+    """Read the place of a holder. A record of an earlier release has path and identity only."""
+    host, links = record.get("host", 0), tuple(record.get("links", ()))
     if not all(isinstance(each, int) and 0 <= each < 1 << 31 for each in links) or not isinstance(host, int):
         raise ValueError(f"{links} of {host} are no links of a namespace")
-    return Whereabouts(str(kept["netns"]), tuple(kept["identity"]), str(kept.get("view", "")), host, links)
+    return Whereabouts(
+        str(record["netns"]), tuple(record["identity"]), str(record.get("view", "")), host, links
+    )
 
 
 def _parse_port(protocol: str, port: object, host_ip: str) -> PortMapping:
-    """Read a port of a record. Raises ValueError: a file is named after it, and may be removed."""
+    """Read a port of a record. Raise ValueError for an invalid one: it names files that are removed."""
     if protocol not in _PROTOCOLS or not isinstance(port, int) or not 0 < port < 1 << 16:
         raise ValueError(f"{protocol}-{port} is no port")
     return PortMapping(protocol, port, 0, _parse(host_ip))
 
 
 def _write_record(key: str, record: _Record, mappings: Sequence[PortMapping]) -> None:
-    kept = {
+    content = {
         "network": record.owner.network,
         "containerID": record.owner.container_id,
         "ifname": record.owner.ifname,
@@ -346,7 +348,7 @@ def _write_record(key: str, record: _Record, mappings: Sequence[PortMapping]) ->
         **({"chain": record.chain} if record.chain else {}),
         "ports": [(each.protocol, each.host_port, _show(each.host_ip)) for each in dict.fromkeys(mappings)],
     }
-    files.write_atomic(_record_path(key), json.dumps(kept).encode(), beside=_UNFINISHED)
+    files.write_atomic(_record_path(key), json.dumps(content).encode(), beside=_UNFINISHED)
 
 
 def _read_holders(path: str) -> list[tuple[str, IpAddress | None]]:
@@ -358,11 +360,11 @@ def _read_holders(path: str) -> list[tuple[str, IpAddress | None]]:
 
 
 def _write_holders(path: str, key: str, host_ips: Sequence[IpAddress | None]) -> None:
-    """Replace what `key` holds of a port; the file of a port that nobody holds is removed."""
+    """Replace what `key` holds of a port. Remove the file of a port without a holder."""
     others = [each for each in _read_holders(path) if each[0] != key]
-    kept = [(name, _show(host_ip)) for name, host_ip in [*others, *((key, each) for each in host_ips)]]
-    if kept:
-        files.write_atomic(path, json.dumps(kept).encode(), beside=_UNFINISHED)
+    content = [(name, _show(host_ip)) for name, host_ip in [*others, *((key, each) for each in host_ips)]]
+    if content:
+        files.write_atomic(path, json.dumps(content).encode(), beside=_UNFINISHED)
     else:
         files.remove(path)
 

@@ -1,8 +1,8 @@
-"""Processes that listen on a port of the host which is about to be a container's.
+"""Find processes that listen on a host port which is about to be published.
 
-A socket is bound to the port for a moment, which the kernel refuses where another one has it. That takes
-10 us for each port and family, however many sockets there are, and minds wildcards of both families. Only
-after a refusal is it looked who listens, in the tables of /proc.
+A socket is bound to the port for a moment. The kernel refuses that if another socket has the port. This takes
+10 us for each port and family, whatever the number of sockets, and respects wildcards of both families. The
+tables of /proc, which name the listeners, are read only after a refusal.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ _KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 # <linux/tcp.h>: TCP_LISTEN; a UDP socket without a peer is TCP_CLOSE.
 _LISTENING = {"tcp": "0A", "udp": "07"}
 _FAMILIES: dict[int, int] = {4: socket.AF_INET, 6: socket.AF_INET6}
-# <linux/in.h>, <linux/in6.h>: bind to an address that this host has not got, or not yet.
+# <linux/in.h>, <linux/in6.h>: bind to an address that this host does not have.
 _FREEBIND = {4: (socket.IPPROTO_IP, 15), 6: (socket.IPPROTO_IPV6, 78)}
 _EVERY: dict[int, IpAddress] = {4: ip_address("0.0.0.0"), 6: ip_address("::")}  # noqa: S104 - to compare with
-# A host may have many thousands of descriptors, and an ADD does not wait long for a name.
+# A host may have many thousands of descriptors, and an ADD must not wait long for a name.
 _NAMED_WITHIN_S = 0.2
 
 
 class Listener(NamedTuple):
-    """A socket that listens, and whose it is: "process 123 (nginx)", "the kernel"."""
+    """A listening socket and its process: "process 123 (nginx)", "the kernel"."""
 
     protocol: str
     address: IpAddress
@@ -50,10 +50,10 @@ class Listener(NamedTuple):
 
 
 def find(mappings: Iterable[PortMapping], versions: Iterable[int]) -> list[Listener]:
-    """Find who listens on host ports in this network namespace, each socket once.
+    """Find listening sockets on host ports in this network namespace, each once.
 
-    `versions` are the IP versions in which the ports are to be published. SCTP is not looked at, as to ask
-    for it would load the kernel's module.
+    `versions` are the IP versions in which the ports are published. SCTP is ignored, because a socket loads
+    the kernel's module.
     """
     wanted = list(versions)
     found: dict[Listener, None] = {}
@@ -66,49 +66,49 @@ def find(mappings: Iterable[PortMapping], versions: Iterable[int]) -> list[Liste
 
 
 def _is_taken(mapping: PortMapping, version: int) -> bool:
-    """Tell whether a socket, one that listens or another, is in the way of one that would listen."""
+    """Return whether any socket prevents another one from listening on the port."""
     kind = _KINDS.get(mapping.protocol)
     if kind is None or (mapping.host_ip is not None and mapping.host_ip.version != version):
         return False
     try:
         with socket.socket(_FAMILIES[version], kind | socket.SOCK_CLOEXEC) as trial:
             if kind == socket.SOCK_STREAM:
-                # Connections that are over are no obstacle; to one that listens it makes no difference.
+                # Closed connections do not prevent it. For listening sockets the option makes no difference.
                 trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if version == 6:
                 trial.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             trial.setsockopt(*_FREEBIND[version], 1)
             trial.bind((str(mapping.host_ip or _EVERY[version]), mapping.host_port))
     except OSError as error:
-        # Nobody can listen where there is no such family; what else keeps us from trying is no sign.
+        # Only EADDRINUSE means the port is taken; ignore other errors (e.g. family not supported).
         return error.errno == errno.EADDRINUSE
     return False
 
 
 def _list_listening(mapping: PortMapping, version: int) -> list[Listener]:
-    """List who listens where the mapping is for, by the kernel's tables."""
+    """List the sockets that listen on the mapping's addresses, from the kernel's tables."""
     tables = (4, 6) if version == 4 else (6,)
-    there = [each for table in tables for each in _read_table(mapping, table)]
-    own = [each for each in there if each.address.version == version]
+    listed = [each for table in tables for each in _read_table(mapping, table)]
+    own = [each for each in listed if each.address.version == version]
     own = [each for each in own if overlap(mapping.host_ip, each.address)]
     if own or version == 6:
         return own
-    # A socket of IPv6 for all addresses is one for those of IPv4, too.
-    return [each for each in there if each.address == _EVERY[6]]
+    # An IPv6 socket for all addresses accepts IPv4, too.
+    return [each for each in listed if each.address == _EVERY[6]]
 
 
 def _read_table(mapping: PortMapping, version: int) -> Iterator[Listener]:
     name = mapping.protocol + ("6" if version == 6 else "")
     wanted, port = _LISTENING[mapping.protocol], f"{mapping.host_port:04X}"
     try:
-        # Of the thread: that of the process may be another namespace's.
+        # The thread's table: the process may be in another namespace.
         with open(f"/proc/thread-self/net/{name}", encoding="ascii") as table:  # noqa: PTH123 - read by lines
             next(table, "")
             for line in table:
                 # "0: 0100007F:1F90 00000000:0000 0A ...": slot, own address, peer, state; tenth is the inode.
                 words = line.split()
                 if mapping.protocol == "tcp" and words[3] != wanted:
-                    # Those that listen come first, and thousands of connections may follow.
+                    # Listening sockets come first, and thousands of connections may follow.
                     return
                 address, _, own_port = words[1].partition(":")
                 if own_port == port and words[3] == wanted:
@@ -120,7 +120,7 @@ def _read_table(mapping: PortMapping, version: int) -> Iterator[Listener]:
 def _shown(text: str) -> IpAddress:
     """Read an address of these tables: words of 32 bits, each in the byte order of the machine.
 
-    An IPv4 address that a socket of IPv6 has is an IPv4 address.
+    Return an IPv4 address for an IPv4-mapped one.
     """
     words = [int(text[at : at + 8], 16) for at in range(0, len(text), 8)]
     packed = b"".join(word.to_bytes(4, sys.byteorder) for word in words)
@@ -129,7 +129,7 @@ def _shown(text: str) -> IpAddress:
 
 
 def _name_processes(inodes: set[str]) -> dict[str, str]:
-    """Tell which process has each of the sockets, "another process" where that is not found in time."""
+    """Return the process of each socket, "another process" if it is not found in time."""
     names = {inode: "the kernel" if inode == "0" else "another process" for inode in inodes}
     links = {f"socket:[{inode}]": inode for inode in inodes if inode != "0"}
     deadline = time.monotonic() + _NAMED_WITHIN_S
@@ -143,14 +143,14 @@ def _name_processes(inodes: set[str]) -> dict[str, str]:
 
 
 def _list_open(pid: str) -> Iterator[str]:
-    """Give where a process's descriptors lead to; nothing for one that has ended."""
+    """Yield the targets of a process's descriptors, nothing if the process has ended."""
     folder = f"/proc/{pid}/fd"
     try:
         names = os.listdir(folder)  # noqa: PTH208
     except OSError:
         return
     for name in names:
-        # It may be closed by now.
+        # The descriptor may be closed by now.
         with suppress(OSError):
             yield os.readlink(f"{folder}/{name}")  # noqa: PTH115
 

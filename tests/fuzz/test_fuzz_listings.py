@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from cni.errors import CniError
 from cni.firewall import nft
 from cni.firewall.intents import Masquerade, Owner, PortForward, PortMapping
-from cni.firewall.iptables import execute, remove, rules
+from cni.firewall.iptables import execute, rules, stale
+from cni.firewall.iptables.rule import Rule, parse_rule
 from cni.firewall.nftables import elements
 from cni.kernel import addr, conntrack, link, nfnetlink, route, rtnetlink
 from tests.fuzz.cases import cases
@@ -39,29 +40,24 @@ PORT = PortMapping("tcp", 8080, 80, None)
 SPOILERS = st.sampled_from(["", " ", '"', "\\", "\x00", "-j", "-A", "é", "--comment", "\n"])
 
 
-def _rules(owner: Owner) -> list[rules.Rule]:
+def _rules(owner: Owner) -> list[Rule]:
     masquerade, forward = Masquerade(owner, (ADDRESS,)), PortForward(owner, (PORT,), (ADDRESS,))
-    return [
-        *rules.masquerade_rules(masquerade, 4),
-        *rules.masquerade_jumps(masquerade, 4),
-        *rules.forward_rules(forward, 4),
-        *rules.forward_entries(forward, 4),
-    ]
+    return [*rules.masquerade(masquerade, 4).made, *rules.port_forward(forward, 4).made]
 
 
 def _iptables(owner: Owner, at: int, spoiler: str, cut: int) -> bool:
     """Read listings of our own rules, whole and with something in the middle or cut off."""
     listed = _rules(owner)
-    assert [rules.parse_rule(rule.line) for rule in listed] == listed
+    assert [parse_rule(rules.NAT, rule.line) for rule in listed] == listed
     text = "\n".join(
         ["-P INPUT ACCEPT", *(line for rule in listed for line in (f"-N {rule.chain}", rule.line))]
     )
     place = at % (len(text) + 1)
     spoilt = (text[:place] + spoiler + text[place:])[: cut or None]
-    for chain, lines in execute._split_listing(spoilt).items():  # noqa: SLF001 - what reads them
+    for chain, found in execute._split_listing(rules.NAT, spoilt).items():  # noqa: SLF001 - what reads them
         assert isinstance(chain, str)
-        stale = remove.stale_chains(lines, owner.network, lambda _: False)
-        assert all(map(rules.is_containers, stale))
+        found_chains = stale.stale_chains(found, owner.network, (), ("CNI-", "CNI-DN-", "CNI-SN-"))
+        assert all(map(rules.is_containers, found_chains))
     assert "\n" not in execute._words(spoilt)  # noqa: SLF001 - as above
     return not spoiler and not cut
 

@@ -48,9 +48,9 @@ def add(host: Host, intent: PortForward | Masquerade) -> None:
 def add_here(intent: PortForward | Masquerade) -> None:
     with Undo() as undo:
         if isinstance(intent, PortForward):
-            BACKEND.add_forward(intent, undo)
+            BACKEND.apply(intent, undo)
         else:
-            BACKEND.add_masquerade(intent, undo)
+            BACKEND.apply(intent, undo)
 
 
 def refused(host: Host, step: Callable[[], object]) -> tuple[str, int, str]:

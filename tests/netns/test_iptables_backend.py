@@ -13,7 +13,7 @@ import pytest
 
 from cni.errors import CniError
 from cni.firewall import select
-from cni.firewall.intents import Masquerade, Owner, PortForward, PortMapping
+from cni.firewall.intents import FORWARD, MASQUERADE, Masquerade, Owner, PortForward, PortMapping
 from cni.firewall.iptables.backend import Iptables
 from cni.request import Attachment
 from cni.testing import GO
@@ -75,17 +75,17 @@ def machine(host: Host, variant: str) -> Machine:
 
 
 def add_all(backend: Iptables, number: int = 1) -> None:
-    backend.add_masquerade(masquerade(number), Undo())
-    backend.add_forward(forward(number), Undo())
+    backend.apply(masquerade(number), Undo())
+    backend.apply(forward(number), Undo())
 
 
 def remove_all(backend: Iptables, number: int = 1) -> None:
-    backend.remove_masquerade(owner(number))
-    backend.remove_forward(owner(number))
+    backend.remove(owner(number), MASQUERADE)
+    backend.remove(owner(number), FORWARD)
 
 
 def differences(backend: Iptables, number: int = 1) -> list[str]:
-    return backend.differences_forward(forward(number)) + backend.differences_masquerade(masquerade(number))
+    return backend.differences(forward(number)) + backend.differences(masquerade(number))
 
 
 def hide_programs(host: Host) -> None:
@@ -124,8 +124,8 @@ def test_undo_takes_away_shared_chains_that_nobody_uses(machine: Machine, *, oth
 
     def fail(backend: Iptables) -> None:
         with undone() as undo:
-            backend.add_masquerade(masquerade(2), undo)
-            backend.add_forward(forward(2), undo)
+            backend.apply(masquerade(2), undo)
+            backend.apply(forward(2), undo)
 
     machine.call(fail)
     assert before.differences(machine.host.snapshot()) == []
@@ -135,9 +135,9 @@ def test_undo_takes_away_shared_chains_that_nobody_uses(machine: Machine, *, oth
 def test_undo_keeps_shared_chains_that_another_has_begun_to_use(machine: Machine) -> None:
     def fail(backend: Iptables) -> list[str]:
         with undone() as undo:
-            backend.add_forward(forward(1), undo)
-            backend.add_forward(forward(2), Undo())
-        return backend.differences_forward(forward(2))
+            backend.apply(forward(1), undo)
+            backend.apply(forward(2), Undo())
+        return backend.differences(forward(2))
 
     assert machine.call(fail) == []
 
@@ -150,8 +150,8 @@ def test_undo_restores_the_chain_of_another_link(machine: Machine) -> None:
     def fail(backend: Iptables) -> None:
         moved = (ip_interface("10.22.0.7/16"), ip_interface("fd00:22::7/64"))
         with undone() as undo:
-            backend.add_masquerade(Masquerade(owner(), moved), undo)
-            backend.add_forward(forward(targets=moved, mappings=(PortMapping("udp", 53, 53),)), undo)
+            backend.apply(Masquerade(owner(), moved), undo)
+            backend.apply(forward(targets=moved, mappings=(PortMapping("udp", 53, 53),)), undo)
 
     machine.call(fail)
     assert before.differences(machine.host.snapshot()) == []
@@ -162,9 +162,9 @@ def test_two_links_of_a_container_share_the_masquerading_chain(machine: Machine)
     second = Masquerade(Owner("net1", "cid1", "eth1"), (ip_interface("10.23.0.2/24"),))
 
     def add(backend: Iptables) -> list[str]:
-        backend.add_masquerade(masquerade(), Undo())
-        backend.add_masquerade(second, Undo())
-        return backend.differences_masquerade(masquerade()) + backend.differences_masquerade(second)
+        backend.apply(masquerade(), Undo())
+        backend.apply(second, Undo())
+        return backend.differences(masquerade()) + backend.differences(second)
 
     assert machine.call(add) == []
     ends = [rule.split("-j ")[1] for rule in machine.rules() if rule.startswith("-A CNI-")]
@@ -211,9 +211,9 @@ def test_old_forms_of_go_are_removed(machine: Machine) -> None:
 @variants
 def test_only_families_in_use_are_touched(machine: Machine) -> None:
     def add(backend: Iptables) -> None:
-        backend.add_masquerade(Masquerade(owner(), (TARGET,)), Undo())
-        backend.add_forward(forward(targets=(TARGET,)), Undo())
-        backend.remove_forward(owner())
+        backend.apply(Masquerade(owner(), (TARGET,)), Undo())
+        backend.apply(forward(targets=(TARGET,)), Undo())
+        backend.remove(owner(), FORWARD)
 
     # Copies of the program, which knows by its name what it is, as the folder behind the links is hidden.
     multi = f"/usr/sbin/xtables-{machine.variant}-multi"
@@ -224,7 +224,7 @@ def test_only_families_in_use_are_touched(machine: Machine) -> None:
 
     def add6(backend: Iptables) -> None:
         with pytest.raises(CniError, match="ip6tables is not installed: no ip6tables-restore on PATH"):
-            backend.add_forward(forward(targets=(TARGET6,)), Undo())
+            backend.apply(forward(targets=(TARGET6,)), Undo())
 
     machine.call(add6)
 
@@ -235,11 +235,11 @@ def test_gc_removes_by_network_and_container(machine: Machine) -> None:
     before = machine.host.snapshot()
 
     def collect(backend: Iptables) -> list[str]:
-        backend.add_masquerade(masquerade(1, "net10"), Undo())
+        backend.apply(masquerade(1, "net10"), Undo())
         add_all(backend, 2)
         add_all(backend, 3)
         removed = backend.collect("net1", {Attachment("cid1", "eth0")})
-        backend.remove_masquerade(owner(1, "net10"))
+        backend.remove(owner(1, "net10"), MASQUERADE)
         return removed
 
     assert machine.call(collect) == ["cid2", "cid3"]
@@ -252,10 +252,10 @@ def test_a_held_lock_is_waited_for_within_bounds(host: Host) -> None:
         with open("/run/xtables.lock", "w") as lock:  # noqa: PTH123 - held over the calls
             fcntl.flock(lock, fcntl.LOCK_EX)
             with pytest.raises(CniError, match="xtables lock") as refusal:
-                backend.add_masquerade(masquerade(), Undo())
+                backend.apply(masquerade(), Undo())
             assert refusal.value.code == 11
             with pytest.raises(CniError, match="xtables lock") as refusal:
-                backend.add_forward(forward(), Undo())
+                backend.apply(forward(), Undo())
             assert refusal.value.code == 11
 
     Machine(host, "legacy").call(add)
@@ -274,7 +274,7 @@ add rule ip nat POSTROUTING ip saddr @hidden masquerade""",
 
     def add(backend: Iptables) -> str:
         with pytest.raises(CniError) as refusal:
-            backend.add_forward(forward(), Undo())
+            backend.apply(forward(), Undo())
         return str(refusal.value)
 
     said = Machine(host, "nft").call(add)
@@ -285,7 +285,7 @@ add rule ip nat POSTROUTING ip saddr @hidden masquerade""",
 def test_an_unknown_external_chain_is_named(host: Host) -> None:
     def add(backend: Iptables) -> str:
         with pytest.raises(CniError) as refusal:
-            backend.add_forward(forward(external_set_mark_chain="KUBE-MARK-MASQ"), Undo())
+            backend.apply(forward(external_set_mark_chain="KUBE-MARK-MASQ"), Undo())
         return str(refusal.value)
 
     assert "KUBE-MARK-MASQ" in str(Machine(host, "nft").call(add))
@@ -393,7 +393,7 @@ def test_what_iptables_says_is_passed_on(host: Host, said: str) -> None:
 
     def add(backend: Iptables) -> str:
         with pytest.raises(CniError) as refusal:
-            backend.add_masquerade(Masquerade(owner(), (TARGET6,)), Undo())
+            backend.apply(Masquerade(owner(), (TARGET6,)), Undo())
         return str(refusal.value)
 
     told = Machine(host, "nft").call(add, "/run/fake:/usr/bin:/bin")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cni.firewall.iptables import legacy
-from cni.firewall.iptables.rules import find_target, parse_rule
+from cni.firewall.iptables.rule import parse_rule
+from cni.firewall.iptables.rules import NAT
 
 if TYPE_CHECKING:
     from cni.testing import Host
@@ -30,14 +31,13 @@ def listed(host: Host, version: int) -> dict[str, list[str]]:
     """Give the chains that iptables lists, with the chains that their rules jump to, "" for other targets."""
     lines = host.run([PROGRAMS[version], "-t", "nat", "-S"]).splitlines()
     chains: dict[str, list[str]] = {line.split()[1]: [] for line in lines if line[1] in "PN"}
-    for rule in filter(None, map(parse_rule, lines)):
-        target = find_target(rule)
-        chains[rule.chain].append(target if target in chains else "")
+    for rule in filter(None, (parse_rule(NAT, line) for line in lines)):
+        chains[rule.chain].append(rule.leads_to if rule.leads_to in chains else "")
     return chains
 
 
 def seen(version: int) -> dict[str, list[str]]:
-    table = legacy.read(version)
+    table = legacy.read(version, NAT)
     chains: dict[str, list[str]] = {name: [] for name in table.chains}
     for rule in table.rules():
         chains[rule.chain].append(rule.leads_to)
@@ -49,10 +49,10 @@ def seen(version: int) -> dict[str, list[str]]:
 
 @versions
 def test_a_table_is_not_loaded_by_looking(host: Host, version: int) -> None:
-    assert host.call(legacy.is_loaded, version) is False
-    assert host.call(legacy.is_loaded, version) is False
+    assert host.call(legacy.is_loaded, version, NAT) is False
+    assert host.call(legacy.is_loaded, version, NAT) is False
     host.run([PROGRAMS[version], "-t", "nat", "-L"])
-    assert host.call(legacy.is_loaded, version) is True
+    assert host.call(legacy.is_loaded, version, NAT) is True
     assert host.call(seen, version) == {name: [] for name in BUILT_IN}
 
 
@@ -84,10 +84,10 @@ def test_chains_and_jumps_are_those_that_iptables_lists(host: Host, version: int
 def test_jumps_are_counted_and_chains_found_by_name(host: Host, version: int) -> None:
     jumps = ["-A OUTPUT -j two", "-A OUTPUT -p tcp -j two", "-A OUTPUT -j one"]
     restore(host, version, [":one -", ":two -", *jumps, "-A two -j ACCEPT"])
-    table = host.call(legacy.read, version)
+    table = host.call(legacy.read, version, NAT)
     assert table.count_jumps("OUTPUT", "two") == 2
     assert table.count_jumps("OUTPUT", "three") == 0
     assert table.count_jumps("three", "two") == 0
     assert (table.count_rules("one"), table.count_rules("two"), table.count_rules("three")) == (0, 1, 0)
-    assert host.call(legacy.may_have_chain, version, "two") is True
-    assert host.call(legacy.may_have_chain, version, "tw") is False
+    assert host.call(legacy.may_have_chain, version, NAT, "two") is True
+    assert host.call(legacy.may_have_chain, version, NAT, "tw") is False

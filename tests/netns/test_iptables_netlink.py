@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cni.firewall import nft
-from cni.firewall.intents import Gateway, Masquerade, Owner, PortForward, PortMapping
+from cni.firewall.intents import FORWARD, Gateway, Masquerade, Owner, PortForward, PortMapping
 from cni.firewall.iptables import netlink as fast
-from cni.firewall.iptables import rules, steps
+from cni.firewall.iptables import rules, transaction
 from cni.firewall.iptables.backend import Iptables
 from cni.firewall.iptables.execute import Tool
 from cni.kernel import child
 from cni.undo import Undo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from cni.firewall.iptables.rule import Rule
     from cni.testing import Host
 
 pytestmark = pytest.mark.modes("warm")
@@ -61,25 +62,25 @@ def _make_shared() -> None:
         Owner("other", "other", "eth0"), (PortMapping("tcp", 1, 1),), (TARGET,), gateways=GATEWAYS
     )
     for intent in (other, PortForward(other.owner, other.mappings, other.targets, snat=False)):
-        Iptables().add_forward(intent, Undo())
-    Iptables().add_masquerade(Masquerade(other.owner, (TARGET,)), Undo())
+        Iptables().apply(intent, Undo())
+    Iptables().apply(Masquerade(other.owner, (TARGET,)), Undo())
 
 
-def _forward_rules(intent: PortForward) -> list[rules.Rule]:
-    return [*rules.forward_rules(intent, 4), *rules.forward_entries(intent, 4)]
+def _forward_rules(intent: PortForward) -> tuple[Rule, ...]:
+    return rules.port_forward(intent, 4).made
 
 
 def _saved(host: Host) -> str:
     return re.sub(r"\[\d+:\d+\]|#.*", "", host.run(["iptables-nft-save", "-t", "nat"]))
 
 
-def _compare(host: Host, chain: str, wanted: list[rules.Rule]) -> None:
+def _compare(host: Host, chain: str, wanted: Sequence[Rule]) -> None:
     """Make rules by netlink, have iptables check and delete them, make them by it, and compare."""
     assert host.call(fast.make_chain, "test", chain, wanted)
     by_netlink = _saved(host)
 
     def apply(commands: list[str]) -> None:
-        Tool(4).apply("test", commands)
+        Tool(4, rules.NAT).apply("test", commands)
 
     host.call(apply, [each.as_command("-C") for each in wanted])
     host.call(apply, [*(each.as_command("-D") for each in wanted), f"-X {chain}"])
@@ -96,7 +97,7 @@ def test_published_ports_read_the_same(nft_host: Host, intent: PortForward) -> N
 @pytest.mark.parametrize("network", ["net-1", 'a"b\\c'])
 def test_masquerading_reads_the_same(nft_host: Host, network: str) -> None:
     intent = Masquerade(Owner(network, "0c1d", "eth0"), (TARGET, ip_interface("10.99.0.3/32")))
-    wanted = [*rules.masquerade_rules(intent, 4), *rules.masquerade_jumps(intent, 4)]
+    wanted = rules.masquerade(intent, 4).made
     _compare(nft_host, rules.masquerade_chain(intent.owner), wanted)
 
 
@@ -130,15 +131,15 @@ def _children_of_second_add(change: Callable[[], None] | None) -> list[str]:
         PortForward(Owner("net", name, "eth0"), (PortMapping("tcp", port, 80),), (TARGET,))
         for name, port in (("c1", 8001), ("c2", 8002))
     )
-    Iptables().add_forward(first, Undo())
+    Iptables().apply(first, Undo())
     if change:
         change()
     child.run = note_and_run  # type: ignore[assignment]
     try:
-        Iptables().add_forward(second, Undo())
+        Iptables().apply(second, Undo())
     finally:
         child.run = run
-    if found := Iptables().differences_forward(second):
+    if found := Iptables().differences(second):
         raise AssertionError(found)
     return started
 
@@ -153,7 +154,7 @@ def test_shared_rules_that_read_otherwise_are_looked_at_by_the_program(nft_host:
     def spoil() -> None:
         narrow = f"-i lo -m addrtype --dst-type LOCAL -j {rules.DNAT}"
         usual = f"-m addrtype --dst-type LOCAL -j {rules.DNAT}"
-        Tool(4).apply("spoil", [f"-D PREROUTING {usual}", f"-A PREROUTING {narrow}"])
+        Tool(4, rules.NAT).apply("spoil", [f"-D PREROUTING {usual}", f"-A PREROUTING {narrow}"])
 
     assert "iptables-restore" in nft_host.call(_children_of_second_add, spoil)
     listed = nft_host.run(["iptables-nft", "-t", "nat", "-S", "PREROUTING"])
@@ -163,7 +164,9 @@ def test_shared_rules_that_read_otherwise_are_looked_at_by_the_program(nft_host:
 def test_steps_and_netlink_make_the_same_of_an_intent() -> None:
     """What `make_chain` is given is what the program would be told, in the same order."""
     intent = FORWARDS["both protocols"]
-    told = [each for each in steps.publish_as_usual(intent, 4) if each.startswith("-A")]
+    told = [
+        each for each in transaction.append_commands(rules.port_forward(intent, 4)) if each.startswith("-A")
+    ]
     assert told == [each.line for each in _forward_rules(intent)]
 
 
@@ -173,9 +176,9 @@ def test_hundreds_of_ports_are_taken_back(nft_host: Host) -> None:
 
     def add_and_remove() -> None:
         backend = Iptables()
-        backend.add_forward(many, Undo())
+        backend.apply(many, Undo())
         assert nft.find_chain(nft.IPV4, "nat", rules.forward_chain(many.owner)) is not None
-        backend.remove_forward(many.owner)
+        backend.remove(many.owner, FORWARD)
 
     before = _saved(nft_host)
     nft_host.call(add_and_remove)

@@ -9,7 +9,7 @@ from ipaddress import ip_interface
 from typing import TYPE_CHECKING
 
 from cni.firewall import spoofcheck
-from cni.firewall.intents import Masquerade, Owner, PortMapping
+from cni.firewall.intents import FORWARD, MASQUERADE, Masquerade, Owner, PortMapping
 from cni.request import Attachment
 from cni.undo import Undo
 from tests.netns.nftables_intents import BACKEND, elements, forward, masquerade, owner_of
@@ -53,15 +53,15 @@ def _live(number: int) -> None:
     ports = forward(PortMapping("tcp", 8000 + number, 80), owner=owner, number=2 + number)
     addresses = masquerade(owner, 2 + number)
     with Undo() as undo:
-        BACKEND.add_masquerade(addresses, undo)
-        BACKEND.add_forward(ports, undo)
+        BACKEND.apply(addresses, undo)
+        BACKEND.apply(ports, undo)
         spoofcheck.ensure(owner, f"veth{number}", "0a:00:00:00:00:02", undo)
-    assert BACKEND.differences_forward(ports) == []
-    assert BACKEND.differences_masquerade(addresses) == []
+    assert BACKEND.differences(ports) == []
+    assert BACKEND.differences(addresses) == []
     if number == 0:
         BACKEND.collect("net1", [Attachment(f"cid{each}", "eth0") for each in range(PROCESSES)])
-    BACKEND.remove_forward(owner)
-    BACKEND.remove_masquerade(owner)
+    BACKEND.remove(owner, FORWARD)
+    BACKEND.remove(owner, MASQUERADE)
     spoofcheck.remove(owner)
 
 
@@ -70,5 +70,5 @@ def _fail(number: int, turn: int) -> None:
     owner = Owner("net2", f"cid{number}", "eth1")
     intent = Masquerade(owner, (ip_interface(f"10.{30 + turn}.0.{2 + number}/24"),))
     with suppress(TimeoutError), Undo() as undo:
-        BACKEND.add_masquerade(intent, undo)
+        BACKEND.apply(intent, undo)
         raise TimeoutError

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cni.errors import Code
-from cni.firewall.intents import Masquerade, PortForward, PortMapping
+from cni.firewall.intents import FORWARD, MASQUERADE, Masquerade, PortForward, PortMapping
 from cni.firewall.nftables import base, records
 from tests.netns.nftables_intents import (
     BACKEND,
@@ -77,7 +77,7 @@ def test_long_container_ids_are_told_apart(host: Host) -> None:
     for number, container_id in enumerate(ids):
         port = PortMapping("tcp", 8080 + number, 80)
         add(host, forward(port, owner=owner_of(container_id), number=2 + number))
-    host.call(BACKEND.remove_forward, owner_of(ids[0]))
+    host.call(BACKEND.remove, owner_of(ids[0]), FORWARD)
     assert elements(host)["ip ports"] == [[["tcp", 8081], ["10.22.0.3", 80]]]
 
 
@@ -87,7 +87,7 @@ def test_add_twice_changes_nothing(host: Host) -> None:
         add(host, masquerade())
         first = host.snapshot()
     assert first.differences(host.snapshot()) == []
-    assert host.call(BACKEND.differences_forward, forward()) == []
+    assert host.call(BACKEND.differences, forward()) == []
 
 
 def test_a_second_add_of_the_same_owner_replaces(host: Host) -> None:
@@ -95,7 +95,7 @@ def test_a_second_add_of_the_same_owner_replaces(host: Host) -> None:
     add(host, forward(PortMapping("tcp", 8080, 81), number=7))
     assert elements(host)["ip ports"] == [[["tcp", 8080], ["10.22.0.7", 81]]]
     assert "ip host_ip_ports" not in elements(host)
-    host.call(BACKEND.remove_forward, owner_of())
+    host.call(BACKEND.remove, owner_of(), FORWARD)
     assert elements(host) == {}
 
 
@@ -121,8 +121,8 @@ def test_a_taken_port_names_its_holder_and_nothing_is_changed(host: Host) -> Non
 def test_what_a_dead_container_left_in_a_set_is_taken_over(host: Host) -> None:
     add(host, masquerade(owner_of("dead")))
     add(host, masquerade(owner_of("alive")))
-    host.call(BACKEND.remove_masquerade, owner_of("dead"))
-    assert host.call(BACKEND.differences_masquerade, masquerade(owner_of("alive"))) == []
+    host.call(BACKEND.remove, owner_of("dead"), MASQUERADE)
+    assert host.call(BACKEND.differences, masquerade(owner_of("alive"))) == []
 
 
 @pytest.mark.parametrize("with_record", [True, False])
@@ -137,8 +137,8 @@ def test_removal_takes_what_is_the_owners_and_nothing_else(host: Host, *, with_r
     if not with_record:
         host.run(["sh", "-c", f"rm {records.FOLDER}/*"])
     for _ in range(2):
-        host.call(BACKEND.remove_forward, owner_of())
-        host.call(BACKEND.remove_masquerade, owner_of())
+        host.call(BACKEND.remove, owner_of(), FORWARD)
+        host.call(BACKEND.remove, owner_of(), MASQUERADE)
     assert before.differences(host.snapshot()) == []
 
 
@@ -158,8 +158,8 @@ def test_forward_and_masquerade_are_removed_apart(host: Host, *, with_record: bo
     add(host, masquerade())
     if not with_record:
         host.run(["rm", "-r", "/run/pycni"])
-    host.call(BACKEND.remove_forward, owner_of())
-    assert host.call(BACKEND.differences_masquerade, masquerade()) == []
+    host.call(BACKEND.remove, owner_of(), FORWARD)
+    assert host.call(BACKEND.differences, masquerade()) == []
     assert set(elements(host)) == {"ip leaving-10.22.0.0/16", "ip6 leaving-fd00-22--/64"}
 
 
@@ -167,14 +167,14 @@ def test_a_key_that_has_passed_to_another_is_not_removed(host: Host) -> None:
     add(host, forward(WEB))
     host.run(["nft", "flush map ip pycni ports; flush map ip6 pycni ports"])
     add(host, forward(WEB, owner=owner_of("cid2"), number=3))
-    host.call(BACKEND.remove_forward, owner_of())
-    assert host.call(BACKEND.differences_forward, forward(WEB, owner=owner_of("cid2"), number=3)) == []
+    host.call(BACKEND.remove, owner_of(), FORWARD)
+    assert host.call(BACKEND.differences, forward(WEB, owner=owner_of("cid2"), number=3)) == []
 
 
 def test_removal_succeeds_where_there_is_nothing(host: Host) -> None:
     before = host.snapshot(exact=True)
-    host.call(BACKEND.remove_forward, owner_of())
-    host.call(BACKEND.remove_masquerade, owner_of())
+    host.call(BACKEND.remove, owner_of(), FORWARD)
+    host.call(BACKEND.remove, owner_of(), MASQUERADE)
     assert host.call(BACKEND.collect, "net1", []) == []
     assert before.differences(host.snapshot(exact=True)) == []
 
@@ -182,7 +182,7 @@ def test_removal_succeeds_where_there_is_nothing(host: Host) -> None:
 def test_a_corrupt_record_does_not_keep_the_rules(host: Host) -> None:
     add(host, forward())
     host.run(["sh", "-c", f"for f in {records.FOLDER}/*; do echo '[[1' > $f; done"])
-    host.call(BACKEND.remove_forward, owner_of())
+    host.call(BACKEND.remove, owner_of(), FORWARD)
     assert elements(host) == {}
 
 
@@ -196,11 +196,11 @@ def test_conditions_are_found_replaced_and_removed(host: Host) -> None:
     )
     for _ in range(2):
         add(host, intent)
-        assert host.call(BACKEND.differences_forward, intent) == []
+        assert host.call(BACKEND.differences, intent) == []
     rules = host.run(["nft", "list", "ruleset"])
     assert rules.count("jump conditional-") == 2
     assert rules.count("dport 9090 dnat to") == 2
-    host.call(BACKEND.remove_forward, owner_of())
+    host.call(BACKEND.remove, owner_of(), FORWARD)
     assert before.differences(host.snapshot()) == []
 
 
@@ -211,12 +211,12 @@ def test_ports_of_a_container_on_two_networks_pass_to_the_second(host: Host) -> 
     for _ in range(2):
         add(host, second)
     assert elements(host)["ip ports"] == [[["tcp", 8080], ["10.22.0.2", 80]]]
-    assert host.call(BACKEND.differences_forward, second) == []
-    host.call(BACKEND.remove_forward, first.owner)
+    assert host.call(BACKEND.differences, second) == []
+    host.call(BACKEND.remove, first.owner, FORWARD)
     assert "ip ports" not in elements(host)
-    assert host.call(BACKEND.differences_forward, second) == []
+    assert host.call(BACKEND.differences, second) == []
     assert "tcp dport 8080 dnat to 10.22.0.9:80" in host.run(["nft", "list", "ruleset"])
-    host.call(BACKEND.remove_forward, second.owner)
+    host.call(BACKEND.remove, second.owner, FORWARD)
     assert elements(host) == {}
     assert "dport 8080" not in host.run(["nft", "list", "ruleset"])
 
@@ -226,10 +226,10 @@ def test_check_asks_for_no_more_than_add_makes(host: Host, options: Any) -> None
     add(host, Masquerade(owner_of("other"), (ip_interface("10.99.0.2/16"),)))
     for mappings in ((WEB,), (DNS,), (TLS,)):
         add(host, forward(*mappings, **options))
-        assert host.call(BACKEND.differences_forward, forward(*mappings, **options)) == []
+        assert host.call(BACKEND.differences, forward(*mappings, **options)) == []
     of_the_other_family = PortForward(owner_of(), (TLS,), targets_of()[:1], **options)
     add(host, of_the_other_family)
-    assert host.call(BACKEND.differences_forward, of_the_other_family) == []
+    assert host.call(BACKEND.differences, of_the_other_family) == []
 
 
 @pytest.mark.parametrize(
@@ -247,8 +247,8 @@ def test_check_names_what_is_missing(host: Host, damage: str, told: str) -> None
     add(host, forward())
     add(host, masquerade())
     host.run(["nft", damage])
-    found = host.call(BACKEND.differences_forward, forward())
-    found += host.call(BACKEND.differences_masquerade, masquerade())
+    found = host.call(BACKEND.differences, forward())
+    found += host.call(BACKEND.differences, masquerade())
     assert any(each.startswith(told) for each in found), found
 
 
@@ -256,7 +256,7 @@ def test_check_names_whom_a_port_leads_to_instead(host: Host) -> None:
     add(host, forward(WEB))
     host.run(["nft", "delete element ip pycni ports { tcp . 8080 }"])
     add(host, PortForward(owner_of("cid2"), (WEB,), targets_of(3)[:1]))
-    [found] = host.call(BACKEND.differences_forward, forward(WEB))
+    [found] = host.call(BACKEND.differences, forward(WEB))
     assert found == 'host port 8080/tcp belongs to container "cid2" (interface "eth0" on network "net1")'
 
 
@@ -264,4 +264,4 @@ def test_a_flushed_ruleset_is_set_up_again(host: Host) -> None:
     add(host, forward())
     host.run(["nft", "flush", "ruleset"])
     add(host, forward())
-    assert host.call(BACKEND.differences_forward, forward()) == []
+    assert host.call(BACKEND.differences, forward()) == []

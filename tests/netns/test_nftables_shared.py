@@ -11,7 +11,7 @@ import pytest
 
 from cni.errors import Code
 from cni.firewall import nft
-from cni.firewall.intents import PortMapping
+from cni.firewall.intents import FORWARD, MASQUERADE, PortMapping
 from cni.firewall.nftables import base, records
 from cni.kernel.nfnetlink import ChangedMeanwhileError, kept
 from cni.request import Attachment
@@ -48,8 +48,8 @@ def fresh(host: Host) -> Snapshot:
 def test_a_failing_add_leaves_no_trace_on_a_fresh_host(host: Host, conditions: tuple[str, ...]) -> None:
     def fail_late() -> None:
         with Undo() as undo:
-            BACKEND.add_masquerade(masquerade(), undo)
-            BACKEND.add_forward(forward(conditions_v4=conditions), undo)
+            BACKEND.apply(masquerade(), undo)
+            BACKEND.apply(forward(conditions_v4=conditions), undo)
             raise TimeoutError
 
     before = fresh(host)
@@ -61,19 +61,19 @@ def test_a_failing_add_leaves_no_trace_on_a_fresh_host(host: Host, conditions: t
 def test_a_failing_add_leaves_alone_what_others_made(host: Host) -> None:
     def fail_late() -> None:
         with Undo() as undo:
-            BACKEND.add_forward(forward(), undo)
+            BACKEND.apply(forward(), undo)
             add_here(masquerade(owner_of("cid2"), 3))
             raise TimeoutError
 
     with pytest.raises(TimeoutError):
         host.call(fail_late)
-    assert host.call(BACKEND.differences_masquerade, masquerade(owner_of("cid2"), 3)) == []
+    assert host.call(BACKEND.differences, masquerade(owner_of("cid2"), 3)) == []
 
 
 def test_a_second_add_that_fails_leaves_the_first_in_place(host: Host) -> None:
     def fail_late() -> None:
         with Undo() as undo:
-            BACKEND.add_forward(forward(PortMapping("tcp", 8080, 81), number=7), undo)
+            BACKEND.apply(forward(PortMapping("tcp", 8080, 81), number=7), undo)
             raise TimeoutError
 
     add(host, forward(WEB, DNS))
@@ -92,7 +92,7 @@ def test_a_condition_that_nft_refuses_fails_without_a_trace(host: Host) -> None:
     intent = forward(WEB, conditions_v4=("ip", "saddr", "nonsense"))
     _, code, said = refused(host, lambda: add_here(intent))
     assert code == Code.FIREWALL
-    assert said.startswith("could not publish host ports by rules: ")
+    assert said.startswith("could not publish ports of container cid1 on network net1: ")
     assert "nonsense" in said
     assert before.differences(host.snapshot(exact=True)) == []
 
@@ -125,8 +125,8 @@ def test_gc_of_the_last_one_takes_the_tables_too(host: Host) -> None:
 
 def test_rules_of_the_go_plugins_are_removed(host: Host) -> None:
     host.run(["nft", "-f", "-"], GO_RULESET)
-    host.call(BACKEND.remove_forward, owner_of())
-    host.call(BACKEND.remove_masquerade, owner_of())
+    host.call(BACKEND.remove, owner_of(), FORWARD)
+    host.call(BACKEND.remove, owner_of(), MASQUERADE)
     left = host.run(["nft", "list", "ruleset"])
     assert "cid1" not in left
     assert left.count("other") == 2
@@ -145,7 +145,7 @@ def test_a_thousand_ports_are_one_transaction(host: Host) -> None:
     assert len(elements(host)["ip6 ports"]) == 1001
     intent = forward(PortMapping("tcp", 9000, 1), owner=owner_of("cid2"), number=3)
     assert "host port 9000/tcp is taken" in refused(host, lambda: add_here(intent))[2]
-    host.call(BACKEND.remove_forward, owner_of())
+    host.call(BACKEND.remove, owner_of(), FORWARD)
     assert elements(host) == {}
 
 
@@ -180,8 +180,8 @@ def _add_one(number: int) -> None:
 
 
 def _remove_one(number: int) -> None:
-    BACKEND.remove_forward(owner_of(f"cid{number}"))
-    BACKEND.remove_masquerade(owner_of(f"cid{number}"))
+    BACKEND.remove(owner_of(f"cid{number}"), FORWARD)
+    BACKEND.remove(owner_of(f"cid{number}"), MASQUERADE)
 
 
 def _in_child(step: Callable[[int], None], number: int) -> int:
@@ -210,7 +210,7 @@ def test_an_unused_subnet_is_removed_only_while_nobody_uses_it(host: Host) -> No
     shared = host.call(base.list_shared)
     host.call(base.remove_unused, shared)
     assert host.call(base.list_shared) == shared
-    host.call(BACKEND.remove_masquerade, owner_of())
+    host.call(BACKEND.remove, owner_of(), MASQUERADE)
     host.call(base.remove_unused, shared)
     assert host.call(base.list_shared) == []
 

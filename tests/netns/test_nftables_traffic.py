@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from cni.firewall.intents import Masquerade, Owner, PortForward, PortMapping
+from cni.firewall.intents import FORWARD, MASQUERADE, Masquerade, Owner, PortForward, PortMapping
 from cni.firewall.nftables.backend import Nftables
 from cni.kernel import child
 from cni.undo import Undo
@@ -78,12 +78,12 @@ def _targets(number: int = 2) -> tuple[object, ...]:
 
 def _publish(host: Host, *mappings: PortMapping, **options: object) -> None:
     intent = PortForward(_owner(), mappings, _targets(), **options)  # type: ignore[arg-type] # by name
-    _apply(host, lambda undo: Nftables().add_forward(intent, undo))
+    _apply(host, lambda undo: Nftables().apply(intent, undo))
 
 
 def _masquerade(host: Host) -> None:
     intent = Masquerade(_owner(), _targets())  # type: ignore[arg-type] # IpInterface, widened
-    _apply(host, lambda undo: Nftables().add_masquerade(intent, undo))
+    _apply(host, lambda undo: Nftables().apply(intent, undo))
 
 
 def _apply(host: Host, step: object) -> None:
@@ -201,8 +201,8 @@ def test_nothing_is_reached_after_removal(town: Town) -> None:
     _publish(town.host, WEB)
     _masquerade(town.host)
     assert town.outside.sandbox.dial(town.outside.host_address, 8080)
-    town.host.call(Nftables().remove_forward, _owner())
-    town.host.call(Nftables().remove_masquerade, _owner())
+    town.host.call(Nftables().remove, _owner(), FORWARD)
+    town.host.call(Nftables().remove, _owner(), MASQUERADE)
     assert not town.outside.sandbox.reaches(town.outside.host_address, 8080)
     assert not town.server.reaches(town.outside.address, 7)
 

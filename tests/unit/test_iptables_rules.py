@@ -7,7 +7,8 @@ from ipaddress import ip_address, ip_interface
 import pytest
 
 from cni.firewall.intents import Masquerade, Owner, PortForward, PortMapping
-from cni.firewall.iptables import rules, steps
+from cni.firewall.iptables import rules, transaction
+from cni.firewall.iptables.rule import Rule, parse_rule
 
 OWNER = Owner("net1", "cid1", "eth0")
 TARGET, TARGET6 = ip_interface("10.22.0.2/16"), ip_interface("fd00:22::2/64")
@@ -31,18 +32,23 @@ def test_chain_names_are_those_of_go(network: str, container_id: str, digits: st
     assert rules.old_snat_chain(owner) == f"CNI-SN-{digits[:21]}"
 
 
+def _content(intent: Masquerade, version: int) -> list[Rule]:
+    wanted = rules.masquerade(intent, version)
+    return [*wanted.rules, *wanted.last]
+
+
 def test_what_stays_in_a_subnet_is_accepted_before_anything_is_masqueraded() -> None:
     intent = Masquerade(OWNER, (TARGET, ip_interface("10.23.0.2/24"), TARGET6))
-    assert [rule.line for rule in rules.masquerade_rules(intent, 4)] == [
+    assert [rule.line for rule in _content(intent, 4)] == [
         f"-A {CHAIN} -d 10.22.0.0/16 {COMMENT} -j ACCEPT",
         f"-A {CHAIN} -d 10.23.0.0/24 {COMMENT} -j ACCEPT",
         f"-A {CHAIN} ! -d 224.0.0.0/4 {COMMENT} -j MASQUERADE",
     ]
-    assert [rule.line for rule in rules.masquerade_jumps(intent, 4)] == [
+    assert [rule.line for rule in rules.masquerade(intent, 4).entries] == [
         f"-A POSTROUTING -s 10.22.0.2/32 {COMMENT} -j {CHAIN}",
         f"-A POSTROUTING -s 10.23.0.2/32 {COMMENT} -j {CHAIN}",
     ]
-    assert [rule.line for rule in rules.masquerade_rules(intent, 6)] == [
+    assert [rule.line for rule in _content(intent, 6)] == [
         f"-A {CHAIN} -d fd00:22::/64 {COMMENT} -j ACCEPT",
         f"-A {CHAIN} ! -d ff00::/8 {COMMENT} -j MASQUERADE",
     ]
@@ -73,7 +79,7 @@ MATCH = "-p tcp -m tcp --dport 8080"
     ],
 )
 def test_options_choose_who_is_marked(options: dict[str, object], specs: list[str]) -> None:
-    found = [rule.spec for rule in rules.forward_rules(_forward(WEB, **options), 4)]
+    found = [rule.spec for rule in rules.port_forward(_forward(WEB, **options), 4).rules]
     assert found == [*specs, f"{MATCH} -j DNAT --to-destination 10.22.0.2:80"]
 
 
@@ -86,12 +92,12 @@ def test_options_choose_who_is_marked(options: dict[str, object], specs: list[st
     ],
 )
 def test_options_choose_the_shared_chains(options: dict[str, object], chains: list[str]) -> None:
-    assert [shared.chain for shared in rules.shared_chains(_forward(WEB, **options), 4)] == chains
+    assert [shared.chain for shared in rules.port_forward(_forward(WEB, **options), 4).shared] == chains
 
 
 def test_an_entry_names_at_most_fifteen_ports_of_one_protocol() -> None:
     mappings = [PortMapping("udp", 53, 53), *(PortMapping("tcp", port, 80) for port in range(8000, 8017))]
-    found = [rule.spec for rule in rules.forward_entries(_forward(*mappings), 6)]
+    found = [rule.spec for rule in rules.port_forward(_forward(*mappings), 6).entries]
     assert [spec.split(" ")[1] for spec in found] == ["tcp", "tcp", "udp"]
     assert "--dports 8000,8001,8002,8003,8004,8005,8006,8007,8008,8009,8010,8011,8012,8013,8014 " in found[0]
     assert found[1].endswith(f"-m multiport --dports 8015,8016 -j {DN}")
@@ -101,22 +107,22 @@ def test_conditions_stand_before_the_jump() -> None:
     intent = _forward(
         WEB, conditions_v4=("-m", "comment", "--comment", 'a "b" c'), conditions_v6=("-s", "::1")
     )
-    [entry] = rules.forward_entries(intent, 4)
+    [entry] = rules.port_forward(intent, 4).entries
     assert entry.spec.endswith(rf'--dports 8080 -m comment --comment "a \"b\" c" -j {DN}')
-    [entry] = rules.forward_entries(intent, 6)
+    [entry] = rules.port_forward(intent, 6).entries
     assert entry.spec.endswith(f"--dports 8080 -s ::1 -j {DN}")
 
 
 def test_a_host_address_of_the_other_family_has_no_rule_but_its_port_is_named() -> None:
     mapping = PortMapping("tcp", 8443, 443, ip_address("::1"))
-    assert rules.forward_rules(_forward(mapping), 4) == []
-    assert "--dports 8443" in rules.forward_entries(_forward(mapping), 4)[0].spec
-    assert "-d ::1/128 -p tcp" in rules.forward_rules(_forward(mapping), 6)[0].spec
+    assert rules.port_forward(_forward(mapping), 4).rules == ()
+    assert "--dports 8443" in rules.port_forward(_forward(mapping), 4).entries[0].spec
+    assert "-d ::1/128 -p tcp" in rules.port_forward(_forward(mapping), 6).rules[0].spec
 
 
 def test_a_long_comment_is_cut_as_iptables_cuts_it() -> None:
     owner = Owner("net1", "x" * 300, "eth0")
-    [entry] = rules.forward_entries(PortForward(owner, (WEB,), (TARGET,)), 4)
+    [entry] = rules.port_forward(PortForward(owner, (WEB,), (TARGET,)), 4).entries
     comment = entry.spec.split("--comment ")[1].split(" -m multiport")[0]
     assert len(comment.replace("\\", "")) == 255 + len('""')
     assert comment.endswith('.."')
@@ -134,20 +140,29 @@ def test_a_long_comment_is_cut_as_iptables_cuts_it() -> None:
     ],
 )
 def test_a_rule_tells_owner_and_target(line: str, owner: tuple[str, str] | None, target: str) -> None:
-    rule = rules.parse_rule(line)
+    rule = parse_rule(rules.NAT, line)
     assert rule is not None
     assert rule.line == line
-    assert (rules.find_owner(rule), rules.find_target(rule)) == (owner, target)
+    assert (rules.find_owner(rule), " ".join(rule.target)) == (owner, target)
 
 
 @pytest.mark.parametrize("line", ["-N CNI-X", "-P INPUT ACCEPT", ""])
 def test_other_lines_are_no_rules(line: str) -> None:
-    assert rules.parse_rule(line) is None
+    assert parse_rule(rules.NAT, line) is None
 
 
-SHARED = rules.shared_chains(_forward(WEB), 4)
+SHARED = rules.port_forward(_forward(WEB), 4).shared
 MASQ_JUMP = '-m comment --comment "CNI portfwd requiring masquerade" -j CNI-HOSTPORT-MASQ'
 LOCAL = f"-m addrtype --dst-type LOCAL -j {rules.DNAT}"
+
+
+def _seen(lines: dict[str, list[str]]) -> dict[str, list[Rule]]:
+    return {
+        chain: [rule for line in listed if (rule := parse_rule(rules.NAT, line))]
+        for chain, listed in lines.items()
+    }
+
+
 COMPLETE = {
     "PREROUTING": [f"-A PREROUTING {LOCAL}"],
     "OUTPUT": [f"-A OUTPUT {LOCAL}"],
@@ -158,17 +173,17 @@ COMPLETE = {
 }
 
 
-def _has_not(_rule: rules.Rule) -> bool:
+def _has_not(_rule: Rule) -> bool:
     return False
 
 
 def test_nothing_is_done_to_shared_chains_that_are_complete() -> None:
-    assert steps.ensure_shared(COMPLETE, SHARED, _has_not) == []
-    assert steps.missing_chains(COMPLETE, SHARED) == []
+    assert transaction.ensure_shared(_seen(COMPLETE), SHARED, _has_not) == []
+    assert transaction.missing_chains(_seen(COMPLETE), SHARED) == []
 
 
 def test_shared_chains_are_made_in_the_order_of_go() -> None:
-    commands = steps.ensure_shared({}, SHARED, _has_not)
+    commands = transaction.ensure_shared({}, SHARED, _has_not)
     assert [command for command in commands if command.startswith("-N")] == [
         f"-N {rules.SETMARK}",
         f"-N {rules.MASQ}",
@@ -179,7 +194,7 @@ def test_shared_chains_are_made_in_the_order_of_go() -> None:
 
 def test_doubles_are_taken_away() -> None:
     seen = {**COMPLETE, "POSTROUTING": COMPLETE["POSTROUTING"] * 3}
-    assert steps.ensure_shared(seen, SHARED, _has_not) == [
+    assert transaction.ensure_shared(_seen(seen), SHARED, _has_not) == [
         *[f"-D POSTROUTING {MASQ_JUMP}"] * 3,
         f"-I POSTROUTING 1 {MASQ_JUMP}",
     ]
@@ -187,12 +202,14 @@ def test_doubles_are_taken_away() -> None:
 
 def test_a_rule_that_reads_otherwise_is_not_made_again() -> None:
     seen = {**COMPLETE, rules.SETMARK: [f"-A {rules.SETMARK} -j MARK --or-mark 0x2000"]}
-    assert steps.ensure_shared(seen, SHARED, lambda _rule: True) == []
+    assert transaction.ensure_shared(_seen(seen), SHARED, lambda _rule: True) == []
 
 
 def test_rules_of_another_link_stay_behind_the_new_ones() -> None:
     other = f"-A {DN} {MATCH} -j DNAT --to-destination 10.22.0.9:80"
-    commands = steps.ensure_forward({**COMPLETE, DN: [other]}, _forward(WEB), 4, _has_not)
+    commands = transaction.ensure_chain(
+        _seen({**COMPLETE, DN: [other]}), rules.port_forward(_forward(WEB), 4), _has_not
+    )
     assert commands[0] == f"-F {DN}"
     assert commands.index(other) > commands.index(f"-A {DN} {MATCH} -j DNAT --to-destination 10.22.0.2:80")
     assert not any(command.startswith("-N") for command in commands)
@@ -202,9 +219,9 @@ def test_a_chain_goes_with_every_rule_that_leads_to_it() -> None:
     old_form = f"-A POSTROUTING -s 10.22.0.2/16 {COMMENT} -j {CHAIN}"
     other = f"-A POSTROUTING -s 10.22.0.3/32 -j {CHAIN[:-1]}0"
     seen = {CHAIN: [], "POSTROUTING": [old_form, other]}
-    assert steps.remove_chain(seen, CHAIN, ["POSTROUTING"]) == [
+    assert transaction.removal_commands(_seen(seen), CHAIN) == [
         old_form.replace("-A", "-D", 1),
         f"-F {CHAIN}",
         f"-X {CHAIN}",
     ]
-    assert steps.remove_chain({}, CHAIN, ["POSTROUTING"]) == []
+    assert transaction.removal_commands({}, CHAIN) == []

@@ -1,7 +1,7 @@
-"""The iptables programs: one transaction, or one reading, is one process. No plugin's rules are known here.
+"""The iptables programs: each transaction, and each listing, is one process.
 
-Both variants (nf_tables and legacy) are driven alike through `iptables-restore`, whichever PATH gives:
-it takes listings and checks as well as changes, several of them for the price of one start.
+Both variants (nf_tables and legacy) are driven through `iptables-restore`. It accepts listings and checks as
+well as changes, so that several of them cost one start.
 """
 
 from __future__ import annotations
@@ -10,27 +10,31 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from cni.errors import CniError, Code
+from cni.firewall.iptables.rule import parse_rule
 from cni.kernel import child
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# How long to wait for the lock that all users of iptables-legacy share.
+    from cni.firewall.iptables.rule import Rule
+
+# How long to wait for the lock that all programs of legacy iptables share.
 XTABLES_WAIT_S = 20
-# What it may take beyond that, with a hundred thousand rules, on a busy machine.
+# How long a run may take after that: with a hundred thousand rules, under load.
 _RUN_S = 60
 
 _PROGRAM = re.compile(r"^(ip6?tables\S*( v\S+)?( \(\w+\))?: *)+")
 _LINE = re.compile(r"\bline:? (\d+)")
 _TRIVIAL = re.compile(r"^(Try `.*|Error occurred at line.*|# Warning.*|line:? \d+ failed\.?|)$")
-_NO_NAT = re.compile(r"Table does not exist|unable to initialize table|can't initialize ip6?tables table")
+_NO_TABLE = re.compile(r"Table does not exist|unable to initialize table|can't initialize ip6?tables table")
+_FEATURES = {"nat": "NAT"}
 _INCOMPATIBLE = re.compile(
     r"(table|chain) `\S+'.* is incompatible, use 'nft' tool|CHAIN_ADD failed \(Operation not supported\)"
 )
 
 
 class RefusedError(CniError):
-    """iptables refused a transaction; `line` is the one it stumbled over, "" when it did not say."""
+    """iptables refused a transaction; `line` is the refused one, "" if iptables did not report it."""
 
     def __init__(self, msg: str, details: str, line: str, status: int) -> None:
         super().__init__(Code.FIREWALL, msg, details)
@@ -39,88 +43,86 @@ class RefusedError(CniError):
 
     @property
     def is_without_table(self) -> bool:
-        """Whether the kernel has no table nat for this family at all."""
-        return bool(_NO_NAT.search(self.msg))
+        """Whether the kernel does not have the table for this family."""
+        return bool(_NO_TABLE.search(self.msg))
 
     @property
     def is_conflict(self) -> bool:
-        """Whether the rules were not as they had been read: somebody else has changed them meanwhile."""
+        """Whether the rules differ from those that were read: another program has changed them."""
         return self.status in {1, 4}
 
 
 class Tool(NamedTuple):
-    """The programs of one IP version, working on table nat of the namespace that the process is in.
+    """The programs of one IP version, for one table in the network namespace of the process.
 
-    `variant` is "-nft" or "-legacy" for the program of that name, "" for what PATH has as iptables.
+    `variant` is "-nft" or "-legacy" for the program of that name, "" for the iptables on PATH.
     """
 
     version: int
+    table: str
     wait_s: int = XTABLES_WAIT_S
     variant: str = ""
 
     @property
     def name(self) -> str:
-        """The program that users know."""
+        """The name of the program that users know."""
         return f"{'iptables' if self.version == 4 else 'ip6tables'}{self.variant}"
 
     def find(self) -> str | None:
-        """Give the path of the program that runs transactions, None when it is not installed."""
+        """Return the path of the program that runs transactions, None if it is not installed."""
         found = child.find(f"{self.name}-restore")
         if found or self.variant:
             return found
         from cni.firewall.iptables.programs import find_with_suffix
 
-        return find_with_suffix(self.version, self.name)
+        return find_with_suffix(self)
 
     def apply(self, doing: str, lines: Sequence[str]) -> None:
         """Run commands ("-A CHAIN ...") as one transaction: all of them take effect, or none.
 
-        Raises RefusedError, or CniError 11 when the xtables lock was not to be had.
+        Raise RefusedError, or CniError 11 if another program holds the xtables lock.
         """
         if lines:
             self._run(doing, lines)
 
-    def list_chain(self, chain: str) -> list[str] | None:
-        """Give the lines of a chain as `iptables -S` prints them; None when there is no such chain."""
-        return self.list_chains([chain]).get(chain)
-
-    def list_chains(self, chains: Sequence[str]) -> dict[str, list[str]]:
-        """Give the lines of chains, those of missing ones left out; one process and one for each missing."""
-        found: dict[str, list[str]] = {}
-        left = list(chains)
-        while left:
-            listed, complete = self._list(left)
+    def list_chains(self, chains: Sequence[str]) -> dict[str, list[Rule]]:
+        """Return the rules of those chains that exist. Each missing chain costs one more process."""
+        found: dict[str, list[Rule]] = {}
+        remaining = list(chains)
+        while remaining:
+            listed, is_complete = self._list(remaining)
             found |= listed
-            if complete:
+            if is_complete:
                 break
             # The listing ends before the first chain that is missing.
-            left = left[len(listed) + 1 :]
+            remaining = remaining[len(listed) + 1 :]
         return found
 
-    def list_while_there(self, chains: Sequence[str]) -> dict[str, list[str]]:
-        """Give the lines of chains up to the first missing one, in one process."""
+    def list_while_there(self, chains: Sequence[str]) -> dict[str, list[Rule]]:
+        """Return the rules of chains up to the first missing one, in one process."""
         return self._list(chains)[0]
 
-    def list_all(self) -> list[str]:
-        """Give the lines of the whole table."""
-        return self._run("list table nat", ["-S"]).splitlines()
+    def list_all(self) -> list[Rule]:
+        """Return all rules of the table."""
+        lines = self._run(f"list table {self.table}", ["-S"]).splitlines()
+        return [rule for line in lines if (rule := parse_rule(self.table, line))]
 
-    def has(self, command: str) -> bool:
-        """Tell whether a rule is there, by its "-C ..." line; what cannot be asked for is not there."""
+    def has(self, rule: Rule) -> bool:
+        """Return whether a rule exists. One that iptables cannot check for does not."""
         try:
-            self._run("check a rule", [command])
+            self._run("check a rule", [rule.as_command("-C")])
         except RefusedError:
             return False
         return True
 
-    def _list(self, chains: Sequence[str]) -> tuple[dict[str, list[str]], bool]:
+    def _list(self, chains: Sequence[str]) -> tuple[dict[str, list[Rule]], bool]:
         done = self._start([f"-S {chain}" for chain in chains])
-        found = _split_listing(done.stdout.decode(errors="replace"))
+        found = _split_listing(self.table, done.stdout.decode(errors="replace"))
         if done.status == 0:
             return found, True
         missing = chains[len(found)] if len(found) < len(chains) else ""
         if not _says_missing(done, missing):
-            raise self._refusal(f"list chain {missing} of table nat", done, f"-S {missing}")
+            raise self._refusal(f"list chain {missing} of table {self.table}", done, f"-S {missing}")
         return found, False
 
     def _run(self, doing: str, lines: Sequence[str]) -> str:
@@ -140,7 +142,7 @@ class Tool(NamedTuple):
                 f"{self.name} is not installed: no {self.name}-restore on PATH",
                 'install iptables, or configure the backend "nftables"',
             )
-        text = "\n".join(["*nat", *lines, "COMMIT", ""]).encode()
+        text = "\n".join([f"*{self.table}", *lines, "COMMIT", ""]).encode()
         argv = [program, "--noflush", "-w", str(self.wait_s)]
         return child.run(argv, text, timeout_s=self.wait_s + _RUN_S)
 
@@ -154,30 +156,31 @@ class Tool(NamedTuple):
                 "native nftables rules are in a table of iptables-nft; configure "
                 '"backend": "nftables", which for ipMasq is "ipMasqBackend"'
             )
-        elif _NO_NAT.search(done.stderr):
-            details = f"the kernel has no NAT for IPv{self.version}, or this process may not use it"
+        elif _NO_TABLE.search(done.stderr):
+            feature = _FEATURES.get(self.table, f"table {self.table}")
+            details = f"the kernel has no {feature} for IPv{self.version}, or this process may not use it"
         else:
             details = f"refused: {line}" if line else ""
         return RefusedError(msg, details, line, done.status)
 
 
-def _split_listing(text: str) -> dict[str, list[str]]:
-    """Part listings by the line that begins each chain: "-P CHAIN POLICY" or "-N CHAIN"."""
-    found: dict[str, list[str]] = {}
-    lines: list[str] = []
+def _split_listing(table: str, text: str) -> dict[str, list[Rule]]:
+    """Split a listing by the line that begins each chain: "-P CHAIN POLICY" or "-N CHAIN"."""
+    found: dict[str, list[Rule]] = {}
+    rules: list[Rule] = []
     for line in text.splitlines():
         if line.startswith(("-P ", "-N ")):
-            lines = found[line.split(" ")[1]] = []
-        elif line.startswith("-A "):
-            lines.append(line)
+            rules = found[line.split(" ")[1]] = []
+        elif rule := parse_rule(table, line):
+            rules.append(rule)
     return found
 
 
 def _says_missing(done: child.Completed, chain: str) -> bool:
-    """Tell whether a listing failed only because a chain of the CNI plugins is not there.
+    """Return whether a listing failed only because a chain of the CNI plugins does not exist.
 
-    The nf_tables variant calls a missing chain incompatible, the legacy one says no more than that a line
-    failed; built-in chains are never missing.
+    The nf_tables variant calls a missing chain incompatible. The legacy one reports only that a line failed.
+    Built-in chains always exist.
     """
     if not chain.startswith("CNI-") or done.status != 1:
         return False
@@ -185,7 +188,7 @@ def _says_missing(done: child.Completed, chain: str) -> bool:
 
 
 def _words(stderr: str) -> str:
-    """Give what the program said in one line, without its advice on where to find help."""
+    """Return the program's errors in one line, without its advice on where to find help."""
     lines = [_PROGRAM.sub("", line.strip()) for line in stderr.splitlines()]
     kept = [line for line in lines if not _TRIVIAL.match(line)]
     return "; ".join(dict.fromkeys(kept)).removesuffix(".")

@@ -1,8 +1,8 @@
-"""Table nat of legacy iptables, read from the kernel without a child process; never written here.
+"""Read a table of legacy iptables from the kernel, without a child process. Nothing here writes it.
 
-Two calls of getsockopt(2) give a table as one block; structures are those of
-<linux/netfilter_ipv4/ip_tables.h> and its IPv6 twin. A table that this namespace has not loaded is not
-asked for, as asking would load it.
+Two calls of getsockopt(2) return a table as one block. Structures are those of
+<linux/netfilter_ipv4/ip_tables.h> and its IPv6 twin. A caller reads only tables that this namespace has
+loaded, as reading loads the table.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from cni.errors import CniError, Code
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-_TABLE = "nat"
 _LOADED = {4: "/proc/net/ip_tables_names", 6: "/proc/net/ip6_tables_names"}
 _GET_INFO, _GET_ENTRIES = 64, 65
 # Name, valid hooks, the first entry of each hook, underflows, number of entries, size in bytes.
@@ -26,19 +25,19 @@ _INFO = struct.Struct("=32sI5I5III")
 _HEAD = struct.Struct("=32sI4x")
 _TRIES = 20
 
-# Where hooks are in _INFO that table nat has, by the chain's name.
-_HOOKS = {"PREROUTING": 0, "INPUT": 1, "OUTPUT": 3, "POSTROUTING": 4}
-# Within a target: its name, then, of a verdict and of what heads a chain, the value.
+# The built-in chains by the number of their hook, which is a bit among the valid hooks of _INFO.
+_HOOKS = ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING")
+# Offsets within a target: its name; the value of a verdict, or the name of the chain that it heads.
 _NAME_AT = 2
 _VERDICT_AT = 30
 _VERDICT = struct.Struct("=i")
 _NAME_LENGTH = 30
-# In place of an offset: for targets that are no chain, and for what heads a chain. Verdicts are small.
+# In place of an offset: for targets that are no chain, and for heads of chains. Verdicts are small.
 _NOWHERE, _HEADING = -1000, -1001
 
 
 class _Layout(NamedTuple):
-    """How an entry of a family looks: where its two offsets are, and how long it is before its matches."""
+    """The layout of an entry of a family: the place of its two offsets, and its length before its matches."""
 
     family: int
     level: int
@@ -61,9 +60,9 @@ class Rule(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table as the kernel gives it: `entries` are (start, end, offset jumped to) in the block.
+    """A table as the kernel reports it: `entries` are (start, end, offset jumped to) in the block.
 
-    `chains` holds first and behind-last entry of each chain, `heads` the chain that begins at an offset.
+    `chains` has the first entry of each chain and the one after its last, `heads` the chain at an offset.
     """
 
     block: bytes
@@ -72,82 +71,86 @@ class Table(NamedTuple):
     heads: Mapping[int, str]
 
     def count_rules(self, chain: str) -> int:
-        """Tell how many rules a chain has; 0 for one that is not there."""
+        """Return the number of rules of a chain, 0 if it does not exist."""
         first, end = self.chains.get(chain, (0, 0))
         return end - first
 
     def count_jumps(self, chain: str, to: str) -> int:
-        """Tell how many rules of a chain jump to another."""
+        """Return how many rules of a chain jump to another."""
         first, end = self.chains.get(chain, (0, 0))
         return sum(self.heads.get(offset) == to for _, _, offset in self.entries[first:end])
 
     def rules(self) -> Iterator[Rule]:
-        """Give all rules of all chains."""
+        """Yield all rules of all chains."""
         for chain, (first, end) in self.chains.items():
             for start, stop, offset in self.entries[first:end]:
                 yield Rule(chain, self.heads.get(offset, ""), self.block[start:stop])
 
 
-def is_loaded(version: int) -> bool:
-    """Tell whether legacy iptables has a table nat in this namespace."""
+def is_loaded(version: int, table: str) -> bool:
+    """Return whether legacy iptables has a table in this namespace."""
     try:
         with open(_LOADED[version], encoding="ascii") as names:  # noqa: PTH123 - on the hot path
-            return f"{_TABLE}\n" in names
+            return f"{table}\n" in names
     except FileNotFoundError:
-        # This kernel has no legacy iptables, or has not loaded it.
+        # The kernel does not have legacy iptables, or has not loaded it.
         return False
 
 
-def may_have_chain(version: int, chain: str) -> bool:
-    """Tell whether a chain is in the table, which must be loaded; True, too, where a comment names it."""
-    return f"{chain}\0".encode() in _read_block(version)[0]
+def may_have_chain(version: int, table: str, chain: str) -> bool:
+    """Return whether a loaded table has a chain. The answer is also True if a comment names it."""
+    return f"{chain}\0".encode() in _read_block(version, table)[0]
 
 
-def read(version: int) -> Table:
-    """Read the table, which must be loaded. Raises CniError 101 when the kernel refuses."""
-    return _parse(_LAYOUTS[version], *_read_block(version))
+def read(version: int, table: str) -> Table:
+    """Read a loaded table. Raise CniError 101 if the kernel refuses."""
+    return _parse(_LAYOUTS[version], *_read_block(version, table))
 
 
-def _read_block(version: int) -> tuple[bytes, tuple[int, ...]]:
+def _read_block(version: int, table: str) -> tuple[bytes, dict[int, str]]:
+    """Return the entries of a table, and the built-in chains by the offsets of their first entries."""
     layout = _LAYOUTS[version]
-    with socket.socket(layout.family, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.IPPROTO_RAW) as door:
+    name = table.encode().ljust(32, b"\0")
+    with socket.socket(layout.family, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.IPPROTO_RAW) as opened:
         for _ in range(_TRIES):
             try:
-                told = _INFO.unpack(_ask(door, layout.level, _GET_INFO, _INFO.size, b""))
-                size = told[-1]
-                block = _ask(door, layout.level, _GET_ENTRIES, _HEAD.size + size, struct.pack("=I", size))
+                info = _INFO.unpack(_ask(opened, (layout.level, _GET_INFO), name, _INFO.size))
+                size = info[-1]
+                asked = _ask(
+                    opened, (layout.level, _GET_ENTRIES), name + struct.pack("=I", size), _HEAD.size + size
+                )
             except OSError as error:
-                # The table has another size by now.
+                # Another program has changed the size of the table.
                 if error.errno == errno.EAGAIN:
                     continue
-                raise _refused(version, error) from error
-            return block[_HEAD.size :], told[2:7]
-    raise CniError(Code.TRY_AGAIN, f"could not read table {_TABLE} of legacy iptables: it kept changing")
+                raise _refused(version, table, error) from error
+            heads = {info[2 + hook]: name for hook, name in enumerate(_HOOKS) if info[1] & 1 << hook}
+            return asked[_HEAD.size :], heads
+    raise CniError(Code.TRY_AGAIN, f"could not read table {table} of legacy iptables: it kept changing")
 
 
-def _ask(door: socket.socket, level: int, option: int, size: int, told: bytes) -> bytes:
-    """Call getsockopt with a block that says what is asked for, which Python's own does not take."""
+def _ask(opened: socket.socket, option: tuple[int, int], request: bytes, size: int) -> bytes:
+    """Call getsockopt with a block that begins with the request, which Python's own does not accept."""
     import ctypes
 
-    block = ctypes.create_string_buffer(_TABLE.encode().ljust(32, b"\0") + told, size)
+    block = ctypes.create_string_buffer(request, size)
     length = ctypes.c_uint(size)
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.getsockopt(door.fileno(), level, option, block, ctypes.byref(length)):
+    if libc.getsockopt(opened.fileno(), *option, block, ctypes.byref(length)):
         raise OSError(ctypes.get_errno(), "getsockopt")
     return block.raw
 
 
-def _refused(version: int, error: OSError) -> CniError:
+def _refused(version: int, table: str, error: OSError) -> CniError:
     name = "iptables" if version == 4 else "ip6tables"
     return CniError(
         Code.FIREWALL,
-        f"could not read table {_TABLE} of legacy {name}: {errno.errorcode.get(error.errno or 0, error)}",
+        f"could not read table {table} of legacy {name}: {errno.errorcode.get(error.errno or 0, error)}",
     )
 
 
-def _parse(layout: _Layout, block: bytes, hooks: Sequence[int]) -> Table:
+def _parse(layout: _Layout, block: bytes, heads: dict[int, str]) -> Table:
     entries: list[tuple[int, int, int]] = []
-    heads = {hooks[index]: name for name, index in _HOOKS.items()}
     at = 0
     while at + layout.length < len(block):
         to_target, to_next = layout.offsets.unpack_from(block, at)
@@ -156,7 +159,7 @@ def _parse(layout: _Layout, block: bytes, hooks: Sequence[int]) -> Table:
         if not block[target]:
             offset = _VERDICT.unpack_from(block, target + _VERDICT_AT)[0]
         elif block.startswith(b"ERROR\0", target):
-            # It heads a chain of a user, whose name it has in place of a verdict, or ends the table.
+            # It heads a user's chain, with the chain's name in place of a verdict, or ends the table.
             offset = _HEADING
             name = block[target + _VERDICT_AT : target + _VERDICT_AT + _NAME_LENGTH]
             heads[at + to_next] = name.split(b"\0", 1)[0].decode()
@@ -169,7 +172,8 @@ def _chains(entries: Sequence[tuple[int, int, int]], heads: Mapping[int, str]) -
     firsts = [index for index, (start, _, _) in enumerate(entries) if start in heads]
     chains = {}
     for first, behind in zip(firsts, [*firsts[1:], len(entries)], strict=True):
-        # What heads the next chain, or ends the table, is no rule; nor is the policy, or a chain's return.
+        # The head of the next chain and the table's end are no rules, nor are the policy and a chain's
+        # return.
         end = behind - 1 if entries[behind - 1][2] == _HEADING else behind
         chains[heads[entries[first][0]]] = first, end - 1
     return chains

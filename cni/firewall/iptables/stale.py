@@ -1,70 +1,112 @@
-"""What GC removes of iptables: looked for here without changing anything."""
+"""Find and remove the iptables rules of attachments that are no longer valid, for GC."""
 
 from __future__ import annotations
 
-import re
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cni.errors import ErrorList
-from cni.firewall.intents import PortMapping
-from cni.firewall.iptables import remove as removal
-from cni.firewall.iptables import variants
-from cni.firewall.iptables.execute import RefusedError
-from cni.firewall.iptables.rules import find_gateway, find_target, parse_rule
-from cni.operations.garbage import Stale
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from cni.firewall.iptables.execute import Tool
-
-_PUBLISHED = re.compile(
-    r"(?:-d (?P<host_ip>[0-9a-f.:]+)/\d+ )?-p (?P<protocol>\w+) .*--dport (?P<port>\d+) .*-j DNAT"
+from cni.firewall.intents import PortMapping, RulesRemainError
+from cni.firewall.iptables import rules, variants
+from cni.firewall.iptables.transaction import (
+    addresses_of_host,
+    former_gateways,
+    gateway_removal_commands,
+    remove_chain,
+    retried,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
 
-def find(tools: Iterable[Tool], network: str, is_valid: Callable[[str], bool]) -> list[Stale]:
-    """Find the network's chains for which `is_valid(chain)` is false."""
-    found: list[Stale] = []
+    from cni.firewall.iptables.execute import Tool
+    from cni.firewall.iptables.rule import Rule
+
+
+class StaleChain(NamedTuple):
+    """A chain for GC: the chains that lead to it, its container, and the ports that it publishes."""
+
+    chain: str
+    parents: tuple[str, ...]
+    container_id: str
+    mappings: tuple[PortMapping, ...]
+
+
+def collect(tool: Tool, network: str, valid: Collection[str], prefixes: Collection[str]) -> set[str]:
+    """Remove what `find_stale` finds. Return the IDs of the containers.
+
+    Every chain is tried. Raise CniError for those that could not be removed.
+    """
+    stale = find_stale(tool, network, valid, prefixes)
     errors = ErrorList()
-    for tool in tools:
-        errors.attempt(lambda tool=tool: found.extend(_find(tool, network, is_valid)))
+    for each in stale:
+        errors.attempt(remove_chain, tool, each.chain, each.parents)
     errors.raise_any()
-    return found
+    return {each.container_id for each in stale}
 
 
-def _find(tool: Tool, network: str, is_valid: Callable[[str], bool]) -> list[Stale]:
-    try:
-        lines = [line for having in variants.list_with_table(tool) for line in having.list_all()]
-        former = [rule for _, found in removal.list_former_gateways(tool) for rule in found]
-    except RefusedError as error:
-        if error.is_without_table:
-            return []
-        raise
-    stale = removal.stale_chains(lines, network, is_valid)
+def find_stale(
+    tool: Tool, network: str, valid: Collection[str], prefixes: Collection[str]
+) -> list[StaleChain]:
+    """Find the network's chains with one of `prefixes` that are not `valid`.
+
+    A chain belongs to the network that the comment of a rule in it, or of a rule that leads to it, names.
+    """
+    listed = [rule for having in variants.list_with_table(tool) for rule in having.list_all()]
+    containers = stale_chains(listed, network, valid, prefixes)
     return [
-        *(
-            Stale(f"{tool.name} chain", chain, network, container_id, mappings=read_mappings(lines, chain))
-            for chain, container_id in stale.items()
-        ),
-        *(
-            Stale(f"{tool.name} chain", find_target(rule), reason=f"the host has no {find_gateway(rule)}")
-            for rule in former
-        ),
+        StaleChain(
+            chain,
+            tuple(dict.fromkeys(rule.chain for rule in listed if rule.leads_to == chain)),
+            container_id,
+            read_mappings(listed, chain),
+        )
+        for chain, container_id in containers.items()
     ]
 
 
-def read_mappings(lines: Iterable[str], chain: str) -> tuple[PortMapping, ...]:
+def stale_chains(
+    listed: Iterable[Rule], network: str, valid: Collection[str], prefixes: Collection[str]
+) -> dict[str, str]:
+    """Return the chains of `find_stale`, each with the ID of its container."""
+    containers = {}
+    for rule in listed:
+        owner = rules.find_owner(rule)
+        if owner is None or owner[0] != network:
+            continue
+        for chain in (rule.leads_to, rule.chain):
+            is_known = rules.is_containers(chain) and rules.chain_prefix(chain) in prefixes
+            if is_known and chain not in valid:
+                containers[chain] = owner[1]
+    return containers
+
+
+def read_mappings(listed: Iterable[Rule], chain: str) -> tuple[PortMapping, ...]:
     """Read which host ports a chain publishes."""
-    rules = [rule for rule in map(parse_rule, lines) if rule and rule.chain == chain]
-    found = [match for rule in rules if (match := _PUBLISHED.search(rule.spec))]
+    found = [each for rule in listed if rule.chain == chain and (each := rules.find_mapping(rule))]
     return tuple(
-        PortMapping(
-            each["protocol"],
-            int(each["port"]),
-            0,
-            ip_address(each["host_ip"]) if each["host_ip"] else None,
-        )
-        for each in found
+        PortMapping(protocol, port, 0, ip_address(host_ip) if host_ip else None)
+        for protocol, port, host_ip in found
     )
+
+
+def forget_gateways(tool: Tool) -> None:
+    """Remove the chains of gateways that the host does not have any more, of every variant."""
+
+    def attempt() -> None:
+        for having, former in list_former_gateways(tool):
+            having.apply("forget gateways", gateway_removal_commands(former))
+
+    retried(attempt)
+
+
+def list_former_gateways(tool: Tool) -> list[tuple[Tool, list[Rule]]]:
+    """Return the rules for gateways that the host does not have any more, by the variant that has them."""
+    try:
+        found = variants.list_having(tool, rules.GATEWAYS)
+    except RulesRemainError:
+        # They do no harm, and no program can remove them.
+        return []
+    of_host = addresses_of_host(tool.version) if found else ()
+    listed = ((having, having.list_chains([rules.GATEWAYS])) for having in found)
+    return [(having, former_gateways(seen, of_host)) for having, seen in listed]

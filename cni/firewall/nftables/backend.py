@@ -1,132 +1,157 @@
-"""Render intents as elements of nftables maps and sets, in tables of our own."""
+"""The backend nftables: it applies, compares and removes intents of any kind."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cni.errors import ErrorList
+from cni.errors import CniError, Code, ErrorList
 from cni.firewall import nft, owners
-from cni.firewall.nft import IPV4, IPV6
+from cni.firewall.intents import KINDS, Backend, Owner, checked_part, doing
 from cni.firewall.nftables import base, chains, elements, foreign, records
-from cni.firewall.nftables.conditions import check as check_conditions
-from cni.firewall.nftables.layout import CONDITIONAL, FAMILIES, SECOND, TABLE, hairpin_set, leaving_set
-from cni.firewall.nftables.plan import conditions_of, family_of, plan_forward, plan_gateways, plan_masquerade
+from cni.firewall.nftables.layout import FAMILIES, SECOND, hairpin_set, leaving_set
+from cni.firewall.nftables.plan import family_of
 from cni.state import files
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from pathlib import Path
 
-    from cni.firewall.intents import Masquerade, Owner, PortForward
+    from cni.firewall.intents import Intent, Kind
     from cni.firewall.nftables.elements import Element
     from cni.firewall.nftables.layout import Shared
+    from cni.firewall.nftables.plan import Plan, Rendering
     from cni.operations.garbage import Stale
     from cni.request import Attachment
-    from cni.result import IpInterface, IpNetwork
     from cni.undo import Undo
 
-_FORWARD = "forward"
-_MASQUERADE = "masquerade"
 
-
-class Nftables:
-    """The `Backend` for nftables; see `cni.firewall.intents`."""
+class Nftables(Backend):
+    """The `Backend` for nftables."""
 
     name = "nftables"
 
     def unusable_because(self) -> str:
-        """Tell why nftables cannot work here, "" when it can; a missing permission is told as such."""
+        """Return why nftables cannot work here, "" if it can. A missing permission is named."""
         return base.unusable_because()
 
-    def add_forward(self, intent: PortForward, undo: Undo) -> None:
-        """Publish ports. Raises CniError 103 naming the container that has one of them."""
-        conditions = conditions_of(intent)
-        for family, field in ((IPV4, "conditionsV4"), (IPV6, "conditionsV6")):
-            check_conditions(conditions.get(family, ()), field)
-        conditional, mapped = _split(intent)
-        made, second = _add(_FORWARD, intent, mapped, intent.targets, undo)
-        undo.add(f"remove nftables chains of {intent.owner.container_id}", chains.remove, intent.owner)
-        families = list(dict.fromkeys(map(family_of, intent.targets)))
-        # One question for what is of the owner and what shows that all shared rules are there.
-        own, shared = chains.names(intent.owner), base.asked(families)
-        found = nft.find_chains(TABLE, [*own, *shared])
-        chains.remove_found(intent.owner, [name for name, chain in zip(own, found, strict=False) if chain])
-        base.make_whole(families, found[len(own) :])
-        if conditional:
-            base.ensure(_subnets(intent, intent.targets), made)
-            chains.add(CONDITIONAL, intent.owner, conditional, conditions)
+    def apply(self, intent: Intent, undo: Undo) -> None:
+        """Make what the intent needs. Raise CniError 103, naming the container that has one of its ports."""
+        rendering, owner = _rendering(intent.kind), intent.owner
+        rendering.validate(intent)
+        plan = rendering.plan(intent)
+        made, second = _put_elements(intent, plan, undo) if rendering.has_set else ([], [])
+        own = rendering.own(owner)
+        if own:
+            undo.add(f"remove nftables chains of {owner.container_id}", chains.remove, own)
+        # One question for the owner's chains and for those that show whether shared rules are missing.
+        found = nft.find_chains([*(each.place for each in own), *base.asked(plan.families)])
+        chains.remove_found([each for each, chain in zip(own, found, strict=False) if chain])
+        base.make_whole(plan.families, found[len(own) :])
+        if plan.script:
+            if plan.subnets:
+                base.ensure(plan.subnets, made)
+            else:
+                missing = chains.list_missing_parents(own)
+                undo.add("remove unused nftables chains", _remove_with_parents, own, missing)
+            chains.run(plan.script, owner, doing(intent))
         if second:
-            chains.add(SECOND, intent.owner, second, {})
+            chains.run(chains.script(SECOND, owner, second, {}), owner, doing(intent))
 
-    def differences_forward(self, intent: PortForward) -> list[str]:
-        """Compare with what is in place, by look-ups."""
-        conditional, mapped = _split(intent)
-        by_rule = {
-            (kind, family): chains.list_published(kind, intent.owner, family)
-            for kind in chains.KINDS
-            for family in FAMILIES
+    def differences(self, intent: Intent) -> list[str]:
+        """Compare by look-ups. What the Go plugins made of it suffices."""
+        checked = checked_part(intent)
+        rendering, owner = _rendering(checked.kind), checked.owner
+        plan = rendering.plan(checked)
+        comments = {each: chains.list_comments(each) for each in rendering.own(owner)}
+        # Ports of the same container on another network have the key; these are rules.
+        second = {
+            (each.family, comment)
+            for each, listed in comments.items()
+            for comment in listed
+            if each.parent == SECOND
         }
-        missing = [
-            f"{each.what} is in no rule of nftables chain {CONDITIONAL}"
-            for each in conditional
-            if each.what not in by_rule[CONDITIONAL, each.family]
+        mapped = [each for each in plan.elements if not each.value or (each.family, each.what) not in second]
+        found = [
+            *_shared_differences(plan),
+            *(
+                f"{comment} is in no rule of nftables chain {own.parent}"
+                for own, comment in plan.rules
+                if comment not in comments[own]
+            ),
+            *_element_differences(owner, mapped),
+            *(f"{each.what} is in no set of nftables" for each in _missing(plan.gateways)),
+            *rendering.compare(checked),
         ]
-        here = [each for each in mapped if not each.value or each.what not in by_rule[SECOND, each.family]]
-        shared = _shared_differences([*conditional, *mapped], intent, intent.targets)
-        gateways = [f"{each.what} is in no set of nftables" for each in _missing_gateways(intent)]
-        return shared + missing + _element_differences(intent.owner, here) + gateways
+        return [] if found and rendering.foreign.covers(checked) else found
 
-    def remove_forward(self, owner: Owner) -> None:
-        """Take away whatever was published for the owner, by this suite or by the Go plugins."""
+    def remove(self, owner: Owner, kind: Kind) -> None:
+        """Remove the owner's rules of a kind, made by this suite or by the Go plugins."""
+        if kind.nftables is None:
+            return
+        rendering = kind.nftables()
         errors = ErrorList()
-        errors.attempt(chains.remove, owner)
-        errors.attempt(_remove, _FORWARD, owner)
-        errors.attempt(foreign.remove_forward, owner)
+        if own := rendering.own(owner):
+            errors.attempt(chains.remove, own)
+        if rendering.has_set:
+            errors.attempt(_remove_elements, kind, owner)
+        errors.attempt(rendering.foreign.remove, owner)
         errors.raise_any()
 
-    def add_masquerade(self, intent: Masquerade, undo: Undo) -> None:
-        """Masquerade the addresses for what leaves their subnets."""
-        _add(_MASQUERADE, intent, plan_masquerade(intent), intent.addresses, undo)
-        base.ensure_whole(dict.fromkeys(map(family_of, intent.addresses)))
+    def installed(self, owners: Sequence[Owner], kind: Kind, versions: Collection[int]) -> list[Owner]:  # noqa: ARG002 - records have them
+        """Return those who have rules of a kind, by their records and the names of their chains."""
+        if kind.nftables is None:
+            return []
+        rendering = kind.nftables()
+        try:
+            sound = {family for family in FAMILIES if not base.differences(family, [], is_guarded=False)}
+            return [owner for owner in owners if _is_installed(owner, kind, rendering, sound)]
+        except CniError:
+            # The kernel does not have nftables.
+            return []
 
-    def differences_masquerade(self, intent: Masquerade) -> list[str]:
-        """Compare with what is in place, by look-ups; what the Go plugins made will do."""
-        planned = plan_masquerade(intent)
-        # That ports of others are kept from the gateways is not the masquerade's to check.
-        shared = _shared_differences(planned, intent._replace(gateways=()), intent.addresses)
-        found = shared + _element_differences(intent.owner, planned)
-        return [] if found and foreign.has_masquerade(intent) else found
+    def rebuild(self, intent: Intent) -> None:
+        """Make missing rules of the tables of the intent's families."""
+        base.rebuild(nft.FAMILIES[version] for version in intent.versions)
 
-    def remove_masquerade(self, owner: Owner) -> None:
-        """Take away the owner's masquerading, made by this suite or by the Go plugins."""
-        errors = ErrorList()
-        errors.attempt(_remove, _MASQUERADE, owner)
-        errors.attempt(foreign.remove_masquerade, owner)
-        errors.raise_any()
-
-    def mend(self, targets: Sequence[IpInterface]) -> None:
-        """Make again what is missing of the tables of these addresses' families."""
-        from cni.firewall.nftables import rebuild
-
-        rebuild.mend(dict.fromkeys(map(family_of, targets)))
-
-    def stale(self, network: str, valid: Collection[Attachment]) -> list[Stale]:
-        """Tell what `collect` would remove."""
+    def stale(
+        self, network: str, valid: Collection[Attachment], kinds: Sequence[Kind] = KINDS
+    ) -> list[Stale]:
+        """Return what `collect` removes."""
         from cni.firewall.nftables import stale
 
-        return stale.find(network, owners.tags(network, valid))
+        return stale.find(network, owners.tags(network, valid), _parents(kinds))
 
-    def collect(self, network: str, valid: Collection[Attachment]) -> list[str]:
-        """Remove what attachments of the network that are not valid have, and what nobody uses any more."""
+    def collect(
+        self, network: str, valid: Collection[Attachment], kinds: Sequence[Kind] = KINDS
+    ) -> list[str]:
+        """Remove what attachments of the network that are not valid have, and what is unused then."""
         kept = owners.tags(network, valid)
         removed: set[str] = set()
         errors = ErrorList()
-        for step in (chains.remove_invalid, foreign.remove_invalid, _remove_invalid_elements):
+        errors.attempt(lambda: removed.update(chains.remove_invalid(network, kept, _parents(kinds))))
+        for step in (foreign.remove_invalid, _remove_invalid_elements):
             errors.attempt(lambda step=step: removed.update(step(network, kept)))
         errors.attempt(records.remove_invalid, network, kept)
         errors.attempt(lambda: base.remove_unused(base.list_shared()))
         errors.raise_any()
         return sorted(map(owners.shown, removed))
+
+
+def _rendering(kind: Kind) -> Rendering:
+    if kind.nftables is None:
+        raise CniError(Code.NOT_AVAILABLE, f"the backend nftables has no {kind.noun}", "use iptables")
+    return kind.nftables()
+
+
+def _parents(kinds: Sequence[Kind]) -> list[nft.Place]:
+    """Return the chains that lead to owners' chains of these kinds."""
+    owned = [own for kind in kinds if kind.nftables for own in kind.nftables().own(Owner("", "", ""))]
+    return list(dict.fromkeys((each.family, each.table, each.parent) for each in owned))
+
+
+def _remove_with_parents(own: Sequence[chains.OwnChain], missing: Sequence[chains.MissingParent]) -> None:
+    chains.remove(own)
+    chains.remove_unused_parents(missing)
 
 
 def _remove_invalid_elements(network: str, valid: frozenset[str]) -> list[str]:
@@ -136,113 +161,104 @@ def _remove_invalid_elements(network: str, valid: frozenset[str]) -> list[str]:
 
     def invalid() -> list[Element]:
         stale = list_elements(network, valid)
-        removed[:] = [told for _, told in stale]
+        removed[:] = [comment for _, comment in stale]
         return [each for each, _ in stale]
 
     elements.remove(invalid)
     return removed
 
 
-def _split(intent: PortForward) -> tuple[list[Element], list[Element]]:
-    """Give what becomes rules because of conditions, and what becomes elements."""
-    planned, conditions = plan_forward(intent), conditions_of(intent)
-    conditional = [each for each in planned if each.value and each.family in conditions]
-    return conditional, [each for each in planned if each not in conditional]
-
-
-def _subnets(intent: PortForward | Masquerade, targets: Sequence[IpInterface]) -> list[IpNetwork]:
-    return list(dict.fromkeys(each.network for each in (*targets, *intent.gateways)))
-
-
-def _missing_gateways(intent: PortForward) -> list[Element]:
-    planned = plan_gateways(intent.gateways)
+def _missing(planned: Sequence[Element]) -> list[Element]:
     return [each for each, found in zip(planned, elements.find_all(planned), strict=True) if found is None]
 
 
-def _add(
-    kind: str,
-    intent: PortForward | Masquerade,
-    planned: Sequence[Element],
-    targets: Sequence[IpInterface],
-    undo: Undo,
-) -> tuple[list[Shared], list[Element]]:
-    """Replace what the owner of an intent has of a kind.
+def _put_elements(intent: Intent, plan: Plan, undo: Undo) -> tuple[list[Shared], list[Element]]:
+    """Replace the owner's elements of the intent's kind.
 
-    Gives the list of shared things that had to be made, which may be added to and is undone, and the
-    elements that another attachment of the container has.
+    Return the shared things that had to be made, a list that may grow and that `undo` removes again, and the
+    elements whose keys another attachment of the container has.
     """
-    owner = intent.owner
+    owner, kind = intent.owner, intent.kind.name
     made: list[Shared] = []
     folders: list[Path] = []
     old = records.read(kind, owner) or []
-    undo.add(f"remove nftables elements of {owner.container_id}", _take_back, kind, owner, old, made, folders)
-    records.write(kind, owner, [*old, *planned], folders)
-    gateways = plan_gateways(intent.gateways) if planned else []
-    second = elements.replace(
-        old, planned, owner, lambda: base.ensure(_subnets(intent, targets), made), gateways
+    undo.add(
+        f"remove nftables elements of {owner.container_id}", _restore, intent.kind, owner, old, made, folders
     )
+    records.write(kind, owner, [*old, *plan.elements], folders)
+    # Nothing of the intent remains for the gateways if all its ports are rules.
+    gateways = plan.gateways if plan.elements else []
+    second = elements.replace(old, plan.elements, owner, lambda: base.ensure(plan.subnets, made), gateways)
     if old:
-        records.write(kind, owner, planned, folders)
+        records.write(kind, owner, plan.elements, folders)
     return made, second
 
 
-def _take_back(
-    kind: str, owner: Owner, old: Sequence[Element], made: Sequence[Shared], folders: list[Path]
+def _restore(
+    kind: Kind, owner: Owner, old: Sequence[Element], made: Sequence[Shared], folders: list[Path]
 ) -> None:
+    """Restore the elements that an owner had before an ADD."""
     errors = ErrorList()
     if old:
-        errors.attempt(_restore, kind, owner, old)
+        errors.attempt(_put_back, kind.name, owner, old)
     else:
-        errors.attempt(_remove, kind, owner)
+        errors.attempt(_remove_elements, kind, owner)
     if made:
         errors.attempt(base.remove_unused, made)
     files.remove_directories(folders)
     errors.raise_any()
 
 
-def _restore(kind: str, owner: Owner, old: Sequence[Element]) -> None:
-    """Give an owner the elements back that it had before a second ADD."""
+def _put_back(kind: str, owner: Owner, old: Sequence[Element]) -> None:
     present = records.read(kind, owner) or []
     elements.replace(present, old, owner, lambda: None)
     records.write(kind, owner, old, [])
 
 
-def _remove(kind: str, owner: Owner) -> None:
+def _remove_elements(kind: Kind, owner: Owner) -> None:
     """Delete an owner's elements of a kind, then the record of them."""
     tag = owners.tag(owner)
+    has_set = kind.nftables().has_set if kind.nftables else None
 
     def candidates() -> list[Element]:
-        recorded = records.read(kind, owner)
+        recorded = records.read(kind.name, owner)
         if recorded is not None:
             return elements.owned(recorded, tag)
-        if not records.exists(kind, owner) and base.has_complete_records():
+        if not records.exists(kind.name, owner) and base.has_complete_records():
             return []
         return [
             each
             for family in FAMILIES
             for name in elements.list_sets(family)
-            if name.startswith("leaving-") is (kind == _MASQUERADE)
+            if has_set and has_set(name)
             for each, _ in elements.search(family, name, tag)
         ]
 
     elements.remove(candidates)
-    records.remove(kind, owner)
+    records.remove(kind.name, owner)
 
 
-def _shared_differences(
-    planned: Sequence[Element], intent: PortForward | Masquerade, targets: Sequence[IpInterface]
-) -> list[str]:
+def _is_installed(owner: Owner, kind: Kind, rendering: Rendering, sound: Collection[int]) -> bool:
+    if recorded := records.read(kind.name, owner):
+        return all(each.family in sound and elements.find(each) for each in recorded)
+    return rendering.foreign.has_rules(owner) or any(map(chains.list_comments, rendering.own(owner)))
+
+
+def _shared_differences(plan: Plan) -> list[str]:
     """Compare the shared things that elements need: none, a family's, or those of a subnet too."""
+    planned = [*plan.conditional, *plan.elements]
     used = {(each.family, each.set_name) for each in planned}
     missing = []
     for family in dict.fromkeys(each.family for each in planned):
-        subnets = dict.fromkeys(str(each.network) for each in targets if family_of(each) == family)
+        subnets = dict.fromkeys(
+            str(each) for each in plan.subnets if family_of(each.network_address) == family
+        )
         needed = [
             subnet
             for subnet in subnets
             if used & {(family, hairpin_set(subnet)), (family, leaving_set(subnet))}
         ]
-        missing += base.differences(family, needed, is_guarded=bool(intent.gateways))
+        missing += base.differences(family, needed, is_guarded=bool(plan.gateways))
     return missing
 
 

@@ -1,4 +1,4 @@
-"""Make what all attachments share in nftables, compare with it, and take it away when unused."""
+"""Make, compare, rebuild and remove what all attachments share in nftables."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from cni.firewall.nftables import elements, records
 from cni.firewall.nftables.layout import (
     CONDITIONAL,
     FAMILIES,
+    HOOKED,
     HOST_IP_PORTS,
     MASQUERADE_ALL,
     PORTS,
@@ -23,7 +24,8 @@ from cni.firewall.nftables.layout import (
     family_of,
     hairpin_set,
     leaving_set,
-    setup_text,
+    rebuild_script,
+    setup_script,
     subnet_sets,
 )
 from cni.kernel import child
@@ -35,34 +37,34 @@ if TYPE_CHECKING:
     from cni.kernel.nfnetlink import Message
     from cni.result import IpNetwork
 
-# How many rules and jumps hold each chain when it is whole; more may come with subnets and conditions.
+# How many rules and jumps use each complete chain. Subnets and conditions add more.
 _LEAST_USE = {
     "prerouting": 1, "output": 1, "host_ports": 7, "conditional": 1, "second": 1, "gateways": 1,
     "postrouting": 3, "hairpin": 2, "leaving": 1,
 }  # fmt: skip
-# As the first release has made it, without what keeps gateways from published ports.
+# The first release made no rules that keep published ports from gateways.
 _GUARD = "gateways"
 _FIRST_USE = {name: least - (name == "host_ports") for name, least in _LEAST_USE.items() if name != _GUARD}
-# By these a missing rule or hook shows: how often others hold them depends on the number of subnets at most.
+# The use of these chains shows a missing rule or hook: it depends on nothing but the number of subnets.
 _ASKED = ("host_ports", "gateways", "hairpin", "leaving")
-_HOOKED = {"prerouting", "output", "postrouting"}
 _TRIES = 50
+_REBUILD_TRIES = 10
 
 
 def ensure(subnets: Iterable[IpNetwork], made: list[Shared]) -> None:
-    """Make what these subnets need; `made` learns what was missing, before it is made.
+    """Make what these subnets need. Before that, add what is missing to `made`.
 
-    Something may be named there more than once, when others make and remove it meanwhile.
+    An object may be added more than once, if other programs remove it meanwhile.
     """
     wanted = list(subnets)
     for _ in range(_TRIES):
         missing = list(_missing(wanted))
         if not missing:
-            ensure_whole(dict.fromkeys(map(family_of, wanted)))
+            _ensure_whole(list(dict.fromkeys(map(family_of, wanted))))
             return
         made += missing
-        # Refused as a whole if somebody else has just made part of it: then less is missing.
-        script = "".join(setup_text(each, records.identity()) for each in missing)
+        # nft refuses the script if another call has just made a part of it. Then less is missing.
+        script = "".join(setup_script(each, records.identity()) for each in missing)
         nft.run_text(script, "set up nftables")
     raise CniError(Code.TRY_AGAIN, "could not set up nftables: others kept removing it")
 
@@ -77,37 +79,59 @@ def _missing(subnets: list[IpNetwork]) -> Iterator[Shared]:
                 yield Shared(family, str(subnet))
 
 
-def asked(families: Sequence[int]) -> list[tuple[int, str]]:
-    """Name the chains, each with its family, by which `make_whole` sees whether rules are missing."""
-    return [(family, name) for family in families for name in _ASKED]
+def asked(families: Sequence[int]) -> list[nft.Place]:
+    """Return the chains that show `make_whole` whether rules are missing."""
+    return [(family, TABLE, name) for family in families for name in _ASKED]
 
 
 def make_whole(families: Sequence[int], found: Sequence[nft.Chain | None]) -> None:
-    """Make anew what somebody has removed of these families' tables, or an earlier release did not make.
+    """Make what another program has removed of these families' tables, or an earlier release did not make.
 
-    `found` are the chains that `asked` names. They tell how many rules and jumps hold them: the jumps from
-    all chains with hooks, and from each other, are among these.
+    `found` are the chains that `asked` returns. The kernel counts the rules and jumps that use them, with the
+    jumps from all chains with hooks.
     """
     count = len(_ASKED)
-    broken = [
+    rebuild(
         family
         for at, family in enumerate(families)
         if not _is_plausible(family, found[at * count : (at + 1) * count])
-    ]
-    if broken:
-        from cni.firewall.nftables import rebuild
-
-        rebuild.mend(broken)
+    )
 
 
-def ensure_whole(families: Iterable[int]) -> None:
-    """Ask for what `make_whole` goes by, and make whole what is not."""
-    wanted = list(families)
-    make_whole(wanted, nft.find_chains(TABLE, asked(wanted)))
+def _ensure_whole(families: Sequence[int]) -> None:
+    make_whole(families, nft.find_chains(asked(families)))
+
+
+def rebuild(families: Iterable[int]) -> None:
+    """Rebuild the tables of these families that exist and are incomplete. Raise CniError 101, or 11.
+
+    One transaction writes the rules of the table again, so that no packet meets half of it. Elements and the
+    owners' own chains remain; each owner's repair adds missing ones.
+    """
+    for family in families:
+        # This flushes rules of a subnet that another call sets up meanwhile: then they are missing.
+        for _ in range(_REBUILD_TRIES):
+            if not _rebuild(family):
+                break
+        else:
+            raise CniError(Code.TRY_AGAIN, "could not rebuild nftables: others kept changing it")
+
+
+def _rebuild(family: int) -> bool:
+    """Return whether the table was incomplete, and has been rebuilt."""
+    if not nft.has_table(family, TABLE):
+        return False
+    subnets = [each.subnet for each in list_subnets(family)]
+    if not differences(family, subnets, is_guarded=True):
+        return False
+    chains = nft.find_chains([(family, TABLE, name) for name in HOOKED])
+    unhooked = [name for name, chain in zip(HOOKED, chains, strict=True) if not (chain and chain.has_hook)]
+    nft.run_text(rebuild_script(family, subnets, unhooked, records.identity()), "rebuild nftables")
+    return True
 
 
 def _is_plausible(family: int, chains: Sequence[nft.Chain | None]) -> bool:
-    """Return whether the chains of `_ASKED` are held as often as some number of subnets makes them."""
+    """Return whether the uses of the chains of `_ASKED` fit any number of subnets."""
     uses = [
         0 if chain is None else chain.use - _LEAST_USE[name]
         for chain, name in zip(chains, _ASKED, strict=True)
@@ -118,9 +142,9 @@ def _is_plausible(family: int, chains: Sequence[nft.Chain | None]) -> bool:
 
 
 def has_complete_records() -> bool:
-    """Tell whether every owner that has elements has a record here: one without needs no search then.
+    """Return whether every owner with elements has a record here. Then an owner without one needs no search.
 
-    Not so when the folder was emptied or lies in another mount namespace than that of who made the table.
+    It is not so if the folder was emptied, or if the table was made in another mount namespace.
     """
     return all(_has_complete_records(family) for family in FAMILIES)
 
@@ -135,7 +159,7 @@ def _has_complete_records(family: int) -> bool:
 def differences(family: int, subnets: Iterable[str], *, is_guarded: bool) -> list[str]:
     """Return what the table lacks, and what these subnets lack in it.
 
-    What keeps gateways from published ports, which the first release did not make, may be missing unless
+    Rules that keep published ports from gateways, which the first release did not make, may be missing unless
     `is_guarded`.
     """
     where = f"nftables table {nft.FAMILY_NAMES[family]} {TABLE}"
@@ -146,7 +170,7 @@ def differences(family: int, subnets: Iterable[str], *, is_guarded: bool) -> lis
         chain = nft.find_chain(family, TABLE, name)
         if chain is None:
             found.append(f"chain {name} of {where} does not exist")
-        elif chain.use < least or chain.has_hook is not (name in _HOOKED):
+        elif chain.use < least or chain.has_hook is not (name in HOOKED):
             found.append(f"chain {name} of {where} lacks rules or its hook")
     found += [
         f"chain {chain} of {where} has no rule for subnet {subnet}"
@@ -159,7 +183,7 @@ def differences(family: int, subnets: Iterable[str], *, is_guarded: bool) -> lis
 
 
 def list_shared() -> list[Shared]:
-    """List the tables and subnets that are set up, in use or not."""
+    """List the tables and subnets that exist, used or not."""
     return [
         shared
         for family in FAMILIES
@@ -169,7 +193,7 @@ def list_shared() -> list[Shared]:
 
 
 def list_subnets(family: int) -> list[Shared]:
-    """List the subnets that are set up in the table of a family."""
+    """List the subnets that exist in the table of a family."""
     prefix = "leaving-"
     names = (name.removeprefix(prefix) for name in elements.list_sets(family) if name.startswith(prefix))
     separator = ":" if family == nft.IPV6 else "."
@@ -177,7 +201,7 @@ def list_subnets(family: int) -> list[Shared]:
 
 
 def remove_unused(candidates: Iterable[Shared]) -> None:
-    """Take away those of the shared things that nobody uses; what comes into use meanwhile stays."""
+    """Remove those of the shared objects that are unused. Objects that others begin to use remain."""
     wanted = list(dict.fromkeys(candidates))
     for _ in range(_TRIES):
         number = nft.generation()
@@ -204,7 +228,7 @@ def _is_used(family: int, subnet: str) -> bool:
 
 
 def _is_table_used(family: int, sets: set[str]) -> bool:
-    # A set of a subnet that is not to go counts as use, an empty one too.
+    # A set of a subnet that remains counts as use, even an empty one.
     shared = {PORTS, HOST_IP_PORTS, MASQUERADE_ALL}
     if sets - shared - {RECORDS}:
         return True
@@ -227,7 +251,7 @@ def _subnet_removal(family: int, subnet: str, sets: Sequence[str]) -> list[Messa
 
 
 def unusable_because() -> str:
-    """Tell why nftables cannot work here, "" when it can."""
+    """Return why nftables cannot work here, "" if it can."""
     if child.find("nft") is None:
         return "nft is not installed"
     try:

@@ -1,68 +1,109 @@
-"""Published ports that cannot be elements of a map: rules in a chain of the owner's.
+"""Chains of an owner: rules made by nft's scripts, found and removed by comments.
 
-There are two kinds, each with a shared chain that jumps to the owners' chains. `CONDITIONAL` ones, asked
-before the maps, are for ports under conditions, which are the user's own words in nft's syntax. `SECOND`
-ones, asked after the maps, are for ports that the same container has published already through another
-network: they serve when that attachment goes. Made the slow way, by nft's text.
+Port forwards have two kinds of them, each with a shared chain that jumps to the owners' chains. `CONDITIONAL`
+ones, asked before the maps, are for ports under conditions, which users write in nft's syntax. `SECOND` ones,
+asked after the maps, are for ports that the same container has published already through another network:
+they serve when that attachment is removed. Intents of other kinds have chains in tables of their own.
 """
 
 from __future__ import annotations
 
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cni.errors import CniError, Code, ErrorList
 from cni.firewall import nft, orphans, owners
+from cni.firewall.nftables.elements import shown_forward
 from cni.firewall.nftables.layout import CONDITIONAL, FAMILIES, SECOND, TABLE
-from cni.firewall.nftables.plan import shown_forward
+from cni.kernel.nfnetlink import ChangedMeanwhileError, kept
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from cni.firewall.intents import Owner
     from cni.firewall.nftables.elements import Element
 
-KINDS = (CONDITIONAL, SECOND)
 _TRIES = 10
 
 
-def _chain(kind: str, tag: str) -> str:
-    return f"{kind}-{tag}"
+class OwnChain(NamedTuple):
+    """A chain of an owner, and the `parent` whose rule leads to it.
+
+    The comment of that rule is `tag`, or begins with it and a comma.
+    """
+
+    family: int
+    table: str
+    parent: str
+    name: str
+    tag: str
+
+    @property
+    def place(self) -> nft.Place:
+        """The chain's place in the ruleset."""
+        return self.family, self.table, self.name
+
+    def is_jump(self, rule: nft.Rule) -> bool:
+        """Return whether a rule of the parent leads to this chain."""
+        return rule.comment == self.tag or rule.comment.startswith(f"{self.tag},")
 
 
-def add(
-    kind: str, owner: Owner, published: Sequence[Element], conditions: Mapping[int, tuple[str, ...]]
-) -> None:
-    """Make rules for elements of the port maps; `conditions` by family have been checked.
+class StaleChain(NamedTuple):
+    """A chain for GC, with the comment that names its owner."""
 
-    The tables and nothing of the owner's of this kind must exist.
+    chain: OwnChain
+    comment: str
+
+
+def tagged(family: int, table: str, parent: str, owner: Owner) -> OwnChain:
+    """Return the chain of an owner to which a rule of `parent` leads.
+
+    The comment of that rule must be `owners.comment`: GC finds the chain by it.
+    """
+    tag = owners.tag(owner)
+    return OwnChain(family, table, parent, f"{parent}-{tag}", tag)
+
+
+def of_owner(parent: str, owner: Owner, family: int) -> OwnChain:
+    """Return the chain that an owner may have in our own table."""
+    return tagged(family, TABLE, parent, owner)
+
+
+def all_of_owner(owner: Owner) -> list[OwnChain]:
+    """Return the chains that an owner may have in our own tables."""
+    return [of_owner(parent, owner, family) for family in FAMILIES for parent in (CONDITIONAL, SECOND)]
+
+
+def script(
+    parent: str, owner: Owner, published: Sequence[Element], conditions: Mapping[int, Sequence[str]]
+) -> str:
+    """Return the script that makes rules of elements of the port maps; `conditions` are by family.
+
+    The tables must exist, and the owner's chain must not.
     """
     families = dict.fromkeys(each.family for each in published)
-    script = "".join(
-        _text(
-            kind,
-            owner,
+    return "".join(
+        _script(
+            of_owner(parent, owner, family),
             [each for each in published if each.family == family],
             " ".join(conditions.get(family, ())),
+            owners.comment(owner),
         )
         for family in families
     )
-    if script:
-        with orphans.bound(owner):
-            nft.run_text(script, "publish host ports by rules")
 
 
-def _text(kind: str, owner: Owner, published: Sequence[Element], conditions: str) -> str:
-    where = f"{nft.FAMILY_NAMES[published[0].family]} {TABLE}"
-    chain = _chain(kind, owners.tag(owner))
+def _script(own: OwnChain, published: Sequence[Element], conditions: str, comment: str) -> str:
+    where = f"{nft.FAMILY_NAMES[own.family]} {own.table}"
     by_address = [each for each in published if shown_forward(each).host_ip]
     others = [each for each in published if each not in by_address]
-    rules = [f'add rule {where} {chain} {_rule(each)} comment "{each.what}"\n' for each in by_address]
-    # What an address was named for is meant; all else is not for what a network sends to its gateway.
-    rules.append(f"add rule {where} {chain} jump gateways\n")
-    rules += [f'add rule {where} {chain} {_rule(each)} comment "{each.what}"\n' for each in others]
-    jump = f'add rule {where} {kind} {conditions} jump {chain} comment "{owners.comment(owner)}"\n'
-    return f"add chain {where} {chain}\n{''.join(rules)}{jump}"
+    rules = [f'add rule {where} {own.name} {_rule(each)} comment "{each.what}"\n' for each in by_address]
+    # A port that names an address is published there. Other ports are not for a network's traffic to its
+    # gateway.
+    rules.append(f"add rule {where} {own.name} jump gateways\n")
+    rules += [f'add rule {where} {own.name} {_rule(each)} comment "{each.what}"\n' for each in others]
+    jump = f'add rule {where} {own.parent} {conditions} jump {own.name} comment "{comment}"\n'
+    return f"add chain {where} {own.name}\n{''.join(rules)}{jump}"
 
 
 def _rule(element: Element) -> str:
@@ -75,77 +116,107 @@ def _rule(element: Element) -> str:
     return f"{host_ip}meta l4proto {forward.protocol} {ports}"
 
 
-def list_published(kind: str, owner: Owner, family: int) -> list[str]:
-    """Tell what an owner's rules of a kind publish, in the words of elements; [] if nothing leads to them."""
-    tag = owners.tag(owner)
-    rules = nft.list_rules(family, TABLE, _chain(kind, tag))
-    return [rule.comment for rule in rules] if rules and _jumps(family, kind, tag) else []
+def run(script: str, owner: Owner, doing: str) -> None:
+    """Run a script that makes chains of an owner. Raise CniError 101."""
+    with orphans.bound(owner):
+        nft.run_text(script, doing)
 
 
-def _jumps(family: int, kind: str, tag: str) -> list[nft.Rule]:
-    return [rule for rule in nft.list_rules(family, TABLE, kind) if rule.comment.startswith(tag)]
+def list_comments(own: OwnChain) -> list[str]:
+    """Return the comments of the rules of a chain, [] if no rule leads to it."""
+    rules = nft.list_rules(*own.place)
+    return [rule.comment for rule in rules] if rules and _jumps([own]) else []
 
 
-def remove(owner: Owner) -> None:
-    """Take away an owner's chains and the jumps to them; one without costs one question to the kernel."""
-    remove_found(owner, nft.which_chains(TABLE, names(owner)))
+def _jumps(owned: Iterable[OwnChain]) -> list[nft.Rule]:
+    parents = dict.fromkeys((each.family, each.table, each.parent, each.tag) for each in owned)
+    return [
+        rule
+        for family, table, parent, tag in parents
+        for rule in nft.list_rules(family, table, parent)
+        if OwnChain(family, table, parent, "", tag).is_jump(rule)
+    ]
 
 
-def names(owner: Owner) -> list[tuple[int, str]]:
-    """Name the chains, each with its family, that an owner may have."""
-    tag = owners.tag(owner)
-    return [(family, _chain(kind, tag)) for family in FAMILIES for kind in KINDS]
+def remove(owned: Sequence[OwnChain]) -> None:
+    """Remove those of an owner's chains that exist, and the jumps to them. None costs one question."""
+    places = nft.which_chains([each.place for each in owned])
+    remove_found([each for each in owned if each.place in places])
 
 
-def remove_found(owner: Owner, found: Sequence[tuple[int, str]]) -> None:
-    """Take away those of an owner's chains that were found, and the jumps to them."""
-    tag = owners.tag(owner)
-    for family, chain in found:
-        _remove(family, chain.partition("-")[0], tag)
-
-
-def _remove(family: int, kind: str, tag: str) -> None:
-    chain = _chain(kind, tag)
+def remove_found(found: Sequence[OwnChain]) -> None:
+    """Remove chains that have been found, and the jumps to them."""
+    remaining = list(found)
     for _ in range(_TRIES):
-        if nft.find_chain(family, TABLE, chain) is None:
+        if not remaining:
             return
-        done = nft.commit_deletions(
-            [
-                *map(nft.delete_rule, _jumps(family, kind, tag)),
-                nft.flush_chain(family, TABLE, chain),
-                nft.delete_chain(family, TABLE, chain),
-            ]
-        )
-        if done:
+        places = [each.place for each in remaining]
+        messages = [
+            *map(nft.delete_rule, _jumps(remaining)),
+            *(nft.flush_chain(*each) for each in places),
+            *(nft.delete_chain(*each) for each in places),
+        ]
+        if nft.commit_deletions(messages):
             return
-    raise CniError(Code.TRY_AGAIN, f"could not remove nftables chain {chain}: others kept changing it")
+        places = nft.which_chains(places)
+        remaining = [each for each in remaining if each.place in places]
+    name = remaining[0].name
+    raise CniError(Code.TRY_AGAIN, f"could not remove nftables chain {name}: others kept changing it")
 
 
-def remove_invalid(network: str, valid: frozenset[str]) -> list[str]:
-    """Take away chains of a network's owners whose tags are not in `valid`; gives the comments."""
+class MissingParent(NamedTuple):
+    """A parent of chains that did not exist before an ADD, perhaps with its table."""
+
+    place: nft.Place
+    is_table_missing: bool
+
+
+def list_missing_parents(owned: Iterable[OwnChain]) -> list[MissingParent]:
+    """Return those parents of chains that do not exist."""
+    parents = list(dict.fromkeys((each.family, each.table, each.parent) for each in owned))
+    existing = nft.which_chains(parents)
+    return [MissingParent(each, not nft.has_table(*each[:2])) for each in parents if each not in existing]
+
+
+def remove_unused_parents(missing: Iterable[MissingParent]) -> None:
+    """Remove parents that have no rule, and a table that was missing if it has no other chain."""
+    for (family, table, name), is_table_missing in missing:
+        for _ in range(_TRIES):
+            # Bound to the generation: a chain that another attachment begins to use must remain.
+            number = nft.generation()
+            listed = nft.list_chains(family, table)
+            if name not in listed or nft.list_rules(family, table, name):
+                break
+            is_alone = is_table_missing and listed == [name]
+            message = nft.delete_table(family, table) if is_alone else nft.delete_chain(family, table, name)
+            try:
+                kept().commit([message], number)
+            except ChangedMeanwhileError:
+                continue
+            break
+
+
+def remove_invalid(network: str, valid: frozenset[str], places: Sequence[nft.Place]) -> list[str]:
+    """Remove the chains of `list_invalid`. Return the comments."""
     removed = []
     errors = ErrorList()
-    for family, kind, told in _list_invalid(network, valid):
-        errors.attempt(_remove, family, kind, owners.tag_of(told))
-        removed.append(told)
+    for each in list_invalid(network, valid, places):
+        errors.attempt(remove, [each.chain])
+        removed.append(each.comment)
     errors.raise_any()
     return removed
 
 
-def list_invalid(network: str, valid: frozenset[str]) -> list[tuple[str, str]]:
-    """List chains of a network's owners whose tags are not in `valid`, each with its comment."""
-    return [
-        (f"{nft.FAMILY_NAMES[family]} {TABLE} {_chain(kind, owners.tag_of(told))}", told)
-        for family, kind, told in _list_invalid(network, valid)
-    ]
-
-
-def _list_invalid(network: str, valid: frozenset[str]) -> list[tuple[int, str, str]]:
+def list_invalid(network: str, valid: frozenset[str], places: Sequence[nft.Place]) -> list[StaleChain]:
+    """List the chains below these parents of a network's owners whose tags are not in `valid`."""
     prefix = owners.network_tag(network)
-    return [
-        (family, kind, rule.comment)
-        for family in FAMILIES
-        for kind in KINDS
-        for rule in nft.list_rules(family, TABLE, kind)
+    found = [
+        (place, rule.comment)
+        for place in places
+        for rule in nft.list_rules(*place)
         if rule.comment.startswith(prefix) and owners.tag_of(rule.comment) not in valid
+    ]
+    return [
+        StaleChain(OwnChain(*place, f"{place[2]}-{owners.tag_of(comment)}", owners.tag_of(comment)), comment)
+        for place, comment in found
     ]

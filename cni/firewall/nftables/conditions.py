@@ -1,4 +1,4 @@
-"""Conditions of published ports, the user's own words in nft's syntax: whether they are only that."""
+"""Validate user-supplied nft match expressions: reject anything that is not a match."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from cni.errors import CniError, Code
 
 _ALLOWED = re.compile(r'[\w.:/,!=<>&|^~@{}()*"+\- ]+', re.ASCII)
-# What would make of a match a statement, or end the rule.
+# These words make a statement of a match, or end the rule.
 _STATEMENTS = {
     "accept", "add", "comment", "continue", "counter", "create", "define", "delete", "destroy", "dnat",
     "drop", "dup", "flow", "flush", "fwd", "goto", "include", "insert", "jump", "limit", "list", "log",

@@ -1,6 +1,6 @@
 """Elements of our maps and sets: encode, find by key, search by owner, replace and remove.
 
-An element costs the kernel the same whatever the number of others, and so does finding it by its key.
+The cost of an element, and of finding it by its key, does not depend on the number of others.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ _ELEM_KEY = 1
 _ELEM_DATA = 2
 _ELEM_USERDATA = 6
 _DATA_VALUE = 1
-# More than parallel calls will ever need; the last try is not bound to a generation.
+# More than parallel calls need. The last try is not bound to a generation.
 _TRIES = 50
-# So that the answers fit into a socket's buffer.
+# As many replies as fit into the socket's buffer.
 _MOST_AT_ONCE = 64
 
 
 class Element(NamedTuple):
     """One element: `set_name` of our table in a family, its key, and the value if that set is a map.
 
-    `what` says in words what it does ("host port 8080/tcp").
+    `what` names its purpose in messages ("host port 8080/tcp").
     """
 
     family: int
@@ -53,11 +53,28 @@ class Element(NamedTuple):
     what: str = "element"
 
 
+class Forward(NamedTuple):
+    """The content of an element of the port maps. Addresses are packed; `host_ip` is b"" for all."""
+
+    host_ip: bytes
+    protocol: int
+    host_port: int
+    address: bytes
+    container_port: int
+
+
 class Found(NamedTuple):
-    """What the kernel has for a key."""
+    """The value and the comment that the kernel has for a key."""
 
     value: bytes
     comment: str
+
+
+def shown_forward(element: Element) -> Forward:
+    """Decode an element of the port maps."""
+    host_ip, key = element.key[:-8], element.key[-8:]
+    address, port = element.value[:-4], element.value[-4:]
+    return Forward(host_ip, key[0], int.from_bytes(key[4:6], "big"), address, int.from_bytes(port[:2], "big"))
 
 
 def _payload(element: Element, *more: bytes) -> bytes:
@@ -73,7 +90,7 @@ def _addition(element: Element, comment: str) -> Message:
 
 
 def _sharing(element: Element) -> Message:
-    """Plan to have an element that is nobody's own, there already or not."""
+    """Return the message that adds an element without an owner unless it exists."""
     doing = f"add {element.what} to nftables"
     return Message(doing, nft.kind(_NEWSETELEM), element.family, _payload(element), NLM_F_CREATE)
 
@@ -84,12 +101,12 @@ def _deletion(element: Element) -> Message:
 
 
 def find(element: Element) -> Found | None:
-    """Look an element up by its key."""
+    """Find an element by its key."""
     return find_all([element])[0]
 
 
 def find_all(elements: Sequence[Element]) -> list[Found | None]:
-    """Look elements up by their keys, asking once for all; gives for each what `find` gives."""
+    """Find elements by their keys, with one question for all. Return for each what `find` returns."""
     questions = [
         Message(f"find {each.what} in nftables", nft.kind(_GETSETELEM), each.family, _payload(each))
         for each in elements
@@ -102,27 +119,27 @@ def find_all(elements: Sequence[Element]) -> list[Found | None]:
 
 
 def list_sets(family: int) -> list[str]:
-    """Give the names of all sets and maps of our table, the nameless ones of rules left out."""
+    """Return the names of all sets and maps of our table, without the anonymous ones of rules."""
     replies = kept().dump(Message("list sets", nft.kind(_GETSET), family, text(_SET_TABLE, TABLE)))
     names = [shown_text(attributes(reply).get(_SET_NAME, b"")) for reply in replies]
     return [name for name in names if not name.startswith("__")]
 
 
 def delete_set(family: int, name: str) -> Message:
-    """Plan to delete a set that no rule uses by then."""
+    """Return the message that deletes a set, which no rule may use by then."""
     payload = text(_SET_TABLE, TABLE) + text(_SET_NAME, name)
     return Message(f"delete set {name}", nft.kind(_DELSET), family, payload)
 
 
 def is_empty(family: int, name: str) -> bool:
-    """Tell whether a set has no element; true for one that does not exist."""
+    """Return whether a set has no element or does not exist."""
     return not any(attributes(reply).get(_LIST_ELEMENTS) for reply in _dump(family, name))
 
 
 def search(family: int, name: str, tag: str) -> list[tuple[Element, str]]:
-    """Go through a set for elements whose comment begins with `tag`; gives them and their comments.
+    """Return the elements of a set whose comment begins with `tag`, with their comments.
 
-    The slow way: it reads everything.
+    This is slow, as it reads the whole set.
     """
     wanted = tag.encode()
     return [
@@ -149,7 +166,7 @@ def _each_found(reply: bytes) -> Iterator[tuple[bytes, Found]]:
 
 
 def owned(elements: Iterable[Element], tag: str) -> list[Element]:
-    """Give those that exist and are the owner's: an address or a port may have passed to somebody else."""
+    """Return those that exist and belong to the owner: another one may have the address or port by now."""
     unique = {each[:3]: each for each in elements}
     looked_up = zip(unique.values(), find_all(list(unique.values())), strict=True)
     return [each for each, found in looked_up if found and found.comment.startswith(tag)]
@@ -162,12 +179,12 @@ def replace(
     ensure: Callable[[], None],
     shared: Sequence[Element] = (),
 ) -> list[Element]:
-    """Put `new` in the place of `old` in one transaction; gives those of `new` that had to be left out.
+    """Replace `old` by `new` in one transaction. Return those of `new` that are left out.
 
-    `ensure` makes the sets; it is called when the kernel says that one is missing. Left out are keys of maps
-    that another attachment of the same container has. Raises CniError 103 when another container has
-    one. In a set, the element of whoever had the address before is taken over. `shared` are elements of sets
-    that are nobody's own and stay.
+    `ensure` makes the sets; it is called if the kernel reports that one is missing. Keys of maps that another
+    attachment of the same container has are left out. Raise CniError 103 if another container has one. In a
+    set, the element of an address's former owner is replaced. `shared` are elements without an owner, which
+    remain.
     """
     tag, comment = owners.tag(owner), owners.comment(owner)
     stale = owned(old, tag) if old else []
@@ -211,9 +228,9 @@ def _existing(elements: Sequence[Element]) -> list[Element]:
 
 
 def remove(candidates: Callable[[], Sequence[Element]]) -> None:
-    """Delete what `candidates` finds; it is asked again when the ruleset has changed in between.
+    """Delete what `candidates` finds. Call it again if the ruleset changes meanwhile.
 
-    Bound to the ruleset's generation, so that no key is deleted that has just passed to another owner.
+    The deletion is bound to the ruleset's generation, so that no key is deleted that has got another owner.
     """
     for attempt in range(_TRIES):
         number = nft.generation()

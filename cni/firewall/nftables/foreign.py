@@ -1,6 +1,6 @@
-"""What the nftables backends of the Go plugins (v1.6 to v1.9) make, found and taken away.
+"""Find and remove the rules of the Go plugins' nftables backends (v1.6 to v1.9).
 
-Rules in chains of their tables, found by comment: linear in their number, as it is for the Go plugins.
+Their rules are found by comment, which takes time linear in their number, as it does in the Go plugins.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _TRIES = 10
 
 
 def remove_forward(owner: Owner) -> None:
-    """Take away portmap's rules; their comment is the bare container ID, so all networks' rules go."""
+    """Remove portmap's rules, of all networks: their comment is the container ID only."""
     for family in (nft.IPV4, nft.IPV6):
         if nft.has_table(family, PORTMAP_TABLE):
             for chain in PORTMAP_CHAINS:
@@ -32,7 +32,7 @@ def remove_forward(owner: Owner) -> None:
 
 
 def has_masquerade(intent: Masquerade) -> bool:
-    """Tell whether the Go plugins masquerade every one of the addresses."""
+    """Return whether the Go plugins masquerade all of the addresses."""
     if not nft.has_table(nft.INET, MASQUERADE_TABLE):
         return False
     tag = owners.tag(intent.owner)
@@ -42,7 +42,7 @@ def has_masquerade(intent: Masquerade) -> bool:
 
 
 def has_rules_of(owner: Owner) -> bool:
-    """Tell whether the Go plugins masquerade an attachment, whatever its addresses."""
+    """Return whether the Go plugins masquerade an attachment, whatever its addresses."""
     if not nft.has_table(nft.INET, MASQUERADE_TABLE):
         return False
     rules = nft.list_rules(nft.INET, MASQUERADE_TABLE, MASQUERADE_CHAIN)
@@ -50,7 +50,7 @@ def has_rules_of(owner: Owner) -> bool:
 
 
 def remove_masquerade(owner: Owner) -> None:
-    """Take away the masquerading of an attachment."""
+    """Remove the masquerading of an attachment."""
     tag = owners.tag(owner)
     if nft.has_table(nft.INET, MASQUERADE_TABLE):
         _remove(nft.INET, MASQUERADE_TABLE, MASQUERADE_CHAIN, lambda comment: comment.startswith(tag))
@@ -62,13 +62,13 @@ def list_invalid(network: str, valid: frozenset[str]) -> list[str]:
         return []
     prefix = owners.network_tag(network)
     comments = (rule.comment for rule in nft.list_rules(nft.INET, MASQUERADE_TABLE, MASQUERADE_CHAIN))
-    return [told for told in comments if told.startswith(prefix) and owners.tag_of(told) not in valid]
+    return [each for each in comments if each.startswith(prefix) and owners.tag_of(each) not in valid]
 
 
 def remove_invalid(network: str, valid: frozenset[str]) -> list[str]:
-    """Take away masquerading of a network's attachments whose tags are not in `valid`; gives the comments.
+    """Remove masquerading of a network's attachments whose tags are not in `valid`. Return the comments.
 
-    Rules of portmap do not tell their network.
+    Rules of portmap do not name their network.
     """
     prefix = owners.network_tag(network)
 

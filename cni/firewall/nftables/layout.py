@@ -1,10 +1,9 @@
-"""What lies in our nftables tables: names, and the text that makes what attachments share. Pure.
+"""The layout of our nftables tables: names, and the scripts that make what attachments share. Pure.
 
-There is a table per family, with two sets and a few rules per subnet; attachments are elements. A packet
-costs a look-up in a hash, whatever the number of containers, and so does an attachment. Maps of
-verdicts would need no rule per subnet, but with each new element the kernel validates all others again
-(0.8 ms at 10 000 of them). Each text begins with `create`, so that of calls at the same time one makes
-the thing and the others find it made.
+Each family has a table, and each subnet two sets and a few rules; attachments are elements. A packet costs
+one hash look-up, whatever the number of containers, and so does an attachment. Verdict maps need no rule per
+subnet, but the kernel validates all their elements again with each new one (0.8 ms at 10 000 of them). Each
+script begins with `create`: of calls at the same time one makes the object, and the others find it.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ TABLE = "pycni"
 PORTS = "ports"
 HOST_IP_PORTS = "host_ip_ports"
 MASQUERADE_ALL = "masquerade_all"
-# Its one element tells, as comment, which folder has had the records since the table was made.
+# The comment of its one element names the folder that has the records since the table was made.
 RECORDS = "records"
 CONDITIONAL = "conditional"
 SECOND = "second"
-# Chains with a hook, and all whose rules come with the table and subnets, not with owners.
+# Chains with a hook, and chains whose rules come with the table and subnets, not with owners.
 HOOKED = ("prerouting", "output", "postrouting")
 SUBNET_CHAINS = ("hairpin", "leaving", "gateways")
 _OWN_CHAINS = (*HOOKED, "host_ports", *SUBNET_CHAINS)
@@ -64,9 +63,9 @@ add rule {ip} pycni postrouting ct status dnat jump hairpin
 add rule {ip} pycni postrouting {ip} daddr {multicast} return
 add rule {ip} pycni postrouting jump leaving
 """
-# What containers send to their own gateway is for the host, whatever ports others publish: `accept` ends the
-# way through this table, not through others'. A neighbour that dials a published port of the host must get
-# its answer from the host; so must the host itself when it came from a loopback address.
+# Traffic of containers to their own gateway is for the host, whatever ports others publish: `accept` ends its
+# way through this table, not through others. A neighbour that connects to a published port of the host must
+# get replies from the host, and so must the host itself from a loopback address.
 _SUBNET_TEXT = """
 create set {ip} pycni {hairpin} {{ type {addr} . inet_proto . inet_service; }}
 add set {ip} pycni {gateway} {{ type {addr}; }}
@@ -84,29 +83,29 @@ masquerade comment "{subnet}"
 
 
 class Shared(NamedTuple):
-    """A shared thing: the table of a family or, with `subnet`, what there is for that subnet."""
+    """A shared object: the table of a family or, with `subnet`, the sets and rules of that subnet."""
 
     family: int
     subnet: str = ""
 
 
 def family_of(network: IpNetwork) -> int:
-    """Give the nf_tables family of a subnet."""
+    """Return the nf_tables family of a subnet."""
     return IPV4 if isinstance(network, IPv4Network) else IPV6
 
 
 def hairpin_set(subnet: str) -> str:
-    """Name the set of (container address, protocol, container port) whose neighbours are masqueraded."""
+    """Return the set of (container address, protocol, container port) with masqueraded neighbours."""
     return "hairpin-" + subnet.replace(":", "-")
 
 
 def leaving_set(subnet: str) -> str:
-    """Name the set of container addresses that are masqueraded when they leave the subnet."""
+    """Return the name of the set of container addresses that are masqueraded when they leave the subnet."""
     return "leaving-" + subnet.replace(":", "-")
 
 
 def gateway_set(subnet: str) -> str:
-    """Name the set of the gateways of a subnet, whose elements are its containers' together."""
+    """Return the name of the set of the gateways of a subnet, which all its containers share."""
     return "gateway-" + subnet.replace(":", "-")
 
 
@@ -116,17 +115,17 @@ def is_shared_set(name: str) -> bool:
 
 
 def subnet_sets(subnet: str) -> tuple[str, ...]:
-    """Name the sets of a subnet whose elements have owners, and behind them the one of the gateways."""
+    """Return the sets of a subnet: those whose elements have owners, then the one of the gateways."""
     return hairpin_set(subnet), leaving_set(subnet), gateway_set(subnet)
 
 
-def mend_text(family: int, subnets: list[str], unhooked: list[str], records: str) -> str:
-    """Give the text that makes a table whole that exists: sets stay, its own rules are made anew.
+def rebuild_script(family: int, subnets: list[str], unhooked: list[str], records: str) -> str:
+    """Return the nft script that restores missing parts of an existing table.
 
-    `unhooked` are chains that must be made anew to have their hook.
+    Sets remain, rules are replaced. So are `unhooked` chains, to have their hook.
     """
     where = f"{_WORDS[family]['ip']} {TABLE}"
-    text = "".join(setup_text(Shared(family, subnet), records) for subnet in ("", *subnets))
+    text = "".join(setup_script(Shared(family, subnet), records) for subnet in ("", *subnets))
     lines = text.replace("create ", "add ").strip().splitlines()
     rules = [line for line in lines if line.startswith("add rule")]
     others = [line for line in lines if not line.startswith("add rule")]
@@ -135,8 +134,8 @@ def mend_text(family: int, subnets: list[str], unhooked: list[str], records: str
     return "\n".join([f"add table {where}", *anew, *others, *flushed, *rules, ""])
 
 
-def setup_text(shared: Shared, records: str) -> str:
-    """Give the text that makes a shared thing; `records` identifies the folder of records."""
+def setup_script(shared: Shared, records: str) -> str:
+    """Return the nft script that makes a shared object; `records` identifies the folder of records."""
     words = _WORDS[shared.family]
     if not shared.subnet:
         return _TABLE_TEXT.format(**words, records=records)

@@ -1,14 +1,16 @@
-"""Which elements an intent needs: pure, the one description that ADD makes and CHECK compares with."""
+"""Render intents for nftables: the elements, chains and rules that ADD makes and CHECK compares. Pure."""
 
 from __future__ import annotations
 
 from ipaddress import IPv4Address
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cni.errors import CniError, Code
 from cni.firewall import nft
+from cni.firewall.nftables import chains, conditions, foreign
 from cni.firewall.nftables.elements import Element
 from cni.firewall.nftables.layout import (
+    CONDITIONAL,
     HOST_IP_PORTS,
     MASQUERADE_ALL,
     PORTS,
@@ -18,51 +20,102 @@ from cni.firewall.nftables.layout import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from cni.firewall.intents import Gateway, Masquerade, PortForward, PortMapping
-    from cni.result import IpAddress, IpInterface
+    from cni.firewall.intents import Gateway, Masquerade, Owner, PortForward, PortMapping
+    from cni.firewall.nftables.chains import OwnChain
+    from cni.result import IpAddress, IpInterface, IpNetwork
 
 PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
 
 
-class Forward(NamedTuple):
-    """What an element of the port maps says; addresses packed, `host_ip` b"" for all."""
+class Plan(NamedTuple):
+    """What an intent needs.
 
-    host_ip: bytes
-    protocol: int
-    host_port: int
-    address: bytes
-    container_port: int
+    Elements of our own tables' maps and sets: `elements`, and `gateways`, which have no owner; for both the
+    tables of these `families` must have `subnets`. Chains of the owner's: `script` makes them in one
+    transaction, and `rules` are the comments of rules that each must have. `conditional` are the elements
+    that are such rules.
+    """
+
+    families: Sequence[int] = ()
+    subnets: Sequence[IpNetwork] = ()
+    elements: Sequence[Element] = ()
+    gateways: Sequence[Element] = ()
+    conditional: Sequence[Element] = ()
+    script: str = ""
+    rules: Sequence[tuple[OwnChain, str]] = ()
 
 
-def plan_forward(intent: PortForward) -> list[Element]:
-    """Give the elements that publish ports, those too that conditions make rules of."""
+def _nothing(*_: Any) -> None:
+    pass
+
+
+def _no_chains(_: Owner) -> Sequence[OwnChain]:
+    return ()
+
+
+def _no_differences(_: Any) -> list[str]:
+    return []
+
+
+def _has_none(*_: Any) -> bool:
+    return False
+
+
+class Foreign(NamedTuple):
+    """What the Go plugins' nftables backend makes of a kind: remove it, and find out whether it exists."""
+
+    remove: Callable[[Owner], object] = _nothing
+    covers: Callable[[Any], bool] = _has_none
+    has_rules: Callable[[Owner], bool] = _has_none
+
+
+class Rendering(NamedTuple):
+    """How nftables renders one kind of intent.
+
+    `own` lists the chains that an owner may have, `has_set` tells whether elements of a set are of this kind.
+    `validate` raises CniError 7 for an intent that must not be applied. `compare` finds differences that
+    comments of rules do not show.
+    """
+
+    plan: Callable[[Any], Plan]
+    own: Callable[[Owner], Sequence[OwnChain]] = _no_chains
+    has_set: Callable[[str], bool] | None = None
+    validate: Callable[[Any], object] = _nothing
+    compare: Callable[[Any], list[str]] = _no_differences
+    foreign: Foreign = Foreign()
+
+
+def plan_forward(intent: PortForward) -> Plan:
+    """Plan published ports: elements, or rules for those that have conditions."""
     planned: dict[tuple[int, str, bytes], Element] = {}
     for target in intent.targets:
         for mapping in intent.mappings:
             if mapping.host_ip is None or mapping.host_ip.version == target.version:
                 for element in _elements(intent, mapping, target):
                     planned.setdefault(element[:3], element)
-    return list(planned.values())
+    words = {nft.IPV4: intent.conditions_v4, nft.IPV6: intent.conditions_v6}
+    conditional = [each for each in planned.values() if each.value and words[each.family]]
+    return Plan(
+        list(dict.fromkeys(map(family_of, intent.targets))),
+        _subnets(intent.targets, intent.gateways),
+        [each for each in planned.values() if each not in conditional],
+        _plan_gateways(intent.gateways),
+        conditional,
+        chains.script(CONDITIONAL, intent.owner, conditional, words),
+        [(chains.of_owner(CONDITIONAL, intent.owner, each.family), each.what) for each in conditional],
+    )
 
 
-def conditions_of(intent: PortForward) -> dict[int, tuple[str, ...]]:
-    """Give the conditions by family, families without any left out."""
-    found = {nft.IPV4: intent.conditions_v4, nft.IPV6: intent.conditions_v6}
-    return {family: conditions for family, conditions in found.items() if conditions}
+def _check_conditions(intent: PortForward) -> None:
+    conditions.check(intent.conditions_v4, "conditionsV4")
+    conditions.check(intent.conditions_v6, "conditionsV6")
 
 
-def shown_forward(element: Element) -> Forward:
-    """Decode an element of the port maps."""
-    host_ip, key = element.key[:-8], element.key[-8:]
-    address, port = element.value[:-4], element.value[-4:]
-    return Forward(host_ip, key[0], int.from_bytes(key[4:6], "big"), address, int.from_bytes(port[:2], "big"))
-
-
-def plan_masquerade(intent: Masquerade) -> list[Element]:
-    """Give the elements that masquerade a container's addresses."""
-    return [
+def plan_masquerade(intent: Masquerade) -> Plan:
+    """Plan the elements that masquerade a container's addresses."""
+    elements = [
         Element(
             family_of(address),
             leaving_set(str(address.network)),
@@ -71,10 +124,20 @@ def plan_masquerade(intent: Masquerade) -> list[Element]:
         )
         for address in dict.fromkeys(intent.addresses)
     ]
+    return Plan(
+        list(dict.fromkeys(map(family_of, intent.addresses))),
+        _subnets(intent.addresses, intent.gateways),
+        elements,
+        _plan_gateways(intent.gateways) if elements else (),
+    )
 
 
-def plan_gateways(gateways: Sequence[Gateway]) -> list[Element]:
-    """Return the elements that keep what a network sends to its gateways from published ports."""
+def _subnets(targets: Sequence[IpInterface], gateways: Sequence[Gateway]) -> list[IpNetwork]:
+    return list(dict.fromkeys(each.network for each in (*targets, *gateways)))
+
+
+def _plan_gateways(gateways: Sequence[Gateway]) -> list[Element]:
+    """Return the elements that keep traffic of a network to its gateways from published ports."""
     networks = dict.fromkeys(each.network for each in gateways)
     return [
         Element(family_of(each.ip), gateway_set(str(network)), each.ip.packed, what=f"gateway {each.ip}")
@@ -85,12 +148,12 @@ def plan_gateways(gateways: Sequence[Gateway]) -> list[Element]:
 
 
 def family_of(address: IpAddress | IpInterface) -> int:
-    """Give the nf_tables family of an address."""
+    """Return the nf_tables family of an address."""
     return nft.IPV4 if isinstance(address, IPv4Address) else nft.IPV6
 
 
 def protocol_number(mapping: PortMapping) -> int:
-    """Give the number of a mapping's protocol; CniError 7 for one that has no ports to forward."""
+    """Return the number of a mapping's protocol. Raise CniError 7 if the protocol has no ports to forward."""
     try:
         return PROTOCOLS[mapping.protocol.lower()]
     except KeyError:
@@ -107,7 +170,7 @@ def _elements(intent: PortForward, mapping: PortMapping, target: IpInterface) ->
     what = f"host port {mapping.host_port}/{mapping.protocol.lower()}"
     key = _protocol(protocol) + _port(mapping.host_port)
     value = target.ip.packed + _port(mapping.container_port)
-    # 0.0.0.0 and :: mean all addresses of a family.
+    # 0.0.0.0 and :: are all addresses of a family.
     if mapping.host_ip is None or mapping.host_ip.is_unspecified:
         yield Element(family, PORTS, key, value, what)
     else:
@@ -127,3 +190,17 @@ def _protocol(number: int) -> bytes:
 
 def _port(number: int) -> bytes:
     return number.to_bytes(2, "big") + b"\0\0"
+
+
+FORWARD = Rendering(
+    plan_forward,
+    chains.all_of_owner,
+    lambda name: not name.startswith("leaving-"),
+    _check_conditions,
+    foreign=Foreign(foreign.remove_forward),
+)
+MASQUERADE = Rendering(
+    plan_masquerade,
+    has_set=lambda name: name.startswith("leaving-"),
+    foreign=Foreign(foreign.remove_masquerade, foreign.has_masquerade, foreign.has_rules_of),
+)

@@ -1,8 +1,8 @@
-"""Which elements an owner has in nftables: a small file for each, so that DEL need not read all maps.
+"""Records of an owner's elements in nftables: a small file for each kind, so that DEL need not read all maps.
 
-Written before the elements, so that what it lists may not exist; it lies in /run, as rules too are gone
-after a boot, and what another boot has left is dropped. A folder that was lost costs searches; a single file
-that was lost, its elements until GC.
+A record is written before the elements, which therefore may not exist. Records are in /run, because a boot
+deletes rules as well, and records of another boot are dropped. If the folder is lost, DEL falls back to
+searching; if one record is lost, its elements stay until GC.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ def _path(kind: str, owner: Owner) -> str:
 
 
 def _unfinished(kind: str, owner: Owner) -> str:
-    # Begins as the record does, so that GC finds it.
+    # It begins like the record, so that GC finds it.
     return f"{owners.tag(owner)}.{kind}.unfinished"
 
 
 def write(kind: str, owner: Owner, elements: Sequence[Element], made: list[Path]) -> None:
-    """Write what is about to be made; `made` learns of the folders that had to be made for it."""
+    """Record elements before they are made. Add the folders that this makes to `made`."""
     content = json.dumps(
         [[each.family, each.set_name, each.key.hex(), each.value.hex(), each.what] for each in elements]
     )
@@ -51,7 +51,7 @@ def write(kind: str, owner: Owner, elements: Sequence[Element], made: list[Path]
         try:
             files.write_atomic(_path(kind, owner), content.encode(), beside=_unfinished(kind, owner))
         except CniError:
-            # A failing call may just have taken away the folder, as it was the one that had made it.
+            # A failing call that had made the folder may just have removed it.
             if FOLDER.is_dir() or attempt == _TRIES - 1:
                 raise
         else:
@@ -59,7 +59,7 @@ def write(kind: str, owner: Owner, elements: Sequence[Element], made: list[Path]
 
 
 def read(kind: str, owner: Owner) -> list[Element] | None:
-    """Give the elements that were written, None when there is no record or it makes no sense."""
+    """Return the recorded elements, None without a valid record."""
     content = files.read(_path(kind, owner))
     if content is None or boot.drop_earlier(FOLDER.parent):
         return None
@@ -76,12 +76,12 @@ def _read_element(family: int, name: str, key: str, value: str, what: str) -> El
 
 
 def exists(kind: str, owner: Owner) -> bool:
-    """Tell whether there is a record, be it one that makes no sense."""
+    """Return whether a record exists, valid or not."""
     return os.path.exists(_path(kind, owner))
 
 
 def identity() -> str:
-    """Tell which folder this is, "" for none: one that was removed and made again is another one."""
+    """Return the identity of the folder, "" if it does not exist. A new folder has a new one."""
     try:
         status = FOLDER.stat()
     except OSError:
@@ -90,9 +90,9 @@ def identity() -> str:
 
 
 def remove(kind: str, owner: Owner) -> None:
-    """Forget an owner's elements of a kind."""
+    """Delete the record of an owner's elements of a kind."""
     if not files.remove(_path(kind, owner)):
-        # What a crash has left of a first ADD.
+        # A crash in a first ADD leaves this one.
         files.remove(FOLDER / _unfinished(kind, owner))
 
 
@@ -103,6 +103,6 @@ def list_invalid(network: str, valid: frozenset[str]) -> list[Path]:
 
 
 def remove_invalid(network: str, valid: frozenset[str]) -> None:
-    """Forget what a network's owners had whose tags are not in `valid`."""
+    """Delete the records of attachments whose tag is not in `valid`."""
     for path in list_invalid(network, valid):
         files.remove(path)

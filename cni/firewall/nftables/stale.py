@@ -1,4 +1,4 @@
-"""What GC removes of nftables: looked for here without changing anything."""
+"""Find what GC removes of nftables. Nothing here changes anything."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from cni.firewall import nft, owners
 from cni.firewall.intents import PortMapping
 from cni.firewall.nftables import base, chains, elements, foreign, records
+from cni.firewall.nftables.elements import shown_forward
 from cni.firewall.nftables.layout import (
     CONDITIONAL,
     FAMILIES,
@@ -21,11 +22,11 @@ from cni.firewall.nftables.layout import (
     leaving_set,
     subnet_sets,
 )
-from cni.firewall.nftables.plan import PROTOCOLS, shown_forward
+from cni.firewall.nftables.plan import PROTOCOLS
 from cni.operations.garbage import Stale
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from cni.firewall.nftables.elements import Element
 
@@ -33,14 +34,18 @@ _NAMES = {number: name for name, number in PROTOCOLS.items()}
 _UNUSED = "nothing is left in it"
 
 
-def find(network: str, valid: frozenset[str]) -> list[Stale]:
-    """Find what is of a network's attachments whose tags are not in `valid`, and what then nobody uses."""
+def find(network: str, valid: frozenset[str], parents: Sequence[nft.Place]) -> list[Stale]:
+    """Find what belongs to a network's attachments whose tags are not in `valid`, and what is unused then.
+
+    `parents` are the chains that lead to owners' chains.
+    """
     found = list_elements(network, valid)
-    kept_apart = chains.list_invalid(network, valid)
-    known = {owners.tag_of(told): told for _, told in [*found, *kept_apart]}
+    listed = chains.list_invalid(network, valid, parents)
+    comments = [*(comment for _, comment in found), *(each.comment for each in listed)]
+    known = {owners.tag_of(comment): comment for comment in comments}
     return [
-        *(_of("nftables chain", name, told) for name, told in kept_apart),
-        *(_of("nftables rule", told, told) for told in foreign.list_invalid(network, valid)),
+        *(_of("nftables chain", _show_chain(each.chain), each.comment) for each in listed),
+        *(_of("nftables rule", comment, comment) for comment in foreign.list_invalid(network, valid)),
         *(_of_element(*each) for each in found),
         *(
             _of("file", str(path), known.get(path.name.partition(".")[0], ""))
@@ -50,26 +55,30 @@ def find(network: str, valid: frozenset[str]) -> list[Stale]:
     ]
 
 
+def _show_chain(chain: chains.OwnChain) -> str:
+    return f"{nft.FAMILY_NAMES[chain.family]} {chain.table} {chain.name}"
+
+
 def list_elements(network: str, valid: frozenset[str]) -> list[tuple[Element, str]]:
     """List the elements of a network's owners whose tags are not in `valid`, with their comments."""
     prefix = owners.network_tag(network)
     return [
-        (element, told)
+        (element, comment)
         for family in FAMILIES
         for name in elements.list_sets(family)
-        for element, told in elements.search(family, name, prefix)
-        if owners.tag_of(told) not in valid
+        for element, comment in elements.search(family, name, prefix)
+        if owners.tag_of(comment) not in valid
     ]
 
 
 def read_mappings(element: Element) -> tuple[PortMapping, ...]:
-    """Return the host port that an element publishes, if it does."""
+    """Return the host port that an element publishes, if any."""
     return _shown(element)[1]
 
 
 def _of(kind: str, name: str, comment: str) -> Stale:
     owner = owners.parse(comment)
-    return Stale(kind, name, owner.network, owner.container_id, owner.ifname) if owner else Stale(kind, name)
+    return Stale(kind, name, *(owner or ()))
 
 
 def _of_element(element: Element, comment: str) -> Stale:
@@ -79,7 +88,7 @@ def _of_element(element: Element, comment: str) -> Stale:
 
 
 def _shown(element: Element) -> tuple[str, tuple[PortMapping, ...]]:
-    """Give a key as nft shows it, and the host port that it publishes, if it does."""
+    """Return a key as nft shows it, and the host port that it publishes, if any."""
     if element.set_name in {PORTS, HOST_IP_PORTS}:
         forward = shown_forward(element)
         host_ip = ip_address(forward.host_ip) if forward.host_ip else None
@@ -95,7 +104,7 @@ def _shown(element: Element) -> tuple[str, tuple[PortMapping, ...]]:
 
 
 def _unused(gone: list[Element], network: str, valid: frozenset[str]) -> Iterator[Stale]:
-    """Find sets and tables in which nothing is left when these elements are gone."""
+    """Find sets and tables that are empty without these elements."""
     keys = {each[:3] for each in gone}
     for family in FAMILIES:
         if not nft.has_table(family, TABLE):
@@ -115,7 +124,7 @@ def _unused(gone: list[Element], network: str, valid: frozenset[str]) -> Iterato
 
 
 def _has_rules_left(family: int, network: str, valid: frozenset[str]) -> bool:
-    """Tell whether a rule of some owner stays."""
+    """Return whether a rule of any owner remains."""
     prefix = owners.network_tag(network)
     rules = [rule for chain in (CONDITIONAL, SECOND) for rule in nft.list_rules(family, TABLE, chain)]
     return any(not rule.comment.startswith(prefix) or owners.tag_of(rule.comment) in valid for rule in rules)

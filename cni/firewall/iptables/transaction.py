@@ -1,0 +1,357 @@
+"""Transactions on a table of iptables: make an owner's chain and shared chains, and remove them.
+
+The usual transaction that makes a chain expects that the shared chains are right, and that the owner's chain
+does not exist. Otherwise the table is read and completed, with `LOCK` held. The Go plugins do not take that
+lock, so that a transaction that no longer fits what was read is planned anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from cni.errors import CniError, ErrorList
+from cni.firewall import nft
+from cni.firewall.iptables import netlink, rules, variants
+from cni.firewall.iptables.execute import RefusedError
+from cni.firewall.iptables.rule import Rule
+from cni.state import files
+from cni.state.lock import locked
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from cni.firewall.iptables.execute import Tool
+    from cni.firewall.iptables.rule import Shared, Wanted
+
+LOCK = Path("/run/pycni/iptables.lock")
+# How often other programs may change the ruleset before the program is used instead of netlink.
+_NETLINK_TRIES = 5
+_MOST_VERIFIED = 16
+# How often a transaction is planned anew because other programs change the rules at the same time.
+_TRIES = 8
+# An ADD that makes a shared chain, where as many gateways are named, looks for those that the host has lost.
+_MOST_GATEWAYS = 64
+
+# A table as read: the rules of each chain that exists.
+Seen = Mapping[str, Sequence[Rule]]
+# Returns whether a rule exists that no listing shows so, as options may be listed in another form.
+Has = Callable[[Rule], bool]
+
+
+class Transaction:
+    """Make an owner's chain and the rules that lead to it; `undo` reverts that.
+
+    What `undo` does is known only when the rules have been read, and changes with each new try.
+    """
+
+    def __init__(self, tool: Tool, wanted: Wanted, doing: str) -> None:
+        self.tool = tool
+        self.wanted = wanted
+        self.doing = doing
+        self._inverse: list[tuple[Callable[..., object], tuple[object, ...]]] = []
+
+    def run(self) -> None:
+        """Make all that is missing. Raise CniError 101, or 11 if a lock is held for too long."""
+        self._inverse = [self._removal()]
+        if not self._append():
+            self._inverse = []
+            with _locked(self.tool):
+                retried(self._complete)
+
+    def undo(self) -> None:
+        """Revert `run`, as far as it got."""
+        errors = ErrorList()
+        with _locked(self.tool):
+            for step, args in self._inverse:
+                errors.attempt(step, *args)
+        errors.raise_any()
+
+    def _removal(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        parents = tuple(dict.fromkeys(each.chain for each in self.wanted.entries))
+        return remove_chain, (self.tool, self.wanted.chain, parents)
+
+    def _append(self) -> bool:
+        """Make the chain in one step: by netlink if the shared rules are verified, else by the program.
+
+        Return False, with nothing done, if anything is not as usual.
+        """
+        if not netlink.speaks_for(self.tool):
+            return variants.has_once(self.tool, self.wanted.shared) and self._append_by_program()
+        for _ in range(_NETLINK_TRIES):
+            shared = _read_shared(self.tool.table, self.wanted)
+            if shared is None:
+                return False
+            if not shared.is_verified():
+                if not self._append_by_program():
+                    return False
+                shared.remember()
+                return True
+            if netlink.make_chain(self.doing, self.wanted.chain, self.wanted.made, shared.generation):
+                return True
+            if shared.generation is None or nft.generation() == shared.generation:
+                break
+        return self._append_by_program()
+
+    def _append_by_program(self) -> bool:
+        """Let iptables compare the shared rules and make the chain. Return False if they are not right."""
+        try:
+            self._apply(append_commands(self.wanted))
+        except RefusedError as error:
+            if not self.wanted.shared and not error.is_conflict:
+                raise
+            return False
+        return True
+
+    def _complete(self) -> None:
+        """Make what is missing, whatever exists already: the owner's chain, a part of the shared chains."""
+        seen = self._read()
+        shared = self.wanted.shared
+        made = missing_chains(seen, shared)
+        commands = ensure_shared(seen, shared, self.tool.has)
+        commands += ensure_chain(seen, self.wanted, self.tool.has)
+        if len(seen.get(rules.GATEWAYS, ())) >= _MOST_GATEWAYS:
+            former = former_gateways(seen, addresses_of_host(self.tool.version))
+            own = {each.chain for each in shared}
+            commands += gateway_removal_commands([rule for rule in former if rule.leads_to not in own])
+        self._inverse = [self._removal()]
+        if self.wanted.chain in seen:
+            back = restore_chain(seen, self.wanted, self.tool.has)
+            self._inverse = [(self.tool.apply, (f"restore chain {self.wanted.chain}", back))]
+        self._inverse.append((remove_unused, (self.tool, made)))
+        self._apply(commands)
+
+    def _read(self) -> dict[str, Sequence[Rule]]:
+        """Read the chains that matter: not those of all containers, unless the owner's chain exists."""
+        wanted = self.wanted
+        jumps = [jump.rule.chain for each in wanted.shared for jump in each.jumps]
+        content = [each.chain for each in wanted.shared if each.rules]
+        existing = variants.list_existing(
+            self.tool, [*jumps, *content, *(each.chain for each in wanted.shared), wanted.chain]
+        )
+        listed = [each for each in existing if each in {*jumps, *content, wanted.chain}]
+        seen: dict[str, Sequence[Rule]] = {**self.tool.list_chains(listed)}
+        led_to = {rule.leads_to for each in jumps for rule in seen.get(each, ())}
+        # A jump shows that a chain without rules of its own exists.
+        seen = {each: () for each in existing if each in led_to} | seen
+        others = [each for each in existing if each not in {*listed, *seen}]
+        if wanted.chain in seen:
+            others = list(dict.fromkeys([*others, *(each.chain for each in wanted.entries)]))
+        return seen | self.tool.list_chains(others)
+
+    def _apply(self, commands: Sequence[str]) -> None:
+        try:
+            self.tool.apply(self.doing, commands)
+        except RefusedError:
+            self._inverse = []
+            raise
+
+
+@contextmanager
+def _locked(tool: Tool) -> Iterator[None]:
+    files.ensure_directory(LOCK.parent)
+    with locked(LOCK, tool.wait_s):
+        yield
+
+
+class _SharedRules(NamedTuple):
+    """Shared rules that exist as often as they should, and the ruleset's generation, None without a rule.
+
+    `content` is what the kernel reports of the rules `found`, which should be `rules`.
+    """
+
+    rules: tuple[Rule, ...]
+    found: tuple[nft.Rule, ...]
+    content: tuple[bytes, ...]
+    generation: int | None
+
+    def is_verified(self) -> bool:
+        """Return whether the rules are right. One form of them is compared once in a process."""
+        if not self.rules or (self.rules, self.content) in _verified:
+            return True
+        if tuple(map(netlink.read_rule, self.found)) != self.rules:
+            return False
+        self.remember()
+        return True
+
+    def remember(self) -> None:
+        """Remember that rules which the kernel reports in this form are right."""
+        if len(_verified) >= _MOST_VERIFIED:
+            _verified.clear()
+        _verified.add((self.rules, self.content))
+
+
+_verified: set[tuple[tuple[Rule, ...], tuple[bytes, ...]]] = set()
+
+
+def _read_shared(table: str, wanted: Wanted) -> _SharedRules | None:
+    """Read the shared rules. Return None if there are not as many as there should be."""
+    if not wanted.shared:
+        return _SharedRules((), (), (), None)
+    counted = [each for each in wanted.shared if each.rules and each.jumps]
+    generation, chains = nft.find_chains_now([(nft.IPV4, table, each.chain) for each in counted])
+    for each, chain in zip(counted, chains, strict=True):
+        if chain is None or chain.use != len(each.rules) + len(each.jumps):
+            return None
+    compared: list[Rule] = []
+    found: list[nft.Rule] = []
+    for each in wanted.shared:
+        if each.is_named_by_content:
+            continue
+        if each.rules:
+            found += nft.list_rules(nft.IPV4, table, each.chain)
+            compared += each.rules
+        # Jumps to a chain with rules are only counted: POSTROUTING, where they are, may have thousands of
+        # rules.
+        for jump in () if each in counted else each.jumps:
+            named = f"{each.chain}\0".encode()
+            found += [rule for rule in nft.list_rules(nft.IPV4, table, jump.rule.chain) if named in rule.raw]
+            compared.append(jump.rule)
+        if len(found) != len(compared):
+            return None
+    content = tuple(map(netlink.content, found))
+    return _SharedRules(tuple(compared), tuple(found), content, generation if compared else None)
+
+
+def append_commands(wanted: Wanted) -> list[str]:
+    """Make the owner's chain, which must not exist. The shared chains must, or iptables refuses all."""
+    compared = [rule for each in wanted.shared if not each.is_named_by_content for rule in each.needed]
+    return [*(each.as_command("-C") for each in compared), *make_chain(wanted)]
+
+
+def make_chain(wanted: Wanted) -> list[str]:
+    """Make the owner's chain and the rules that lead to it."""
+    return [f"-N {wanted.chain}", *(each.line for each in wanted.made)]
+
+
+def ensure_shared(seen: Seen, wanted: Sequence[Shared], has: Has) -> list[str]:
+    """Make each shared chain, rule and jump exist once. Go plugins that start together make doubles."""
+    commands = []
+    for shared in wanted:
+        if shared.chain not in seen:
+            commands.append(f"-N {shared.chain}")
+        for rule in shared.rules:
+            commands += _ensure_once(seen, rule, has, first=False)
+        for jump in shared.jumps:
+            commands += _ensure_once(seen, jump.rule, has, first=jump.first)
+    return commands
+
+
+def _ensure_once(seen: Seen, rule: Rule, has: Has, *, first: bool) -> list[str]:
+    count = list(seen.get(rule.chain, ())).count(rule)
+    if count == 1:
+        return []
+    if not count and seen.get(rule.chain) and has(rule):
+        return []
+    return [rule.as_command("-D")] * count + [rule.as_command("-I" if first else "-A")]
+
+
+def missing_chains(seen: Seen, wanted: Sequence[Shared]) -> list[Shared]:
+    """Return the chains that `ensure_shared` makes."""
+    return [shared for shared in wanted if shared.chain not in seen]
+
+
+def ensure_chain(seen: Seen, wanted: Wanted, has: Has) -> list[str]:
+    """Make the owner's chain exist, with the rules that lead to it.
+
+    An existing chain keeps the rules of another link of the container, whose chain has the same name, or of
+    an earlier run.
+    """
+    if wanted.chain not in seen:
+        return make_chain(wanted)
+    present = list(seen[wanted.chain])
+    others = [each for each in present if each not in (*wanted.rules, *wanted.last)]
+    content = [*wanted.rules, *others, *wanted.last]
+    anew = [] if content == present else [f"-F {wanted.chain}", *(each.line for each in content)]
+    return [*anew, *(each.line for each in _missing_entries(seen, wanted, has))]
+
+
+def restore_chain(seen: Seen, wanted: Wanted, has: Has) -> list[str]:
+    """Undo `ensure_chain` where the chain existed before."""
+    added = [each.as_command("-D") for each in _missing_entries(seen, wanted, has)]
+    return [*added, f"-F {wanted.chain}", *(each.line for each in seen[wanted.chain])]
+
+
+def _missing_entries(seen: Seen, wanted: Wanted, has: Has) -> list[Rule]:
+    return [each for each in wanted.entries if each not in seen.get(each.chain, ()) and not has(each)]
+
+
+def retried(attempt: Callable[..., None], *args: object) -> None:
+    """Run `attempt(*args)`, which reads rules and changes them, until no other program interferes."""
+    for remaining in reversed(range(_TRIES)):
+        try:
+            return attempt(*args)
+        except RefusedError as error:
+            if not remaining or not error.is_conflict:
+                raise
+    return None
+
+
+def remove_chain(tool: Tool, chain: str, parents: Sequence[str]) -> None:
+    """Remove a container's chain and the rules of `parents` that lead to it, of every variant of iptables."""
+
+    def attempt(having: Tool) -> None:
+        having.apply(
+            f"remove chain {chain}", removal_commands(having.list_while_there([chain, *parents]), chain)
+        )
+
+    is_in_nftables, others = variants.find_chain(tool, chain)
+    if is_in_nftables:
+        variants.remove_by_netlink(tool, chain, parents)
+    for having in others:
+        try:
+            retried(attempt, having)
+        except CniError as error:
+            variants.raise_if_remains(error, tool, chain)
+            raise
+
+
+def remove_unused(tool: Tool, made: Sequence[Shared]) -> None:
+    """Remove shared chains unless another program uses them. They need not exist."""
+    try:
+        tool.apply("remove shared chains", _shared_removal_commands(made))
+    except RefusedError as error:
+        if not error.is_conflict and made[0].chain in tool.list_chains([made[0].chain]):
+            raise
+
+
+def removal_commands(seen: Seen, chain: str) -> list[str]:
+    """Remove a chain, if it exists, with every rule that leads to it."""
+    if chain not in seen:
+        return []
+    leading = [rule.as_command("-D") for listed in seen.values() for rule in listed if rule.leads_to == chain]
+    return [*leading, f"-F {chain}", f"-X {chain}"]
+
+
+def _shared_removal_commands(made: Sequence[Shared]) -> list[str]:
+    """Remove shared chains. Iptables refuses the transaction if another program uses one of them."""
+    commands = []
+    for shared in reversed(made):
+        commands += [jump.rule.as_command("-D") for jump in shared.jumps]
+        commands += [rule.as_command("-D") for rule in shared.rules]
+        commands.append(f"-X {shared.chain}")
+    return commands
+
+
+def former_gateways(seen: Seen, of_host: Collection[str]) -> list[Rule]:
+    """Return the rules for gateways whose addresses the host does not have: no packet matches them."""
+    return [rule for rule in seen.get(rules.GATEWAYS, ()) if rules.find_gateway(rule) not in of_host]
+
+
+def gateway_removal_commands(former: Sequence[Rule]) -> list[str]:
+    """Return the commands that remove rules for gateways, and the chains that they lead to."""
+    commands = []
+    for rule in former:
+        commands += [rule.as_command("-D"), f"-F {rule.leads_to}", f"-X {rule.leads_to}"]
+    return commands
+
+
+def addresses_of_host(version: int) -> frozenset[str]:
+    """Return the addresses of all links of the host."""
+    from cni.kernel import addr
+    from cni.kernel.rtnetlink import Netlink
+
+    with Netlink() as nl:
+        return frozenset(str(each.address.ip) for each in addr.list_addrs(nl, version=version))
