@@ -367,6 +367,6 @@ def _valid_attachments(folded: dict[str, Any]) -> frozenset[Attachment] | None:
     except (AttributeError, KeyError, TypeError) as error:
         raise CniError(
             Code.INVALID_CONFIG,
-            f'field "{keys[0]}" is not a list of attachments',
+            f'"{keys[0]}" must be an array of attachments',
             'each is {"containerID": "...", "ifname": "..."}; nothing was removed',
         ) from error

@@ -207,7 +207,7 @@ def new_plugin(
     ] = Path("plugins"),
 ) -> None:
     """Write a plugin folder to start from; it needs the source tree of pycni, which has the template."""
-    with answering(as_json=False):
+    with reporting_errors(as_json=False):
         from cni.cli import new_plugin
 
         new_plugin.run(name, folder)
@@ -222,7 +222,7 @@ def schema(
     json: Json = False,
 ) -> None:
     """Print a plugin's configuration as JSON Schema."""
-    with answering(as_json=json):
+    with reporting_errors(as_json=json):
         from cni.cli import schema
 
         schema.run(plugin)

@@ -195,15 +195,6 @@ class Applying(Protocol):
     def apply(self, intent: Intent, undo: Undo) -> None:
         """Make the intent's rules: all of them, or none."""
 
-    # Former names, until no plugin uses them.
-    def add_forward(self, intent: PortForward, undo: Undo) -> None:
-        """Call `apply`."""
-        self.apply(intent, undo)
-
-    def add_masquerade(self, intent: Masquerade, undo: Undo) -> None:
-        """Call `apply`."""
-        self.apply(intent, undo)
-
 
 class Backend(Applying, Protocol):
     """One way to render intents. Every method may be called twice, and raises CniError `FIREWALL`."""
@@ -235,16 +226,3 @@ class Backend(Applying, Protocol):
 
         Return the owners as text.
         """
-
-    # Former names, until no plugin uses them.
-    def differences_forward(self, intent: PortForward) -> list[str]:
-        """Call `differences`."""
-        return self.differences(intent)
-
-    def differences_masquerade(self, intent: Masquerade) -> list[str]:
-        """Call `differences`."""
-        return self.differences(intent)
-
-    def mend(self, targets: Sequence[IpInterface]) -> None:
-        """Call `rebuild`."""
-        self.rebuild(Masquerade(Owner("", "", ""), tuple(targets)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cni.errors import CniError, Code, ErrorList
-from cni.firewall.intents import FORWARD, KINDS, MASQUERADE, Applying, RulesRemainError
+from cni.firewall.intents import KINDS, Applying, RulesRemainError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -111,16 +111,6 @@ def remove(owner: Owner, kind: Kind) -> None:
     """Remove the owner's rules of a kind, whichever backend made them."""
     _wait_for_orphans(owner)
     _in_all(lambda backend: backend.remove(owner, kind))
-
-
-def remove_forward(owner: Owner) -> None:
-    """Remove the owner's published ports, whichever backend made them."""
-    remove(owner, FORWARD)
-
-
-def remove_masquerade(owner: Owner) -> None:
-    """Remove the owner's masquerading, whichever backend made it."""
-    remove(owner, MASQUERADE)
 
 
 def stale(network: str, valid: Collection[Attachment], kinds: Sequence[Kind] = KINDS) -> list[Stale]:

@@ -5,17 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cni.firewall import select
+from cni.firewall.intents import MASQUERADE
 from cni.interface.plan import owner_of
 
 if TYPE_CHECKING:
-    from cni.firewall.intents import Adding
+    from cni.firewall.intents import Applying
     from cni.interface.conf import MasqueradeConf
     from cni.request import Request
 
 FEATURE = "ipmasq"
 
 
-def choose(conf: MasqueradeConf) -> Adding | None:
+def choose(conf: MasqueradeConf) -> Applying | None:
     """Return the backend for an ADD, None if the configuration asks for no masquerade.
 
     Raise CniError 7 for an unknown name: call it before anything is made.
@@ -26,4 +27,4 @@ def choose(conf: MasqueradeConf) -> Adding | None:
 def remove(conf: MasqueradeConf, request: Request) -> None:
     """Remove the masquerade of an attachment, whichever backend made it."""
     if conf.ip_masq:
-        select.remove_masquerade(owner_of(conf, request))
+        select.remove(owner_of(conf, request), MASQUERADE)

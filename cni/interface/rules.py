@@ -25,27 +25,14 @@ def of_masquerade(conf: MasqueradeConf, intent: Masquerade) -> Iterator[Property
     """Yield one property for each rule that is missing."""
     brief = "; ".join(f"masquerading of {each.ip}: rules are missing" for each in intent.addresses)
     fix = partial(_restore, conf, intent)
-    for message in _differences(conf, intent):
+    for message in select.differences(conf.ip_masq_backend, FEATURE, intent):
         yield Property("", actual=None, wanted=message, message=message, fix=fix, brief=brief)
-
-
-def _differences(conf: MasqueradeConf, intent: Masquerade) -> list[str]:
-    """Return what the backend misses, unless the other one has all: ADD may have had another choice."""
-    chosen = select.choose(conf.ip_masq_backend, FEATURE)
-    missing = chosen.differences_masquerade(intent)
-    for name in select.NAMES if missing else ():
-        if name == chosen.name:
-            continue
-        other = select.choose(name, FEATURE)
-        if not other.unusable_because() and not other.differences_masquerade(intent):
-            return []
-    return missing
 
 
 def _restore(conf: MasqueradeConf, intent: Masquerade, undo: Undo) -> str:
     backend = select.choose(conf.ip_masq_backend, FEATURE)
-    backend.mend(intent.addresses)
-    backend.add_masquerade(intent, undo)
+    backend.rebuild(intent)
+    backend.apply(intent, undo)
     return f"masquerading with {backend.name}"
 
 

@@ -36,7 +36,7 @@ def add(conf: PortmapConf, request: Request, undo: Undo) -> Result:
     if intent := plan_forward(conf, request, request.prev_result):
         backend = select.choose_for_add(conf.needed_backend, WHAT)
         with claimed(intent, request, undo):
-            backend.add_forward(intent, undo)
+            backend.apply(intent, undo)
         flush_connections(intent.mappings)
         # Has no inverse, and comes last: nobody can tell later whether another container needs it.
         for key in list_localhost_settings(intent):

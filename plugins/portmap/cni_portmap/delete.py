@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from cni.errors import ErrorList
 from cni.firewall import select
+from cni.firewall.intents import FORWARD
 from cni.hostports import ledger
 from cni_portmap.plan import plan_mappings, plan_owner
 from cni_portmap.ports import flush_connections
@@ -29,7 +30,7 @@ def remove_published(owner: Owner, mappings: Sequence[PortMapping] = ()) -> None
     The claims go last: a port whose rules remain must not be given to another container.
     """
     known = (*mappings, *ledger.list_held(owner))
-    select.remove_forward(owner)
+    select.remove(owner, FORWARD)
     errors = ErrorList()
     errors.attempt(flush_connections, known)
     errors.attempt(ledger.release, owner)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from cni.errors import CniError
 from cni.firewall import select
+from cni.firewall.intents import FORWARD
 from cni.hostports import ledger
 from cni.log import note
 from cni_portmap.plan import list_host_ends
@@ -32,7 +33,7 @@ def claimed(intent: PortForward, request: Request, undo: Undo) -> Iterator[None]
     host_ends = list_host_ends(request.required_prev_result())
     with ledger.claim(intent.owner, intent.mappings, request.netns, undo, host_ends) as former:
         for dead in former:
-            select.remove_forward(dead)
+            select.remove(dead, FORWARD)
             ledger.forget(dead)
         yield
 

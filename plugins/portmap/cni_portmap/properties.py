@@ -27,29 +27,16 @@ def list_rules(conf: PortmapConf, request: Request, intent: PortForward) -> Iter
     """Yield a property for each rule that is missing."""
     brief = f"{'; '.join(_name_ports(intent))}: rules are missing"
     fix = partial(_add_rules, conf, request, intent)
-    for each in _missing_rules(conf, intent):
+    for each in select.differences(conf.needed_backend, WHAT, intent):
         yield Property("rule", "missing", "present", each, fix, brief)
-
-
-def _missing_rules(conf: PortmapConf, intent: PortForward) -> list[str]:
-    """Return what the backend misses, [] if the other one has all of it: ADD may have chosen that."""
-    chosen = select.choose(conf.needed_backend, WHAT)
-    missing = chosen.differences_forward(intent)
-    for name in select.NAMES if missing else ():
-        if name == chosen.name:
-            continue
-        other = select.choose(name, WHAT)
-        if not other.unusable_because() and not other.differences_forward(intent):
-            return []
-    return missing
 
 
 def _add_rules(conf: PortmapConf, request: Request, intent: PortForward, undo: Undo) -> str:
     backend = select.choose(conf.needed_backend, WHAT)
     # Again: a container without rules may lose its ports to another one.
     with claimed(intent, request, undo):
-        backend.mend(intent.targets)
-        backend.add_forward(intent, undo)
+        backend.rebuild(intent)
+        backend.apply(intent, undo)
     # Packets that came meanwhile have made entries without a translation.
     flush_connections(intent.mappings)
     ports = ", ".join(f"{each.host_port}/{each.protocol}" for each in intent.mappings)

@@ -167,8 +167,8 @@ def test_a_failed_add_forgets_the_gateway_that_it_named(world: World) -> None:
     def fail() -> list[str]:
         os.environ.update(world.env)
         with suppress(KeyError), Undo() as undo:
-            Iptables().add_masquerade(intent, undo)
-            named = Iptables().differences_masquerade(intent)
+            Iptables().apply(intent, undo)
+            named = Iptables().differences(intent)
             raise KeyError
         return named
 

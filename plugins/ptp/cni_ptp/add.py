@@ -35,6 +35,6 @@ def add(conf: PtpConf, request: Request, undo: Undo) -> Result:
         layer3.forward(versions_of(ips))
         intent = plan_masquerade(conf, plan.owner, ips)
         if backend and intent:
-            backend.add_masquerade(intent, undo)
+            backend.apply(intent, undo)
         pair.wait_until_up(sides.host, host.name, "host end")
     return Result(tuple(made.interfaces(plan)), ips, leased.routes, ipam.dns(conf, leased))

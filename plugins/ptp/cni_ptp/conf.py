@@ -1,21 +1,20 @@
 """The configuration keys of the ptp plugin; pure."""
 
-from __future__ import annotations
-
 from typing import Self
 
 from pydantic import model_validator
 
-from cni.interface.conf import MasqueradeConf, Mtu
+from cni.conf import Mtu
+from cni.interface.conf import MasqueradeConf
 
 
 class PtpConf(MasqueradeConf):
     """The configuration of a network whose containers reach each other through the host.
 
     Attributes:
-        ip_masq: hide the containers behind the host's address when they send out of their subnet.
-        ip_masq_backend: "iptables" or "nftables"; by default iptables where it is installed.
-        mtu: MTU of the veth pair; at most 65535, 0 leaves it to the kernel.
+        ip_masq: Masquerade what containers send outside their subnet.
+        ip_masq_backend: `"iptables"` or `"nftables"`. The default is iptables where it works, else nftables.
+        mtu: MTU of both ends of the veth pair. 0 leaves it to the kernel.
     """
 
     mtu: Mtu = 0

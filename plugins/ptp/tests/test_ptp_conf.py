@@ -16,9 +16,15 @@ from cni_ptp.plan import plan_ends
 
 BASE = {"cniVersion": "1.1.0", "name": "net1", "type": "ptp", "ipam": {"type": "host-local"}}
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
-    "a negative MTU": ({"mtu": -5}, 'field "mtu" is -5'),
-    "an MTU that no link can have": ({"mtu": 70000}, 'field "mtu" is 70000'),
-    "an MTU that is a string": ({"mtu": "1400"}, 'field "mtu" is "1400"'),
+    "a negative MTU": ({"mtu": -5}, '"mtu" must be a whole number from 0 to 65535, got -5'),
+    "an MTU that no link can have": (
+        {"mtu": 70000},
+        '"mtu" must be a whole number from 0 to 65535, got 70000',
+    ),
+    "an MTU that is a string": (
+        {"mtu": "1400"},
+        '"mtu" must be a whole number from 0 to 65535, got a string',
+    ),
     "itself as IPAM": ({"ipam": {"type": "ptp"}}, '"ipam.type" is "ptp", which gives no addresses'),
 }
 

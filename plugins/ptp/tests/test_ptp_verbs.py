@@ -100,7 +100,7 @@ FAILURES: dict[str, tuple[dict[str, Any], int, str]] = {
     "an IPAM that is not there": ({"ipam": {"type": "nowhere"}}, 7, 'failed to find plugin "nowhere"'),
     "a route that cannot be": ({"ipam": NO_WAY}, 100, "failed to add route '10.9.0.0/16 via 99.0.0.1"),
     "an unknown backend": ({"ipMasqBackend": "foo", "ipMasq": True}, 7, 'unknown ipmasq backend "foo"'),
-    "a negative MTU": ({"mtu": -5}, 7, 'field "mtu" is -5'),
+    "a negative MTU": ({"mtu": -5}, 7, '"mtu" must be a whole number from 0 to 65535, got -5'),
     "an MTU too small": ({"mtu": 5}, 100, "failed to make veth pair"),
 }
 
