@@ -171,7 +171,7 @@ def _broken(bundle: Path, folder: Path) -> Path:
     broken = folder / "broken"
     shutil.copytree(bundle, broken)
     (broken / "build").write_text("9.9.9-broken")
-    for path in broken.rglob("apply.pyc"):
+    for path in broken.rglob("add.pyc"):
         path.write_bytes(b"no code")
     return broken
 
