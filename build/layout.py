@@ -45,8 +45,8 @@ _LEVELS = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 # Standard modules that a plugin's conf.py and plan.py have no business with.
 IMPURE = {"ctypes", "fcntl", "os", "shutil", "socket", "subprocess", "tempfile", "time"}
 
-# Modules of the rooms above the protocol that are pure as well.
-PURE = {"cni.firewall.intents", "cni.interface.conf", "cni.interface.plan"}
+# Modules of rooms that are pure, as conf.py and plan.py must be, and that these may therefore import.
+PURE_IN_ROOMS = {"cni.firewall.intents", "cni.interface.conf", "cni.interface.plan"}
 
 # Where each library, and each handle of the process, may be used; a folder stands for all in it.
 DOORS = {
@@ -167,16 +167,16 @@ def _may_import(source: Source, room: str) -> bool:
 
 def check_pure(source: Source) -> Iterator[str]:
     """Find what a plugin's conf.py or plan.py would need only to ask or change the world."""
-    is_room = source.path.parts[0] == "cni" and ".".join(source.path.with_suffix("").parts) in PURE
+    is_room = source.path.parts[0] == "cni" and ".".join(source.path.with_suffix("").parts) in PURE_IN_ROOMS
     is_plugin = bool(source.package) and source.path.name in {"conf.py", "plan.py"}
     if source.is_test or not (is_room or is_plugin):
         return
-    allowed = {"cni", *(f"cni.{name}" for name in PROTOCOL)} | PURE
+    allowed = {"cni", *(f"cni.{name}" for name in PROTOCOL)} | PURE_IN_ROOMS
     for each in list_imports(source):
         top = each.module.split(".")[0]
         if each.for_types:
             continue
-        module = each.module if each.module in PURE else ".".join(each.module.split(".")[:2])
+        module = each.module if each.module in PURE_IN_ROOMS else ".".join(each.module.split(".")[:2])
         if top in IMPURE or (top == "cni" and module not in allowed):
             yield f"{source.path}:{each.line} must be pure and imports {each.module}"
 

@@ -35,7 +35,7 @@ class Ip(NamedTuple):
 class Route(NamedTuple):
     """A route of the container; `table` and `scope` are None when not given (0 is a value).
 
-    `src` is the source address that the kernel prefers for it. The spec has no key for it: it is in no result.
+    `src` is the source address that the kernel prefers. The spec has no key for it: no result shows it.
     """
 
     dst: IpNetwork

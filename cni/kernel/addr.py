@@ -27,18 +27,19 @@ _ADDRESS, _LOCAL, _BROADCAST, _FLAGS = 1, 2, 4, 8
 
 
 class Addr(NamedTuple):
-    """An address as the kernel shows it; `is_global` leaves out link-local and loopback ones."""
+    """An address as the kernel shows it; `is_global` is off for link-local and loopback addresses."""
 
     address: IpInterface
     is_global: bool
     is_tentative: bool
     is_duplicate: bool
+    has_prefix_route: bool = True
 
 
 def ensure(nl: Netlink, name: str, index: int, address: IpInterface, *, dad: bool = False) -> bool:
-    """Add an address to a link; False if it was there already. Raises KernelError.
+    """Add an address to a link; return False if it was there already. Raise KernelError.
 
-    Without `dad` an IPv6 address is usable at once, as nobody is asked whether it is taken.
+    `dad` is as in `add`.
     """
     try:
         nl.batch([add(name, index, address, dad=dad)])
@@ -50,27 +51,28 @@ def ensure(nl: Netlink, name: str, index: int, address: IpInterface, *, dad: boo
 
 
 def add(
-    name: str, index: int, address: IpInterface, *, dad: bool = False, has_connected: bool = True
+    name: str, index: int, address: IpInterface, *, dad: bool = False, prefix_route: bool = True
 ) -> Message:
     """Add an address to a link that does not have it.
 
-    Without `has_connected` the kernel adds no route to the address's own subnet.
+    Without `dad` (duplicate address detection) an IPv6 address is usable at once. With `prefix_route` off
+    the kernel adds no route to the address's subnet, as "noprefixroute" of `ip address`.
     """
     body = _body(index, address)
-    own_flags = 0 if has_connected else _IFA_F_NOPREFIXROUTE
+    flags = 0 if prefix_route else _IFA_F_NOPREFIXROUTE
     if isinstance(address, IPv4Interface):
         if address.network.prefixlen < 31:
             body += attribute(_BROADCAST, address.network.broadcast_address.packed)
     elif not dad:
-        own_flags |= _IFA_F_NODAD
-    if own_flags:
-        body += number(_FLAGS, own_flags)
-    flags = rtnetlink.NLM_F_CREATE | rtnetlink.NLM_F_EXCL
-    return Message(f'failed to add IP addr {address} to "{name}"', rtnetlink.RTM_NEWADDR, flags, body=body)
+        flags |= _IFA_F_NODAD
+    if flags:
+        body += number(_FLAGS, flags)
+    how = rtnetlink.NLM_F_CREATE | rtnetlink.NLM_F_EXCL
+    return Message(f'failed to add IP addr {address} to "{name}"', rtnetlink.RTM_NEWADDR, how, body=body)
 
 
 def remove(nl: Netlink, name: str, index: int, address: IpInterface) -> bool:
-    """Take an address off a link; False if the link has none such, or there is no link."""
+    """Remove an address from a link; return False if the link has none such, or there is no link."""
     doing = f'could not remove address {address} from "{name}"'
     try:
         nl.batch([Message(doing, rtnetlink.RTM_DELADDR, body=_body(index, address))])
@@ -84,7 +86,7 @@ def remove(nl: Netlink, name: str, index: int, address: IpInterface) -> bool:
 def list_addrs(nl: Netlink, index: int = 0, version: int = 0) -> list[Addr]:
     """List the addresses of a link, of every link for index 0; [] if there is no such link.
 
-    `version` 4 or 6 leaves out those of the other.
+    `version` 4 or 6 lists the addresses of that version only.
     """
     found = []
     for family in [_FAMILIES[version]] if version else _FAMILIES.values():
@@ -105,12 +107,13 @@ def _body(index: int, address: IpInterface) -> bytes:
 
 def _parse(payload: bytes) -> Addr:
     _, prefix, flags, scope, _ = _HEAD.unpack_from(payload)
-    found = attributes(payload[_HEAD.size :])
-    flags = shown_number(found.get(_FLAGS, b"")) or flags
+    shown = attributes(payload[_HEAD.size :])
+    flags = shown_number(shown.get(_FLAGS, b"")) or flags
     return Addr(
-        # An address with a peer has its own in IFA_LOCAL; IPv6 has only IFA_ADDRESS without one.
-        ip_interface((found.get(_LOCAL) or found[_ADDRESS], prefix)),
+        # IFA_LOCAL is the own address of one with a peer. Without a peer IPv6 has IFA_ADDRESS only.
+        ip_interface((shown.get(_LOCAL) or shown[_ADDRESS], prefix)),
         is_global=scope == _RT_SCOPE_UNIVERSE,
         is_tentative=bool(flags & _IFA_F_TENTATIVE),
         is_duplicate=bool(flags & _IFA_F_DADFAILED),
+        has_prefix_route=not flags & _IFA_F_NOPREFIXROUTE,
     )

@@ -27,13 +27,13 @@ _METRIC_MTU, _METRIC_ADVMSS = 2, 8
 _FAMILIES: dict[int, int] = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
-def ensure(nl: Netlink, name: str, index: int, route: Route) -> bool:
-    """Add a route through a link; False if the very same was there already. Raises KernelError.
+def ensure(nl: Netlink, name: str, index: int, route: Route, *, src: IpAddress | None = None) -> bool:
+    """Add a route through a link; return False if the very same was there already. Raise KernelError.
 
     Another route to the same destination stays: for IPv4 the new one comes before it, for IPv6 beside it.
     """
     try:
-        nl.batch([add(name, index, route)])
+        nl.batch([add(name, index, route, src=src)])
     except KernelError as error:
         if error.errno == errno.EEXIST and is_among(route, list_routes(nl, index)):
             return False
@@ -41,10 +41,14 @@ def ensure(nl: Netlink, name: str, index: int, route: Route) -> bool:
     return True
 
 
-def add(name: str, index: int, route: Route) -> Message:
-    """Add a route through a link; refused with EEXIST if the link has one that is like it."""
+def add(name: str, index: int, route: Route, *, src: IpAddress | None = None) -> Message:
+    """Add a route through a link; refused with EEXIST if the link has one that is like it.
+
+    `src` is an address of the host that it sends from by this route.
+    """
     doing = f"failed to add route '{show(route, name)}'"
-    return Message(doing, rtnetlink.RTM_NEWROUTE, rtnetlink.NLM_F_CREATE, body=_body(index, route))
+    body = _body(index, route) + (attribute(_PREFSRC, src.packed) if src else b"")
+    return Message(doing, rtnetlink.RTM_NEWROUTE, rtnetlink.NLM_F_CREATE, body=body)
 
 
 def list_routes(nl: Netlink, index: int) -> list[Route]:
@@ -136,8 +140,6 @@ def _body(index: int, route: Route) -> bytes:
         parts.append(attribute(_DST, route.dst.network_address.packed))
     if route.gw is not None:
         parts.append(attribute(_GATEWAY, route.gw.packed))
-    if route.src is not None:
-        parts.append(attribute(_PREFSRC, route.src.packed))
     if route.priority:
         parts.append(number(_PRIORITY, route.priority))
     metrics = [

