@@ -187,16 +187,15 @@ def _may_import(source: Source, room: str) -> bool:
 
 def check_pure(source: Source) -> Iterator[str]:
     """Find what a plugin's conf.py or plan.py would need only to ask or change the world."""
-    is_room = source.path.parts[0] == "cni" and ".".join(source.path.with_suffix("").parts) in PURE
-    is_plugin = bool(source.package) and source.path.name in {"conf.py", "plan.py"}
-    if source.is_test or not (is_room or is_plugin):
+    is_part = bool(source.package) or source.module == "interface"
+    if source.is_test or not is_part or source.path.name not in {"conf.py", "plan.py"}:
         return
-    allowed = {"cni", *(f"cni.{name}" for name in PROTOCOL)} | PURE
+    allowed = {"cni", *(f"cni.{name}" for name in PROTOCOL)}
     for each in list_imports(source):
         top = each.module.split(".")[0]
-        if each.for_types:
+        if each.for_types or each.module in PURE_IN_ROOMS:
             continue
-        module = each.module if each.module in PURE else ".".join(each.module.split(".")[:2])
+        module = ".".join(each.module.split(".")[:2])
         if top in IMPURE or (top == "cni" and module not in allowed):
             yield f"{source.path}:{each.line} must be pure and imports {each.module}"
 

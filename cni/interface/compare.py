@@ -306,7 +306,7 @@ def _of_route(
 
 
 def _restore_route(nl: Netlink, holder: Link, complete: Route, _undo: Undo) -> str:
-    route.ensure(nl, holder.name, holder.index, complete)
+    route.ensure(nl, holder.name, holder.index, complete, src=complete.src)
     return f"{holder.name}: added the route to {complete.dst}"
 
 

@@ -48,16 +48,18 @@ def add(
     """
     name, index = container.name, container.index
     addresses = [
-        addr.add(name, index, ip.address, dad=plan.dad, prefix_route=plan.has_connected) for ip in plan.ips
+        addr.add(name, index, ip.address, dad=plan.dad, prefix_route=plan.prefix_route) for ip in plan.ips
     ]
     messages = [*before, *addresses, *between]
-    refusals = inside.attempt([*messages, *(route.add(name, index, each) for each in plan.routes)])
+    refusals = inside.attempt(
+        [*messages, *(route.add(name, index, each, src=each.src) for each in plan.routes)]
+    )
     for refusal in refusals[: len(messages)]:
         if refusal and refusal.errno != errno.EEXIST:
             raise refusal
     for refusal, each in zip(refusals[len(messages) :], plan.routes, strict=True):
         if refusal:
-            route.ensure(inside, name, index, each)
+            route.ensure(inside, name, index, each, src=each.src)
 
 
 def switch_on(nl: Netlink, end: Link) -> None:

@@ -45,14 +45,14 @@ class Layer3(NamedTuple):
     """The addresses and routes of a container's link.
 
     `routes` are complete: each has its gateway if it has one. With `dad` the kernel checks that no other
-    machine has the IPv6 addresses, which takes a second. Without `has_connected` the kernel adds no route to
+    machine has the IPv6 addresses, which takes a second. Without `prefix_route` the kernel adds no route to
     the addresses' own subnets.
     """
 
     ips: tuple[Ip, ...]
     routes: tuple[Route, ...] = ()
     dad: bool = False
-    has_connected: bool = True
+    prefix_route: bool = True
 
 
 def owner_of(conf: NetConf, request: Request) -> Owner:

@@ -180,8 +180,6 @@ def _body(index: int, route: Route, *, protocol: int = _RTPROT_BOOT, default_sco
         parts.append(attribute(_DST, route.dst.network_address.packed))
     if route.gw is not None:
         parts.append(attribute(_GATEWAY, route.gw.packed))
-    if route.src is not None:
-        parts.append(attribute(_PREFSRC, route.src.packed))
     if route.priority:
         parts.append(number(_PRIORITY, route.priority))
     metrics = [
