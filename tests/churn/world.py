@@ -40,7 +40,7 @@ def _part(number: int, conf: dict[str, Any]) -> dict[str, Any]:
     if conf.get("ipam") == ipam(scene.IPAM):
         conf["ipam"] = {"type": scene.IPAM, "ranges": [[{"subnet": f"10.{60 + number}.0.0/22"}]]}
     if conf["type"] == scene.BRIDGE:
-        conf |= {"bridge": f"churn{number}", "hairpinMode": True}
+        conf.update(bridge=f"churn{number}", hairpinMode=True)
     if conf["type"] == scene.PORTMAP:
         del conf["runtimeConfig"]
         conf["capabilities"] = {"portMappings": True}
