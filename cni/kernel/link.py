@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from cni.errors import CniError, Code, KernelError
 from cni.faults import point
-from cni.kernel import background, rtnetlink
+from cni.kernel import rtnetlink
 from cni.kernel.attributes import attribute, attributes, nest, number, shown_number, shown_text, text
 from cni.kernel.rtnetlink import RTMGRP_LINK, Message, Netlink
 
@@ -243,6 +243,9 @@ def remove_in(ns: Netns | None, name: str, index: int, *, early: bool) -> bool:
 
 
 def _remove_early(ns: Netns | None, name: str, index: int) -> bool:
+    # Only DEL in a worker needs it.
+    from cni.kernel import background
+
     with ExitStack() as listening, ExitStack() as stack:
         with ns.entered() if ns else nullcontext():
             listener = listening.enter_context(Netlink(groups=RTMGRP_LINK))

@@ -72,6 +72,7 @@ class _LazyPackage(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
+        # Seldom called.
         from importlib import import_module
 
         with suppress(ModuleNotFoundError):
@@ -92,6 +93,7 @@ def _prepare_pyroute2() -> None:
     """
     if "pyroute2" in sys.modules:
         return
+    # Once in a process, and not if pyroute2 is there already.
     from importlib.util import find_spec, module_from_spec
 
     spec = find_spec("pyroute2")

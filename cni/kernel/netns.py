@@ -201,6 +201,7 @@ def own_view() -> str:
 
 
 def _mount_namespace() -> str:
+    # As in `_open`.
     import fcntl
 
     fd = os.open(_OWN_MOUNTS, os.O_RDONLY | os.O_CLOEXEC)
@@ -230,7 +231,7 @@ class _NotANetns(Exception):  # noqa: N818 - an answer of `_open`, never seen ou
 
 
 def _open(path: str) -> int:
-    # Here and in `_magic`: a call without a namespace needs neither import.
+    # Here and below: a call without a namespace, as VERSION, needs neither fcntl nor ctypes.
     import fcntl
 
     # Without O_NONBLOCK a FIFO at this path would block for ever.
@@ -251,6 +252,7 @@ def _open(path: str) -> int:
 
 def _magic(path: str) -> int:
     """Return the f_type of statfs(2), which Python's os module lacks."""
+    # As in `_open`.
     import ctypes
 
     buffer = (ctypes.c_long * 64)()
@@ -269,6 +271,7 @@ def _setns(fd: int) -> None:
 
 @cache
 def _libc() -> ctypes.CDLL:
+    # As in `_open`.
     import ctypes
 
     return ctypes.CDLL(None, use_errno=True)
