@@ -81,10 +81,12 @@ class Iptables(Backend):
         if kind.iptables is None:
             return
         rendering = kind.iptables()
+        owned = rendering.own(owner)
         errors = ErrorList()
         for version in _VERSIONS:
-            for own in rendering.own(owner):
-                errors.attempt(_remove, self._tool(version, rendering.table), own.chain, [own.parent])
+            tool = self._tool(version, rendering.table)
+            for own in owned:
+                errors.attempt(_remove, tool, own.chain, [own.parent])
         errors.raise_any()
 
     def installed(self, owners: Sequence[Owner], kind: Kind, versions: Collection[int]) -> list[Owner]:

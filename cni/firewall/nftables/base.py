@@ -66,7 +66,11 @@ def ensure(subnets: Iterable[IpNetwork], made: list[Shared]) -> None:
         # nft refuses the script if another call has just made a part of it. Then less is missing.
         script = "".join(setup_script(each, records.identity()) for each in missing)
         nft.run_text(script, "set up nftables")
-    raise CniError(Code.TRY_AGAIN, "could not set up nftables: others kept removing it")
+    raise CniError(
+        Code.TRY_AGAIN,
+        f"could not set up nftables: another program deleted tables of ours {_TRIES} times meanwhile",
+        'Stop that program or exclude tables "ip pycni" and "ip6 pycni"; "nft monitor" shows it.',
+    )
 
 
 def _missing(subnets: list[IpNetwork]) -> Iterator[Shared]:

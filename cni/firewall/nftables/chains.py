@@ -8,6 +8,7 @@ they serve when that attachment is removed. Intents of other kinds have chains i
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -69,9 +70,10 @@ def of_owner(parent: str, owner: Owner, family: int) -> OwnChain:
     return tagged(family, TABLE, parent, owner)
 
 
-def all_of_owner(owner: Owner) -> list[OwnChain]:
+@lru_cache(maxsize=64)
+def all_of_owner(owner: Owner) -> tuple[OwnChain, ...]:
     """Return the chains that an owner may have in our own tables."""
-    return [of_owner(parent, owner, family) for family in FAMILIES for parent in (CONDITIONAL, SECOND)]
+    return tuple(of_owner(parent, owner, family) for family in FAMILIES for parent in (CONDITIONAL, SECOND))
 
 
 def script(

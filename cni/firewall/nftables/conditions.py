@@ -22,14 +22,14 @@ def check(conditions: tuple[str, ...], field: str) -> None:
     for token in conditions:
         words = re.findall(r"\w+", re.sub(r'"[^"]*"', "", token), re.ASCII)
         if not _ALLOWED.fullmatch(token) or token.count('"') % 2 or _STATEMENTS & set(words):
-            _refuse(field, token, "it may hold nftables matches only, one rule's")
+            _refuse(field, token, f"{field} accepts the match expressions of one nftables rule, nothing else")
     depth = 0
     for char in re.sub(r'"[^"]*"', "", " ".join(conditions)):
         depth += {"{": 1, "}": -1}.get(char, 0)
         if depth not in {0, 1}:
             break
     if depth:
-        _refuse(field, " ".join(conditions), "braces must come in pairs, not within each other")
+        _refuse(field, " ".join(conditions), "braces must come in pairs, and must not be nested")
 
 
 def _refuse(field: str, token: str, why: str) -> None:
