@@ -250,7 +250,5 @@ class Host(_Inside):
 
 
 def _address(inside: _Inside, address: str, address6: str) -> None:
-    inside.run(["ip", "link", "set", "lo", "up"])
-    inside.run(["ip", "link", "set", "eth0", "up"])
-    inside.run(["ip", "addr", "add", f"{address}/24", "dev", "eth0"])
-    inside.run(["ip", "addr", "add", f"{address6}/64", "dev", "eth0", "nodad"])
+    addresses = f"addr add {address}/24 dev eth0\naddr add {address6}/64 dev eth0 nodad\n"
+    inside.run(["ip", "-batch", "-"], f"link set lo up\nlink set eth0 up\n{addresses}")

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 _NO_DAD = "net.ipv6.conf.default.accept_dad=0"
 
 
+def _configure(inside: Host | Sandbox, *commands: str) -> None:
+    """Run commands of ip in one process."""
+    inside.run(["ip", "-batch", "-"], "".join(f"{command}\n" for command in commands))
+
+
 @dataclass(frozen=True)
 class Container:
     """A sandbox with eth0 on the bridge; `prev_result` is the result of an interface plugin."""
@@ -45,12 +50,15 @@ class Wired:
     version: str = "1.0.0"
 
     def __post_init__(self) -> None:
-        run = self.host.run
-        run(["sysctl", "-q", "-w", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1", _NO_DAD])
-        run(["ip", "link", "add", self.bridge, "type", "bridge"])
-        run(["ip", "addr", "add", f"{self.gateway}/{self.subnet.prefixlen}", "dev", self.bridge])
-        run(["ip", "addr", "add", f"{self.gateway6}/{self.subnet6.prefixlen}", "dev", self.bridge, "nodad"])
-        run(["ip", "link", "set", self.bridge, "up"])
+        keys = ["net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1", _NO_DAD]
+        self.host.run(["sysctl", "-q", "-w", *keys])
+        _configure(
+            self.host,
+            f"link add {self.bridge} type bridge",
+            f"addr add {self.gateway}/{self.subnet.prefixlen} dev {self.bridge}",
+            f"addr add {self.gateway6}/{self.subnet6.prefixlen} dev {self.bridge} nodad",
+            f"link set {self.bridge} up",
+        )
 
     @property
     def gateway(self) -> str:
@@ -69,16 +77,21 @@ class Wired:
         sandbox.run(["sysctl", "-q", "-w", _NO_DAD])
         address, address6 = str(self.subnet[number + 1]), str(self.subnet6[number + 1])
         host_end = f"veth{self.bridge[:6]}{number}"
-        peer = ["peer", "name", "eth0", "netns", name]
-        self.host.run(["ip", "link", "add", host_end, "type", "veth", *peer])
-        self.host.run(["ip", "link", "set", host_end, "up", "master", self.bridge])
+        _configure(
+            self.host,
+            f"link add {host_end} type veth peer name eth0 netns {name}",
+            f"link set {host_end} up master {self.bridge}",
+        )
         self.host.run(["bridge", "link", "set", "dev", host_end, "hairpin", "on" if hairpin else "off"])
-        for link in ("lo", "eth0"):
-            sandbox.run(["ip", "link", "set", link, "up"])
-        sandbox.run(["ip", "addr", "add", f"{address}/{self.subnet.prefixlen}", "dev", "eth0"])
-        sandbox.run(["ip", "addr", "add", f"{address6}/{self.subnet6.prefixlen}", "dev", "eth0", "nodad"])
-        sandbox.run(["ip", "route", "add", "default", "via", self.gateway])
-        sandbox.run(["ip", "-6", "route", "add", "default", "via", self.gateway6])
+        _configure(
+            sandbox,
+            "link set lo up",
+            "link set eth0 up",
+            f"addr add {address}/{self.subnet.prefixlen} dev eth0",
+            f"addr add {address6}/{self.subnet6.prefixlen} dev eth0 nodad",
+            f"route add default via {self.gateway}",
+            f"route add default via {self.gateway6}",
+        )
         prev_result = self._prev_result(sandbox, host_end, address, address6)
         return Container(name, sandbox, address, address6, host_end, prev_result)
 

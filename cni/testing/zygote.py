@@ -64,12 +64,13 @@ _LARGEST = 64 << 10
 class Zygote:
     """A zygote for the plugins in a folder of `make_bindir`. Close it, or use it as a context."""
 
-    # Seconds of CPU of all calls: their processes are no children of the test process.
+    # CPU seconds of the calls of running zygotes: the test process has not waited for their processes.
     cpu_s = 0.0
 
     def __init__(self, bindir: Path) -> None:
         self.bindir = bindir
         self._pid = os.getpid()
+        self._cpu_s = 0.0
         self._lock = threading.Lock()
         self._client, server = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         paths = [path for path in sys.path if path and os.path.isdir(path)]  # noqa: PTH112 - as in executables
@@ -84,6 +85,8 @@ class Zygote:
         """End the zygote."""
         self._client.close()
         self._process.wait()
+        # Now the calls count among the children.
+        Zygote.cpu_s -= self._cpu_s
 
     def __enter__(self) -> Self:
         return self
@@ -128,6 +131,7 @@ class Zygote:
             raise
         finally:
             status, cpu_s = json.loads(self._client.recv(_LARGEST))
+            self._cpu_s += cpu_s
             Zygote.cpu_s += cpu_s
         # As subprocess does with text.
         stdout, stderr = (output.decode().replace("\r\n", "\n") for output in outputs)

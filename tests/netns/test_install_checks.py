@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -198,23 +199,21 @@ def test_a_bundle_that_does_not_work_changes_nothing(empty_opt: Host, bundle: Pa
 def test_the_self_test_leaves_nothing(empty_opt: Host, bundle: Path) -> None:
     host = empty_opt
     before = host.snapshot(exact=True), host.run(["ls", "-R", "/run"])
-    processes = _processes()
     assert "self-test: ADD and DEL, cold and warm\n" in install(host, bundle)
     assert (host.snapshot(exact=True), host.run(["ls", "-R", "/run"])) == before
     deadline = time.monotonic() + 60
-    while _processes() > processes:
+    while _processes(host):
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
 
-def _processes() -> int:
-    """Count the processes that run from the folder that only these tests install to."""
-    count = 0
-    for each in Path("/proc").glob("[0-9]*/exe"):
-        try:
-            count += str(each.readlink()).startswith(f"{PREFIX}/")
-        except OSError:
-            continue
+def _processes(host: Host) -> int:
+    """Count the processes on a host that run from the installed folder."""
+    mounts, count = Path(f"/proc/{host.pid}/ns/mnt").stat(), 0
+    for each in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            is_here = (each / "ns/mnt").stat().st_ino == mounts.st_ino
+            count += is_here and str((each / "exe").readlink()).startswith(f"{PREFIX}/")
     return count
 
 

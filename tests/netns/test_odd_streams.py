@@ -84,9 +84,25 @@ def case(request: pytest.FixtureRequest, launcher: Path, tmp_path: Path) -> Iter
         yield Case(host, WAYS[request.param])
 
 
+# Descriptors that are closed at the end of the test.
+OPEN: list[int] = []
+
+
+def keep_open(fd: int) -> int:
+    OPEN.append(fd)
+    return fd
+
+
+@pytest.fixture(autouse=True)
+def close_descriptors() -> Iterator[None]:
+    yield
+    while OPEN:
+        os.close(OPEN.pop())
+
+
 def text_file(conf: dict[str, Any]) -> int:
     """Return a descriptor to read a configuration from."""
-    fd = os.memfd_create("conf")
+    fd = keep_open(os.memfd_create("conf"))
     os.write(fd, json.dumps(conf).encode())
     os.lseek(fd, 0, os.SEEK_SET)
     return fd
@@ -98,7 +114,7 @@ def text_file(conf: dict[str, Any]) -> int:
 def closed_pipe() -> int:
     reader, writer = os.pipe()
     os.close(reader)
-    return writer
+    return keep_open(writer)
 
 
 def full_pipe() -> int:
@@ -108,17 +124,16 @@ def full_pipe() -> int:
         while True:
             os.write(writer, bytes(4096))
     except BlockingIOError:
-        # Nobody reads, but it is open until the test ends.
-        KEPT.append(reader)
-        return writer
+        # Nothing reads from the other end, which is open until the test ends.
+        keep_open(reader)
+        return keep_open(writer)
 
 
-KEPT: list[int] = []
 UNWRITABLE: dict[str, Callable[[], int]] = {
     "closed pipe": closed_pipe,
     "full pipe": full_pipe,
-    "full disk": lambda: os.open("/dev/full", os.O_WRONLY),
-    "read only": lambda: os.open("/dev/null", os.O_RDONLY),
+    "full disk": lambda: keep_open(os.open("/dev/full", os.O_WRONLY)),
+    "read only": lambda: keep_open(os.open("/dev/null", os.O_RDONLY)),
 }
 
 
@@ -212,8 +227,8 @@ def test_a_stdin_that_does_not_block_is_read_to_its_end(case: Case, kind: str, p
 
 
 UNREADABLE: dict[str, Callable[[], int]] = {
-    "directory": lambda: os.open("/", os.O_RDONLY),
-    "write only": lambda: os.open("/dev/null", os.O_WRONLY),
+    "directory": lambda: keep_open(os.open("/", os.O_RDONLY)),
+    "write only": lambda: keep_open(os.open("/dev/null", os.O_WRONLY)),
 }
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from cni.testing import Host
 
+pytestmark = pytest.mark.one_worker
+
 # ---- each file is synced before it gets its name ----
 
 SYSCALLS = "trace=openat,write,pwrite64,ftruncate,fsync,fdatasync,rename,renameat,renameat2,link,linkat"

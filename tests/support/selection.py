@@ -82,24 +82,29 @@ def _rank(item: pytest.Item) -> int:
     """Return the position: tests with the mark `long` first, then modules that stay together."""
     if item.get_closest_marker("long"):
         return 0
-    return 1 if _has_a_fixture(item.path) else 2
+    return 1 if _stays_together(item.path) else 2
 
 
 @cache
-def _has_a_fixture(module: Path) -> bool:
-    """Return whether the tests of a module share a fixture, which each worker would make once more."""
-    return 'scope="module"' in module.read_text()
+def _stays_together(module: Path) -> bool:
+    """Return whether one worker runs all tests of a module.
+
+    They may share a fixture, which each worker would create once more, or have the mark `one_worker`, because
+    they use something of which the machine has only one.
+    """
+    text = module.read_text()
+    return 'scope="module"' in text or "mark.one_worker" in text
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Return what gives each test to the next free worker, and modules with a fixture as a whole."""
+    """Return a scheduler that gives the next test to the next free worker, and some modules as a whole."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
             module = nodeid.partition("::")[0]
-            return module if _has_a_fixture(config.rootpath / module) else nodeid
+            return module if _stays_together(config.rootpath / module) else nodeid
 
     return Scheduling(config, log)
 

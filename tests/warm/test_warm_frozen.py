@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cni.warm import control
+from tests.support.patience import patience
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from tests.warm.conftest import WarmHost
 
 V1, V2 = Path("/sys/fs/cgroup/freezer"), Path("/sys/fs/cgroup/unified")
-_WITHIN_S = 5
+_WITHIN_S = 60
 
 
 def pids_of(host: WarmHost) -> list[int]:
@@ -102,10 +103,10 @@ def test_a_server_that_cannot_run_holds_up_one_call_for_a_second(warm_host: Warm
     warm_host.odd()
     with HOLDS[how](pids_of(warm_host)):
         first, *others = [timed(warm_host) for _ in range(5)]
-        assert 1 <= first[0] < 4
+        assert 1 <= first[0] < patience(4)
         assert not first[1]
         for seconds, is_warm in others:
-            assert seconds < 1
+            assert seconds < patience(1)
             assert not is_warm
     deadline = time.monotonic() + _WITHIN_S
     while not timed(warm_host)[1]:
@@ -119,7 +120,7 @@ def test_workers_that_cannot_run_hold_up_a_call_for_a_second(warm_host: WarmHost
     with stopped(workers):
         seconds, is_warm = timed(warm_host)
     assert not is_warm
-    assert 1 <= seconds < 4
+    assert 1 <= seconds < patience(4)
     assert warm_host.servers() == [server]
 
 
@@ -148,7 +149,7 @@ def test_what_lies_in_place_of_the_note_holds_nobody_up_for_long(warm_host: Warm
     warm_host.run(["sh", "-c", f"printf '{content}' > {path}; touch -d '1 hour ago' {path}"])
     seconds, is_warm = timed(warm_host)
     assert is_warm
-    assert seconds < 2
+    assert seconds < patience(2)
     for command in (f"mkdir {path}", f"rmdir {path}; mkfifo {path}", f"rm {path}; ln -s /run {path}"):
         warm_host.run(["sh", "-c", command])
-        assert timed(warm_host)[0] < 2
+        assert timed(warm_host)[0] < patience(2)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from cni.testing.place import BARE_ENV
 from cni.warm import control
+from tests.support.patience import patience
 
 if TYPE_CHECKING:
     import subprocess
@@ -60,7 +61,7 @@ def test_servers_that_are_told_to_end_lose_no_call(warm_host: WarmHost) -> None:
     # Nobody reads their output meanwhile, which does not fit into a pipe.
     callers = [start_calls(warm_host, count=40, to="2>/dev/null") for _ in range(4)]
     ended: set[int] = set()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + patience(60)
     while any(caller.poll() is None for caller in callers):
         assert time.monotonic() < deadline
         ended |= {server.pid for server in warm_host.call(control.stop_all)}

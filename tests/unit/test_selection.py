@@ -1,0 +1,56 @@
+"""make test-quick and make test PLUGIN= run what docs/testing.md says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from cni.versions import CURRENT
+from plugin_table import ROOT, declared
+
+EVERY_PLUGIN = "tests/netns/test_every_plugin.py"
+
+
+def collect(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def selected(*arguments: str) -> list[str]:
+    found = [line for line in collect(*arguments).stdout.splitlines() if "::" in line]
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_the_tests_of_a_plugin(*, is_folder: bool) -> None:
+    plugin = declared()[-1]
+    folder = f"plugins/{plugin.folder.name}/"
+    found = selected(
+        "--plugin", plugin.folder.name if is_folder else plugin.names[0], EVERY_PLUGIN, "plugins"
+    )
+    of_folder = [each for each in found if each.startswith(folder)]
+    others = [each for each in found if each not in of_folder]
+    assert of_folder
+    assert len(others) > 20
+    assert all(each.startswith(EVERY_PLUGIN) and plugin.names[0] in each for each in others)
+
+
+def test_an_unknown_plugin_is_an_error_that_lists_the_known_ones() -> None:
+    done = collect("--plugin", "nowhere", EVERY_PLUGIN)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "there is no plugin 'nowhere'; the plugins are " in done.stderr
+    for plugin in declared():
+        assert plugin.names[0] in done.stderr
+
+
+def test_quick_tests_are_one_life_of_every_plugin_and_what_needs_no_host() -> None:
+    found = selected("--quick", EVERY_PLUGIN, "plugins")
+    lives = [each for each in found if each.startswith(EVERY_PLUGIN)]
+    assert len(lives) == 3 * len(declared())
+    assert all("one_life" in each and f"-{CURRENT}-" in each for each in lives)
+    others = [each for each in found if each not in lives]
+    assert others
+    assert not [each for each in others if "[cold" in each or "[warm" in each]
