@@ -1,4 +1,4 @@
-"""Which plugins there are: what plugins/*/plugin.toml declare, the only place where a plugin is declared."""
+"""Read the plugins from plugins/*/plugin.toml, the only place where a plugin is declared."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Declared(NamedTuple):
 
 
 def declared(root: Path = ROOT) -> list[Declared]:
-    """Read all declarations below `root`, sorted by folder. Raises ValueError for one that is wrong."""
+    """Read all declarations below `root`, sorted by folder. Raises ValueError for an invalid one."""
     plugins = [_read(path) for path in sorted(root.glob("plugins/*/plugin.toml"))]
     names = [name for plugin in plugins for name in plugin.names]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -33,20 +33,20 @@ def _read(path: Path) -> Declared:
     text = tomllib.loads(path.read_text())
     names, summary = text.get("names"), text.get("summary")
     if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
-        raise ValueError(f'{path}: "names" must be a list of one name or more')
+        raise ValueError(f'{path}: "names" must be an array of one or more strings')
     if not isinstance(summary, str) or not summary:
-        raise ValueError(f'{path}: "summary" must be a line of text')
+        raise ValueError(f'{path}: "summary" must be a string that is not empty')
     [package] = [each.name for each in path.parent.glob("cni_*") if each.is_dir()] or [""]
     if not package:
-        raise ValueError(f"{path}: there is no package cni_* beside it")
+        raise ValueError(f"{path}: the folder has no package cni_*")
     return Declared(path.parent, package, tuple(names), summary)
 
 
 def packages(plugins: list[Declared]) -> dict[str, str]:
-    """Give the table that executables look their name up in: plugin name to package name."""
+    """Return the table from plugin name to package name."""
     return {name: plugin.package for plugin in plugins for name in plugin.names}
 
 
 def show(plugins: list[Declared]) -> str:
-    """Give that table as the JSON text of `plugins.json`."""
+    """Return the table as the JSON text of `plugins.json`."""
     return json.dumps(packages(plugins), indent=1, sort_keys=True) + "\n"
