@@ -1,4 +1,4 @@
-"""Hatch's build hook: a wheel has every plugin's package at its top level, and the table of their names."""
+"""Hatch's build hook: add every plugin's package and the table of their names to the wheel."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from plugin_table import declared, show
 
 
 class Plugins(BuildHookInterface[Any]):
-    """Adds what plugins/*/plugin.toml declare; an editable install finds plugins by the Makefile's .pth."""
+    """Adds the plugins of plugins/*/plugin.toml; an editable install uses the Makefile's .pth file."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Tell hatch which files go where in the wheel."""
+        """Add the files to the wheel."""
         if version == "editable":
             return
         plugins = declared(Path(self.root))

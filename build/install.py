@@ -1,8 +1,9 @@
 """Install the suite from its bundle, or remove it: `make install`, `make uninstall`, a tarball's ./install.
 
-Part of the bundle, so that a machine without Python installs with it. What could go wrong is checked before
-anything changes. The plugins are tried out in namespaces of their own before they are put in place, each by a
-rename: at any moment a runtime finds a whole old plugin or a whole new one. docs/install.md has the layout.
+The installer is part of the bundle, so that it runs on a machine without Python. It checks everything that
+can fail before it changes anything. It tests the plugins in private namespaces, and then renames each into
+place: at any moment a runtime finds a complete old plugin or a complete new one. docs/install.md has the
+layout.
 """
 
 from __future__ import annotations
@@ -32,17 +33,17 @@ from install_tree import InstallError, Prefix
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-# The interpreter that runs this is bin/python3 in it.
+# The bundle's bin/python3 runs this file.
 BUNDLE = Path(sys.executable).parents[1]
 _BINDIR = Path("/opt/cni/bin")
-# Below BINDIR, so that a copy or a mount of that has all. Not hidden: `cp -r BINDIR/*` takes it along.
+# Below BINDIR, so that a copy or mount of BINDIR is complete. `cp -r BINDIR/*` would skip a hidden folder.
 _BELOW_BINDIR = "pycni"
-# Where release 0.1.0 was by default.
+# The default PREFIX of release 0.1.0.
 _EARLIER = Path("/opt/pycni")
 
 
 def main() -> int:
-    """Do what the command line says; 1 with a line on stderr if it cannot be done."""
+    """Run the command line. Return 1 after a line on stderr if it fails."""
     options = _parser().parse_args()
     os.umask(0o022)
     try:
@@ -52,8 +53,8 @@ def main() -> int:
         sys.stderr.write(f"{error}\n")
         return 1
     except OSError as error:
-        what = "uninstall" if options.uninstall else "install"
-        sys.stderr.write(f"could not {what}: {_describe(error)}\n")
+        action = "uninstall" if options.uninstall else "install"
+        sys.stderr.write(f"could not {action}: {_describe(error)}\n")
         return 1
     return 0
 
@@ -62,26 +63,28 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="install", description="Install pycni, or remove it.", allow_abbrev=False
     )
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--install", action="store_true", help="put everything in place")
-    what.add_argument("--uninstall", action="store_true", help="take it away, from each BINDIR it is in")
-    place = parser.add_argument
-    place("--bindir", default=str(_BINDIR), help="where runtimes look for plugins")
-    place("--prefix", help=f"where the suite's own files go: BINDIR/{_BELOW_BINDIR}, if not said")
-    place("--confdir", default="/etc/cni/net.d", help="where runtimes look for networks")
-    place("--sbindir", help="where to link the pycni command, if anywhere")
-    place("--destdir", default="", help="put before all paths when files are written")
-    place("--conf", action="append", default=[], help="a network to copy, such as 10-bridge")
-    place("--units", choices=("auto", "yes", "no"), default="auto", help="whether to install systemd units")
-    place("--no-self-test", action="store_true", help="put plugins in place without trying them out")
-    place(
-        "--attached", choices=("detach", "leave"), help="what to do with attachments nobody else can delete"
+    action = parser.add_mutually_exclusive_group(required=True)
+    action.add_argument("--install", action="store_true", help="install the suite")
+    action.add_argument("--uninstall", action="store_true", help="remove the suite from every BINDIR")
+    option = parser.add_argument
+    option("--bindir", default=str(_BINDIR), help="folder in which runtimes search plugins")
+    option("--prefix", help=f"folder for the suite's own files; default: BINDIR/{_BELOW_BINDIR}")
+    option("--confdir", default="/etc/cni/net.d", help="folder in which runtimes search networks")
+    option("--sbindir", help="folder for a link to the pycni command")
+    option("--destdir", default="", help="prefix of all paths while files are written")
+    option("--conf", action="append", default=[], help="network to copy, such as 10-bridge")
+    option("--units", choices=("auto", "yes", "no"), default="auto", help="whether to install systemd units")
+    option("--no-self-test", action="store_true", help="install without testing the plugins first")
+    option(
+        "--attached",
+        choices=("detach", "leave"),
+        help="what to do with attachments that only this suite can delete",
     )
     return parser
 
 
 def _read_paths(options: argparse.Namespace) -> None:
-    """Make paths of the options. Raises InstallError for one that cannot be meant."""
+    """Turn options into paths. Raises InstallError for an invalid one."""
     own = BUNDLE.parent
     if options.prefix is None:
         is_installed = (own / "bin/pycni").is_file()
@@ -91,7 +94,7 @@ def _read_paths(options: argparse.Namespace) -> None:
         text = getattr(options, name)
         if text is None or (name == "destdir" and not text):
             continue
-        # Two slashes at the beginning stay two with normpath.
+        # normpath keeps two slashes at the start.
         normal = os.path.normpath(f"/{text.lstrip('/')}" if text.startswith("/") else text)
         named[name.upper()] = Path(normal)
         setattr(options, name, str(normal).rstrip("/") if name == "destdir" else Path(normal))
@@ -99,25 +102,25 @@ def _read_paths(options: argparse.Namespace) -> None:
 
 
 def install(options: argparse.Namespace) -> None:
-    """Make the tree, the executables and what else is asked for. Raises InstallError, CniError, OSError."""
+    """Install tree, executables, command, networks and units. Raises InstallError, CniError, OSError."""
     prefix, bundle = Prefix(options.prefix, options.destdir), BUNDLE
     bindir = Bindir(prefix, options.bindir)
     names = sorted(json.loads((bundle / "plugins.json").read_text()))
     _check(options, prefix, bindir, names)
     why_no_units = install_units.why_not(options.units, options.destdir, options.bindir)
-    with _removing_if_failed(prefix, bindir), prefix.locked(make=True), _made(bindir.path):
+    with _removing_if_failed(prefix, bindir), prefix.locked(make=True), _created(bindir.path):
         with install_disk.folders_locked([bindir.path]):
             tree = _put_plugins(options, prefix, bindir, names)
         for old in prefix.prune(tree):
             _say(f"{old}: nothing runs from it any more, removed")
-        _say(f"{prefix.shown(tree)}: the suite and all that it imports")
+        _say(f"{prefix.shown(tree)}: the suite and its libraries")
         _say(f"{options.bindir}: {', '.join(names)}")
         install_command.write(prefix, options.bindir, tree.name)
         if options.sbindir:
             install_command.link(prefix, options.sbindir)
             _say(f"{options.sbindir}/pycni: the command")
         else:
-            _say(f"{options.prefix}/bin/pycni: the command; SBINDIR=/usr/local/sbin would link it there")
+            _say(f"{options.prefix}/bin/pycni: the command; to link it, install with SBINDIR=/usr/local/sbin")
     for name in options.conf:
         _copy_conf(options, bundle / "conf", name)
     if not options.destdir:
@@ -133,7 +136,7 @@ def install(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace, prefix: Prefix, bindir: Bindir, names: Sequence[str]) -> None:
-    """Raise InstallError if the installation could not be finished."""
+    """Raise InstallError if the installation would fail."""
     written = [bindir.path, prefix.path]
     others = [*([options.sbindir] if options.sbindir else []), *([options.confdir] if options.conf else [])]
     install_checks.check_writable([*written, *map(prefix.written, others)])
@@ -147,24 +150,24 @@ def _check(options: argparse.Namespace, prefix: Prefix, bindir: Bindir, names: S
 
 
 def _put_plugins(options: argparse.Namespace, prefix: Prefix, bindir: Bindir, names: Sequence[str]) -> Path:
-    """Put the tree and, once they have been tried out, the launchers in place. Return the tree."""
+    """Install the tree, test the launchers and put them in place. Return the tree."""
     obsolete = prefix.plugin_names() - set(names)
     is_new = not prefix.has_tree((BUNDLE / "build").read_text())
     tree = prefix.ensure_tree(BUNDLE)
     shown = prefix.shown(tree)
     below = str(shown.relative_to(options.bindir)) if shown.is_relative_to(options.bindir) else ""
     program = executables.launcher((tree / "launcher").read_bytes(), str(shown), tree.name, below)
-    # A user's copy of a plugin under another name is a plugin of the same build as the others.
+    # A user's copy of a plugin under another name gets the same build as the plugins.
     everything = [*names, *bindir.list_aliases({*names, *obsolete})]
     try:
         with bindir.staged(everything, program) as stage:
-            _try_out(options, stage)
-            prefix.note("bindirs", options.bindir)
+            _test_plugins(options, stage)
+            prefix.record("bindirs", options.bindir)
             for line in bindir.save(names):
                 _say(line)
             bindir.switch(stage, everything)
     except BaseException:
-        # An interrupt may come when the launchers are in place.
+        # An interrupt may come after the launchers are in place.
         if is_new and not bindir.executes(shown):
             prefix.remove_tree(tree)
         raise
@@ -173,7 +176,7 @@ def _put_plugins(options: argparse.Namespace, prefix: Prefix, bindir: Bindir, na
     return tree
 
 
-def _try_out(options: argparse.Namespace, stage: Path) -> None:
+def _test_plugins(options: argparse.Namespace, stage: Path) -> None:
     reason = "DESTDIR is set" if options.destdir else "SELFTEST=no" if options.no_self_test else ""
     reason = reason or install_selftest.why_not()
     if reason:
@@ -189,8 +192,8 @@ def _try_out(options: argparse.Namespace, stage: Path) -> None:
 
 
 @contextmanager
-def _made(folder: Path) -> Iterator[None]:
-    """Make a folder, and remove it again if what follows fails."""
+def _created(folder: Path) -> Iterator[None]:
+    """Create a folder, and remove it again if the block fails."""
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -204,7 +207,7 @@ def _made(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _removing_if_failed(prefix: Prefix, bindir: Bindir) -> Iterator[None]:
-    """Remove a prefix that was made for an installation that has failed."""
+    """Remove a new prefix again if the installation fails."""
     missing = [each for each in (prefix.path, *prefix.path.parents) if not each.exists()]
     try:
         yield
@@ -220,23 +223,23 @@ def _removing_if_failed(prefix: Prefix, bindir: Bindir) -> Iterator[None]:
 
 
 def uninstall(options: argparse.Namespace) -> None:
-    """Remove what `install` made and end its servers; what it had replaced comes back. Networks are left.
+    """Remove the installed files, stop the servers, restore replaced plugins. Networks remain.
 
-    Raises InstallError, CniError and OSError; what was not removed then is by the next one.
+    Raises InstallError, CniError and OSError. The next `uninstall` removes the remaining files.
     """
     prefix = Prefix(options.prefix, options.destdir)
     if prefix.path.exists():
         install_checks.check_writable([prefix.path])
     with prefix.locked(make=False):
-        found = bindirs(prefix)
-        with install_disk.folders_locked(each.path for each in found):
+        folders = bindirs(prefix)
+        with install_disk.folders_locked(each.path for each in folders):
             refuse_lost_originals(prefix)
             if not options.destdir:
-                _care_for_attached(options, found)
-            for line in install_units.remove(prefix, [each.shown for each in found]):
+                _handle_attached(options, folders)
+            for line in install_units.remove(prefix, [each.shown for each in folders]):
                 _say(line)
             install_command.unlink(prefix)
-            for bindir in found:
+            for bindir in folders:
                 for line in bindir.remove():
                     _say(line)
             if not options.destdir:
@@ -250,19 +253,19 @@ def uninstall(options: argparse.Namespace) -> None:
     _say(f"{options.prefix}: removed; files in {options.confdir} are yours and stay")
 
 
-def _care_for_attached(options: argparse.Namespace, found: Sequence[Bindir]) -> None:
-    names = {name for bindir in found for name in bindir.list_own()}
-    folders = {bindir.shown: bindir.saved for bindir in found if bindir.list_own()}
+def _handle_attached(options: argparse.Namespace, folders: Sequence[Bindir]) -> None:
+    names = {name for bindir in folders for name in bindir.list_own()}
+    saved = {bindir.shown: bindir.saved for bindir in folders if bindir.list_own()}
     if not names:
         return
     try:
-        lost = install_attached.find_lost(install_attached.find_successors(names, folders))
+        lost = install_attached.find_lost(install_attached.find_successors(names, saved))
     except CniError as error:
         if options.attached != "leave":
-            raise InstallError(f"{error}\nATTACHED=leave uninstalls whatever is attached") from error
+            raise InstallError(f"{error}\nUninstall with ATTACHED=leave to skip this check.") from error
         lost = []
     if options.attached == "detach":
-        for line in install_attached.detach(lost, folders):
+        for line in install_attached.detach(lost, saved):
             _say(line)
     elif options.attached == "leave":
         for each in lost:
@@ -272,17 +275,19 @@ def _care_for_attached(options: argparse.Namespace, found: Sequence[Bindir]) -> 
 
 
 def _end_servers(builds: set[str]) -> None:
-    left = []
+    running = []
     for server in control.find():
         if server.build not in builds:
             continue
         if control.stop(server):
             _say(f"warm server of {server.build}: ended")
         else:
-            left.append(str(server.pid))
-    if left:
-        # They serve what is in hand from files that stay for that.
-        raise InstallError(f"warm servers have not ended, kill them and uninstall again: {', '.join(left)}")
+            running.append(str(server.pid))
+    if running:
+        # Their files remain, because running calls need them.
+        raise InstallError(
+            f"warm servers have not ended, kill them and uninstall again: {', '.join(running)}"
+        )
 
 
 def _copy_conf(options: argparse.Namespace, networks: Path, name: str) -> None:
@@ -293,7 +298,7 @@ def _copy_conf(options: argparse.Namespace, networks: Path, name: str) -> None:
     new = folder / f".{source.name}.new"
     shutil.copyfile(source, new)
     try:
-        # Unlike a rename, a link never replaces what a user has put there meanwhile.
+        # Unlike a rename, a link never replaces a file that a user has created meanwhile.
         with suppress(FileExistsError):
             target.hardlink_to(new)
     finally:
@@ -302,7 +307,7 @@ def _copy_conf(options: argparse.Namespace, networks: Path, name: str) -> None:
 
 
 def _describe(error: OSError) -> str:
-    """Return reason and file of an error; shutil collects those of many files in one."""
+    """Return reason and file of an error; shutil collects the errors of many files in one."""
     if error.strerror is None and error.args and isinstance(error.args[0], list) and error.args[0]:
         _, target, reason = error.args[0][0]
         return f"{reason} ({target})"

@@ -1,4 +1,4 @@
-"""Attachments that no plugin can delete once the suite is removed, and the rest in /run and in the kernel."""
+"""Attachments that no plugin can delete after the suite is removed, and its remaining files and rules."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 STATE = Path("/run/pycni")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_WITHIN_S = 10
+_TIMEOUT_S = 10
 
 
 class Attached(NamedTuple):
-    """An attachment, and why only this suite deletes it; `entry` is None if no runtime has cached it."""
+    """An attachment that only this suite can delete, and why; `entry` is None if no result is cached."""
 
     owner: Owner
     reason: str
@@ -45,25 +45,25 @@ class Attached(NamedTuple):
 
 
 def find_lost(successors: dict[str, Path | None]) -> list[Attached]:
-    """Return the attachments that cannot be deleted any more.
+    """Return the attachments that no plugin can delete after the suite is removed.
 
-    `successors` has the plugins that are removed, each with the executable that runtimes find in its place.
+    `successors` has the removed plugins, each with the executable that runtimes find instead.
     """
     if any(path and is_launcher(path) for path in successors.values()):
-        # Another installation of this suite serves the same runtimes.
+        # The runtimes find another installation of this suite.
         return []
     versions: dict[Path, list[str]] = {}
     in_nftables = _owners_in_nftables()
-    found = []
+    lost = []
     for entry in Cache().list_entries():
         owner = Owner(entry.network, entry.container_id, entry.ifname)
         is_in_nftables = in_nftables.pop(owners.tag(owner), None) is not None
         reason = _reason(_network(entry), successors, versions, is_in_nftables=is_in_nftables)
         if reason:
-            found.append(Attached(owner, reason, entry))
-    # Rules without a cached result: of a runtime that keeps none, or of an unfinished call.
+            lost.append(Attached(owner, reason, entry))
+    # Rules without a cached result: of a runtime without a result cache, or of an unfinished call.
     return [
-        *found,
+        *lost,
         *(Attached(each, "has nftables rules of pycni", None) for each in in_nftables.values() if each),
     ]
 
@@ -106,19 +106,19 @@ def _types(network: Network) -> Iterator[str]:
 
 
 def _versions(plugin: Path) -> list[str]:
-    """Return the versions that a plugin supports, none if it does not answer."""
+    """Return the versions that a plugin supports; none if it fails."""
     env = {"CNI_COMMAND": "VERSION", "PATH": _PATH}
     try:
-        answer = json.loads(
-            run([str(plugin)], b'{"cniVersion": "1.0.0"}', env=env, timeout_s=_WITHIN_S).stdout
+        response = json.loads(
+            run([str(plugin)], b'{"cniVersion": "1.0.0"}', env=env, timeout_s=_TIMEOUT_S).stdout
         )
-        return [str(each) for each in answer["supportedVersions"]]
+        return [str(each) for each in response["supportedVersions"]]
     except (CniError, OSError, ValueError, KeyError, TypeError):
         return []
 
 
 def _owners_in_nftables() -> dict[str, Owner | None]:
-    """Return the owners of elements in our tables by their tags."""
+    """Return the owners of elements in pycni's tables, by tag."""
     try:
         comments = [
             comment
@@ -128,13 +128,13 @@ def _owners_in_nftables() -> dict[str, Owner | None]:
             for _, comment in elements.search(family, name, "")
         ]
     except (CniError, OSError):
-        # No nf_tables in this kernel, or not for this user: then there are no such rules to lose either.
+        # nf_tables is missing or not permitted, so there are no such rules.
         return {}
     return {owners.tag_of(comment): Owner(*owner) for comment in comments if (owner := owners.parse(comment))}
 
 
 def refuse(lost: Sequence[Attached]) -> None:
-    """Raise InstallError naming attachments that would be lost."""
+    """Raise InstallError that lists attachments which no plugin could delete any more."""
     if lost:
         raise InstallError(
             "nothing was removed, as no plugin could delete these attachments any more:\n"
@@ -145,7 +145,7 @@ def refuse(lost: Sequence[Attached]) -> None:
 
 
 def detach(lost: Sequence[Attached], bindirs: Collection[Path]) -> Iterator[str]:
-    """Detach by a DEL as at ADD. Yield lines to print. Raises InstallError naming all that failed."""
+    """Detach by DEL as at ADD. Yield lines to print. Raises InstallError with all failures."""
     path = [str(each) for each in (*bindirs, *_searched())]
     runtime = Runtime(path, {"PATH": _PATH})
     errors = ErrorList()
@@ -172,13 +172,13 @@ def _detach(runtime: Runtime, attached: Attached) -> None:
 
 
 def find_successors(names: Collection[str], bindirs: dict[Path, Path]) -> dict[str, Path | None]:
-    """Return what runtimes find under these names once the suite is removed from `bindirs`.
+    """Return the executables that runtimes find by these names after the suite is removed.
 
-    `bindirs` has each folder that loses its plugins, with the folder of the originals that come back.
+    `bindirs` maps each folder that loses its plugins to the folder of the originals, which are restored.
     """
-    places = [*bindirs.values(), *(each for each in _searched() if each not in bindirs)]
+    folders = [*bindirs.values(), *(each for each in _searched() if each not in bindirs)]
     return {
-        name: next((place / name for place in places if os.access(place / name, os.X_OK)), None)
+        name: next((folder / name for folder in folders if os.access(folder / name, os.X_OK)), None)
         for name in names
     }
 
@@ -188,7 +188,7 @@ def _searched() -> list[Path]:
 
 
 def describe_rest() -> Iterator[str]:
-    """Yield lines about what is left in /run and in the kernel, with the commands that remove it."""
+    """Yield lines with commands that remove the remaining files in /run and rules in the kernel."""
     commands = [f"rm -r {STATE}"] if STATE.exists() else []
     try:
         tables = [nft.FAMILY_NAMES[family] for family in FAMILIES if nft.has_table(family, TABLE)]
@@ -196,4 +196,4 @@ def describe_rest() -> Iterator[str]:
         tables = []
     commands += [f"nft delete table {family} {TABLE}" for family in tables]
     if commands:
-        yield f"left, and gone with the next boot: what these commands remove: {'; '.join(commands)}"
+        yield f"remaining until the next boot; these commands remove it: {'; '.join(commands)}"

@@ -1,7 +1,7 @@
-"""Plugin executables in a BINDIR: ours, and the originals of other suites that had the names before.
+"""Plugin executables in a BINDIR: this suite's, and the originals of other suites with the same names.
 
-An original is kept in PREFIX/replaced/BINDIR until it is back in its place: nothing here deletes one that was
-not restored. Where another installation has taken the BINDIR over, it gets the originals as well.
+An original is kept in PREFIX/replaced/BINDIR until it is restored; nothing here deletes one before that. If
+another installation takes the BINDIR over, it gets the originals too.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from install_tree import InstallError, Prefix, files, is_launcher, launched_tree
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
-# Below `replaced`: originals that a later one of the same name has superseded.
+# Folder below `replaced` for originals that a later original with the same name has superseded.
 _OLDER = "older"
 
 
 class Bindir:
-    """One folder of plugins of an installation; `shown` is its path as runtimes call it."""
+    """One folder of plugins of an installation; `shown` is its path without DESTDIR."""
 
     def __init__(self, prefix: Prefix, shown: Path) -> None:
         self.shown = shown
@@ -34,26 +34,26 @@ class Bindir:
 
     @contextmanager
     def staged(self, names: Sequence[str], program: bytes) -> Iterator[Path]:
-        """Yield a folder beside the plugins with a launcher under each name, to be tried before `switch`."""
+        """Yield a folder beside the plugins with a launcher for each name, to be tested before `switch`."""
         install_disk.remove_unfinished(self.path)
-        with executables.staged(self.path, names, program) as made:
-            yield made[0].parent
+        with executables.staged(self.path, names, program) as launchers:
+            yield launchers[0].parent
 
     def save(self, names: Sequence[str]) -> Iterator[str]:
-        """Keep the originals that `switch` replaces. Yield lines to print."""
+        """Save the originals that `switch` replaces. Yield lines to print."""
         for name in names:
             path, saved = self.path / name, self.saved / name
             if _is_there(path) and not _is_plain_launcher(path):
                 if _is_there(saved) and not _is_equal(path, saved):
                     _rename_free(saved, self._prefix.replaced / _OLDER / str(self.shown).lstrip("/") / name)
                 install_disk.copy(path, saved)
-                yield f"{self.shown / name}: replaced, the one that was there is kept in {self.saved}"
-            elif (theirs := self._saved_by_another(name)) is not None and not _is_there(saved):
-                install_disk.copy(theirs, saved)
-                yield f"{self.shown / name}: its original, which {theirs} has kept, is kept in {self.saved}"
+                yield f"{self.shown / name}: replaced; the original is saved in {self.saved}"
+            elif (other_saved := self._saved_by_another(name)) is not None and not _is_there(saved):
+                install_disk.copy(other_saved, saved)
+                yield f"{self.shown / name}: its original, from {other_saved}, is saved in {self.saved}"
 
     def switch(self, stage: Path, names: Sequence[str]) -> None:
-        """Rename each staged launcher into place. When one fails, the files before are put back."""
+        """Rename each staged launcher into place. If one fails, restore the previous files."""
         before = stage / "before"
         before.mkdir()
         done: list[str] = []
@@ -61,7 +61,7 @@ class Bindir:
             for name in names:
                 if _is_there(self.path / name):
                     shutil.copy2(self.path / name, before / name, follow_symlinks=False)
-            theirs = [each for name in names if (each := self._saved_by_another(name)) is not None]
+            taken_over = [each for name in names if (each := self._saved_by_another(name)) is not None]
             for name in names:
                 done.append(name)
                 (stage / name).rename(self.path / name)
@@ -73,19 +73,19 @@ class Bindir:
                     (self.path / name).unlink()
             raise
         install_disk.sync_folder(self.path)
-        # From here on they are of this installation: the other one must not restore them.
-        for each in theirs:
+        # The originals now belong to this installation: the other one must not restore them.
+        for each in taken_over:
             if _is_there(self.saved / each.name):
                 each.unlink()
 
     def _saved_by_another(self, name: str) -> Path | None:
-        """Return the original that the installation whose launcher is in place has kept."""
+        """Return the original that another installation, whose launcher is in place, has saved."""
         other = self.other_prefix(name)
         saved = other.replaced / str(self.shown).lstrip("/") / name if other else None
         return saved if saved and _is_there(saved) else None
 
     def other_prefix(self, name: str) -> Prefix | None:
-        """Return the installation, not this one, whose launcher has a name; None if there is none."""
+        """Return the other installation whose launcher has this name; None if there is none."""
         path = self.path / name
         if not path.is_file() or self._prefix.owns(path, self.shown):
             return None
@@ -96,28 +96,28 @@ class Bindir:
         return None
 
     def list_aliases(self, known: Collection[str]) -> list[str]:
-        """Return the names, none of `known`, under which a user has copied a launcher of here."""
-        found = [path for path in files(self.path) if path.name not in known and not path.is_symlink()]
-        return [path.name for path in found if self._prefix.owns(path, self.shown)]
+        """Return the names, without those in `known`, under which a user has copied a launcher."""
+        copies = [path for path in files(self.path) if path.name not in known and not path.is_symlink()]
+        return [path.name for path in copies if self._prefix.owns(path, self.shown)]
 
     def list_own(self) -> list[str]:
         """Return the names of this installation's executables, links to them included."""
         return [path.name for path in files(self.path) if self._prefix.owns(path, self.shown)]
 
     def executes(self, tree: Path) -> bool:
-        """Return whether an executable here is a launcher of a tree."""
+        """Return whether an executable in this folder is a launcher of a tree."""
         return any(tree in launched_trees(path, self.shown) for path in files(self.path))
 
     def list_links(self, but: Collection[str]) -> list[str]:
-        """Return the names, none of `but`, of a user's links to this installation's executables."""
+        """Return the names of a user's links to this installation's executables, without those in `but`."""
         return [name for name in self.list_own() if (self.path / name).is_symlink() and name not in but]
 
     def remove(self, keep: Collection[str] = ()) -> Iterator[str]:
         """Remove this installation's executables, and restore all originals. Yield lines to print."""
-        kept = [path.name for path in _list_files(self.saved)]
+        saved_names = [path.name for path in _list_files(self.saved)]
         if not keep:
             install_disk.remove_unfinished(self.path)
-        for name in sorted({*self.list_own(), *kept} - set(keep)):
+        for name in sorted({*self.list_own(), *saved_names} - set(keep)):
             path, saved = self.path / name, self.saved / name
             if not _is_there(saved):
                 path.unlink()
@@ -127,16 +127,16 @@ class Bindir:
                 if not _is_there(target):
                     install_disk.copy(saved, target)
                 saved.unlink()
-                yield f"{self.shown / name}: is of {other.shown_path}, which keeps its original now"
+                yield f"{self.shown / name}: belongs to {other.shown_path}, which has its original now"
             elif not _is_there(path) or _is_plain_launcher(path) or _is_equal(saved, path):
                 if not _is_there(path) or not _is_equal(saved, path):
                     install_disk.copy(saved, path)
                 saved.unlink()
-                yield f"{self.shown / name}: what was there before"
+                yield f"{self.shown / name}: the original is restored"
 
 
 def refuse_lost_originals(prefix: Prefix) -> None:
-    """Raise InstallError if an original could not be restored, and would be lost with the installation."""
+    """Raise InstallError if an original cannot be restored and would be lost with the installation."""
     lost = []
     for saved in _list_saved(prefix):
         shown = Path("/") / saved.relative_to(prefix.replaced)
@@ -160,9 +160,9 @@ def refuse_lost_originals(prefix: Prefix) -> None:
 
 
 def bindirs(prefix: Prefix) -> list[Bindir]:
-    """Return the folders that have or may have executables of an installation, or originals that it keeps."""
+    """Return the folders that may have executables of an installation, or whose originals it has saved."""
     saved = {Path("/") / each.parent.relative_to(prefix.replaced) for each in _list_saved(prefix)}
-    return [Bindir(prefix, shown) for shown in sorted({*prefix.noted("bindirs"), *saved})]
+    return [Bindir(prefix, shown) for shown in sorted({*prefix.recorded("bindirs"), *saved})]
 
 
 def list_older(prefix: Prefix) -> list[Path]:
@@ -172,23 +172,23 @@ def list_older(prefix: Prefix) -> list[Path]:
 
 def _list_saved(prefix: Prefix) -> list[Path]:
     older = prefix.replaced / _OLDER
-    found = [path for folder in prefix.replaced.rglob("*") if folder.is_dir() for path in _list_files(folder)]
-    return sorted(path for path in found if not path.is_relative_to(older))
+    paths = [path for folder in prefix.replaced.rglob("*") if folder.is_dir() for path in _list_files(folder)]
+    return sorted(path for path in paths if not path.is_relative_to(older))
 
 
 def _list_files(folder: Path) -> list[Path]:
-    """Return the originals in a folder; a name that begins with a dot is an unfinished copy."""
-    found = sorted(folder.iterdir()) if folder.is_dir() else []
-    return [path for path in found if path.is_symlink() or (path.is_file() and path.name[0] != ".")]
+    """Return the originals in a folder, without unfinished copies, whose names start with a dot."""
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [path for path in paths if path.is_symlink() or (path.is_file() and path.name[0] != ".")]
 
 
 def _is_there(path: Path) -> bool:
-    """Return whether there is a file, a dangling link included."""
+    """Return whether a path exists, a dangling link included."""
     return path.is_symlink() or path.exists()
 
 
 def _is_plain_launcher(path: Path) -> bool:
-    """Return whether a file is a launcher itself: a link is somebody's own, wherever it leads."""
+    """Return whether a file is a launcher itself. A link is the user's own, wherever it leads."""
     return not path.is_symlink() and path.is_file() and is_launcher(path)
 
 
@@ -199,7 +199,7 @@ def _is_equal(one: Path, other: Path) -> bool:
 
 
 def _rename_free(path: Path, target: Path) -> None:
-    """Rename a file to the first name that is free: `target`, `target`.1 and so on."""
+    """Rename a file to the first unused name: `target`, `target`.1 and so on."""
     target.parent.mkdir(parents=True, exist_ok=True)
     number, free = 0, target
     while _is_there(free):

@@ -1,4 +1,4 @@
-"""What could go wrong with an installation, found before anything is changed."""
+"""Checks before an installation changes anything."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
     from install_tree import Prefix
 
-# What a launcher has room for, the name of the program included.
-_MOST_PATH_BYTES = 200
-# Beyond the files themselves: folders, and blocks that are not full.
+# The size of a launcher's path field, without the program's name.
+_MAX_PATH_BYTES = 200
+# Space for folders and partly used blocks.
 _SPARE_BYTES = 2 << 20
 
 
 class Needs(NamedTuple):
-    """What is going to be written to one folder."""
+    """Bytes and number of files that will be written to one folder."""
 
     folder: Path
     size: int
@@ -30,7 +30,7 @@ class Needs(NamedTuple):
 
 
 def check_paths(named: dict[str, Path]) -> None:
-    """Raise InstallError if a folder that an option names cannot be meant."""
+    """Raise InstallError if a folder in an option is invalid."""
     for name, path in named.items():
         text = str(path)
         if not path.is_absolute():
@@ -40,12 +40,12 @@ def check_paths(named: dict[str, Path]) -> None:
             raise InstallError(f"{name} is {text!r}: a colon or a control character cannot be in it")
         if path == Path("/") and name != "DESTDIR":
             raise InstallError(f"{name} is /: choose a folder of its own")
-        if len(os.fsencode(path)) > _MOST_PATH_BYTES:
-            raise InstallError(f"{name} has more than {_MOST_PATH_BYTES} bytes: choose a shorter path")
+        if len(os.fsencode(path)) > _MAX_PATH_BYTES:
+            raise InstallError(f"{name} has more than {_MAX_PATH_BYTES} bytes: choose a shorter path")
 
 
 def check_writable(folders: Iterable[Path]) -> None:
-    """Raise InstallError if a folder cannot be made or written to."""
+    """Raise InstallError if a folder cannot be created or written to."""
     for folder in folders:
         above = _existing(folder)
         if not above.is_dir():
@@ -69,44 +69,44 @@ def check_executable(folders: Iterable[Path]) -> None:
 
 
 def check_names(bindir: Path, names: Iterable[str]) -> None:
-    """Raise InstallError if something that is no file has the name of a plugin."""
+    """Raise InstallError if a folder has the name of a plugin."""
     for name in names:
         if (bindir / name).is_dir():
             raise InstallError(f"{bindir / name} is a folder: remove it, a plugin has its name")
 
 
 def check_space(needs: Sequence[Needs]) -> None:
-    """Raise InstallError if a file system has less room than is needed."""
+    """Raise InstallError if a file system has too little free space."""
     by_device: dict[int, list[Needs]] = {}
     for each in needs:
         by_device.setdefault(_existing(each.folder).stat().st_dev, []).append(each)
     for group in by_device.values():
         folder = _existing(group[0].folder)
-        found = os.statvfs(folder)
+        file_system = os.statvfs(folder)
         size = sum(each.size for each in group) + _SPARE_BYTES
-        if size > found.f_bavail * found.f_frsize:
-            there = found.f_bavail * found.f_frsize >> 20
-            raise InstallError(f"{folder} has {there} MiB of free space, {(size >> 20) + 1} MiB are needed")
+        if size > file_system.f_bavail * file_system.f_frsize:
+            free = file_system.f_bavail * file_system.f_frsize >> 20
+            raise InstallError(f"{folder} has {free} MiB of free space, {(size >> 20) + 1} MiB are needed")
         number = sum(each.number for each in group)
         # Some file systems do not count files.
-        if found.f_files and number > found.f_favail:
-            raise InstallError(f"{folder} has room for {found.f_favail} files, {number} are needed")
+        if file_system.f_files and number > file_system.f_favail:
+            raise InstallError(f"{folder} has room for {file_system.f_favail} files, {number} are needed")
 
 
 def needs(prefix: Prefix, bundle: Path, bindir: Path, names: Sequence[str]) -> list[Needs]:
-    """Return what an installation writes; `bindir` is where it is written to."""
+    """Return the needs of an installation; `bindir` includes DESTDIR."""
     launcher = (bundle / "launcher").stat().st_size if (bundle / "launcher").exists() else 0
-    found = [Needs(bindir, launcher * len(names), len(names))]
+    listed = [Needs(bindir, launcher * len(names), len(names))]
     if not prefix.has_tree((bundle / "build").read_text()):
         paths = [path for path in bundle.rglob("*") if path.is_file()]
-        found.append(Needs(prefix.path, sum(path.stat().st_size for path in paths), 2 * len(paths)))
+        listed.append(Needs(prefix.path, sum(path.stat().st_size for path in paths), 2 * len(paths)))
     originals = [path for path in files(bindir) if path.name in names]
-    found.append(Needs(prefix.path, sum(path.stat().st_size for path in originals), len(originals)))
-    return found
+    listed.append(Needs(prefix.path, sum(path.stat().st_size for path in originals), len(originals)))
+    return listed
 
 
 def check_networks(networks: Path, confdir: Path, names: Iterable[str]) -> None:
-    """Raise InstallError if a network to copy does not exist, or another has its file."""
+    """Raise InstallError if a network to copy does not exist, or if its file exists with other contents."""
     for name in names:
         file = f"{name.removesuffix('.conflist')}.conflist"
         source = networks / file

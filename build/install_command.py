@@ -12,9 +12,10 @@ from install_tree import InstallError, Prefix
 if TYPE_CHECKING:
     from pathlib import Path
 
+# Installations of earlier releases are recognised by this text.
 _MARK = f"{executables.MARK}the command for people."
 
-# CNI_PATH's default is the folder that this installation has put its plugins into.
+# The default of CNI_PATH is this installation's folder of plugins.
 _FIXED = """\
 #!/bin/sh
 {mark}
@@ -22,7 +23,7 @@ _FIXED = """\
 exec {prefix}/{build}/pycni "$@"
 """
 
-# A copy of the folder of plugins has this in it: it finds itself by its own place.
+# A copy of the folder of plugins contains this script, which finds the suite relative to itself.
 _MOVABLE = """\
 #!/bin/sh
 {mark}
@@ -34,7 +35,7 @@ exec "$here"/{build}/pycni "$@"
 
 
 def write(prefix: Prefix, bindir: Path, build: str) -> None:
-    """Write the command."""
+    """Write PREFIX/bin/pycni."""
     is_below = prefix.shown_path.is_relative_to(bindir) and prefix.shown_path != bindir
     below = str(prefix.shown_path.relative_to(bindir)) if is_below else ""
     text = (_MOVABLE if is_below else _FIXED).format(
@@ -49,17 +50,19 @@ def write(prefix: Prefix, bindir: Path, build: str) -> None:
 
 
 def check_link(prefix: Prefix, sbindir: Path) -> None:
-    """Raise InstallError if the link's name is somebody else's."""
+    """Raise InstallError if another file has the link's name."""
     link = prefix.written(sbindir) / "pycni"
     if (link.exists() or link.is_symlink()) and not _is_ours(link, prefix):
-        raise InstallError(f"{link} is not ours and was left alone: remove it, or choose another SBINDIR")
+        raise InstallError(
+            f"{link} is of another program and was not changed: remove it, or choose another SBINDIR"
+        )
 
 
 def link(prefix: Prefix, sbindir: Path) -> None:
     """Link the command into a folder."""
     folder = prefix.written(sbindir)
     folder.mkdir(parents=True, exist_ok=True)
-    prefix.note("links", sbindir / "pycni")
+    prefix.record("links", sbindir / "pycni")
     new = folder / f".pycni-{os.getpid()}"
     new.symlink_to(prefix.shown_path / "bin/pycni")
     new.rename(folder / "pycni")
@@ -67,14 +70,14 @@ def link(prefix: Prefix, sbindir: Path) -> None:
 
 def unlink(prefix: Prefix) -> None:
     """Remove the links to this installation's command."""
-    for shown in prefix.noted("links"):
+    for shown in prefix.recorded("links"):
         path = prefix.written(shown)
         if path.is_symlink() and path.readlink() == prefix.shown_path / "bin/pycni":
             path.unlink()
 
 
 def _is_ours(link: Path, prefix: Prefix) -> bool:
-    """Return whether a link leads to the command of this installation, or of another one."""
+    """Return whether a link leads to the command of this or another installation of the suite."""
     if not link.is_symlink():
         return False
     target = link.readlink()

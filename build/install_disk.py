@@ -1,4 +1,4 @@
-"""What makes an installation whole: one at a time, and on the disk before it has its name."""
+"""Locks, and files that are synced to disk before they get their names."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 @contextmanager
 def folders_locked(folders: Iterable[Path]) -> Iterator[None]:
-    """Let installations of other prefixes wait that change one of these folders, if it exists."""
+    """Lock the folders that exist against installations of other prefixes."""
     with ExitStack() as stack:
-        # In one order, so that two of them never wait for each other.
+        # Sorted, so that two installations cannot deadlock.
         for folder in sorted(set(folders)):
             if folder.is_dir():
                 fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -29,12 +29,12 @@ def folders_locked(folders: Iterable[Path]) -> Iterator[None]:
         yield
 
 
-# Begins the names of unfinished files and folders, in folders that others use as well.
+# Prefix of the names of unfinished files in folders that other programs use too.
 UNFINISHED = executables.STAGE
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what a killed installation has left in a folder that is locked."""
+    """Remove the unfinished files of a killed installation in a locked folder."""
     for path in folder.glob(f"{UNFINISHED}*"):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -43,7 +43,7 @@ def remove_unfinished(folder: Path) -> None:
 
 
 def copy(source: Path, target: Path) -> None:
-    """Copy a file with mode and times, a link as a link: it is there whole and on its disk, or not at all."""
+    """Copy a file or link with mode and times: complete and synced to disk, or not at all."""
     target.parent.mkdir(parents=True, exist_ok=True)
     new = target.with_name(f"{UNFINISHED}{target.name}")
     try:
@@ -58,7 +58,7 @@ def copy(source: Path, target: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the names in a folder on its disk. Raises OSError."""
+    """Sync the names in a folder to disk. Raises OSError."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
@@ -68,7 +68,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def locked(folder: Path, *, make: bool) -> Iterator[None]:
-    """Let others that want the lock of a folder wait; it is made if it is to be, else FileNotFoundError."""
+    """Hold the lock of a folder. If the folder is missing, create it or raise FileNotFoundError."""
     fd = _acquire(folder, make=make)
     try:
         yield
@@ -88,17 +88,17 @@ def _acquire(folder: Path, *, make: bool) -> int:
                 continue
             raise
         fcntl.flock(fd, fcntl.LOCK_EX)
-        # Removed while we waited: whoever comes now locks another file of this name.
+        # If the file was removed meanwhile, other processes lock a new file with this name.
         if path.exists() and os.path.samestat(os.fstat(fd), path.stat()):
             return fd
         os.close(fd)
 
 
 def sync(folder: Path) -> None:
-    """Have all that was written to the file system of a folder on its disk. Raises OSError."""
+    """Sync the whole file system of a folder to disk. Raises OSError."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        # syncfs(2): one call for the thousand files of a tree, and no other disk is waited for.
+        # syncfs(2): one call for the thousand files of a tree, without other file systems.
         if ctypes.CDLL(None, use_errno=True).syncfs(fd):
             error = ctypes.get_errno()
             raise OSError(error, os.strerror(error), str(folder))

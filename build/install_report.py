@@ -1,4 +1,4 @@
-"""What this machine needs: the plugins of its networks, in the folders that its runtimes search."""
+"""Warn about runtimes that do not search BINDIR, and about networks whose plugins are missing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PODMAN = tuple(
     Path(f"{each}/cni") for each in ("/usr/local/libexec", "/usr/libexec", "/usr/local/lib", "/usr/lib")
 )
 _CRIO = (*_OPT, Path("/usr/libexec/cni"))
-# Folders of networks that are not in a configuration file read here.
+# Default folders of networks, which are not in the configuration files read here.
 _CONFDIRS = (
     "/etc/cni/net.d",
     "/etc/cni/multus/net.d",
@@ -34,12 +34,12 @@ _CONFDIRS = (
     "/var/snap/microk8s/current/args/cni-network",
 )
 _SNAP = {"SNAP_DATA": "/var/snap/microk8s/current", "SNAP": "/snap/microk8s/current"}
-# Of the runtimes' own programs, which may lie where no PATH leads.
+# PATH of the runtimes' own programs.
 _PROGRAMS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class Searching(NamedTuple):
-    """A runtime of this machine: the folders it looks for plugins in, and what decides so."""
+    """A runtime of this machine: the folders that it searches for plugins, and the file that sets them."""
 
     name: str
     folders: tuple[Path, ...]
@@ -48,7 +48,7 @@ class Searching(NamedTuple):
 
 
 def describe(bindir: Path, confdir: Path, plugins: Sequence[str]) -> Iterator[str]:
-    """Yield lines on runtimes that do not find these plugins first, and on networks that lack some."""
+    """Yield warnings about runtimes that find other plugins first, and networks that lack plugins."""
     runtimes = find_runtimes()
     for each in runtimes:
         yield from _describe_runtime(each, bindir, plugins)
@@ -68,7 +68,7 @@ def describe(bindir: Path, confdir: Path, plugins: Sequence[str]) -> Iterator[st
 
 
 def find_runtimes() -> list[Searching]:
-    """Return the runtimes of this machine, as their configuration files say."""
+    """Return the runtimes of this machine, from their configuration files."""
     return [*_containerd(), *_crio(), *_podman()]
 
 
@@ -85,9 +85,9 @@ def _describe_runtime(runtime: Searching, bindir: Path, plugins: Sequence[str]) 
     if not before:
         return
     hidden = [f"{folder / name}" for folder in before for name in plugins if (folder / name).exists()]
-    what = f"and takes {', '.join(hidden)}" if hidden else "where none of these plugins is now"
+    taken = f"and takes {', '.join(hidden)}" if hidden else "where none of these plugins is now"
     yield (
-        f"warning: {runtime.name} looks in {', '.join(map(str, before))} before {bindir}, {what} "
+        f"warning: {runtime.name} looks in {', '.join(map(str, before))} before {bindir}, {taken} "
         f"({runtime.decided_by}): install with BINDIR={before[-1]}, or put {bindir} first there"
     )
 
@@ -97,8 +97,8 @@ def _describe_network(network: Network, bindir: Path, elsewhere: Sequence[Path])
     if not missing:
         return
     where = {name: next((path for path in elsewhere if (path / name).is_file()), None) for name in missing}
-    found = [f"{name} is in {path}" for name, path in where.items() if path]
-    more = f" ({', '.join(found)})" if found else ""
+    elsewhere_named = [f"{name} is in {path}" for name, path in where.items() if path]
+    more = f" ({', '.join(elsewhere_named)})" if elsewhere_named else ""
     yield (
         f"warning: network {network.name} also needs {', '.join(missing)}: "
         f"not in {bindir}{more}; {network.file}"
@@ -107,25 +107,25 @@ def _describe_network(network: Network, bindir: Path, elsewhere: Sequence[Path])
 
 def _types(network: Network) -> list[str]:
     """Return the plugins that a network names, IPAM plugins and delegates included."""
-    found: list[str] = []
+    types: list[str] = []
     for plugin in network.plugins:
         folded = fold(plugin.document)
-        found.append(plugin.type)
+        types.append(plugin.type)
         for inner in (folded.get("ipam"), folded.get("delegate")):
             type_ = fold(inner).get("type") if isinstance(inner, dict) else None
             if isinstance(type_, str) and type_ and "/" not in type_:
-                found.append(type_)
-    return list(dict.fromkeys(each for each in found if "/" not in each))
+                types.append(type_)
+    return list(dict.fromkeys(each for each in types if "/" not in each))
 
 
 def _containerd() -> Iterator[Searching]:
-    places = {
+    config_files = {
         "containerd": Path("/etc/containerd/config.toml"),
         "k3s": Path("/var/lib/rancher/k3s/agent/etc/containerd/config.toml"),
         "rke2": Path("/var/lib/rancher/rke2/agent/etc/containerd/config.toml"),
         "microk8s": Path("/var/snap/microk8s/current/args/containerd.toml"),
     }
-    for name, file in places.items():
+    for name, file in config_files.items():
         if not file.is_file() and (name != "containerd" or not _has_program("containerd")):
             continue
         sections = [section for each in _with_imports(file) for section in _cni_sections(each)]
@@ -180,17 +180,17 @@ def _podman() -> Iterator[Searching]:
 
 
 def _last(sections: Iterable[Toml], keys: Sequence[str]) -> tuple[Path, ...]:
-    """Return the folders that the last section with one of the keys names."""
-    found: tuple[Path, ...] = ()
+    """Return the folders in the last section that has one of the keys."""
+    folders: tuple[Path, ...] = ()
     for section in sections:
         for key in keys:
             value = section.get(key)
             texts = [value] if isinstance(value, str) else value if isinstance(value, list) else []
             paths = tuple(_path(each) for each in texts if isinstance(each, str) and each)
             if paths:
-                found = paths
+                folders = paths
                 break
-    return found
+    return folders
 
 
 def _path(text: str) -> Path:
@@ -205,7 +205,7 @@ def _is_table(config: Toml, *keys: str) -> bool:
 
 
 def _read(file: Path) -> Toml:
-    """Return a configuration, {} for a file that cannot be read: its runtime reports that."""
+    """Return a configuration; {} for an invalid file, which its runtime reports."""
     try:
         return tomllib.loads(file.read_text())
     except (OSError, ValueError, RecursionError):

@@ -1,7 +1,7 @@
-"""Try plugins out before they are put in place: ADD and DEL, cold and warm, in namespaces made for that.
+"""The self-test: ADD and DEL of new plugins, cold and warm, in private namespaces.
 
-The installer makes the namespaces itself, so that no tool is needed: one network namespace is the host, one
-the container, and a mount namespace has an empty /run. Nothing of the machine is changed.
+The installer creates the namespaces itself, so that it needs no tool: one network namespace is the host, one
+the container, and a mount namespace has an empty /run. The machine is not changed.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 _CLONE_NEWNS, _CLONE_NEWNET = 0x20000, 0x40000000
 _MS_REC, _MS_PRIVATE = 0x4000, 0x40000
 _PR_SET_PDEATHSIG = 1
-_WITHIN_S = 60
-# A server may be started by a later call of the same place, not by the first one.
+_TIMEOUT_S = 60
+# The first call from new namespaces does not start a server, a later call does.
 _ROUNDS = 3
 _WARM_OFF = Path("/etc/cni/pycni/warm-off")
 _NAMES = {"cniVersion": "1.0.0", "name": "pycni-selftest"}
@@ -37,9 +37,9 @@ _IPAM = {
     "dataDir": "/run/pycni-selftest",
     "ranges": [[{"subnet": "192.0.2.0/24"}]],
 }
-# Interface and configuration by plugin. bridge calls host-local. portmap is left out: nftables or iptables,
-# which it needs, may be installed later.
-_TRIED: dict[str, tuple[str, dict[str, Any]]] = {
+# Interface and configuration by plugin. bridge calls host-local. portmap is not tested, because nftables or
+# iptables may be installed later.
+_TESTED: dict[str, tuple[str, dict[str, Any]]] = {
     "loopback": ("lo", {**_NAMES, "type": "loopback"}),
     "bridge": (
         "eth0",
@@ -49,13 +49,13 @@ _TRIED: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 class SelfTestError(Exception):
-    """A plugin has failed, in words for the person who installs."""
+    """A plugin failed; the message is for the user who installs."""
 
 
 def why_not() -> str:
-    """Return why this process may not make the namespaces, "" if it may."""
+    """Return why this process may not create the namespaces, "" if it may."""
     if os.geteuid():
-        return "this process is not root's"
+        return "this process is not run by root"
     child = os.fork()
     if child == 0:
         try:
@@ -70,37 +70,37 @@ def why_not() -> str:
 
 
 def run_selftest(folder: Path) -> str:
-    """Try the plugins in a folder, and return what was done. Raises SelfTestError."""
+    """Test the plugins in a folder. Return a summary. Raises SelfTestError."""
     reader, writer = os.pipe2(os.O_CLOEXEC)
-    # What is buffered would be written by the child as well.
+    # Otherwise the child would write the buffer too.
     sys.stdout.flush()
     child = os.fork()
     if child == 0:
         status = 1
         try:
             os.close(reader)
-            told = _try_in_namespaces(folder)
+            message = _test_in_namespaces(folder)
             status = 0
         except (SelfTestError, CniError, OSError, ValueError) as error:
-            told = str(error)
+            message = str(error)
         except BaseException as error:  # noqa: BLE001 - this process has no caller
-            told = f"unexpected {type(error).__name__}: {error}"
-        os.write(writer, told.encode()[:4000])
+            message = f"unexpected {type(error).__name__}: {error}"
+        os.write(writer, message.encode()[:4000])
         os._exit(status)
     os.close(writer)
     with os.fdopen(reader, "rb") as file:
-        told = file.read().decode(errors="replace")
+        message = file.read().decode(errors="replace")
     _, status = os.waitpid(child, 0)
     if status:
-        raise SelfTestError(told or "its process was killed")
-    return told
+        raise SelfTestError(message or "the process of the self-test was killed")
+    return message
 
 
-def _try_in_namespaces(folder: Path) -> str:
+def _test_in_namespaces(folder: Path) -> str:
     _unshare(_CLONE_NEWNS | _CLONE_NEWNET)
     _make_private_run()
     with _container() as netns:
-        plugins = [_Plugin(folder / name, netns) for name in _TRIED if (folder / name).exists()]
+        plugins = [_Plugin(folder / name, netns) for name in _TESTED if (folder / name).exists()]
         for plugin in plugins:
             plugin.add_and_del("off")
         if reason := _why_not_warm():
@@ -110,7 +110,7 @@ def _try_in_namespaces(folder: Path) -> str:
                 for plugin in plugins:
                     plugin.add_and_del("on")
             if not control.find():
-                log = FILE.read_text(errors="replace")[-500:] if FILE.exists() else "it has left no log"
+                log = FILE.read_text(errors="replace")[-500:] if FILE.exists() else "there is no log"
                 raise SelfTestError(f"no warm server has started: {log}")
         finally:
             control.stop_all()
@@ -137,11 +137,11 @@ class _Plugin(NamedTuple):
 
     def add_and_del(self, warm: str) -> None:
         """Attach and detach the container; `warm` is the value of PYCNI_WARM. Raises SelfTestError."""
-        ifname, conf = _TRIED[self.path.name]
+        ifname, conf = _TESTED[self.path.name]
         env = {"PYCNI_WARM": warm, "CNI_IFNAME": ifname}
         result = self._call("ADD", conf, env)
         if not result.get("ips"):
-            raise SelfTestError(f"ADD of {self.path} has given no address: {json.dumps(result)[:300]}")
+            raise SelfTestError(f"ADD of {self.path} returned no address: {json.dumps(result)[:300]}")
         self._call("DEL", {**conf, "prevResult": result}, env)
 
     def _call(self, verb: str, conf: dict[str, Any], more: dict[str, str]) -> dict[str, Any]:
@@ -153,29 +153,29 @@ class _Plugin(NamedTuple):
             "CNI_NETNS": self.netns,
             "CNI_PATH": str(self.path.parent),
         }
-        done = run([str(self.path)], json.dumps(conf).encode(), env=env, timeout_s=_WITHIN_S)
-        told = done.stdout.decode(errors="replace").strip()
+        done = run([str(self.path)], json.dumps(conf).encode(), env=env, timeout_s=_TIMEOUT_S)
+        text = done.stdout.decode(errors="replace").strip()
         if done.status:
             with suppress(ValueError, KeyError, TypeError):
-                error = json.loads(told)
-                told = f"{error['msg']}; {error.get('details', '')}".rstrip("; ")
-            told = told or done.stderr.strip() or f"status {done.status}"
+                error = json.loads(text)
+                text = f"{error['msg']}; {error.get('details', '')}".rstrip("; ")
+            text = text or done.stderr.strip() or f"status {done.status}"
             raise SelfTestError(
-                f"{verb} of {self.path.name}, PYCNI_WARM={more['PYCNI_WARM']}, has failed: {told}"
+                f"{verb} of {self.path.name}, PYCNI_WARM={more['PYCNI_WARM']}, has failed: {text}"
             )
-        answer: dict[str, Any] = json.loads(told or "{}")
-        return answer
+        result: dict[str, Any] = json.loads(text or "{}")
+        return result
 
 
 @contextmanager
 def _container() -> Iterator[str]:
-    """Yield the path of a new network namespace, which a child process keeps."""
+    """Yield the path of a new network namespace, which a child process keeps alive."""
     reader, writer = os.pipe2(os.O_CLOEXEC)
     child = os.fork()
     if child == 0:
         status = 1
         with suppress(OSError):
-            # It ends with its parent, however that ends.
+            # The child ends with its parent, even if that is killed.
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
             _unshare(_CLONE_NEWNET)
             os.write(writer, b"x")
@@ -184,7 +184,7 @@ def _container() -> Iterator[str]:
     os.close(writer)
     try:
         if os.read(reader, 1) != b"x":
-            raise SelfTestError("the namespace of a container could not be made")
+            raise SelfTestError("cannot create the network namespace of a container")
         yield f"/proc/{child}/ns/net"
     finally:
         os.close(reader)

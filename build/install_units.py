@@ -1,4 +1,4 @@
-"""Units of systemd for the warm server: installed and enabled where systemd runs, removed with the suite."""
+"""Install and enable systemd units of the warm server if systemd runs; remove them with the suite."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 # Exists if and only if systemd is the init system: sd_booted(3).
 _SYSTEMD = Path("/run/systemd/system")
-# The first line of the files that are ours.
+# The first line of units that an installation has written, also of release 0.1.0.
 MARK = "# Part of pycni: each installation writes this file anew. Change it by `systemctl edit`.\n"
 _NAMES = (units.SOCKET_NAME, units.SERVICE_NAME)
-_WITHIN_S = 60
+_TIMEOUT_S = 60
 
 
 def why_not(wanted: str, destdir: str, bindir: Path) -> str:
-    """Return why no units are installed, "" if they are. Raises InstallError if they cannot be, but must."""
+    """Return why no units are installed, "" if they are. Raises InstallError if UNITS=yes is not possible."""
     reason = ""
     if wanted == "no":
         return "UNITS=no"
@@ -44,12 +44,12 @@ def why_not(wanted: str, destdir: str, bindir: Path) -> str:
 def install(prefix: Prefix, launcher: Path) -> Iterator[str]:
     """Write, enable and start the units; `launcher` is an installed plugin. Yield lines to print.
 
-    A unit that another has written stays as it is. Raises InstallError if systemd refuses.
+    Units that a user has written are not changed. Raises InstallError if systemd refuses.
     """
     for name, text in units.units(launcher).items():
         path = prefix.written(units.FOLDER / name)
         if path.exists() and not _is_ours(path):
-            yield f"{path}: is not of an installation, and was left alone"
+            yield f"{path}: was not written by an installation, and is not changed"
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
         new = path.with_name(f".{name}.new")
@@ -58,7 +58,7 @@ def install(prefix: Prefix, launcher: Path) -> Iterator[str]:
     install_disk.sync_folder(prefix.written(units.FOLDER))
     _systemctl("daemon-reload")
     _systemctl("enable", *_NAMES)
-    # The socket's name has the build in it.
+    # The socket's name contains the build.
     _systemctl("restart", units.SOCKET_NAME)
     _systemctl("start", units.SERVICE_NAME)
     yield f"{', '.join(_NAMES)}: enabled and started"
@@ -67,14 +67,14 @@ def install(prefix: Prefix, launcher: Path) -> Iterator[str]:
 def remove(prefix: Prefix, bindirs: list[Path]) -> Iterator[str]:
     """Disable and remove the units that start plugins of `bindirs`. Yield lines to print.
 
-    A unit that another has written is only named. Raises InstallError if systemd refuses.
+    Units that a user has written are only reported. Raises InstallError if systemd refuses.
     """
-    found = [prefix.written(units.FOLDER / name) for name in _NAMES]
-    starting = [path for path in found if path.is_file() and _starts(path, bindirs)]
+    paths = [prefix.written(units.FOLDER / name) for name in _NAMES]
+    starting = [path for path in paths if path.is_file() and _starts(path, bindirs)]
     ours = [path for path in starting if _is_ours(path)]
     for path in starting:
         if path not in ours:
-            yield f"{units.FOLDER / path.name}: starts what is gone now; disable it in systemd and remove it"
+            yield f"{units.FOLDER / path.name}: starts a removed program: disable the unit and remove it"
     if not ours:
         return
     if _SYSTEMD.is_dir() and not prefix.has_destdir:
@@ -98,9 +98,9 @@ def _starts(path: Path, bindirs: list[Path]) -> bool:
 def _systemctl(*arguments: str) -> None:
     command = ["systemctl", *arguments]
     try:
-        done = run([find(command[0]) or command[0], *arguments], timeout_s=_WITHIN_S)
+        done = run([find(command[0]) or command[0], *arguments], timeout_s=_TIMEOUT_S)
     except CniError as error:
         raise InstallError(f"{' '.join(command)}: {error}") from error
     if done.status:
-        said = done.stderr.strip() or f"status {done.status}"
-        raise InstallError(f"{' '.join(command)} has failed: {said}. UNITS=no installs without units")
+        reason = done.stderr.strip() or f"status {done.status}"
+        raise InstallError(f"{' '.join(command)} has failed: {reason}. UNITS=no installs without units")

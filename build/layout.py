@@ -193,7 +193,7 @@ def check_pure(source: Source) -> Iterator[str]:
     allowed = {"cni", *(f"cni.{name}" for name in PROTOCOL)}
     for each in list_imports(source):
         top = each.module.split(".")[0]
-        if each.for_types or each.module in PURE_IN_ROOMS:
+        if each.for_types or each.module in PURE:
             continue
         module = ".".join(each.module.split(".")[:2])
         if top in IMPURE or (top == "cni" and module not in allowed):

@@ -1,4 +1,4 @@
-"""Tell a demonstration as it happens: steps, facts read back from the kernel, and checks that must hold."""
+"""Print a demonstration: its steps, facts read from the kernel, and checks."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 class StepError(Exception):
-    """A check of the demonstration that did not hold."""
+    """A check of the demonstration failed."""
 
 
 class Narrator:
-    """Writes to the terminal, in colours where it has them."""
+    """Writes to the terminal, with colours if it supports them."""
 
     def __init__(self) -> None:
         self._console = Console(highlight=False, soft_wrap=True, emoji=False)
@@ -31,31 +31,31 @@ class Narrator:
         self._console.print(panel, soft_wrap=False)
 
     def step(self, text: str) -> None:
-        """Begin a step, which has a number."""
+        """Start a numbered step."""
         self._steps += 1
         self._console.print(f"\n[bold cyan]{self._steps}. {escape(text)}")
 
     def say(self, text: str) -> None:
-        """Explain, in a sentence or two."""
+        """Print an explanation."""
         self._console.print(f"   {escape(text)}")
 
     def command(self, *words: str) -> None:
-        """Show the command that is run next."""
+        """Print the next command."""
         self._console.print(f"   [bold]$ {escape(' '.join(words))}")
 
-    def show(self, what: str, lines: Iterable[str]) -> None:
-        """Show what was read back from the kernel or printed by a program."""
-        self._console.print(f"   [yellow]{escape(what)}")
+    def show(self, title: str, lines: Iterable[str]) -> None:
+        """Print lines from the kernel or a program below a title."""
+        self._console.print(f"   [yellow]{escape(title)}")
         for line in lines:
             self._console.print(f"     [dim]{escape(line.rstrip())}")
 
     def tree(self, text: str) -> None:
-        """Show what `pycni show` prints."""
+        """Print the output of `pycni show`."""
         for line in text.rstrip().splitlines():
             self._console.print(f"     [green]{escape(line)}")
 
     def check(self, claim: str, actual: object, expected: object) -> None:
-        """Say that a claim holds. Raises StepError when the two values differ."""
+        """Print that a claim holds. Raises StepError if the two values differ."""
         if actual != expected:
             raise StepError(f"{claim}: expected {expected!r}, got {actual!r}")
         self.checks += 1
@@ -67,5 +67,5 @@ class Narrator:
         self._console.print(f"\n[bold green]{escape(text)}")
 
     def fail(self, text: str) -> None:
-        """Say in one line why it ends early."""
+        """Print in one line why the demonstration ends early."""
         self._console.print(f"\n[bold red]failed:[/] {escape(text)}")

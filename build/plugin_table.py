@@ -1,4 +1,4 @@
-"""The plugins of the suite, as plugins/*/plugin.toml declare them: nothing else lists plugins.
+"""Read the plugins from plugins/*/plugin.toml, the only place where a plugin is declared.
 
 `names` and `summary` are required. The other keys are facts for the tests that run with every plugin;
 docs/testing.md explains them.
@@ -34,7 +34,7 @@ class Declared(NamedTuple):
 
 
 def declared(root: Path = ROOT) -> list[Declared]:
-    """Read all declarations below `root`, sorted by folder. Raises ValueError for one that is wrong."""
+    """Read all declarations below `root`, sorted by folder. Raises ValueError for an invalid one."""
     plugins = [_read(path) for path in sorted(root.glob("plugins/*/plugin.toml"))]
     names = [name for plugin in plugins for name in plugin.names]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -47,15 +47,15 @@ def _read(path: Path) -> Declared:
     facts = tomllib.loads(path.read_text())
     names, kind = facts.get("names"), facts.get("kind", INTERFACE)
     if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
-        raise ValueError(f'{path}: "names" must be a list of one name or more')
+        raise ValueError(f'{path}: "names" must be an array of one or more strings')
     if not isinstance(facts.get("summary"), str) or not facts["summary"]:
-        raise ValueError(f'{path}: "summary" must be a line of text')
+        raise ValueError(f'{path}: "summary" must be a string that is not empty')
     if kind not in _KINDS:
         raise ValueError(f'{path}: "kind" must be one of {", ".join(_KINDS)}')
     _check_facts(path, facts)
     [package] = [each.name for each in path.parent.glob("cni_*") if each.is_dir()] or [""]
     if not package:
-        raise ValueError(f"{path}: there is no package cni_* beside it")
+        raise ValueError(f"{path}: the folder has no package cni_*")
     return Declared(path.parent, package, **facts | {"names": tuple(names)})
 
 
@@ -75,5 +75,5 @@ def packages(plugins: list[Declared]) -> dict[str, str]:
 
 
 def show(plugins: list[Declared]) -> str:
-    """Return that table as the JSON text of `plugins.json`."""
+    """Return the table as the JSON text of `plugins.json`."""
     return json.dumps(packages(plugins), indent=1, sort_keys=True) + "\n"

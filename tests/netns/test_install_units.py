@@ -106,9 +106,9 @@ def test_units_of_somebody_else_are_left_alone(booted: Host, bundle: Path) -> No
     text = units.units(BINDIR / "loopback")[units.SERVICE_NAME]
     host.call(path.write_text, text)
     told = _do(host, bundle, "--install").stdout
-    assert f"{path}: is not of an installation, and was left alone\n" in told
+    assert f"{path}: was not written by an installation, and is not changed\n" in told
     told = _do(host, bundle, "--uninstall").stdout
-    assert f"{path}: starts what is gone now; disable it in systemd and remove it\n" in told
+    assert f"{path}: starts a removed program: disable the unit and remove it\n" in told
     assert _written(host) == [units.SERVICE_NAME]
     assert host.run(["cat", str(path)]) == text
 

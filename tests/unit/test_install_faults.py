@@ -101,7 +101,7 @@ def test_a_prefix_that_others_use_keeps_what_is_theirs(small: Path, tmp_path: Pa
     with prefix.locked(make=True):
         tree = prefix.ensure_tree(small)
         (root / "bin/pycni").write_text("ours")
-        prefix.note("bindirs", tmp_path)
+        prefix.record("bindirs", tmp_path)
         assert prefix.prune(tree) == []
         assert prefix.trees() == [tree]
         prefix.remove()
@@ -159,6 +159,6 @@ def test_units_that_start_what_is_gone_are_named(bundle: Path, tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if line.startswith(str(units.FOLDER))]
     shown = f"{units.FOLDER / units.SOCKET_NAME}"
-    assert lines == [f"{shown}: starts what is gone now; disable it in systemd and remove it"]
+    assert lines == [f"{shown}: starts a removed program: disable the unit and remove it"]
     # It may be somebody's own by now.
     assert len(list(folder.iterdir())) == 2
