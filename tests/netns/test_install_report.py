@@ -103,21 +103,26 @@ def test_nothing_to_warn_of(bare: Host, bundle: Path) -> None:
 
 def test_a_network_that_lacks_plugins_is_named_with_them(bare: Host, bundle: Path) -> None:
     host = bare
-    _network(host, "/etc/cni/net.d/87.conflist", "podman", BRIDGE, {"type": "firewall"}, {"type": "tuning"})
+    _network(host, "/etc/cni/net.d/87.conflist", "podman", BRIDGE, {"type": "vendor1"}, {"type": "vendor2"})
     _write(
         host,
         "/etc/cni/net.d/90.conf",
-        '{"cniVersion": "0.3.1", "name": "one", "type": "macvlan", "IPAM": {"Type": "dhcp"}}',
+        '{"cniVersion": "0.3.1", "name": "one", "type": "vendor3", "IPAM": {"Type": "vendor4"}}',
     )
-    _network(host, "/etc/cni/net.d/95.conflist", "flannel", {"type": "flannel", "delegate": {"type": "ptp"}})
+    _network(
+        host, "/etc/cni/net.d/95.conflist", "flannel", {"type": "flannel", "delegate": {"type": "vendor5"}}
+    )
     _write(host, "/etc/cni/net.d/99.conflist", "{")
     lines = _warnings(host, bundle)
     assert lines[:1] == [
-        "network podman also needs firewall, tuning: not in /opt/cni/bin; /etc/cni/net.d/87.conflist"
+        "network podman also needs vendor1, vendor2: not in /opt/cni/bin; /etc/cni/net.d/87.conflist"
     ]
     assert any("99.conflist" in line for line in lines)
-    assert "network one also needs macvlan, dhcp: not in /opt/cni/bin; /etc/cni/net.d/90.conf" in lines
-    assert "network flannel also needs flannel, ptp: not in /opt/cni/bin; /etc/cni/net.d/95.conflist" in lines
+    assert "network one also needs vendor3, vendor4: not in /opt/cni/bin; /etc/cni/net.d/90.conf" in lines
+    assert (
+        "network flannel also needs flannel, vendor5: not in /opt/cni/bin; /etc/cni/net.d/95.conflist"
+        in lines
+    )
     # Installed there, they are no longer missing.
     host.run(["touch", "/opt/cni/bin/firewall", "/opt/cni/bin/tuning"])
     assert not any("podman" in line for line in _warnings(host, bundle))

@@ -46,7 +46,6 @@ ABOUT: dict[str, tuple[set[str], str]] = {
         {"bridge", "host-local", "loopback"},
         "tries one network",
     ),
-    "build/layout.py": ({"loopback"}, "the template of new plugins"),
     "tests/support/scene.py": (SCENE, "the usual network"),
     "tests/interop": (SCENE, "compares these with Debian's Go plugins"),
     "tests/netns/test_pycni_old_lists.py": ({*SCENE, "static"}, "files that other tools have written"),

@@ -34,20 +34,20 @@ def test_lists_are_tried_before_single_files(tmp_path: Path) -> None:
 
 def test_the_first_file_of_a_name_counts(tmp_path: Path) -> None:
     put(tmp_path, "20.conflist", a_list("net", cniVersion="0.4.0"))
-    put(tmp_path, "10.conf", {"name": "net", "type": "ptp"})
+    put(tmp_path, "10.conf", {"name": "net", "type": "vendor"})
     put(tmp_path, "30.conflist", a_list("net"))
     assert find(tmp_path, "net").file == str(tmp_path / "20.conflist")
 
 
 def test_a_single_file_becomes_a_list(tmp_path: Path) -> None:
-    put(tmp_path, "10.conf", {"cniVersion": "0.3.1", "name": "net", "type": "ptp", "mtu": 1400})
+    put(tmp_path, "10.conf", {"cniVersion": "0.3.1", "name": "net", "type": "vendor", "mtu": 1400})
     network = find(tmp_path, "net")
     assert (network.name, network.cni_version) == ("net", "0.3.1")
     assert [plugin.document["mtu"] for plugin in network.plugins] == [1400]
     assert json.loads(network.text) == {
         "name": "net",
         "cniVersion": "0.3.1",
-        "plugins": [{"cniVersion": "0.3.1", "name": "net", "type": "ptp", "mtu": 1400}],
+        "plugins": [{"cniVersion": "0.3.1", "name": "net", "type": "vendor", "mtu": 1400}],
     }
 
 
