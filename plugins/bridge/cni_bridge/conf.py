@@ -10,8 +10,6 @@ from cni.conf import Bool, Int, Model, Mtu, Str, Within
 from cni.interface.conf import MacConf, MasqueradeConf, is_link_name
 
 VLAN_MAX = 4094
-
-
 # VLAN IDs that a validator checks, as the errors are the Go plugin's text.
 _TrunkVlan = Annotated[Int, Within(1, VLAN_MAX)]
 
@@ -50,10 +48,6 @@ class TrunkEntry(Model):
         if self.min_id is not None and self.max_id is not None:
             vids |= set(range(self.min_id, self.max_id + 1))
         return vids
-
-
-def _is_trunk_vlan(vid: int) -> bool:
-    return 1 <= vid <= VLAN_MAX
 
 
 class BridgeConf(MasqueradeConf, MacConf):

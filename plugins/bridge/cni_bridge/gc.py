@@ -44,10 +44,8 @@ def _gateways(conf: BridgeConf, valid: frozenset[Attachment]) -> Iterator[Remova
     """Find the gateway links of VLANs in which the bridge has no other port."""
     for each, vid in _unused_gateways(conf, valid):
         reason = f"bridge {conf.bridge} has no other port in VLAN {vid}"
-        yield Removal(
-            (Stale("VLAN gateway", each.name, conf.name, reason=reason),),
-            partial(_remove_unused_gateway, conf, valid, each.name),
-        )
+        stale = Stale("VLAN gateway", each.name, conf.name, reason=reason)
+        yield Removal((stale,), partial(_remove_unused_gateway, conf, valid, each.name))
 
 
 def _unused_gateways(conf: BridgeConf, valid: frozenset[Attachment]) -> list[tuple[Link, int]]:

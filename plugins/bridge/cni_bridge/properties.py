@@ -92,9 +92,8 @@ def of_bridge(plan: BridgePlan, bridge: Link, nl: Netlink) -> Iterator[Property]
     flags = {"on": link.IFF_PROMISC} if wants else {"off": link.IFF_PROMISC}
     fix = send(nl, f"bridge {name}: set promiscuous mode", link.set_flags(name, bridge.index, **flags))
     yield Property("", has, wants, message, fix)
-    yield compare.of_state(
-        nl, bridge, f"Bridge interface {name} is down", impairment=f"bridge {name} is down"
-    )
+    message = f"Bridge interface {name} is down"
+    yield compare.of_state(nl, bridge, message, impairment=f"bridge {name} is down")
     if plan.vlan_filtering:
         is_filtering = kernel_bridge.describe(bridge).vlan_filtering
         message = f"Bridge interface {name} does not filter VLANs"
