@@ -141,8 +141,7 @@ def _put_on_bridge(plan: LinkPlan, bridge: Link, host: Link, nl: Netlink, _undo:
 def _of_port(plan: LinkPlan, host: Link, nl: Netlink) -> Iterator[Property]:
     name, index, wanted = host.name, host.index, plan.port
     if port := kernel_bridge.describe_port(host):
-        settings = kernel_bridge.Port(wanted.hairpin, wanted.isolated)
-        set_port = kernel_bridge.set_port(name, index, settings)
+        set_port = kernel_bridge.set_port(name, index, kernel_bridge.Port(wanted.hairpin, wanted.isolated))
         fix = send(nl, f"{name}: set hairpin mode and isolation", set_port)
         message = f"Bridge port {name} has hairpin mode {_STATE[port.hairpin]}"
         yield Property("", port.hairpin, wanted.hairpin, message, fix)
