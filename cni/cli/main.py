@@ -206,7 +206,7 @@ def new_plugin(
         Path, typer.Argument(metavar="FOLDER", help='The folder "plugins" of pycni\'s source tree.')
     ] = Path("plugins"),
 ) -> None:
-    """Write a plugin folder to start from; it needs the source tree of pycni, which has the template."""
+    """Write a plugin folder into a source tree of pycni."""
     with reporting_errors(as_json=False):
         from cni.cli import new_plugin
 

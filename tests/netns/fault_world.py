@@ -180,7 +180,7 @@ class World:
 
     def renew(self, name: str) -> None:
         """Remove a container's namespace and make an empty one of the name."""
-        self.sandboxes[name].delete()
+        self.sandboxes[name].delete(settled=False)
         self.sandboxes[name] = self.host.sandbox(name)
 
     def is_calm(self) -> bool:

@@ -149,7 +149,7 @@ def test_a_folder_with_a_plugins_name_is_refused(empty_opt: Host, bundle: Path) 
 def test_a_link_or_a_network_of_somebody_else_is_told_before(empty_opt: Host, bundle: Path) -> None:
     host = empty_opt
     host.run(["sh", "-c", "mkdir -p /opt/sbin /etc/cni/net.d; echo x > /opt/sbin/pycni"])
-    assert "/opt/sbin/pycni is not ours" in _refused(host, bundle, "--sbindir=/opt/sbin")
+    assert "/opt/sbin/pycni is of another program" in _refused(host, bundle, "--sbindir=/opt/sbin")
     host.run(["sh", "-c", "echo x > /etc/cni/net.d/10-bridge.conflist"])
     assert "10-bridge.conflist has other contents" in _refused(host, bundle, "--conf=10-bridge")
 

@@ -124,7 +124,7 @@ def test_a_network_that_lacks_plugins_is_named_with_them(bare: Host, bundle: Pat
         in lines
     )
     # Installed there, they are no longer missing.
-    host.run(["touch", "/opt/cni/bin/firewall", "/opt/cni/bin/tuning"])
+    host.run(["touch", "/opt/cni/bin/vendor1", "/opt/cni/bin/vendor2"])
     assert not any("podman" in line for line in _warnings(host, bundle))
 
 

@@ -159,14 +159,17 @@ def test_a_runtime_still_gets_the_answer_of_the_spec(host: Host, version: str) -
 @pytest.mark.parametrize("suite", ["chained", "ipam"])
 def test_plugins_of_another_suite_are_named(host: Host, tmp_path: Path, suite: str) -> None:
     world = old_world(host, tmp_path, "0.4.0", "nftables")
-    path = f"{host.bindir}:{GO}"
+    # Under names that no plugin of ours has.
+    for foreign, original in (("vendor-chained", "tuning"), ("vendor-ipam", "static")):
+        (tmp_path / foreign).symlink_to(GO / original)
+    path = f"{host.bindir}:{tmp_path}"
     if suite == "chained":
-        world.configure("web", world.bridge, {"type": "tuning"}, version="0.4.0")
-        foreign = "tuning"
+        foreign = "vendor-chained"
+        world.configure("web", world.bridge, {"type": foreign}, version="0.4.0")
     else:
-        ipam = {"type": "static", "addresses": [{"address": "10.9.0.7/24"}]}
+        foreign = "vendor-ipam"
+        ipam = {"type": foreign, "addresses": [{"address": "10.9.0.7/24"}]}
         world.configure("web", world.bridge | {"ipam": ipam}, version="0.4.0")
-        foreign = "static"
     host.sandbox("c1")
     world.ok("add", "web", "/run/netns/c1", CNI_PATH=path)
     for verb in ("STATUS", "GC"):
