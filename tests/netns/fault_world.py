@@ -178,9 +178,12 @@ class World:
             places = [(address, 80), ("10.1.0.1", _PORTS[name])]
             return all(self.host.reaches(*each, timeout_s=5) for each in places)
 
-    def renew(self, name: str) -> None:
-        """Remove a container's namespace and make an empty one of the name."""
-        self.sandboxes[name].delete()
+    def renew(self, name: str, *, settled: bool = True) -> None:
+        """Remove a container's namespace and make an empty one of the name.
+
+        With `settled=False` a paused call may keep the old one.
+        """
+        self.sandboxes[name].delete(settled=settled)
         self.sandboxes[name] = self.host.sandbox(name)
 
     def is_calm(self) -> bool:
