@@ -15,6 +15,7 @@ import sys
 from typing import TYPE_CHECKING, Self
 
 from cni.program.entry import SERVER_OPTION
+from cni.testing.faults import ARMING
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +46,7 @@ import ctypes, json, os, resource, select, signal, socket, struct, sys
 from pathlib import Path
 sys.path[:0] = {paths!r}
 table_file = Path({table!r})
-from cni.warm import connection, server
+{arming}from cni.warm import server
 from cni.warm.preload import preload
 preload(json.loads(table_file.read_text()).values())
 libc = ctypes.CDLL(None)
@@ -108,9 +109,13 @@ class ServerZygote:
     """A zygote for the servers of a folder of `make_warm_bindir`. Close it, or use it as a context."""
 
     def __init__(self, bindir: Path) -> None:
+        self.bindir = bindir
         folder = bindir.parent
+        entry = folder / "pycni"
+        first, rest = entry.read_text().split("\n", 1)
         paths = [path for path in sys.path if path and os.path.isdir(path)]  # noqa: PTH112 - as in executables
-        program = _PROGRAM.format(paths=paths, table=str(folder / "plugins.json"))
+        arming = ARMING if ARMING in rest else ""
+        program = _PROGRAM.format(paths=paths, table=str(folder / "plugins.json"), arming=arming)
         interpreter = os.path.realpath(sys.executable)
         path = str(folder / _SOCKET)
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
@@ -127,8 +132,6 @@ class ServerZygote:
                 },
                 pass_fds=[door.fileno()],
             )
-        entry = folder / "pycni"
-        first, rest = entry.read_text().split("\n", 1)
         entry.write_text(f"{first}\n{_ASK.format(option=SERVER_OPTION, path=path)}{rest}")
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ import pytest
 from cni.testing import Host, warm, why_no_namespaces
 from cni.testing.executables import make_warm_bindir
 from cni.testing.faults import TELL, VARIABLE, Fault, list_met
+from cni.testing.server_zygote import ServerZygote
 from plugin_table import declared, packages
 from tests.support import scene
 from tests.support.subjects import BACKENDS, PLUGINS, called, chain, ipam, parts
@@ -215,10 +216,12 @@ def _until(plugins: Sequence[str], before: str) -> Sequence[str]:
 
 
 @pytest.fixture(scope="session")
-def faulty_bindir(launcher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return executables that heed what a test says of faults."""
+def faulty_bindir(launcher: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Yield a folder of executables that obey the variable of `cni.testing.faults`."""
     folder = tmp_path_factory.mktemp("faults")
-    return make_warm_bindir(folder, packages(declared()), launcher, with_faults=True)
+    bindir = make_warm_bindir(folder, packages(declared()), launcher, with_faults=True)
+    with ServerZygote(bindir):
+        yield bindir
 
 
 @pytest.fixture
