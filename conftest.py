@@ -19,6 +19,7 @@ import pytest
 
 from cni.testing import Host, make_bindir, warm, why_no_namespaces
 from cni.testing.executables import make_warm_bindir
+from cni.testing.server_zygote import ServerZygote
 from cni.testing.zygote import Zygote
 from cni.warm import connection
 from plugin_table import ROOT, declared, packages
@@ -69,14 +70,19 @@ def launcher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def bindir(mode: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
-    """Return a directory with an executable for every plugin."""
-    if "PYCNI_BINDIR" in os.environ:
-        return Path(os.environ["PYCNI_BINDIR"])
+def bindir(
+    mode: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Path]:
+    """Yield a directory with an executable for every plugin."""
     folder, table = tmp_path_factory.mktemp(mode), packages(declared())
-    if mode == COLD:
-        return make_bindir(folder, table)
-    return make_warm_bindir(folder, table, request.getfixturevalue("launcher"))
+    if "PYCNI_BINDIR" in os.environ:
+        yield Path(os.environ["PYCNI_BINDIR"])
+    elif mode == COLD:
+        yield make_bindir(folder, table)
+    else:
+        bindir = make_warm_bindir(folder, table, request.getfixturevalue("launcher"))
+        with ServerZygote(bindir):
+            yield bindir
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import pytest
 from cni.testing import Host, warm, why_no_namespaces
 from cni.testing.executables import make_warm_bindir
 from cni.testing.faults import TELL, VARIABLE, Fault, list_met
+from cni.testing.server_zygote import ServerZygote
 from plugin_table import declared, packages
 from tests.support import scene
 from tests.support.subjects import BACKENDS, PLUGINS, called, chain, ipam, parts
@@ -178,9 +179,12 @@ class World:
             places = [(address, 80), ("10.1.0.1", _PORTS[name])]
             return all(self.host.reaches(*each, timeout_s=5) for each in places)
 
-    def renew(self, name: str) -> None:
-        """Remove a container's namespace and make an empty one of the name."""
-        self.sandboxes[name].delete(settled=False)
+    def renew(self, name: str, *, settled: bool = True) -> None:
+        """Remove a container's namespace and make an empty one of the name.
+
+        With `settled=False` a paused call may keep the old one.
+        """
+        self.sandboxes[name].delete(settled=settled)
         self.sandboxes[name] = self.host.sandbox(name)
 
     def is_calm(self) -> bool:
@@ -212,10 +216,12 @@ def _until(plugins: Sequence[str], before: str) -> Sequence[str]:
 
 
 @pytest.fixture(scope="session")
-def faulty_bindir(launcher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return executables that heed what a test says of faults."""
+def faulty_bindir(launcher: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Yield a folder of executables that obey the variable of `cni.testing.faults`."""
     folder = tmp_path_factory.mktemp("faults")
-    return make_warm_bindir(folder, packages(declared()), launcher, with_faults=True)
+    bindir = make_warm_bindir(folder, packages(declared()), launcher, with_faults=True)
+    with ServerZygote(bindir):
+        yield bindir
 
 
 @pytest.fixture

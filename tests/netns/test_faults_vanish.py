@@ -50,7 +50,7 @@ def test_a_namespace_that_goes_at_any_point(busy_world: World, backend: str, plu
     for at in _positions(world, step):
         world.prepare(step)
         fault = at._replace(action=STOP)
-        answer = paused(world, step, fault, lambda _: world.renew(CUT))
+        answer = paused(world, step, fault, lambda _: world.renew(CUT, settled=False))
         found[fault] = [] if fault.was_met(answer) else [f"was not reached: {answer}"]
         if verb == "DEL" and not answer.ok:
             found[fault].append(f"it fails: {answer}")

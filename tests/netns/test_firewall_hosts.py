@@ -9,6 +9,7 @@ import pytest
 
 from cni.testing import Host, warm, why_no_namespaces
 from cni.testing.executables import make_warm_bindir
+from cni.testing.server_zygote import ServerZygote
 from plugin_table import declared, packages
 from tests.netns.firewall_hosts import NFT, equipped, plain, rules, suffixed, variants_used
 
@@ -39,9 +40,11 @@ WHOLE = ("iptables-nft", "iptables-legacy", "both, iptables is legacy", "only na
 
 
 @pytest.fixture(scope="module")
-def bindir(launcher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give plugins that a warm server serves, as on a node."""
-    return make_warm_bindir(tmp_path_factory.mktemp("warm"), packages(declared()), launcher)
+def bindir(launcher: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Yield a folder of plugins that a warm server serves, as on a node."""
+    bindir = make_warm_bindir(tmp_path_factory.mktemp("warm"), packages(declared()), launcher)
+    with ServerZygote(bindir):
+        yield bindir
 
 
 @pytest.fixture

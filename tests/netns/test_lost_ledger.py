@@ -111,6 +111,6 @@ def test_an_add_makes_flushed_chains_of_iptables_lead_to_its_port(
     portmap(net, "CHECK", c2, backend, hostPort=8090).must()
     with c2.sandbox.serve(80):
         for address in (net.host.outside.host_address, net.host.outside.host_address6):
-            assert net.host.outside.sandbox.reaches(address, 8090)
-            assert net.host.reaches(address, 8090)
-            assert c1.sandbox.reaches(address, 8090)
+            assert net.host.outside.sandbox.reaches(address, 8090, timeout_s=5)
+            assert net.host.reaches(address, 8090, timeout_s=5)
+            assert c1.sandbox.reaches(address, 8090, timeout_s=5)

@@ -10,6 +10,7 @@ import pytest
 
 from cni.testing import GO, Host, warm, why_no_namespaces
 from cni.testing.executables import make_warm_bindir
+from cni.testing.server_zygote import ServerZygote
 from plugin_table import declared, packages
 from tests.netns.firewall_hosts import NFT, VARIANTS, equipped, plain, rules, suffixed
 
@@ -29,9 +30,11 @@ ROUTES = ("0.0.0.0/0", "::/0")
 
 
 @pytest.fixture(scope="module")
-def bindir(launcher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give plugins that a warm server serves, as on a node."""
-    return make_warm_bindir(tmp_path_factory.mktemp("warm"), packages(declared()), launcher)
+def bindir(launcher: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Yield a folder of plugins that a warm server serves, as on a node."""
+    bindir = make_warm_bindir(tmp_path_factory.mktemp("warm"), packages(declared()), launcher)
+    with ServerZygote(bindir):
+        yield bindir
 
 
 @pytest.fixture

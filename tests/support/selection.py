@@ -74,7 +74,8 @@ def pytest_collection_modifyitems(
         plugin = _find(name)
         assert plugin
         kept = _list_of_plugin(plugin, kept)
-    config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
+    chosen = set(kept)
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
     items[:] = sorted(kept, key=_rank)
 
 
