@@ -131,7 +131,7 @@ def read_tree(root: Path) -> list[Source]:
 
 
 def list_imports(source: Source) -> list[Import]:
-    """Give all imports of a file, wherever they stand."""
+    """Return all imports of a file, wherever they stand."""
     found: list[Import] = []
     _collect(source.tree, found, for_types=False, in_function=False)
     return found

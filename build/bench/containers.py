@@ -64,7 +64,7 @@ class Container(NamedTuple):
         }
 
     def confs(self, side: Side) -> Iterator[dict[str, Any]]:
-        """Give the configurations of its chain: bridge with host-local and masquerading, then portmap."""
+        """Yield the configurations of its chain: bridge with host-local and masquerading, then portmap."""
         common = {"cniVersion": _VERSION, "name": self.network_name}
         backend = side.backend
         bridge = {
@@ -87,11 +87,11 @@ class Container(NamedTuple):
 
 
 def measured(number: int) -> Container:
-    """Give a container that is measured: in a namespace of its own."""
+    """Return a container that is measured: in a namespace of its own."""
     return Container(number, f"b{number}")
 
 
 def fill(number: int, filling: Filling, *, is_bare: bool = False) -> Container:
-    """Give a container that is there before."""
+    """Return a container that is there before."""
     place, index = divmod(number, filling.per_namespace)
     return Container(number, f"f{place}", f"eth{index}", number // filling.per_network, is_bare)

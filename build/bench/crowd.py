@@ -29,7 +29,7 @@ _HOOKS = {"nat": ("PREROUTING", "POSTROUTING"), "filter": ("FORWARD",)}
 
 
 def steps_of(attachments: int) -> int:
-    """Give how often `attach` reports progress."""
+    """Return how often `attach` reports progress."""
     return -(-attachments // _STEP)
 
 

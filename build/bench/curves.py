@@ -74,13 +74,13 @@ CURVES = (
 
 
 def find_series(rows: list[Row], curve: Curve, verb: str) -> list[Series]:
-    """Give the lines of a curve for a verb; those that were not measured are left out."""
+    """Return the lines of a curve for a verb; those that were not measured are left out."""
     found = [Series(line, verb, _medians(rows, curve, line, verb)) for line in curve.lines]
     return [each for each in found if each.medians]
 
 
 def list_numbers(rows: list[Row], curve: Curve) -> list[int]:
-    """Give all numbers that anybody was measured with."""
+    """Return all numbers that anybody was measured with."""
     return sorted(
         {number for verb in VERBS for each in find_series(rows, curve, verb) for number in each.medians}
     )

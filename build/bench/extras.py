@@ -50,7 +50,7 @@ def prove(stage: Stage, number: int) -> None:
 
 
 def count_processes(side: Side) -> dict[str, int] | str:
-    """Give the processes that each verb of the chain starts besides the plugins; or why it cannot be told."""
+    """Return the processes that each verb of the chain starts besides the plugins; or why it cannot be told."""
     with Stage(side) as stage:
         Chain(stage).round()
         try:
@@ -76,7 +76,7 @@ def _count(stage: Stage, forks: Forks) -> dict[str, int]:
 
 
 def measure_memory(side: Side) -> list[dict[str, Any]]:
-    """Give the PSS in KiB of a warm server that has served some calls, the only one of this run.
+    """Return the PSS in KiB of a warm server that has served some calls, the only one of this run.
 
     First when workers that have served calls have been replaced, as nobody calls, then right after the
     calls. All figures are 0 when no server could be started.

@@ -12,7 +12,7 @@ from cni.kernel.child import find, run
 
 
 def describe() -> dict[str, str]:
-    """Give processor, memory, kernel and the versions of what plugins use; "" for what is not there."""
+    """Return processor, memory, kernel and the versions of what plugins use; "" for what is not there."""
     memory_kib = int(_first(r"MemTotal:\s+(\d+)", Path("/proc/meminfo")) or 0)
     return {
         "processor": _first(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo")) or platform.machine(),

@@ -15,7 +15,7 @@ BUNDLE = ROOT / "dist/bundle"
 
 
 def find(bindir: Path | None, folder: Path) -> tuple[Path, str]:
-    """Give the bin directory to measure, and what it is in words; `folder` is an empty one to make it in.
+    """Return the bin directory to measure, and what it is in words; `folder` is an empty one to make it in.
 
     Raises RuntimeError when there is none.
     """

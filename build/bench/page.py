@@ -22,7 +22,7 @@ _MARKS = {REACHED: "✔ reached", MISSED: "✘ not reached", UNKNOWN: "not measu
 
 
 def write(report: Report, picture: str, settle_ms: int) -> str:
-    """Give the page as Markdown; `picture` is the file name of the drawing."""
+    """Return the page as Markdown; `picture` is the file name of the drawing."""
     parts = [
         "# Benchmarks\n",
         f"{report.subtitle}. Made by `make bench`, as all of this page: ratios of one run, not promises.\n",

@@ -43,7 +43,7 @@ class Row:
 
 
 def make_rows(scene: Scene, first: Sequence[Mapping[str, float]], times: Sequence[Times]) -> list[Row]:
-    """Give the rows of a scene out of the seconds of each side: of its first round, and of all others."""
+    """Return the rows of a scene out of the seconds of each side: of its first round, and of all others."""
     go = next((index for index, side in enumerate(scene.sides) if side.suite == GO), None)
     medians = {} if go is None else {verb: statistics.median(each) for verb, each in times[go].items()}
     return [
@@ -78,7 +78,7 @@ def _row(scene: Scene, side: Side, verb: str, seconds: list[float], go_median: f
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Give the smallest value that at least this share of the values do not exceed."""
+    """Return the smallest value that at least this share of the values do not exceed."""
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
 

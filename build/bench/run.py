@@ -37,7 +37,7 @@ class Case(Protocol):
 
 
 def steps_of(scene: Scene) -> int:
-    """Give how often `run_scene` reports progress."""
+    """Return how often `run_scene` reports progress."""
     filling = crowd.steps_of(scene.there) if scene.work == CHAIN else 0
     return (2 + filling) * len(scene.sides) + sum(map(len, _turns(scene)))
 
@@ -66,7 +66,7 @@ def run_scene(scene: Scene, progress: Callable[[str], None]) -> list[Row]:
 
 
 def _turns(scene: Scene) -> list[list[int]]:
-    """Give the sides, as indices, in each round's order; cold ones are slow and leave out every other."""
+    """Return the sides, as indices, in each round's order; cold ones are slow and leave out every other."""
     rounds = []
     for number in range(scene.rounds):
         order = [index for index, side in enumerate(scene.sides) if side.suite != COLD or number % 2 == 0]

@@ -93,7 +93,7 @@ SIZES = {size.name: size for size in (FULL, QUICK, TINY)}
 
 
 def plan_scenes(suites: Suites, size: Size) -> list[Scene]:
-    """Give the scenes of a run; last those with many namespaces, which the kernel takes long to remove."""
+    """Return the scenes of a run; last those with many namespaces, which the kernel takes long to remove."""
     go = suites.base()
     warm = [suites.our(WARM, backend) for backend in BACKENDS]
     single = [suites.our(SINGLE, backend) for backend in BACKENDS]

@@ -61,25 +61,25 @@ class Suites:
     other: Path | None = None
 
     def base(self, *, with_backends: bool = True) -> list[Side]:
-        """Give Go's side, which all are compared with, and the other suite's."""
+        """Return Go's side, which all are compared with, and the other suite's."""
         backends = ("", NFTABLES) if with_backends else ("",)
         others = [Side(OTHER, self.other, backend) for backend in backends] if self.other else []
         return [Side(GO, self.go), *others]
 
     def our(self, start: str, backend: str = "", answer: str = GONE) -> Side:
-        """Give one side of ours."""
+        """Return one side of ours."""
         env = {"PYCNI_DEL": answer} | ({"PYCNI_WARM": "off"} if start == COLD else {})
         return Side(start, self.ours, backend, answer, env, _SETTINGS[start])
 
     def all_ours(self) -> list[Side]:
-        """Give every way to start ours with both backends, and DEL that waits where it is warm."""
+        """Return every way to start ours with both backends, and DEL that waits where it is warm."""
         waiting = product((WARM, SINGLE), BACKENDS, (ACK,))
         usual = product((WARM, SINGLE, COLD), BACKENDS, (GONE,))
         return [self.our(*each) for each in (*usual, *waiting)]
 
 
 def version_of(bindir: Path) -> str:
-    """Give the version of a bin directory, as Debian or else its bridge plugin tells it. Raises CniError."""
+    """Return the version of a bin directory, as Debian or else its bridge plugin tells it. Raises CniError."""
     query, bridge = child.find("dpkg-query"), str(bindir / "bridge")
     owner = child.run([query, "--search", bridge]).stdout.decode().partition(":")[0] if query else ""
     if query and owner:

@@ -64,7 +64,7 @@ TARGETS = (
 
 
 def find_row(rows: Iterable[Row], wanted: Mapping[str, Any]) -> Row | None:
-    """Give the row that says all that is wanted."""
+    """Return the row that says all that is wanted."""
     fits = (row for row in rows if all(getattr(row, key) == value for key, value in wanted.items()))
     return next(fits, None)
 
@@ -97,12 +97,12 @@ def _memory_verdict(memory: list[dict[str, Any]]) -> Verdict:
 
 
 def show_ratio(ratio: float | None) -> str:
-    """Give a ratio with two digits that count: "0.25x", "7.6x", "57x"; "" for none."""
+    """Return a ratio with two digits that count: "0.25x", "7.6x", "57x"; "" for none."""
     if ratio is None:
         return ""
     return f"{ratio:.2f}x" if ratio < 1 else f"{ratio:.1f}x" if ratio < 10 else f"{ratio:.0f}x"
 
 
 def to_mb(kib: float) -> float:
-    """Give MB (a million bytes) for KiB."""
+    """Return MB (a million bytes) for KiB."""
     return kib * 1024 / 1e6

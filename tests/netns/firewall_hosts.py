@@ -16,7 +16,7 @@ _PARTS = ("", "-save", "-restore")
 
 
 def plain(variant: str, *families: str) -> dict[str, str]:
-    """Give iptables and ip6tables without a variant in their names, of one variant."""
+    """Return iptables and ip6tables without a variant in their names, of one variant."""
     return {
         f"{family}{part}": f"{family}-{variant}{part}"
         for family in families or ("iptables", "ip6tables")
@@ -25,7 +25,7 @@ def plain(variant: str, *families: str) -> dict[str, str]:
 
 
 def suffixed(*variants: str) -> dict[str, str]:
-    """Give the programs that have their variant in their names."""
+    """Return the programs that have their variant in their names."""
     return {name: name for variant in variants for name in plain(variant).values()}
 
 

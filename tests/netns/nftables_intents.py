@@ -65,7 +65,7 @@ def refused(host: Host, step: Callable[[], object]) -> tuple[str, int, str]:
 
 
 def elements(host: Host) -> dict[str, list[Any]]:
-    """Give all elements of our tables by "family set", as nft shows them, without comments."""
+    """Return all elements of our tables by "family set", as nft shows them, without comments."""
     shown = host.json(["nft", "-j", "list", "ruleset"])["nftables"]
     found: dict[str, list[Any]] = {}
     for item in shown:

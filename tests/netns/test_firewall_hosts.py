@@ -40,7 +40,7 @@ WHOLE = ("iptables-nft", "iptables-legacy", "both, iptables is legacy", "only na
 
 @pytest.fixture(scope="module")
 def bindir(launcher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give plugins that a warm server serves, as on a node."""
+    """Return plugins that a warm server serves, as on a node."""
     return make_warm_bindir(tmp_path_factory.mktemp("warm"), packages(declared()), launcher)
 
 

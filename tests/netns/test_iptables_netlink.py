@@ -50,7 +50,7 @@ UNKNOWN = {
 
 @pytest.fixture
 def nft_host(host: Host) -> Host:
-    """Give a host whose iptables is the nf_tables variant, with what all published ports share."""
+    """Return a host whose iptables is the nf_tables variant, with what all published ports share."""
     if os.path.basename(os.path.realpath(child.find("iptables-restore") or "")) != "xtables-nft-multi":  # noqa: PTH119
         pytest.skip("iptables is not the nf_tables variant here")
     host.call(_make_shared)

@@ -72,7 +72,7 @@ class World:
             self.host.run(back)
 
     def result_of_another(self) -> dict[str, Any]:
-        """Give a result of c2, as an interface plugin would have made it."""
+        """Return a result of c2, as an interface plugin would have made it."""
         return json.loads(json.dumps(self.result).replace("/c1", "/c2").replace("10.1.0.2", "10.1.0.3"))  # type: ignore[no-any-return] # an object
 
 

@@ -39,7 +39,7 @@ GO_RULESET = (Path(__file__).parent.parent / "data" / "go_nftables.nft").read_te
 
 
 def fresh(host: Host) -> Snapshot:
-    """Give what there is on a host without any ADD; the folder in /run would stay, as it tells the boot."""
+    """Return what there is on a host without any ADD; the folder in /run would stay, as it tells the boot."""
     host.run(["mkdir", "--mode=0700", "/run/pycni"])
     return host.snapshot(exact=True)
 

@@ -30,7 +30,7 @@ ROUTES = ("0.0.0.0/0", "::/0")
 
 @pytest.fixture(scope="module")
 def bindir(launcher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give plugins that a warm server serves, as on a node."""
+    """Return plugins that a warm server serves, as on a node."""
     return make_warm_bindir(tmp_path_factory.mktemp("warm"), packages(declared()), launcher)
 
 
@@ -58,7 +58,7 @@ class Calls:
         self.results: dict[str, dict[str, Any]] = {}
 
     def add(self, sandbox: Sandbox, *ports: int, bindir: Path | None = None) -> Answer:
-        """Give the answer of portmap, or of bridge when that failed; without ports bridge is alone."""
+        """Return the answer of portmap, or of bridge when that failed; without ports bridge is alone."""
         answer = self._call("ADD", sandbox, self._bridge(), bindir)
         if answer.ok and ports:
             answer = self._call("ADD", sandbox, self._portmap(*ports) | {"prevResult": answer.json}, bindir)
@@ -169,7 +169,7 @@ def test_pain_27_an_add_that_fails_leaves_the_port_of_another_alone(host: Host, 
 
 
 def logged(programs: Mapping[str, str]) -> tuple[dict[str, str], str]:
-    """Give programs that note each start in /run/started, and the script that makes them."""
+    """Return programs that note each start in /run/started, and the script that makes them."""
     noting = "printf '#!/bin/sh\\necho %s >> /run/started\\nexec /run/all/%s \"$@\"\\n'"
     making = [f"{noting} {name} {program} > /run/log/{name}" for name, program in programs.items()]
     script = "\n".join(["mkdir -p /run/log", ": > /run/started", *making, "chmod +x /run/log/*"])

@@ -65,7 +65,7 @@ KINDS = {
 
 
 def list_named(trace: Sequence[str]) -> list[tuple[str, bool]]:
-    """Give what got a name, and whether its content had been synced by then."""
+    """Return what got a name, and whether its content had been synced by then."""
     clean: set[str] = set()
     found = []
     for line in trace:
@@ -147,7 +147,7 @@ def sync_another() -> None:
 
 
 def list_broken() -> list[str]:
-    """Give the files that are neither whole nor of those that hold nothing."""
+    """Return the files that are neither whole nor of those that hold nothing."""
     found = []
     for path in sorted(POOL.iterdir()):
         content = path.read_bytes().decode()

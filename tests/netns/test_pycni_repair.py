@@ -136,7 +136,7 @@ def test_a_flushed_firewall_is_as_before_and_connections_go_on(
 
 
 def inside(world: World) -> list[str]:
-    """Give the containers' own side: links, addresses, routes."""
+    """Return the containers' own side: links, addresses, routes."""
     taken = world.host.snapshot()
     lines = [*taken.links, *taken.addresses, *taken.routes]
     return [each for each in lines if each.startswith(tuple(f"{name}:" for name in NAMES))]

@@ -108,7 +108,7 @@ class Pool:
         assert done.status == 0, done.stdout
 
     def held(self, who: Container) -> list[str]:
-        """Give the addresses that the files in the pool say the container has."""
+        """Return the addresses that the files in the pool say the container has."""
         content = f"c{who.number}\r\neth0".encode()
         files = [path for path in POOL.iterdir() if path.name not in {"lock", "last_reserved_ip.0"}]
         return sorted(path.name for path in files if path.read_bytes() == content)

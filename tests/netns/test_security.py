@@ -122,7 +122,7 @@ def test_an_odd_name_is_a_name_and_nothing_else(one_worker: Host, backend: str) 
 
 
 def _rules(host: Host) -> list[str]:
-    """Give how many rules each chain and how many elements each set has."""
+    """Return how many rules each chain and how many elements each set has."""
     found: dict[str, int] = {}
     for item in json.loads(host.run(["nft", "-j", "list", "ruleset"]))["nftables"]:
         [(kind, value)] = item.items()

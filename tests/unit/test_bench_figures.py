@@ -133,7 +133,7 @@ def test_the_picture_has_bars_on_both_sides_of_go() -> None:
 
 
 def chain_rows(there: int) -> list[Row]:
-    """Give rows: ours are slower the more are there, and those that wait for the kernel far slower."""
+    """Return rows: ours are slower the more are there, and those that wait for the kernel far slower."""
     scene = next(each for each in plan_scenes(SUITES, TINY) if each.work == CHAIN)._replace(there=there)
     ours = 0.01 + 0.001 * there
     seconds = [0.1 if side.suite == GO else 9 * ours if side.answer == ACK else ours for side in scene.sides]

@@ -34,7 +34,7 @@ def run(program: Path, what: str, root: Path, *options: str) -> subprocess.Compl
 
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
-    """Give what the installer takes for a bundle."""
+    """Return what the installer takes for a bundle."""
     bundle = tmp_path / "bundle"
     (bundle / "lib").mkdir(parents=True)
     (bundle / "lib/module.pyc").write_bytes(b"code")
@@ -44,7 +44,7 @@ def small(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def host(bundle: Path, tmp_path: Path) -> Iterator[Host]:
-    """Give a host with the suite installed below `tmp_path`."""
+    """Yield a host with the suite installed below `tmp_path`."""
     if why_no_namespaces():
         pytest.skip(why_no_namespaces())
     assert run(bundle, "--install", tmp_path).returncode == 0

@@ -34,7 +34,7 @@ def start(host: WarmHost, name: str, conf: dict[str, Any], netns: str) -> subpro
 
 
 def waiting(host: WarmHost, do: str = "wait") -> tuple[subprocess.Popen[str], int]:
-    """Give a call that a worker is in the middle of, and the worker's process ID."""
+    """Return a call that a worker is in the middle of, and the worker's process ID."""
     launcher = start(host, "odd", {**ODD_WAITS, "do": do}, "/run/netns/none")
     doing = Path(f"/proc/{host.pid}/root/run/doing")
     deadline = time.monotonic() + 60
@@ -51,7 +51,7 @@ def is_undone(host: WarmHost) -> bool:
 
 
 def wait_for_end(pid: int, within_s: float) -> float:
-    """Give the seconds that it took until a process was gone."""
+    """Return the seconds that it took until a process was gone."""
     start, within_s = time.monotonic(), patience(within_s)
     while Path(f"/proc/{pid}/root").exists():
         assert time.monotonic() - start < within_s

@@ -30,7 +30,7 @@ GROWTH_KIB, GROWTH_OF_WORKER_KIB = 700, 6_000
 
 
 def _chain(backend: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Give the configurations of two plugins that are called one after the other."""
+    """Return the configurations of two plugins that are called one after the other."""
     bridge = {
         "type": "bridge", "isGateway": True, "ipMasq": True, "ipMasqBackend": backend,
         "ipam": {"type": "host-local", "subnet": "10.22.0.0/16"},
@@ -88,14 +88,14 @@ def _call_often(bindir: Path, name: str, at_least: int) -> int:
 
 
 def _figures(pid: int) -> tuple[int, int, int]:
-    """Give a process's own memory in KiB and the numbers of open files and threads."""
+    """Return a process's own memory in KiB and the numbers of open files and threads."""
     status = dict(re.findall(r"^(\w+):\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE))
     files = len(list(Path(f"/proc/{pid}/fd").iterdir()))
     return int(status["RssAnon"]), files, int(status["Threads"])
 
 
 def _busiest(server: int) -> int:
-    """Give the worker that has run for longest."""
+    """Return the worker that has run for longest."""
 
     def ticks(pid: int) -> int:
         # proc(5), stat: utime and stime, behind the name in brackets.

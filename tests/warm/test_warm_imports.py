@@ -25,7 +25,7 @@ WORKERS = 4
 
 @contextmanager
 def host_with(plugin: str, folder: Path, launcher: Path) -> Iterator[WarmHost]:
-    """Give a host on which the plugin "odd" is there and one more, imported with it."""
+    """Yield a host on which the plugin "odd" is there and one more, imported with it."""
     if why_no_namespaces():
         pytest.skip(why_no_namespaces())
     sys.path.insert(0, str(ODD))

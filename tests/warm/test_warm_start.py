@@ -24,7 +24,7 @@ FOLDER = "/run/pycni/warm"
 
 
 def is_cold(host: WarmHost) -> bool:
-    """Tell whether a call that works is no child of a server."""
+    """Return whether a call that works is no child of a server."""
     facts = host.facts()
     return int(facts["parent"]) not in host.servers()
 

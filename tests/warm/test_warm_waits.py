@@ -139,7 +139,7 @@ def pipes(stack: ExitStack, number: int) -> Iterator[tuple[int, int]]:
 
 
 def ends(reader: int) -> bool:
-    """Tell whether a pipe comes to its end, whatever is in it, within some seconds."""
+    """Return whether a pipe comes to its end, whatever is in it, within some seconds."""
     os.set_blocking(reader, False)
     deadline = time.monotonic() + patience(5)
     while time.monotonic() < deadline:

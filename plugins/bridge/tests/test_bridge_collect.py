@@ -16,7 +16,7 @@ def veth(name: str, index: int, peer: int, master: int = 0, alias: str = "") -> 
 
 
 def gateway(vid: int, index: int, alias: str = "") -> list[Link]:
-    """Give a gateway link and its port of the bridge."""
+    """Return a gateway link and its port of the bridge."""
     return [veth(f"br0.{vid}", index, index + 1), veth(f"veth{index}", index + 1, index, BRIDGE, alias)]
 
 

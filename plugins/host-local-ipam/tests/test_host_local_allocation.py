@@ -61,7 +61,7 @@ class Model:
     last: dict[int, str] = field(default_factory=dict)
 
     def add(self, container: str, requests: list[str]) -> list[str] | None:
-        """Give the addresses of an ADD, None when it must fail; only a success changes anything."""
+        """Return the addresses of an ADD, None when it must fail; only a success changes anything."""
         left = list(dict.fromkeys(requests))
         given: list[str] = []
         for number, range_set in enumerate(self.sets):

@@ -39,7 +39,7 @@ def fill() -> None:
 
 
 def wrong() -> tuple[bool, list[str]]:
-    """Tell whether the index counts, and for which containers it does not say what the files say."""
+    """Return whether the index counts, and for which containers it does not say what the files say."""
     leases = Leases(POOL)
     files = leases.list_all()
     names = {each.container_id for each in files} | {f"c{number}" for number in range(LEASES + TURNS)}
