@@ -40,7 +40,7 @@ All of it in private namespaces: interfaces, rules and files of this machine sta
 
 
 def main() -> int:
-    """Tell the whole story; 1 when a step fails."""
+    """Run the whole demonstration. Return 1 when a step fails."""
     tell = Narrator()
     tell.title("pycni", ABOUT)
     if why_no_namespaces():
@@ -222,7 +222,7 @@ class Demo:
 
     @contextmanager
     def serving(self, sandbox: Sandbox) -> Iterator[None]:
-        """Have a web server on port 80 of a container."""
+        """Run a web server on port 80 of a container."""
         command = [sys.executable, "-m", "http.server", "--directory", str(self.site), "80"]
         server = sandbox.place.popen(command)
         try:

@@ -41,12 +41,12 @@ class Container(NamedTuple):
 
     @property
     def container_id(self) -> str:
-        """What the runtime calls it."""
+        """Return the container ID that the runtime uses."""
         return f"b{self.number}"
 
     @property
     def network_name(self) -> str:
-        """What the network is called."""
+        """Return the name of the network."""
         return f"bench{self.network or ''}"
 
     @property
@@ -56,7 +56,7 @@ class Container(NamedTuple):
 
     @property
     def env(self) -> dict[str, str]:
-        """What the runtime tells of it."""
+        """Return the environment of a plugin for this container."""
         return {
             "CNI_CONTAINERID": self.container_id,
             "CNI_NETNS": f"/run/netns/{self.netns}",
@@ -92,6 +92,6 @@ def measured(number: int) -> Container:
 
 
 def fill(number: int, filling: Filling, *, is_bare: bool = False) -> Container:
-    """Return a container that is there before."""
+    """Return a container that is attached before the measurement."""
     place, index = divmod(number, filling.per_namespace)
     return Container(number, f"f{place}", f"eth{index}", number // filling.per_network, is_bare)

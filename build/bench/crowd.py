@@ -1,4 +1,4 @@
-"""What is there before anything is measured: attachments of others, and firewall rules of others."""
+"""Prepare a host before a measurement: other attachments, and firewall rules of other programs."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def _rules_of(container: Container, result: Mapping[str, Any]) -> str:
 
 
 def write_foreign(stage: Stage, number: int) -> None:
-    """Have somebody else's rules in the firewall that the side uses, in chains of their own.
+    """Write rules of other programs into the firewall that the side uses, in chains of their own.
 
     Half of them are in nat, half in filter; one call of iptables-restore or nft makes all. Raises
     CommandError.

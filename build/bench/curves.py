@@ -80,7 +80,7 @@ def find_series(rows: list[Row], curve: Curve, verb: str) -> list[Series]:
 
 
 def list_numbers(rows: list[Row], curve: Curve) -> list[int]:
-    """Return all numbers that anybody was measured with."""
+    """Return all numbers that were measured."""
     return sorted(
         {number for verb in VERBS for each in find_series(rows, curve, verb) for number in each.medians}
     )

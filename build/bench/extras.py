@@ -1,4 +1,4 @@
-"""What is found out beside times: processes started, memory, and that the work is really done."""
+"""Measure what is not a time: processes started and memory. Prove that a side does its work."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def prove(stage: Stage, number: int) -> None:
 
 
 def count_processes(side: Side) -> dict[str, int] | str:
-    """Return the processes that each verb of the chain starts besides the plugins; or why it cannot be told."""
+    """Return the processes that each verb of the chain starts besides the plugins, or why it is unknown."""
     with Stage(side) as stage:
         Chain(stage).round()
         try:

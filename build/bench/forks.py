@@ -62,7 +62,7 @@ class Forks:
         return Fork(os.getpid(), child) in self.heard()
 
     def heard(self) -> list[Fork]:
-        """Return the forks since the last time, once there were none for a moment."""
+        """Return the forks since the last call, after a moment without forks."""
         found = []
         for _ in range(_MANY_EVENTS):
             if not select.select([self._socket], [], [], _SETTLED_MS / 1000)[0]:

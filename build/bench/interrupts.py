@@ -24,7 +24,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupts:
-    """What this process does when it is asked to stop; one that was asked twice goes on clearing away."""
+    """Handle signals that ask this process to stop. After a second signal it still cleans up."""
 
     def __init__(self) -> None:
         self._is_waiting = False
@@ -53,7 +53,7 @@ class Interrupts:
         _ignore()
         self._was_asked = True
         for child in control.children(os.getpid()):
-            # Whoever asked us may have asked it too; those that hold hosts do not listen.
+            # The sender may have signalled it too. Processes that hold hosts ignore the signal.
             with suppress(ProcessLookupError):
                 os.kill(child, signal.SIGINT)
         if not self._is_waiting:

@@ -31,12 +31,12 @@ class Report:
 
     @property
     def verdicts(self) -> list[Verdict]:
-        """What was to be reached, and whether it was."""
+        """Return the targets, and whether the run has reached them."""
         return judge(self.rows, self.memory)
 
     @property
     def subtitle(self) -> str:
-        """What was compared, in a line."""
+        """Return the compared suites and the machine in one line."""
         return f"{self.suites['ours']}, against {self.suites['go']}, on {self.machine['cores']} cores"
 
     def write(self, folder: Path) -> list[Path]:

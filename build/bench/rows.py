@@ -1,4 +1,4 @@
-"""What was measured, as rows: times of one verb of one side in one scene, and their ratio to Go's."""
+"""Rows of measurements: times of one verb of one side in one scene, and their ratio to Go's."""
 
 from __future__ import annotations
 

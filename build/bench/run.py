@@ -112,7 +112,7 @@ def _settle(scene: Scene) -> None:
 
 
 def prove_all(sides: Iterable[Side], progress: Callable[[str], None]) -> None:
-    """Have every side show that it does its work. Raises ProofError, CallError."""
+    """Prove that every side does its work. Raises ProofError, CallError."""
     for side in sides:
         progress(f"a real connection, and nothing left: {side.label}")
         with Stage(side) as stage:

@@ -1,4 +1,4 @@
-"""What is measured: the scenes of a run, each with its sides and how many rounds they take turns for."""
+"""The scenes of a run, each with its sides and the number of rounds in which they take turns."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Scene(NamedTuple):
 
     @property
     def title(self) -> str:
-        """What it is about, in a few words."""
+        """Return the subject of the scene in a few words."""
         if self.work == IPAM:
             return f"host-local alone, {self.there:,} leases there"
         if self.work == VERSION:

@@ -1,4 +1,4 @@
-"""Who is compared: a bin directory, the backend asked for, and how our plugins are started."""
+"""The compared sides: a bin directory, the requested backend, and how our plugins are started."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Suites:
 
 
 def version_of(bindir: Path) -> str:
-    """Return the version of a bin directory, as Debian or else its bridge plugin tells it. Raises CniError."""
+    """Return the version of a bin directory, from Debian or else its bridge plugin. Raises CniError."""
     query, bridge = child.find("dpkg-query"), str(bindir / "bridge")
     owner = child.run([query, "--search", bridge]).stdout.decode().partition(":")[0] if query else ""
     if query and owner:

@@ -45,7 +45,7 @@ class Stage:
         return INTERRUPTS.wait_for(self.host.call, function, *args, **kwargs)
 
     def processes(self) -> list[int]:
-        """Return the process of this host's warm server and, behind it, its workers; none without a server."""
+        """Return the process of this host's warm server, then its workers; none without a server."""
         found = self.call(control.find)
         return [found[0].pid, *control.children(found[0].pid)] if found else []
 
@@ -54,7 +54,7 @@ class Stage:
         self._netns("add", names)
 
     def sandbox(self, name: str) -> Sandbox:
-        """Return one that is there as a place to run things in."""
+        """Return an existing sandbox."""
         return Sandbox(self.host, name)
 
     def remove_namespaces(self, names: Sequence[str]) -> None:
@@ -80,6 +80,6 @@ def _deaf_to_signals() -> Iterator[None]:
 def make_call(
     side: Side, plugin: str, verb: str, conf: Mapping[str, Any], container: Mapping[str, str] | None = None
 ) -> Call:
-    """Return a call; `container` is the environment that tells whom it is for, if anybody."""
+    """Return a call; `container` is the environment that names its container, if any."""
     env = {**BARE_ENV, **side.env, "CNI_COMMAND": verb, "CNI_PATH": str(side.bindir), **(container or {})}
     return Call(str(side.bindir / plugin), env, json.dumps(conf).encode())

@@ -52,7 +52,7 @@ def show_memory(memory: list[dict[str, Any]]) -> Table:
 
 
 def show_verdicts(verdicts: list[Verdict]) -> Table:
-    """Return the table of what was to be reached."""
+    """Return the table of targets."""
     table = _table("targets", "what", "backend", ">wanted", ">seen", "")
     for each in verdicts:
         table.add_row(*each, style=_STYLES.get(each.state, "dim"))

@@ -1,4 +1,4 @@
-"""What the warm start set out to reach, and whether a run has."""
+"""The targets of the warm start, and whether a run has reached them."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ TARGETS = (
 
 
 def find_row(rows: Iterable[Row], wanted: Mapping[str, Any]) -> Row | None:
-    """Return the row that says all that is wanted."""
+    """Return the row that has all wanted values."""
     fits = (row for row in rows if all(getattr(row, key) == value for key, value in wanted.items()))
     return next(fits, None)
 

@@ -1,4 +1,4 @@
-"""What the program of a bundle runs: all of the suite, its installer included."""
+"""The program of a bundle. It runs the whole suite, the installer included."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NoReturn
 
 
 def main() -> NoReturn:
-    """Be the installer if that is asked for, else what `cni.program.entry` says."""
+    """Run the installer if its name is called, else what `cni.program.entry` selects."""
     _restore_environment()
     if sys.argv[1:2] in (["--install"], ["--uninstall"]):
         import install

@@ -1,4 +1,4 @@
-"""Try out for STATUS, in a namespace of its own, whether programs and kernel can make the rules of an ADD."""
+"""Probe for STATUS, in a separate namespace, whether programs and kernel can make the rules of an ADD."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def choose(asked: str | None, what: str) -> Backend:
     """Return the backend asked for. None or "" asks for iptables if it works, else for nftables.
 
     `what` names the purpose in errors ("ipmasq"). Raise CniError 7 for an unknown name, and CniError 50 if
-    neither works. A backend that is asked for by name is not tried out.
+    neither works. A backend that is asked for by name is not probed.
     """
     if asked:
         return _named(asked, what)
@@ -56,7 +56,7 @@ def choose(asked: str | None, what: str) -> Backend:
 class _Auto(Applying):
     """Use iptables if it works, else nftables. Raise CniError 50 if neither works.
 
-    Iptables is not tried out first: that starts a child process in each ADD, twice in a chain of two plugins.
+    Iptables is not probed first: that starts a child process in each ADD, twice in a chain of two plugins.
     """
 
     name = "iptables"
@@ -148,7 +148,7 @@ def _in_all(step: Callable[[Backend], None]) -> None:
 
 
 def _where_usable(backend: Backend, step: Callable[[Backend], None]) -> None:
-    # The backend is tried out only after a failure, as that costs as much as the removal itself.
+    # The backend is probed only after a failure, because a probe costs as much as the removal itself.
     try:
         step(backend)
     except CniError as error:

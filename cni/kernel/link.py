@@ -1,4 +1,4 @@
-"""What all links share: look-up, removal, flags, MAC address, MTU, alias, owner and master.
+"""Operations that all links share: look-up, removal, flags, MAC address, MTU, alias, owner and master.
 
 Each kind has a module of its own (`veth`, `bridge`), which creates its links and reads their settings. Most
 look-ups are by name or index. Every function takes the `Netlink` of the namespace that the link is in.

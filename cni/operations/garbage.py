@@ -1,4 +1,4 @@
-"""What GC removes: things, each with its owner and the reason, and the steps that remove them.
+"""Findings of GC: things, each with its owner and the reason, and the steps that remove them.
 
 A plugin has finders. GC runs the finders and their steps. A dry run only lists the findings, so that both
 agree.

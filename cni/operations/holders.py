@@ -1,4 +1,4 @@
-"""Where a holder of host ports lives, as its ADD has noted it, and the proof that it lives no more.
+"""Records of where a holder of host ports lives, written by its ADD, and the proof that it has ended.
 
 Who asks later may lack the right to look at a path, and may be in a mount namespace where the path means
 something else. So only proof counts: the kernel has no host end of the container any more, or nothing is at
@@ -27,7 +27,7 @@ _IFNAME_BYTES = 15
 
 
 class Whereabouts(NamedTuple):
-    """Where an attachment lives.
+    """The namespaces and links of an attachment.
 
     `identity` is device and inode of its namespace, () where the ADD could not look. `view` is where the path
     `netns` is meant, "" in a record of a release that did not note it. `links` are indices of links in the

@@ -36,7 +36,7 @@ class Left(NamedTuple):
 
 @dataclass
 class Tally:
-    """What a worker did; `attached` is what it has left."""
+    """Counts of a worker's calls; `attached` are its remaining attachments."""
 
     operations: Counter[str] = field(default_factory=Counter)
     cut_short: int = 0

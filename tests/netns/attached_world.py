@@ -73,7 +73,7 @@ class World:
         return json.loads(self.ok("add", network, self.sandboxes[name].path, "-i", ifname, **env))
 
     def check(self, name: str) -> tuple[int, str]:
-        """Return the code of CHECK for a container, and all that it told."""
+        """Return the code of CHECK for a container, and its message and details."""
         done = self.run("check", "web", f"/run/netns/{name}", "--json")
         told = json.loads(done.stdout or '{"code": 0}')
         return told["code"], f"{told.get('msg', '')}; {told.get('details', '')}"

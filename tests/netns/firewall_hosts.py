@@ -31,7 +31,7 @@ def suffixed(*variants: str) -> dict[str, str]:
 
 @contextmanager
 def equipped(host: Host, programs: Mapping[str, str]) -> Iterator[None]:
-    """Have these of the firewall's programs and no others: names as found on PATH, and what they are.
+    """Equip a host with these firewall programs only: names as found on PATH, and their targets.
 
     All other programs stay where they are. Nothing else that the tests use may need what is missing.
     """
@@ -61,5 +61,5 @@ def rules(host: Host, variant: str, containing: str = "CNI-") -> list[str]:
 
 
 def variants_used(host: Host, containing: str = "CNI-") -> Collection[str]:
-    """Tell which variants of iptables have rules that contain a text."""
+    """Return the variants of iptables that have rules containing a text."""
     return {variant for variant in VARIANTS if rules(host, variant, containing)}

@@ -36,7 +36,7 @@ class Container(NamedTuple):
 
     @property
     def env(self) -> dict[str, str]:
-        """What a runtime tells of it."""
+        """Return the environment of a plugin for this container."""
         return {
             "CNI_CONTAINERID": f"c{self.number}",
             "CNI_NETNS": f"/run/netns/{self.netns}",
@@ -79,7 +79,7 @@ class Chain:
         self._next = 20_000
 
     def fill(self, attachments: int) -> None:
-        """Have so many attachments."""
+        """Add attachments until there are this many."""
         while self._there < attachments:
             ifname = f"eth{self._there % _LINKS_IN_NETNS}"
             self._add(Container(self._there, shared_netns(self._there), ifname))

@@ -64,18 +64,18 @@ class Sent(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """What was counted: figures by name, and what was sent and which folders were listed, in order."""
+    """The measured costs: figures by name, and the messages sent and folders listed, in order."""
 
     figures: dict[str, int]
     sent: tuple[Sent, ...]
     folders: tuple[str, ...]
 
     def listings(self) -> list[Sent]:
-        """Return the questions for all of something to nftables."""
+        """Return the nftables requests that list all objects of a type."""
         return [each for each in self.sent if each.is_listing and each.is_for_netfilter]
 
     def batches(self) -> int:
-        """Tell how many transactions there were."""
+        """Return the number of transactions."""
         return sum(each.begins_batch for each in self.sent)
 
 
@@ -98,7 +98,7 @@ class Meter:
         sys.addaudithook(self._hear)
 
     def read(self) -> Cost:
-        """Return what was counted since the last time."""
+        """Return the costs since the last call."""
         io, before = _read_io(), self._io
         figures = {name: self._counts[name] for name in (*NETLINK, OPENED, LISTED, PROCESSES)}
         figures |= {name: io[name] - before[name] for name in io}

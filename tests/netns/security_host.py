@@ -1,4 +1,4 @@
-"""What the tests of docs/security.md call: a chain of plugins, on a host whose calls meet in one worker."""
+"""The chain of plugins for the tests of docs/security.md, on a host whose calls meet in one worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a cold call imports: the plugin that it is, the library's parts that the verb needs, nothing else."""
+"""A cold call imports its plugin and the parts of the library that the verb needs, nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules given by netlink are those that iptables-restore makes, for whoever reads, checks or deletes them."""
+"""Rules sent by netlink equal those of iptables-restore for programs that read, check or delete them."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_shared_rules_that_read_otherwise_are_looked_at_by_the_program(nft_host:
 
 
 def test_steps_and_netlink_make_the_same_of_an_intent() -> None:
-    """What `make_chain` is given is what the program would be told, in the same order."""
+    """`make_chain` gets the same rules as the program, in the same order."""
     intent = FORWARDS["both protocols"]
     told = [
         each for each in transaction.append_commands(rules.port_forward(intent, 4)) if each.startswith("-A")

@@ -1,6 +1,6 @@
-"""What plugins say when something fails: how it begins is what programs look for, and the details help.
+"""Messages of plugins when something fails: programs match the beginning, and the details help the user.
 
-`tests/data/messages.json` has what is said; how each failure comes about is here.
+`tests/data/messages.json` has the messages. This file causes each failure.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What users of the Go plugins suffered from their firewall rules, by the rows of docs/pain-points.md."""
+"""Problems of the Go plugins with firewall rules, by the rows of docs/pain-points.md."""
 
 from __future__ import annotations
 

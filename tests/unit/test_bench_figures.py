@@ -1,4 +1,4 @@
-"""What the benchmark makes of its measurements."""
+"""The figures that the benchmark derives from its measurements."""
 
 from __future__ import annotations
 

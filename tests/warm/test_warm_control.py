@@ -93,7 +93,7 @@ def test_the_units_are_as_systemd_wants_them(warm_host: WarmHost, tmp_path: Path
 
 
 class Systemd:
-    """What systemd does for the two units: it binds, runs what comes after, and starts the service."""
+    """The part of systemd for the two units: it binds, runs what comes after, and starts the service."""
 
     def __init__(self, launcher: Path) -> None:
         self._lines: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""What happens when a launcher, a worker or the server ends in the middle of a call."""
+"""A launcher, a worker or the server ends in the middle of a call."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def version(host: WarmHost, *wrapper: str) -> None:
 
 
 def test_calls_that_each_have_a_mount_namespace_leave_no_server(away: WarmHost) -> None:
-    """That is what `ip netns exec` makes of each call."""
+    """`ip netns exec` makes such a namespace for each call."""
     away.sandbox("h")
     for _ in range(12):
         version(away, "ip", "netns", "exec", "h")
@@ -115,7 +115,7 @@ def test_the_command_starts_a_server_at_once(away: WarmHost) -> None:
 
 
 def _call_without_own_proc(program: str) -> bytes:
-    """Be in a process ID namespace whose /proc shows that of others."""
+    """Call in a process ID namespace whose /proc shows another one."""
     peers.unshare("pid")
 
     def call() -> bytes:

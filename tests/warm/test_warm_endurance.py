@@ -95,7 +95,7 @@ def _figures(pid: int) -> tuple[int, int, int]:
 
 
 def _busiest(server: int) -> int:
-    """Return the worker that has run for longest."""
+    """Return the process ID of the worker with the most run time."""
 
     def ticks(pid: int) -> int:
         # proc(5), stat: utime and stime, behind the name in brackets.

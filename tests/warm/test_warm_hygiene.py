@@ -27,7 +27,7 @@ def is_gone(pid: int, within_s: float) -> bool:
 
 
 def shown(facts: dict[str, str]) -> dict[str, str]:
-    """What two calls of unharmed workers have in common."""
+    """Return the facts that two calls of unchanged workers share."""
     files = {"files": str(len(facts["descriptors"].split(",")))}
     return {name: value for name, value in facts.items() if name not in SELF} | files
 

@@ -1,4 +1,4 @@
-"""What a server offers to the machine, and what it takes from its first caller's variables."""
+"""A server opens nothing but its socket, and takes no variables from its first caller."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def _call(path: str, output: str) -> bytes:
 
 
 def _called_by(change: Callable[[], None], path: str, output: str) -> bytes:
-    """Be somebody else, and call."""
+    """Become another caller, and call."""
     change()
     return peers.in_child(partial(_call, path, output))
 

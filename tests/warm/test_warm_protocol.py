@@ -245,7 +245,7 @@ def test_the_launcher_sends_what_is_written(launcher: Path, tmp_path: Path) -> N
 
 
 def _refused(program: Path) -> str:
-    """Be a worker that accepts and then refuses, before it reads GO."""
+    """Run a worker that accepts and then refuses, before it reads GO."""
     server = Listening(program)
     launcher = subprocess.Popen([program], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env={})
     with server.accept() as accepted:

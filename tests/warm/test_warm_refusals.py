@@ -1,4 +1,4 @@
-"""Who may not be served is refused, and what is no call harms nobody."""
+"""A client without permission is refused, and a malformed request harms no other call."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def test_a_caller_elsewhere_never_gets_the_server(warm_host: WarmHost, what: str
 
 
 def test_what_a_server_may_do_is_what_its_callers_may_do(warm_host: WarmHost) -> None:
-    """A server that was started by somebody with fewer rights serves nobody else."""
+    """A server that was started by a caller with fewer rights serves no other callers."""
     env = BARE_ENV | {"CNI_COMMAND": "VERSION"}
     command = ["setpriv", "--bounding-set=-net_admin", str(warm_host.bindir / "loopback")]
     warm_host.run(command, env=env)

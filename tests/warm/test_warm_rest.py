@@ -1,4 +1,4 @@
-"""What a server does when nobody calls for a while: workers that have served calls give their memory back."""
+"""An idle server replaces workers that have served calls, so that their memory is freed."""
 
 from __future__ import annotations
 

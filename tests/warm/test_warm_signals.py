@@ -30,9 +30,9 @@ def _lock_as_nobody(path: Path) -> int:
 
 
 def _survivors(do: Callable[[], None]) -> bytes:
-    """Be process 1 of a new namespace with another process in it; gives whether that one lives afterwards.
+    """Run as process 1 of a new namespace with another process in it. Return whether that one survives.
 
-    A signal to "all processes" goes to those in the namespace, but for process 1 and whoever sends it.
+    A signal to "all processes" goes to those in the namespace, but for process 1 and the sender.
     """
     peers.mount_proc()
     peers.mount_empty("/run")

@@ -1,4 +1,4 @@
-"""A server is started by whoever needs it first, and where it cannot be had the call is made without."""
+"""The first call that needs a server starts it. A call runs cold if the server cannot start."""
 
 from __future__ import annotations
 

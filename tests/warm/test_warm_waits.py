@@ -1,4 +1,4 @@
-"""What is in a call's way costs it a bounded wait at the most, and nobody waits for its pipes to end."""
+"""An obstacle costs a call a bounded wait at most, and no caller waits for its pipes to end."""
 
 from __future__ import annotations
 

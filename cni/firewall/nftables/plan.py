@@ -30,7 +30,7 @@ PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
 
 
 class Plan(NamedTuple):
-    """What an intent needs.
+    """The elements and chains that an intent needs.
 
     Elements of our own tables' maps and sets: `elements`, and `gateways`, which have no owner; for both the
     tables of these `families` must have `subnets`. Chains of the owner's: `script` makes them in one
@@ -64,7 +64,7 @@ def _has_none(*_: Any) -> bool:
 
 
 class Foreign(NamedTuple):
-    """What the Go plugins' nftables backend makes of a kind: remove it, and find out whether it exists."""
+    """Rules of a kind by the Go plugins' nftables backend: how to remove them and to detect them."""
 
     remove: Callable[[Owner], object] = _nothing
     covers: Callable[[Any], bool] = _has_none

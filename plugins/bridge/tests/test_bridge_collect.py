@@ -1,4 +1,4 @@
-"""Which gateway links of VLANs GC takes away; pure, as few kernels of test machines filter VLANs."""
+"""GC removes gateway links of VLANs that are stale. Pure, as few kernels of test machines filter VLANs."""
 
 from __future__ import annotations
 

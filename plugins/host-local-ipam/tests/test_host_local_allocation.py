@@ -132,7 +132,7 @@ def show(sets: list[ModelSet], top: str) -> dict[str, Any]:
 
 
 def read_leases(folder: Path) -> dict[str, str]:
-    """What lies on disk, as the model has it."""
+    """Return the leases on disk in the form of the model."""
     if not folder.exists():
         return {}
     leases = [each for each in folder.iterdir() if each.name in EVERY_ADDRESS]

@@ -90,7 +90,7 @@ def fail() -> None:
 
 
 def die_soon() -> None:
-    """Be killed by the kernel in a while, whatever the interpreter is doing then."""
+    """Let the kernel kill this process in a while, whatever the interpreter is doing then."""
     signal.setitimer(signal.ITIMER_REAL, float(os.environ["DIE_AFTER_S"]))
 
 
@@ -141,7 +141,7 @@ CHANGES: dict[str, Callable[[], object]] = {
 
 
 def netfilter_sockets(pid: int | str) -> set[str]:
-    """Return those that a process has in its network namespace, as links: proc(5), net/netlink."""
+    """Return the netfilter sockets of a process in its network namespace, as links: proc(5), net/netlink."""
     rows = [line.split() for line in Path(f"/proc/{pid}/net/netlink").read_text().splitlines()[1:]]
     known = {f"socket:[{row[-1]}]" for row in rows if row[1] == "12"}
     return known & {str(each.readlink()) for each in Path(f"/proc/{pid}/fd").iterdir() if each.is_symlink()}
