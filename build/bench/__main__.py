@@ -119,8 +119,8 @@ class _Steps:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def __call__(self, what: str) -> None:
-        self._bar.update(self._task, description=what, advance=1)
+    def __call__(self, description: str) -> None:
+        self._bar.update(self._task, description=description, advance=1)
         if time.monotonic() - self._drawn > _REFRESH_S:
             self._bar.refresh()
             self._drawn = time.monotonic()

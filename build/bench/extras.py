@@ -105,8 +105,8 @@ def _after_calls(stage: Stage, seconds: float) -> list[int]:
     return []
 
 
-def _figures(label: str, found: list[int]) -> dict[str, Any]:
-    server, *workers = found or [0]
+def _figures(label: str, sizes: list[int]) -> dict[str, Any]:
+    server, *workers = sizes or [0]
     return {
         "side": label,
         "server_kib": server,

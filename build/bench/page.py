@@ -31,7 +31,7 @@ def write(report: Report, picture: str, settle_ms: int) -> str:
         _table(
             ["", "backend", ">wanted", ">seen", ""],
             (
-                [each.what, each.backend, each.wanted, each.seen, _MARKS[each.state]]
+                [each.title, each.backend, each.wanted, each.seen, _MARKS[each.state]]
                 for each in report.verdicts
             ),
         ),

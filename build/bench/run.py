@@ -99,8 +99,8 @@ def _case(scene: Scene, stage: Stage, progress: Callable[[str], None]) -> Case:
         Chain(stage, first=first).round()
         first += 1
 
-    def tell(what: str) -> None:
-        progress(f"{scene.title}: {stage.side.label}, {what}")
+    def tell(action: str) -> None:
+        progress(f"{scene.title}: {stage.side.label}, {action}")
 
     crowd.attach(stage, scene.there, scene.filling, tell)
     return Chain(stage, scene.at_once, first)

@@ -19,7 +19,7 @@ MEMORY_MB = 45
 class Target(NamedTuple):
     """A least ratio for each backend; "" is for work without any. `row` is what a row must say."""
 
-    what: str
+    title: str
     row: Mapping[str, Any]
     least: Mapping[str, float]
 
@@ -27,7 +27,7 @@ class Target(NamedTuple):
 class Verdict(NamedTuple):
     """A target and what a run has seen, both as words."""
 
-    what: str
+    title: str
     backend: str
     wanted: str
     seen: str
@@ -82,9 +82,9 @@ def judge(rows: list[Row], memory: list[dict[str, Any]]) -> list[Verdict]:
 def _verdict(target: Target, backend: str, least: float, row: Row | None) -> Verdict:
     wanted = f"at least {least:g}x"
     if row is None or row.ratio is None:
-        return Verdict(target.what, backend, wanted, "", UNKNOWN)
+        return Verdict(target.title, backend, wanted, "", UNKNOWN)
     return Verdict(
-        target.what, backend, wanted, show_ratio(row.ratio), REACHED if row.ratio >= least else MISSED
+        target.title, backend, wanted, show_ratio(row.ratio), REACHED if row.ratio >= least else MISSED
     )
 
 

@@ -21,17 +21,17 @@ _ADDRESSES = {4: ip_interface("192.0.2.2/24"), 6: ip_interface("2001:db8::2/64")
 _PORTS = (PortMapping("tcp", 1, 1), PortMapping("udp", 1, 1))
 
 
-def try_out(asked: str | None, what: str) -> None:
+def try_out(asked: str | None, purpose: str) -> None:
     """Raise CniError 50, with the reason, if the backend that `asked` selects does not work here."""
-    select.require_usable(asked, what)
-    name = select.choose(asked, what).name
+    select.require_usable(asked, purpose)
+    name = select.choose(asked, purpose).name
     step = {"iptables": _try_iptables, "nftables": _try_nftables}[name]
     try:
         with trial():
             step()
     except CniError as error:
         raise CniError(
-            Code.NOT_AVAILABLE, f"the {what} backend {name} does not work here", str(error)
+            Code.NOT_AVAILABLE, f"the {purpose} backend {name} does not work here", str(error)
         ) from error
 
 

@@ -84,7 +84,7 @@ def test_a_target_is_judged_by_its_row() -> None:
     times = [{"ADD": [seconds], "CHECK": [seconds], "DEL": [seconds]} for seconds in rows_of_one_scene()]
     rows = make_rows(SCENE, [dict.fromkeys(times[0], 1.0)] * len(times), times)
     rows = [replace(row, ratio=9.9) if row.backend == "nftables" else row for row in rows]
-    states = {(each.what, each.backend): each.state for each in judge(rows, [])}
+    states = {(each.title, each.backend): each.state for each in judge(rows, [])}
     assert states["ADD", "nftables"] == MISSED
     assert states["ADD", "iptables"] == REACHED
     assert states["VERSION", ""] == UNKNOWN
