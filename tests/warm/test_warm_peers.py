@@ -71,7 +71,7 @@ OTHERS: dict[str, tuple[Callable[[], None], str]] = {
 
 
 @pytest.mark.parametrize("what", OTHERS)
-def test_a_process_that_may_do_less_is_not_served(warm_host: WarmHost, tmp_path: Path, what: str) -> None:
+def test_a_process_with_fewer_rights_is_not_served(warm_host: WarmHost, tmp_path: Path, what: str) -> None:
     """It sees the socket and may connect; the socket's name is not asked."""
     warm_host.odd()
     path, output = socket_of(warm_host), tmp_path / "told"
@@ -131,7 +131,7 @@ def _silent(path: str) -> bytes:
     return peers.in_child(wait)
 
 
-def test_a_process_that_may_do_less_keeps_no_worker_waiting(warm_host: WarmHost) -> None:
+def test_a_process_with_fewer_rights_blocks_no_worker(warm_host: WarmHost) -> None:
     """It says nothing, for which a worker waits some seconds if an equal process does so."""
     warm_host.odd()
     assert warm_host.call(_silent, socket_of(warm_host)) == wire.REFUSED
@@ -178,7 +178,7 @@ def _handed_on(path: str, output: str) -> bytes:
 
 
 @pytest.mark.parametrize("attack", [_dropping_after_connecting, _root_after_connecting, _handed_on])
-def test_who_connected_and_who_is_there_must_both_be_equal(
+def test_the_credentials_at_connect_and_the_current_ones_must_match(
     warm_host: WarmHost, tmp_path: Path, attack: Callable[[str, str], bytes]
 ) -> None:
     warm_host.odd()
@@ -213,9 +213,7 @@ def _reused_number(library: Path, folder: Path) -> str:
     return "served"
 
 
-def test_another_process_with_the_number_of_the_caller_does_not_stand_in_for_it(
-    launcher: Path, tmp_path: Path
-) -> None:
+def test_a_process_that_reuses_the_callers_pid_is_not_served(launcher: Path, tmp_path: Path) -> None:
     """The one that had it has gone; the one that has it may do what the worker may do."""
     if why_no_namespaces():
         pytest.skip(why_no_namespaces())

@@ -69,20 +69,20 @@ def _all_processes() -> None:
     os.kill(-1, signal.SIGTERM)
 
 
-def test_a_lock_of_nobody_is_no_server() -> None:
+def test_a_lock_without_a_holder_is_no_server() -> None:
     assert _apart(_stop_all) == "0 None"
 
 
-def test_a_new_server_ends_nobody_whose_lock_is_of_nobody() -> None:
+def test_a_new_server_ends_no_process_for_a_lock_without_a_holder() -> None:
     assert _apart(_start_another) == "0 None"
 
 
-def test_a_signal_to_all_would_be_seen() -> None:
+def test_a_signal_to_all_processes_is_detected() -> None:
     """The two tests above would notice it."""
     assert _apart(_all_processes).split()[1] == str(-signal.SIGTERM)
 
 
-def test_a_server_whose_lock_is_of_nobody_is_not_listed(warm_host: WarmHost) -> None:
+def test_a_server_whose_lock_has_no_holder_is_not_listed(warm_host: WarmHost) -> None:
     warm_host.odd()
     [server] = warm_host.call(control.find)
 

@@ -81,7 +81,7 @@ def _find_after_another_process(*, is_renewed: bool) -> list[str]:
     return [_name(opened.find(_look_up(each))) for each in ("two", "none", "one")]
 
 
-def test_replies_to_a_worker_that_was_killed_are_not_taken_for_ones_own(warm_host: WarmHost) -> None:
+def test_replies_to_a_killed_worker_are_not_read_as_ones_own(warm_host: WarmHost) -> None:
     assert warm_host.call(_find_after_another_process, is_renewed=True) == ["two", "", "one"]
     # That is what a fork would find otherwise: numbers go on from where the parent's were.
     assert warm_host.call(_find_after_another_process, is_renewed=False)[0] == "one"

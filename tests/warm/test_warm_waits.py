@@ -45,7 +45,7 @@ def await_warm(host: WarmHost) -> None:
         assert time.monotonic() < deadline
 
 
-def test_a_stopped_holder_of_the_lock_is_waited_for_some_seconds(warm_host: WarmHost) -> None:
+def test_a_call_waits_some_seconds_for_a_stopped_holder_of_the_lock(warm_host: WarmHost) -> None:
     lock = f"{socket_of(warm_host)}.lock"
     script = f"exec 9>{lock}; flock 9; echo has it; kill -STOP $$"
     holder = warm_host.place.popen(["sh", "-c", script])
@@ -79,7 +79,7 @@ STARTS = {"ends": "exit 1", "hangs": "exec sleep 5", "cannot be executed": "exec
 
 
 @pytest.mark.parametrize("what", STARTS)
-def test_a_server_that_does_not_start_is_done_without(
+def test_a_call_runs_cold_if_the_server_does_not_start(
     warm_host: WarmHost, launcher: Path, tmp_path: Path, what: str
 ) -> None:
     """Each call tries again, and is made by a process of its own."""
@@ -117,7 +117,7 @@ def test_a_foreign_folder_in_place_of_the_status_is_left_alone(warm_host: WarmHo
 
 
 @pytest.mark.parametrize("files", [20, 60])
-def test_an_add_with_few_descriptors_is_an_add(warm_host: WarmHost, files: int) -> None:
+def test_an_add_with_few_descriptors_succeeds(warm_host: WarmHost, files: int) -> None:
     """It is made by a process that the limit binds."""
     sandbox = warm_host.sandbox("c1")
     (Path(f"/proc/{warm_host.pid}/root/run/limited")).mkdir()
