@@ -17,9 +17,9 @@ _FIRST_SUBNET = 22
 
 
 class Filling(NamedTuple):
-    """How attachments that are there before are made: how many share a namespace, and how many a network.
+    """The layout of existing attachments: how many share a namespace, and how many share a network.
 
-    `rules_apart` is to write the rules of iptables for all of them at once, see `bench.crowd`.
+    If `rules_apart` is set, the rules of iptables are written for all of them at once, see `bench.crowd`.
     """
 
     per_namespace: int = 1
@@ -30,7 +30,7 @@ class Filling(NamedTuple):
 class Container(NamedTuple):
     """One attachment: its number, the namespace and the interface that it gets, the network's number.
 
-    One that `is_bare` gets no rules of the firewall.
+    If `is_bare` is set, the attachment gets no firewall rules.
     """
 
     number: int

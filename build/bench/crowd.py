@@ -68,7 +68,7 @@ def _gateway_of(result: Mapping[str, Any]) -> Gateway:
 
 
 def _rules_of_network(stage: Stage, gateway: Gateway) -> str:
-    # The network of the container that has come and gone has them already.
+    # The network of the container that was attached and detached has them already.
     _, chain = rules.gateway_chains((gateway,), 4)
     if chain.chain in stage.host.run(["iptables-save", "-t", "nat"]):
         return ""

@@ -26,11 +26,11 @@ _REST_S, _RESTED_S = 3, 3
 
 
 class ProofError(Exception):
-    """A side does not do what the others do."""
+    """Raised if a side does not do the same work as the others."""
 
 
 def prove(stage: Stage, number: int) -> None:
-    """Attach a container, reach its published port, detach it: nothing of it may be left. Raises ProofError.
+    """Attach a container, reach its published port, detach it. Raises ProofError if anything remains.
 
     The side must have been used before, as what all containers share stays.
     """
@@ -78,7 +78,7 @@ def _count(stage: Stage, forks: Forks) -> dict[str, int]:
 def measure_memory(side: Side) -> list[dict[str, Any]]:
     """Return the PSS in KiB of a warm server that has served some calls, the only one of this run.
 
-    First when workers that have served calls have been replaced, as nobody calls, then right after the
+    First when an idle server has replaced workers that have served calls, then right after the
     calls. All figures are 0 when no server could be started.
     """
     at_rest = replace(side, settings={**side.settings, "restSeconds": _REST_S})

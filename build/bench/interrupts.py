@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: what runs is ended and cleared away, wherever the run is, and then the run is.
+"""Ctrl-C and SIGTERM: end all processes, clean up, and then end the run.
 
 Most of the time a child on some host does the work. It is told, ends the plugins that it has started, and
 hands the KeyboardInterrupt over as its outcome; to leave it alone would let it go on with nobody to hear it.
@@ -45,7 +45,7 @@ class Interrupts:
         finally:
             self._is_waiting = False
         if self._was_asked:
-            # Before the child could hear of it.
+            # The signal came before the child could receive it.
             raise KeyboardInterrupt
         return result
 

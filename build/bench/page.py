@@ -1,4 +1,4 @@
-"""docs/benchmarks.md: what a run has found, written by the run."""
+"""Write docs/benchmarks.md with the results of a run."""
 
 from __future__ import annotations
 

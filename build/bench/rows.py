@@ -43,14 +43,14 @@ class Row:
 
 
 def make_rows(scene: Scene, first: Sequence[Mapping[str, float]], times: Sequence[Times]) -> list[Row]:
-    """Return the rows of a scene out of the seconds of each side: of its first round, and of all others."""
+    """Return the rows of a scene from the seconds of each side: of its first round, and of all others."""
     go = next((index for index, side in enumerate(scene.sides) if side.suite == GO), None)
     medians = {} if go is None else {verb: statistics.median(each) for verb, each in times[go].items()}
     return [
         _row(scene, side, verb, [first[index][verb], *seconds], medians.get(verb))
         for verb in times[0]
         for index, side in enumerate(scene.sides)
-        # The ways of DEL to answer differ in nothing else.
+        # The two kinds of DEL differ in this key only.
         if (seconds := times[index][verb]) and (side.answer != ACK or verb == "DEL")
     ]
 

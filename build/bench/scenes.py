@@ -16,7 +16,7 @@ _EACH_ITS_OWN = Filling()
 
 
 class Scene(NamedTuple):
-    """Sides that take turns, and what is there before: attachments or, for IPAM, leases; foreign rules.
+    """Sides that take turns, and the objects that exist before: attachments or leases, and foreign rules.
 
     `warm_up` rounds of reused workers come first and do not count: each worker has a first time of its own.
     """

@@ -31,7 +31,7 @@ _SETTINGS: Mapping[str, Mapping[str, int]] = {
 
 @dataclass(frozen=True)
 class Side:
-    """One of those that take turns; `suite` is GO, OTHER or how ours is started.
+    """A compared side; `suite` is GO, OTHER or how ours is started.
 
     `backend` is "" for the suite's default. `answer` is when our DEL answers: when the kernel has said that
     the link is gone, or waiting for the acknowledgement. `settings` are those of its warm server; none for
@@ -47,7 +47,7 @@ class Side:
 
     @property
     def label(self) -> str:
-        """Its name in tables."""
+        """Return the name in tables."""
         waits = ", waits for ack" if self.answer == ACK else ""
         return f"{self.suite} {self.backend}".strip() + waits
 

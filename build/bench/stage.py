@@ -1,4 +1,4 @@
-"""A side on a host of its own: what it calls there, and the clean-up of what it leaves."""
+"""A side on a separate host: its calls, and the clean-up of the remaining objects."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Stage:
         self.host.close()
 
     def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a function on the host, in a child, and give its result or raise its exception."""
+        """Run a function on the host, in a child. Return its result or raise its exception."""
         return INTERRUPTS.wait_for(self.host.call, function, *args, **kwargs)
 
     def processes(self) -> list[int]:
@@ -58,7 +58,7 @@ class Stage:
         return Sandbox(self.host, name)
 
     def remove_namespaces(self, names: Sequence[str]) -> None:
-        """Remove them; the kernel goes on with that for a while."""
+        """Remove the containers' namespaces. The kernel continues the removal for a while."""
         self._netns("delete", names)
 
     def _netns(self, verb: str, names: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""A run's figures on the terminal."""
+"""Show the figures of a run on the terminal."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class Target(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """A target and what a run has seen, both as words."""
+    """A target and the result of a run, both as words."""
 
     title: str
     backend: str

@@ -17,12 +17,12 @@ def main() -> NoReturn:
         sys.exit(install.main())
     from cni.program import entry
 
-    # bin/python3 in the bundle is what runs this.
+    # bin/python3 in the bundle runs this.
     entry.main(str(Path(sys.executable).parents[1] / "plugins.json"))
 
 
 def _restore_environment() -> None:
-    """Take back what program.c did to the environment, or child processes load our libraries."""
+    """Undo the changes of program.c to the environment. Otherwise child processes load our libraries."""
     before = os.environ.pop("PYCNI_LD_LIBRARY_PATH", None)
     os.environ.pop("LD_LIBRARY_PATH", None)
     if before is not None:

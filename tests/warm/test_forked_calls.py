@@ -69,7 +69,7 @@ def test_each_forked_call_is_a_fresh_process(hosts: list[Host]) -> None:
 
 
 @pytest.mark.parametrize("do", ["error", "exit", "own descriptors", "output in a buffer"])
-def test_a_forked_call_exits_with_the_same_status(hosts: list[Host], do: str) -> None:
+def test_a_forked_call_ends_as_a_started_one(hosts: list[Host], do: str) -> None:
     forked, started = (odd(host, do) for host in hosts)
     assert (forked.status, forked.stdout) == (started.status, started.stdout)
 

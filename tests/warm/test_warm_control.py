@@ -50,7 +50,7 @@ def test_start_and_stop(warm_host: WarmHost) -> None:
     assert pycni(warm_host, "stop") == "No warm server runs.\n"
 
 
-def test_start_without_permission_is_an_error(warm_host: WarmHost) -> None:
+def test_start_is_an_error_if_switched_off(warm_host: WarmHost) -> None:
     warm_host.run(["touch", "/etc/cni/pycni/warm-off"])
     command = [str(warm_host.bindir.parent / "pycni"), "warm", "start"]
     done = warm_host.place.run(command, check=False)
