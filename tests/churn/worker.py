@@ -109,7 +109,7 @@ class Worker:
 
 
 def start(bindir: Path, number: int, until: float, report: Path, *, abandons: bool) -> int:
-    """Fork a worker that writes its tally into a file; gives its process ID."""
+    """Fork a worker that writes its tally into a file. Return its process ID."""
     child = os.fork()
     if child == 0:
         _run(Worker(bindir, number, abandons=abandons), until, report)

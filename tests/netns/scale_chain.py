@@ -45,7 +45,7 @@ class Container(NamedTuple):
 
 
 def call(bindir: Path, verb: str, conf: dict[str, Any], container: Container) -> bytes:
-    """Run the plugin that `conf` names, and fail the test when it fails; gives what it said."""
+    """Run the plugin that `conf` names, and fail the test when it fails. Return its output."""
     env = {**BARE_ENV, **container.env, "PYCNI_DEL": "gone", "CNI_COMMAND": verb, "CNI_PATH": str(bindir)}
     program = bindir / conf["type"]
     status, said = multicall.run_delegate(str(program), _TABLE, program, env, json.dumps(conf).encode())
@@ -86,7 +86,7 @@ class Chain:
             self._there += 1
 
     def measure(self, meter: Meter) -> Costs:
-        """Attach and detach a container some times; gives what each verb of each plugin takes."""
+        """Attach and detach a container some times. Return the costs of each verb of each plugin."""
         rounds = [self._round(meter, f"own{turn}") for turn in range(_ROUNDS)]
         # The first one is the first of this process, or after something has changed.
         return {key: least([each[key] for each in rounds[1:]]) for key in rounds[0]}

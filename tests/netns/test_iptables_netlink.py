@@ -119,7 +119,7 @@ def test_a_chain_that_is_there_is_left_alone(nft_host: Host) -> None:
 
 
 def _children_of_second_add(change: Callable[[], None] | None) -> list[str]:
-    """Publish ports of two containers in one process; gives what the second one started."""
+    """Publish ports of two containers in one process. Return the programs that the second one started."""
     started: list[str] = []
     run = child.run
 

@@ -160,7 +160,7 @@ def list_broken() -> list[str]:
 
 @contextmanager
 def disk(host: Host, image: Path) -> Iterator[list[str]]:
-    """Mount a file system of its own where leases are; gives the command that mounts it again."""
+    """Mount a separate file system for leases. Return the command that mounts it again."""
     with image.open("wb") as file:
         file.truncate(16 << 20)
     host.run(["mkfs.ext4", "-q", "-F", str(image)])

@@ -1,4 +1,4 @@
-"""Processes that are something else than a worker, and talk to its socket without a launcher."""
+"""Processes that differ from a worker, and talk to its socket without a launcher."""
 
 from __future__ import annotations
 
@@ -128,9 +128,9 @@ def call_of(name: str, variables: dict[str, str], build: str = "test") -> bytes:
 
 
 def ask(connection: socket.socket, call: bytes, stdin: str, output: str, right: int = 1) -> bytes:
-    """Make a whole call as a launcher does; gives what the worker has sent, but for its acceptance.
+    """Make a whole call as a launcher does. Return the bytes from the worker after its acceptance.
 
-    Without the `right` to answer, 0, it is as if the launcher had given up.
+    If `right`, the value of the response token, is 0, the launcher counts as having given up.
     """
     try:
         connection.send(call)

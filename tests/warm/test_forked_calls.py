@@ -1,4 +1,4 @@
-"""A call that tests fork from a process that has done the imports is like a start of the executable."""
+"""A call that is forked from a process with the imports done equals a start of the executable."""
 
 from __future__ import annotations
 

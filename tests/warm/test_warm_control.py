@@ -140,7 +140,7 @@ def _wait_for_servers(*pids: int) -> None:
 
 
 def _wait_for_a_call_of(server: control.Running) -> None:
-    """Wait until a server tells of one call, which it counts after the answer."""
+    """Wait until a server reports one call. It counts a call after the response."""
     deadline = time.monotonic() + 60
     while (told := control.status(server)).get("requests") != 1:
         assert time.monotonic() < deadline, told
@@ -252,7 +252,7 @@ def _ask_for(seconds: float, pid: int) -> None:
 
 
 def _ask_beside_others(seconds: float) -> int:
-    """Ask for the status while another process does so all the time; gives how often it was told."""
+    """Request the status while another process does so all the time. Return the number of responses."""
     [server] = control.find()
     child = os.fork()
     if child == 0:

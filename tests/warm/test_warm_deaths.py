@@ -25,7 +25,7 @@ ODD_WAITS = {"cniVersion": "1.0.0", "name": "n", "type": "odd", "do": "wait"}
 
 
 def start(host: WarmHost, name: str, conf: dict[str, Any], netns: str) -> subprocess.Popen[str]:
-    """Start an ADD that the test goes on beside."""
+    """Start an ADD without waiting for it."""
     env = {
         "CNI_COMMAND": "ADD", "CNI_CONTAINERID": "c1", "CNI_NETNS": netns, "CNI_IFNAME": "eth0",
         "CNI_PATH": str(host.bindir),

@@ -1,4 +1,4 @@
-"""Elsewhere than where process 1 lives a call starts a server only when another has come just before."""
+"""Outside the namespaces of process 1 a call starts a server only if another call came just before."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NOTE_BYTES = 16
 
 @pytest.fixture
 def away(warm_host: WarmHost) -> WarmHost:
-    """Return a host that is not that of process 1, without the setting that starts servers there."""
+    """Return a host outside the namespaces of process 1, without the setting that starts servers there."""
     warm_host.run(["rm", EVERYWHERE])
     return warm_host
 
@@ -128,7 +128,7 @@ def _call_without_own_proc(program: str) -> bytes:
 
 
 def test_no_server_starts_if_proc_shows_another_pid_namespace(warm_host: WarmHost) -> None:
-    """A worker could not look at its callers there."""
+    """A worker could not read the properties of its callers there."""
     told = warm_host.call(_call_without_own_proc, str(warm_host.bindir / "loopback"))
     assert b"1.1.0" in told
     assert warm_host.servers() == []

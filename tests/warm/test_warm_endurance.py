@@ -1,4 +1,4 @@
-"""After many calls server and worker are as they were: memory, descriptors. PYCNI_SOAK says how many."""
+"""Memory and descriptors of server and worker do not grow over many calls. PYCNI_SOAK sets the number."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _chain(backend: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 class _Runtime:
-    """Calls plugins one by one, each answer of the first ADD the next one's prevResult."""
+    """Call plugins one by one. The result of the first ADD is the prevResult of the next."""
 
     def __init__(self, bindir: Path) -> None:
         self._bindir = bindir
@@ -77,7 +77,7 @@ class _Runtime:
 
 
 def _call_often(bindir: Path, name: str, at_least: int) -> int:
-    """Attach and detach containers with both backends in turn; gives the number of calls."""
+    """Attach and detach containers with both backends in turn. Return the number of calls."""
     runtime = _Runtime(bindir)
     backends = cycle(["nftables", "iptables"])
     number = 0

@@ -1,4 +1,4 @@
-"""A server that cannot run holds up one call for a second, and the others not at all."""
+"""A server that cannot run delays one call by a second, and no other call."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ HOLDS = {
 
 
 def timed(host: WarmHost) -> tuple[float, bool]:
-    """Make a call; gives the seconds that it took, and whether a worker has served it."""
+    """Make a call. Return its seconds, and whether a worker has served it."""
     start = time.monotonic()
     parent = host.facts()["parent"]
     return time.monotonic() - start, int(parent) in host.servers()

@@ -1,4 +1,4 @@
-"""Nothing of one call is seen by the next: a worker that was changed ends, whatever it was."""
+"""A call cannot see state of the call before: a changed worker ends, whatever the change."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def shown(facts: dict[str, str]) -> dict[str, str]:
 
 
 def test_workers_are_reused(warm_host: WarmHost) -> None:
-    """A spare one is made while others are busy, or look for traces of their last call."""
+    """The server starts a spare worker while others are busy or in their leak check."""
     facts = [warm_host.facts() for _ in range(20)]
     assert len({each["pid"] for each in facts}) <= 4
     assert all(shown(each) == shown(facts[0]) for each in facts)

@@ -1,4 +1,4 @@
-"""Plugins that do harm when the server imports them."""
+"""Plugins whose import harms the server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many calls at once: from two places with one /run, and while servers are told to end."""
+"""Many calls at once: from two sets of namespaces with one /run, and while servers get SIGTERM."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Something else in the place of the log keeps no call waiting."""
+"""A special file in place of the log blocks no call."""
 
 from __future__ import annotations
 

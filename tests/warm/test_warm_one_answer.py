@@ -1,4 +1,4 @@
-"""A worker that is killed at any moment of a call: never is there a second document behind the first one."""
+"""A worker is killed at any moment of a call: stdout never has a second document after the first one."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _documents(text: str) -> list[dict[str, Any]]:
 
 
 class _Blocked(NamedTuple):
-    """A call that cannot go on writing its answer, and its worker."""
+    """A call whose response is blocked halfway, and its worker."""
 
     launcher: subprocess.Popen[bytes]
     reader: int
@@ -66,7 +66,7 @@ def _is_writing_to_pipe(pid: int) -> bool:
 
 
 def _block(host: WarmHost, verb: str, do: str, env: dict[str, str], free: int) -> _Blocked:
-    """Call a plugin whose stdout takes only so many bytes."""
+    """Call a plugin whose stdout accepts a limited number of bytes."""
     host.odd().must()
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 2 * PIPE)
@@ -189,7 +189,7 @@ def test_an_add_whose_worker_is_killed_after_its_response_is_cleaned_up(busy_wor
 
 
 def _way_to_end(answer: Answer, is_expected: Callable[[dict[str, Any]], bool]) -> str:
-    """Return how a call has ended. Fail the test if it tells two things."""
+    """Return how a call has ended. Fail the test if it printed two documents."""
     documents, is_noted = _documents(answer.stdout), NOTE in answer.stderr
     assert len(documents) <= 1, answer
     if documents and documents[0].get("code") == 11:

@@ -138,7 +138,7 @@ def test_a_malformed_request_is_refused_and_no_descriptor_stays_open(
 
 
 def test_a_whole_call_with_descriptors_is_refused(meeting: Meeting) -> None:
-    """Those of a call that nobody accepts would stay open."""
+    """Descriptors of a call that no worker accepts would stay open."""
     with open("/dev/null", "rb") as null:  # noqa: PTH123 - for its number
         socket.send_fds(meeting.knock(), [GOLDEN], [null.fileno()])
     assert meeting.connection.accept() == connection.MALFORMED
@@ -191,7 +191,7 @@ def test_a_silent_client_is_refused_after_the_time_limit(meeting: Meeting) -> No
 
 
 class Listening:
-    """A server in a test's hands at the socket that a launcher looks for."""
+    """A server that the test controls, at the socket that a launcher looks for."""
 
     def __init__(self, program: Path) -> None:
         path = subprocess.run([program, "--warm-socket"], capture_output=True, text=True, check=True).stdout

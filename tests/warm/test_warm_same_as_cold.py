@@ -1,4 +1,4 @@
-"""A waiting worker, a worker for one call and a cold process answer and leave the same."""
+"""A waiting worker, a worker for one call and a cold process have the same output and effects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No signal goes to a process that is no server of ours, whatever holds the lock of a status file."""
+"""No signal is sent to a process that is no server of ours, whatever holds the lock of a status file."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_new_server_ends_no_process_for_a_lock_without_a_holder() -> None:
 
 
 def test_a_signal_to_all_processes_is_detected() -> None:
-    """The two tests above would notice it."""
+    """The two tests above would detect such a signal."""
     assert _apart(_all_processes).split()[1] == str(-signal.SIGTERM)
 
 

@@ -174,7 +174,7 @@ def test_builds_do_not_mix(warm_host: WarmHost, launcher: Path) -> None:
 
 
 def test_a_stopped_server_and_workers_cost_a_bounded_wait(warm_host: WarmHost) -> None:
-    """Nothing that was handed over keeps the caller's pipe open, and nothing is run later."""
+    """No passed descriptor keeps the caller's pipe open, and no worker runs the call later."""
     warm_host.odd()
     [server] = warm_host.call(control.find)
     pids = [server.pid, *control.children(server.pid)]
@@ -253,7 +253,7 @@ def test_a_server_in_namespaces_of_its_own_waits_for_less_time(
 
 
 def test_without_a_null_device_the_call_is_cold(warm_host: WarmHost) -> None:
-    """Its output ends, which a server that had nothing to put in its place would keep open."""
+    """The output ends. A server that could not replace the descriptor would keep it open."""
     warm_host.run(["mount", "-t", "tmpfs", "tmpfs", "/dev"])
     for _ in range(2):
         assert int(warm_host.facts(timeout_s=10)["parent"]) not in warm_host.servers()

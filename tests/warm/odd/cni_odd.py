@@ -1,4 +1,4 @@
-"""A plugin that does what no plugin should: `do` says what. It tells on stderr what process it is."""
+"""A plugin that misbehaves in the way that `do` names. It writes facts about its process to stderr."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def nap() -> None:
 
 
 class _SlowToFlush:
-    """A stdout that takes a while at the end of a call, once."""
+    """A stdout whose flush at the end of a call is slow once."""
 
     def __init__(self, real: TextIO) -> None:
         self._real = real
