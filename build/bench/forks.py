@@ -1,7 +1,7 @@
 """Count the processes that plugins start: the kernel reports every fork by its process connector.
 
-linux/cn_proc.h. Only a process with CAP_NET_ADMIN in the machine's first network and pid namespaces hears
-of them.
+linux/cn_proc.h. Only a process with CAP_NET_ADMIN in the machine's first network and pid namespaces receives
+them.
 """
 
 from __future__ import annotations

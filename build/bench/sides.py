@@ -20,7 +20,7 @@ GO, OTHER = "go", "other"
 WARM, SINGLE, COLD = "warm", "single-use", "cold"
 GONE, ACK = "gone", "ack"
 
-# Longer than any pause of a run; a server that a killed run has left behind ends then.
+# Longer than any pause of a run. A server of a killed run ends after that time.
 _IDLE_S = 300
 _SETTINGS: Mapping[str, Mapping[str, int]] = {
     WARM: {"idleSeconds": _IDLE_S},

@@ -65,7 +65,7 @@ def comment(owner: Owner) -> str:
 
 
 def shown(text: str) -> str:
-    """Return in words whom a comment names. A container ID that was cut is shown as it is."""
+    """Return the owner that a comment names, in words. A container ID that was cut is shown as it is."""
     match = _COMMENT.fullmatch(text)
     if match is None:
         return f'"{text}"' if text else "a rule without a comment"
@@ -73,7 +73,7 @@ def shown(text: str) -> str:
 
 
 def parse(text: str) -> tuple[str, str, str] | None:
-    """Return the fields of the owner whom a comment names. A container ID that was cut remains so."""
+    """Return the fields of the owner that a comment names. A container ID that was cut remains so."""
     match = _COMMENT.fullmatch(text)
     return (match["net"], match["id"], match["ifname"]) if match else None
 

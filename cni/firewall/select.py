@@ -97,7 +97,7 @@ def require_usable(asked: str | None, purpose: str) -> None:
 
 
 def differences(asked: str | None, purpose: str, intent: Intent) -> list[str]:
-    """Return what the chosen backend misses of an intent, [] if the other one has it all.
+    """Return the missing parts of an intent in the chosen backend, [] if the other one has all parts.
 
     The ADD may have had another choice.
     """

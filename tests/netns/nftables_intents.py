@@ -54,7 +54,7 @@ def add_here(intent: PortForward | Masquerade) -> None:
 
 
 def refused(host: Host, step: Callable[[], object]) -> tuple[str, int, str]:
-    """Run a function that must raise a CniError. Return class, code and text: the error crosses no process."""
+    """Run a function that must raise a CniError. Return its class, code and text."""
 
     def inside() -> tuple[str, int, str]:
         with pytest.raises(CniError) as caught:
