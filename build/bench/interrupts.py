@@ -1,7 +1,7 @@
 """Ctrl-C and SIGTERM: end all processes, clean up, and then end the run.
 
-Most of the time a child on some host does the work. This process forwards the signal to it. The child ends its
-plugins and returns the KeyboardInterrupt as its outcome. Without the signal it would continue after the run.
+Most of the time a child on some host does the work. This process forwards the signal to it. The child ends
+its plugins and returns the KeyboardInterrupt as its outcome. Without the signal it would outlive the run.
 """
 
 from __future__ import annotations
