@@ -1,7 +1,7 @@
-"""`make demo`: two containers from nothing, every step shown and checked, nothing of the machine changed.
+"""`make demo`: attach two containers, show and check every step, and change nothing of the machine.
 
 Everything happens in namespaces of a process that ends with this one. Its steps use the installed
-executables through the `pycni` command, and read back from the kernel what these have made.
+executables through the `pycni` command, and read the resulting state from the kernel.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
 HOME = ROOT / "dist/demo"
 NETWORK = "10-bridge"
 PORTS: dict[str, object] = {"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}
-# What a step may fail with: a check of ours or of the test library, a program, the system.
+# The errors of a failing step: a check of ours or of the test library, a program, the system.
 EXPECTED = (StepError, AssertionError, OSError, RuntimeError, ValueError, subprocess.SubprocessError)
 HELLO = "Hello from the container web!"
 ABOUT = """\
-What `docker run -p 8080:80` does for the network, step by step, done by four CNI plugins.
-All of it in private namespaces: interfaces, rules and files of this machine stay as they are."""
+Four CNI plugins do the network part of `docker run -p 8080:80`, step by step.
+They run in private namespaces: interfaces, rules and files of this machine do not change."""
 
 
 def main() -> int:
-    """Tell the whole story; 1 when a step fails."""
+    """Run the whole demonstration. Return 1 when a step fails."""
     tell = Narrator()
     tell.title("pycni", ABOUT)
     if why_no_namespaces():
@@ -52,7 +52,7 @@ def main() -> int:
         with Host(bindir) as host, TemporaryDirectory() as site:
             Demo(tell, host, Path(site)).play()
         tell.step("The namespaces end with the demonstration")
-        tell.check("this machine's own links are what they were", _own_links(), before)
+        tell.check("this machine's own links have not changed", _own_links(), before)
     except KeyboardInterrupt:
         tell.fail("interrupted")
         return 1
@@ -64,7 +64,7 @@ def main() -> int:
 
 
 def install(tell: Narrator) -> Path:
-    """Install the suite beside the sources, as `make install` does elsewhere, and give its BINDIR."""
+    """Install the suite beside the sources, as `make install` does elsewhere. Return its BINDIR."""
     tell.step("Install the plugins")
     places = [f"--{name}={HOME / folder}" for name, folder in PLACES.items()]
     done = run([str(ROOT / "dist/bundle/pycni"), "--install", *places], timeout_s=600)
@@ -79,7 +79,7 @@ PLACES = {"bindir": "bin", "prefix": "opt", "confdir": "net.d"}
 
 
 class Demo:
-    """The story on a host of its own."""
+    """The demonstration, on a separate host."""
 
     def __init__(self, tell: Narrator, host: Host, site: Path) -> None:
         self.tell = tell
@@ -88,7 +88,7 @@ class Demo:
         (site / "index.html").write_text(HELLO)
 
     def play(self) -> None:
-        """Make it all, look at it, take it all away."""
+        """Attach two containers, show the result, and remove them."""
         self.prepare()
         before = self.host.snapshot()
         web = self.attach("web", PORTS)
@@ -99,29 +99,31 @@ class Demo:
             self.reach(web, client)
         self.leave(web)
         self.isolated(web, client)
-        self.tell.step("All of it in one picture")
+        self.tell.step("The network in one view")
         self.tell.command("pycni show")
         self.tell.tree(self.pycni("show"))
         self.remove(web, client, before)
 
     def prepare(self) -> None:
         """Show the host, the outside and the network's configuration."""
-        self.tell.step("A host with nothing but a way out")
+        self.tell.step("A host with a connection to the outside")
         outside = self.host.outside
-        self.tell.say(f"A fresh network namespace is the host; {outside.address} plays the internet.")
+        self.tell.say(f"A new network namespace is the host. {outside.address} stands for the internet.")
         self.tell.show("ip -br -4 addr", self.host.run(["ip", "-br", "-4", "addr"]).splitlines())
         self.host.run(["mkdir", "-p", "/etc/cni/net.d"])
         conf = (ROOT / f"conf/{NETWORK}.conflist").read_text()
         self.host.run(["sh", "-c", f"cat > /etc/cni/net.d/{NETWORK}.conflist"], conf)
         self.tell.say(f"The network is conf/{NETWORK}.conflist: `bridge`, with addresses from `host-local`,")
-        self.tell.say("and `portmap` for published ports. It is what `docker network create` would keep.")
+        self.tell.say(
+            "and `portmap` for published ports. It corresponds to a network of `docker network create`."
+        )
 
     def attach(self, name: str, capabilities: dict[str, object] | None = None) -> Sandbox:
         """Make a container's namespace and attach it."""
         published = f", port 8080 published to its port {80}" if capabilities else ""
         self.tell.step(f"Container {name}{published}")
         sandbox = self.host.sandbox(name)
-        self.tell.say("To its network a container is a namespace, empty at first. As containerd would, run")
+        self.tell.say("For its network a container is a namespace, empty at first. As containerd does, run")
         self.tell.say("loopback for it, then the plugins of the network by the command `pycni`:")
         loopback = {"cniVersion": "1.1.0", "name": "lo", "type": "loopback"}
         self.host.plugin("loopback", "ADD", loopback, netns=sandbox, container_id=name, ifname="lo").must()
@@ -136,8 +138,8 @@ class Demo:
         """Show the links, addresses and routes that `bridge` has made."""
         ports = self.host.json(["ip", "-j", "link", "show", "master", "pycni0"])
         veth = ports[0]["ifname"]
-        self.tell.say(f"bridge made a cable, a veth pair: eth0 in the container, {veth} on the host,")
-        self.tell.say("plugged into the switch pycni0, which is what docker0 is for Docker.")
+        self.tell.say(f"bridge made a veth pair: eth0 in the container, {veth} on the host,")
+        self.tell.say("a port of the bridge pycni0. Docker calls its bridge docker0.")
         self.tell.show("on the host, bridge link", self.host.run(["bridge", "link"]).splitlines())
         self.tell.show("in the container, ip -br addr", web.run(["ip", "-br", "addr"]).splitlines())
         self.tell.show("in the container, ip route", web.run(["ip", "route"]).splitlines())
@@ -156,7 +158,7 @@ class Demo:
         self.tell.show("the rule", [line.strip() for line in rules if "!= 10." in line and "masq" in line])
 
     def reach(self, web: Sandbox, client: Sandbox) -> None:
-        """Ask the web server from everywhere."""
+        """Request the page of the web server from everywhere."""
         self.tell.step("Reach the web server in web")
         address = web.addresses("eth0")[0].split("/")[0]
         outside = self.host.outside
@@ -170,7 +172,7 @@ class Demo:
             self.tell.check(where, inside.call(_fetch, *target), HELLO)
 
     def leave(self, web: Sandbox) -> None:
-        """Reach the outside from a container, and see who the outside thinks it was."""
+        """Connect from a container to the outside, and check which address the outside sees."""
         self.tell.step("From a container to the outside")
         outside = self.host.outside
         with outside.sandbox.serve(7):
@@ -191,13 +193,13 @@ class Demo:
         self.tell.check("web's address, asked for from outside", direct, "network is unreachable")
 
     def remove(self, web: Sandbox, client: Sandbox, before: Snapshot) -> None:
-        """Detach both containers and prove that nothing of them is left."""
-        self.tell.step("Take everything away")
+        """Detach both containers and prove that nothing of them remains."""
+        self.tell.step("Detach both containers")
         for sandbox, capabilities in ((web, PORTS), (client, None)):
             self.tell.command("pycni", "del", "pycni", sandbox.path)
             self.pycni("del", "pycni", sandbox.path, capabilities=capabilities)
         self.tell.check("ports of the bridge", self.host.run(["bridge", "link"]), "")
-        self.tell.check("addresses that are taken", self._leases(), [])
+        self.tell.check("addresses that are leased", self._leases(), [])
         self.tell.check("links that web has", web.links(), ["lo"])
         rules = self.host.run(["nft", "list", "ruleset"])
         self.tell.check("rules that name a container", [x for x in rules.splitlines() if "id: " in x], [])
@@ -212,7 +214,7 @@ class Demo:
         self.tell.check("links, addresses, routes, rules and files that were not there before", left, [])
 
     def pycni(self, *words: str, capabilities: dict[str, object] | None = None) -> str:
-        """Run the installed command and give what it prints. Raises CommandError."""
+        """Run the installed command and return its output. Raises CommandError."""
         asked = {"CAP_ARGS": json.dumps(capabilities)} if capabilities else {}
         return self.host.run([str(HOME / "opt/bin/pycni"), *words], env=BARE_ENV | asked)
 
@@ -222,7 +224,7 @@ class Demo:
 
     @contextmanager
     def serving(self, sandbox: Sandbox) -> Iterator[None]:
-        """Have a web server on port 80 of a container."""
+        """Run a web server on port 80 of a container."""
         command = [sys.executable, "-m", "http.server", "--directory", str(self.site), "80"]
         server = sandbox.place.popen(command)
         try:
@@ -257,7 +259,7 @@ def _fetch_or_error(address: str, port: int) -> str:
 
 
 def _short(line: str) -> str:
-    """Leave out the comment that says which container an element belongs to."""
+    """Return the line without the comment that names the owner of an element."""
     before, _, rest = line.strip().partition(' comment "')
     return before + rest.partition('"')[2] if rest else before
 

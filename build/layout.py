@@ -1,7 +1,7 @@
-"""The rules of the tree: who may import what, how long things may be, what a plugin folder has.
+"""The rules of the tree: allowed imports, sizes and names, and the files of a plugin folder.
 
-Each rule looks at one parsed file, or at a list of paths, and yields what it finds wrong, so that tests
-can show it samples. docs/design.md gives the reasons.
+Each rule reads one parsed file or a list of paths, and yields objections. Tests pass it samples.
+docs/design.md has the reasons.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
 
-# The rooms of cni from the bottom up: a module imports from its own room and from rooms earlier in this list.
-# Flat modules are the public API; each counts as a room of its own. A module that is in no room is a mistake.
+# The rooms of cni from the bottom up. A module imports from its own room and from rooms earlier in this list.
+# Flat modules are the public API; each counts as a separate room. Every module must be in a room.
 ROOMS: tuple[frozenset[str], ...] = (
     frozenset({"", "__init__", "addresses", "conf", "conf_errors", "convert", "errors", "faults"})
     | {
@@ -52,11 +52,11 @@ ROOMS: tuple[frozenset[str], ...] = (
     frozenset({"testing"}),
 )
 PROTOCOL = ROOMS[0]
-# A plugin is started by skel, and imports nothing from there on up.
+# `skel` starts a plugin. The plugin imports neither `skel` nor rooms above it.
 FOR_PLUGINS = frozenset[str]().union(*ROOMS[:9])
 _LEVELS = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 
-# Standard modules that a plugin's conf.py and plan.py have no business with.
+# Standard modules that a plugin's conf.py and plan.py must not import.
 IMPURE = {"ctypes", "fcntl", "os", "shutil", "socket", "subprocess", "tempfile", "time"}
 
 # Modules of rooms above the protocol that are pure, as conf.py and plan.py must be.
@@ -68,8 +68,8 @@ VERB_MODULES = ("add", "delete", "check", "gc", "status", "repair")
 # The template shows every file that a plugin may have.
 TEMPLATE_MODULES = (*PLUGIN_MODULES, *VERB_MODULES, "plan", "properties")
 
-# Where each library, and each handle of the process, may be used; a folder stands for all in it.
-DOORS = {
+# The modules that may use each library and each handle of the process. A folder stands for all its modules.
+OWNERS = {
     "pyroute2": {"cni/kernel/message_classes.py"},
     "subprocess": {"cni/kernel/child.py", "cni/testing"},
     "typer": {"cni/cli"},
@@ -84,6 +84,10 @@ HANDLES = {
     "sys.exit": set(),
 }
 ENTRIES = {"cni/skel.py", "cni/multicall.py", "cni/program/entry.py", "cni/warm", "cni/cli", "cni/testing"}
+
+
+# Names of parameters and fields that do not name the content.
+VAGUE_NAMES = {"told", "found", "kept", "made", "what"}
 
 
 class Import(NamedTuple):
@@ -104,17 +108,17 @@ class Source(NamedTuple):
 
     @property
     def is_test(self) -> bool:
-        """Whether it is a test, which may use what it likes."""
+        """Return whether the file is a test, which may use any module."""
         return "tests" in self.path.parts or self.path.name == "conftest.py"
 
     @property
     def module(self) -> str:
-        """Its name within cni, "netlink" or "firewall"; "" for a file elsewhere."""
+        """Return the room within cni, "kernel" or "firewall"; "" for a file elsewhere."""
         return self.path.with_suffix("").parts[1] if self.path.parts[0] == "cni" else ""
 
     @property
     def package(self) -> str:
-        """The plugin package that it belongs to, "cni_bridge"; "" for a file elsewhere."""
+        """Return the plugin package of the file, "cni_bridge"; "" for a file elsewhere."""
         return next((part for part in self.path.parts if part.startswith("cni_")), "")
 
 
@@ -124,33 +128,33 @@ def parse(path: str, text: str) -> Source:
 
 
 def read_tree(root: Path) -> list[Source]:
-    """Parse every Python file that is ours, below `root`."""
+    """Parse every Python file of this project below `root`."""
     folders = [root / name for name in ("cni", "plugins", "build", "tests")]
     paths = [root / "conftest.py", *(path for folder in folders for path in sorted(folder.rglob("*.py")))]
     return [parse(str(path.relative_to(root)), path.read_text()) for path in paths]
 
 
 def list_imports(source: Source) -> list[Import]:
-    """Give all imports of a file, wherever they stand."""
+    """Return all imports of a file, those in functions included."""
     found: list[Import] = []
     _collect(source.tree, found, for_types=False, in_function=False)
     return found
 
 
-def _collect(node: ast.AST, found: list[Import], *, for_types: bool, in_function: bool) -> None:
+def _collect(node: ast.AST, imports: list[Import], *, for_types: bool, in_function: bool) -> None:
     for child in ast.iter_child_nodes(node):
         typing_only = for_types or (isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test))
         within = in_function or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
         if isinstance(child, ast.Import):
-            found += [Import(alias.name, child.lineno, typing_only, within) for alias in child.names]
+            imports += [Import(alias.name, child.lineno, typing_only, within) for alias in child.names]
         elif isinstance(child, ast.ImportFrom) and child.module:
             # `from cni import conf` imports a module, `from cni.errors import Code` does not.
             of_package = child.module in {"cni", "cni.firewall"}
             names = (
                 [f"{child.module}.{alias.name}" for alias in child.names] if of_package else [child.module]
             )
-            found += [Import(name, child.lineno, typing_only, within) for name in names]
-        _collect(child, found, for_types=typing_only, in_function=within)
+            imports += [Import(name, child.lineno, typing_only, within) for name in names]
+        _collect(child, imports, for_types=typing_only, in_function=within)
 
 
 def check_plugins_apart(source: Source) -> Iterator[str]:
@@ -186,7 +190,7 @@ def _may_import(source: Source, room: str) -> bool:
 
 
 def check_pure(source: Source) -> Iterator[str]:
-    """Find what a plugin's conf.py or plan.py would need only to ask or change the world."""
+    """Find imports in conf.py or plan.py of modules that read or change the system."""
     is_part = bool(source.package) or source.module == "interface"
     if source.is_test or not is_part or source.path.name not in {"conf.py", "plan.py"}:
         return
@@ -215,22 +219,22 @@ def check_order(source: Source) -> Iterator[str]:
             yield f"{source.path}:{each.line} imports {each.module}, which comes after it"
 
 
-def check_doors(source: Source) -> Iterator[str]:
-    """Find libraries used by others than the module that owns them, or opened too early."""
+def check_owners(source: Source) -> Iterator[str]:
+    """Find imports of libraries outside of the modules that own them, and imports before they are needed."""
     if source.is_test or source.path.parts[0] not in {"cni", "plugins"}:
         return
     for each in list_imports(source):
         top = each.module.split(".")[0]
-        if top not in DOORS or each.for_types:
+        if top not in OWNERS or each.for_types:
             continue
-        if not _is_within(source.path, DOORS[top]):
-            yield f"{source.path}:{each.line} imports {top}, only {_names(DOORS[top])} may"
+        if not _is_within(source.path, OWNERS[top]):
+            yield f"{source.path}:{each.line} imports {top}, only {_names(OWNERS[top])} may"
         elif top == "pyroute2" and not each.in_function:
             yield f"{source.path}:{each.line} imports {top} before it is needed"
 
 
 def check_handles(source: Source) -> Iterator[str]:
-    """Find environment, standard streams and exit outside of entries; others get them as arguments."""
+    """Find environment, standard streams and exit outside of ENTRIES. Others get them as arguments."""
     is_entry = source.path.name == "__main__.py" or _is_within(source.path, ENTRIES)
     if source.is_test or source.path.parts[0] not in {"cni", "plugins"} or is_entry:
         return
@@ -241,7 +245,7 @@ def check_handles(source: Source) -> Iterator[str]:
 
 
 def check_size(source: Source) -> Iterator[str]:
-    """Find files and functions that are too long to be understood at once."""
+    """Find files and functions that are too long."""
     lines = len(source.text.splitlines())
     if lines > MAX_FILE_LINES:
         yield f"{source.path} has {lines} lines, at most {MAX_FILE_LINES} are allowed"
@@ -252,8 +256,41 @@ def check_size(source: Source) -> Iterator[str]:
                 yield f"{source.path}:{node.lineno} {node.name} has {length} lines, of {MAX_FUNCTION_LINES}"
 
 
+def check_names(source: Source) -> Iterator[str]:
+    """Find parameters and fields whose name does not name the content."""
+    if source.is_test:
+        return
+    for node in ast.walk(source.tree):
+        names = [(node.arg, node.lineno)] if isinstance(node, ast.arg) else []
+        if isinstance(node, ast.ClassDef):
+            fields = [each for each in node.body if isinstance(each, ast.AnnAssign)]
+            names = [(ast.unparse(each.target), each.lineno) for each in fields]
+        for name, line in names:
+            if name in VAGUE_NAMES:
+                yield f"{source.path}:{line} {name}: name the content"
+
+
+def check_import_reasons(source: Source) -> Iterator[str]:
+    """Find imports in functions without a reason: in the module's docstring, or beside or above the import.
+
+    A module states the reason once by a docstring that speaks of imports.
+    """
+    if source.is_test or source.path.parts[0] not in {"cni", "plugins"}:
+        return
+    if re.search(r"\bimport", ast.get_docstring(source.tree) or "", re.IGNORECASE):
+        return
+    lines = source.text.splitlines()
+    explained = 0
+    for line in sorted({each.line for each in list_imports(source) if each.in_function}):
+        # A comment counts for the imports that follow it without another line between.
+        if line - 1 != explained and "#" not in lines[line - 1] and "#" not in lines[line - 2]:
+            yield f"{source.path}:{line} imports in a function without a reason"
+        else:
+            explained = line
+
+
 def check_test_names(paths: Iterable[PurePosixPath]) -> Iterator[str]:
-    """Find test files of equal names: mypy and people look for them by name."""
+    """Find test files of equal names: mypy requires unique module names."""
     seen: dict[str, PurePosixPath] = {}
     for path in paths:
         if path.name.startswith("test_"):
@@ -263,7 +300,7 @@ def check_test_names(paths: Iterable[PurePosixPath]) -> Iterator[str]:
 
 
 def check_plugin_folder(folder: Path) -> Iterator[str]:
-    """Find files that a plugin folder lacks: declaration, page, package, tests."""
+    """Find missing files of a plugin folder: declaration, page, package, tests."""
     package = f"cni_{folder.name.replace('-', '_')}"
     wanted = TEMPLATE_MODULES if folder.name == TEMPLATE else PLUGIN_MODULES
     modules = [f"{package}/{name}.py" for name in dict.fromkeys(wanted)]
@@ -275,7 +312,7 @@ def check_plugin_folder(folder: Path) -> Iterator[str]:
 
 
 def check_text(path: PurePosixPath, text: str) -> Iterator[str]:
-    """Find folders of one machine or person in what is written for everybody."""
+    """Find paths of one machine or person in a published text."""
     for number, line in enumerate(text.splitlines(), 1):
         if found := re.search(r"(?<![\w}/.>])/(?:home|root|srv|work|Users)/\w+", line):
             yield f"{path}:{number} names {found.group()}"
@@ -286,9 +323,11 @@ SOURCE_RULES = (
     check_layers,
     check_pure,
     check_order,
-    check_doors,
+    check_owners,
     check_handles,
     check_size,
+    check_names,
+    check_import_reasons,
 )
 
 

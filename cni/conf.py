@@ -164,8 +164,8 @@ class NetConf(Model):
     args: Args = Field(default_factory=Args)
 
 
-def decode_object(text: bytes, what: str) -> dict[str, Any]:
-    """Return a JSON object, decoded; `what` names it in errors. Raise CniError 6 and nothing else.
+def decode_object(text: bytes, document_name: str) -> dict[str, Any]:
+    """Return a JSON object, decoded; `document_name` names it in errors. Raise CniError 6 and nothing else.
 
     Invalid UTF-8 and lone surrogates are replaced, NaN and Infinity are refused, as in Go.
     """
@@ -175,19 +175,21 @@ def decode_object(text: bytes, what: str) -> dict[str, Any]:
             value = _without_surrogates(value)
     except (ValueError, RecursionError) as error:
         raise CniError(
-            Code.DECODING_FAILURE, f"could not decode {what}: {error}", "It must be one JSON object."
+            Code.DECODING_FAILURE, f"could not decode {document_name}: {error}", "It must be one JSON object."
         ) from error
     if not isinstance(value, dict):
-        from cni.json_types import json_type
+        from cni.json_types import json_type  # Only a refused document needs it.
 
         got = json_type(value)
-        raise CniError(Code.DECODING_FAILURE, f"could not decode {what}: it must be an object, got {got}")
+        raise CniError(
+            Code.DECODING_FAILURE, f"could not decode {document_name}: it must be an object, got {got}"
+        )
     return value
 
 
 def wrong_type(key: str, wanted: str, value: object, code: Code = Code.DECODING_FAILURE) -> CniError:
     """Return the error for a key whose value has another JSON type; code 6 for keys of the specification."""
-    from cni.json_types import json_type
+    from cni.json_types import json_type  # Only a refused document needs it.
 
     doing = "could not decode network config: " if code == Code.DECODING_FAILURE else ""
     return CniError(

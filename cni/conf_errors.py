@@ -96,6 +96,6 @@ def _locate(
     return path, found
 
 
-def _field(found: tuple[JsonType, ...], alias: str) -> Any:
-    fields = [field for each in found if each.model for field in each.model.model_fields.items()]
+def _field(kinds: tuple[JsonType, ...], alias: str) -> Any:
+    fields = [field for each in kinds if each.model for field in each.model.model_fields.items()]
     return next((field for name, field in fields if (field.alias or name) == alias), None)

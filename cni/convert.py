@@ -114,25 +114,25 @@ class _OldResultJson(Model):
         )
 
 
-def parse_result(document: Json, default_version: str, what: str = "result") -> Result:
+def parse_result(document: Json, default_version: str, document_name: str = "result") -> Result:
     """Return a result of any version, parsed. `default_version` counts if the document names none.
 
-    `what` is the document's name in errors, such as "prevResult". Raise CniError 6 for an unknown version,
-    and CniError 7 that names the key for a malformed result.
+    `document_name` names the document in errors, such as "prevResult". Raise CniError 6 for an unknown
+    version, and CniError 7 that names the key for a malformed result.
     """
-    if _version_of(document, default_version, what) in OLDEST_SHAPE:
-        return read(_OldResultJson, document, what).to_result()
-    return read(_ResultJson, document, what).to_result()
+    if _version_of(document, default_version, document_name) in OLDEST_SHAPE:
+        return read(_OldResultJson, document, document_name).to_result()
+    return read(_ResultJson, document, document_name).to_result()
 
 
-def _version_of(document: Json, default: str, what: str) -> str:
+def _version_of(document: Json, default: str, document_name: str) -> str:
     folded = {key.lower(): value for key, value in document.items()}
     version = folded.get("cniversion") or default or OLDEST
     known = OLDEST_SHAPE + MIDDLE_SHAPE + NEWEST_SHAPE
     if version not in known:
         raise CniError(
             Code.DECODING_FAILURE,
-            f"could not parse {what}: no result type of version {json.dumps(version)}",
+            f"could not parse {document_name}: no result type of version {json.dumps(version)}",
             f"Known versions: {', '.join(known)}.",
         )
     return str(version)

@@ -68,8 +68,8 @@ def of_field(field: FieldInfo) -> tuple[JsonType, ...]:
     return _distinct(_list_types(field.annotation, field.metadata))
 
 
-def _distinct(found: Iterable[JsonType]) -> tuple[JsonType, ...]:
-    return tuple(dict.fromkeys(found))
+def _distinct(kinds: Iterable[JsonType]) -> tuple[JsonType, ...]:
+    return tuple(dict.fromkeys(kinds))
 
 
 def _list_types(annotation: Any, metadata: Iterable[Any] = ()) -> Iterator[JsonType]:
@@ -129,23 +129,23 @@ def _unpacked(metadata: Iterable[Any]) -> Iterator[Any]:
         yield from getattr(each, "metadata", [each])
 
 
-def in_words(found: Iterable[JsonType], *, plural: bool = False) -> str:
+def in_words(kinds: Iterable[JsonType], *, plural: bool = False) -> str:
     """Return types as an error message names them: "an array of objects", "a whole number from 0 to 9"."""
-    return " or ".join(dict.fromkeys(_in_words(each, plural=plural) for each in found))
+    return " or ".join(dict.fromkeys(_in_words(each, plural=plural) for each in kinds))
 
 
-def _in_words(found: JsonType, *, plural: bool) -> str:
-    if found.choices:
-        return " or ".join(_quoted(each) for each in found.choices)
-    words = _WORDS[found.name][plural]
-    if found.items and found.items != (JsonType("any"),):
-        words += f" of {in_words(found.items, plural=True)}"
-    if found.low is None and found.high is None:
+def _in_words(kind: JsonType, *, plural: bool) -> str:
+    if kind.choices:
+        return " or ".join(_quoted(each) for each in kind.choices)
+    words = _WORDS[kind.name][plural]
+    if kind.items and kind.items != (JsonType("any"),):
+        words += f" of {in_words(kind.items, plural=True)}"
+    if kind.low is None and kind.high is None:
         return words
-    unit = _LENGTHS.get(found.name, "")
-    if found.low is not None and found.high is not None:
-        return f"{words} {'with' if unit else 'from'} {found.low} to {found.high}{unit}"
-    bound = f"at least {found.low}" if found.high is None else f"at most {found.high}"
+    unit = _LENGTHS.get(kind.name, "")
+    if kind.low is not None and kind.high is not None:
+        return f"{words} {'with' if unit else 'from'} {kind.low} to {kind.high}{unit}"
+    bound = f"at least {kind.low}" if kind.high is None else f"at most {kind.high}"
     return f"{words} {'with' if unit else 'of'} {bound}{unit}"
 
 

@@ -37,7 +37,7 @@ class Plugin(NamedTuple, Generic[C]):
     A verb that a plugin does not have succeeds, as the spec allows, with any configuration whose keys of the
     spec are valid: the plugin's model is not read. `pycni repair` reports a plugin without `repair`.
 
-    `calls_ipam`: GC and its dry run go on to the plugin that `ipam.type` of the configuration names.
+    `calls_ipam`: GC and its dry run also call the plugin that `ipam.type` of the configuration names.
     """
 
     name: str

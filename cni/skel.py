@@ -310,7 +310,7 @@ def _check_identity(document: dict[str, Any]) -> str:
 
 
 def _without_own_netns(request: Request) -> Request:
-    """Refuse the plugin's own network namespace. A DEL goes on without a namespace."""
+    """Refuse the plugin's own network namespace. A DEL continues without a namespace."""
     if request.verb not in ATTACHMENT_VERBS or not request.netns:
         return request
     from cni.kernel.netns import is_own

@@ -23,9 +23,9 @@ class Undo:
     def __init__(self) -> None:
         self._steps = ExitStack()
 
-    def add(self, what: str, step: Callable[..., object], *args: object) -> None:
-        """Register `step(*args)`; `what` names it in the infinitive ("remove veth12ab")."""
-        self._steps.callback(_attempt, what, step, *args)
+    def add(self, action: str, step: Callable[..., object], *args: object) -> None:
+        """Register `step(*args)`; `action` names it in the infinitive ("remove veth12ab")."""
+        self._steps.callback(_attempt, action, step, *args)
 
     def cancel(self) -> None:
         """Drop all steps, after success."""
@@ -41,8 +41,8 @@ class Undo:
         self._steps.close()
 
 
-def _attempt(what: str, step: Callable[..., object], *args: object) -> None:
+def _attempt(action: str, step: Callable[..., object], *args: object) -> None:
     try:
         step(*args)
     except Exception as error:  # noqa: BLE001 - the remaining steps must run after any error
-        note(f"pycni: could not undo: {what}: {error}")
+        note(f"pycni: could not undo: {action}: {error}")

@@ -36,7 +36,7 @@ _REFRESH_S = 0.2
 
 
 def main() -> int:
-    """Run it all; 1 with one line of text when it cannot be done."""
+    """Run the benchmark. Print one line and return 1 if it cannot run."""
     asked = _parse()
     console = Console(highlight=False, emoji=False)
     INTERRUPTS.listen()
@@ -104,7 +104,7 @@ def _measure(suites: Suites, size: Size, names: dict[str, str], console: Console
 
 
 class _Steps:
-    """A progress bar that is drawn between measurements only: no thread of it runs during one."""
+    """Draw a progress bar between measurements only. None of its threads runs during a measurement."""
 
     def __init__(self, console: Console, total: int) -> None:
         columns = (BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn())
@@ -119,8 +119,8 @@ class _Steps:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def __call__(self, what: str) -> None:
-        self._bar.update(self._task, description=what, advance=1)
+    def __call__(self, description: str) -> None:
+        self._bar.update(self._task, description=description, advance=1)
         if time.monotonic() - self._drawn > _REFRESH_S:
             self._bar.refresh()
             self._drawn = time.monotonic()

@@ -1,4 +1,4 @@
-"""Run plugins as a runtime does, many at once if asked, and tell how long it took.
+"""Run plugins as a runtime does, many at once if asked, and measure the time.
 
 A plugin is done when its stdout has come to its end and it has exited. It is started by posix_spawn(3),
 which costs little and the same however big this process is. All of it is for a child that has entered a host.
@@ -30,16 +30,16 @@ class Call(NamedTuple):
     may_fail: bool = False
 
 
-# Yields calls, each after it was sent what the one before wrote to stdout.
+# Yields calls. It is sent the stdout of each call before it yields the next one.
 Work = Generator[Call, bytes, None]
 
 
 class CallError(Exception):
-    """A plugin has failed or did not end in time; the message has what it said."""
+    """Raised if a plugin failed or did not end in time. The message has the plugin's output."""
 
 
 def run_all(works: Iterable[Work]) -> float:
-    """Do all the work at once and give the wall time in seconds, until the last is done. Raises CallError."""
+    """Do all the work at once. Return the seconds until the last call has ended. Raises CallError."""
     queue = list(works)
     gc.disable()
     try:
@@ -55,7 +55,7 @@ def run_all(works: Iterable[Work]) -> float:
 
 
 def _practise() -> None:
-    """Start programs that do nothing: a fresh child of ours is slow at first, which is no plugin's time."""
+    """Start programs that do nothing: the first starts of a fresh child are slow, and must not count."""
     for _ in range(_PRACTICE):
         with _Burst() as burst:
             work = _nothing()
@@ -106,7 +106,7 @@ class _Burst:
         self._poll.register(reader, select.POLLIN)
 
     def finish(self) -> None:
-        """Go on with all work until none is left."""
+        """Continue all work until it is done."""
         while self._running:
             ready = self._poll.poll(_WITHIN_MS)
             if not ready:

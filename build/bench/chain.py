@@ -22,18 +22,18 @@ Results = dict["Container", dict[str, Any]]
 
 
 def add(side: Side, containers: Sequence[Container]) -> tuple[float, Results]:
-    """Attach containers at once; gives the seconds, and the chain's result for each."""
+    """Attach containers at once. Return the seconds, and the chain's result for each."""
     results: Results = {}
     return run_all(_add(side, each, results) for each in containers), results
 
 
 def check(side: Side, results: Results) -> float:
-    """Check attachments at once; gives the seconds."""
+    """Check attachments at once. Return the seconds."""
     return run_all(_pass(side, "CHECK", each, result) for each, result in results.items())
 
 
 def delete(side: Side, results: Results) -> float:
-    """Detach containers at once; gives the seconds."""
+    """Detach containers at once. Return the seconds."""
     return run_all(_pass(side, "DEL", each, result) for each, result in results.items())
 
 
@@ -46,7 +46,7 @@ def _add(side: Side, container: Container, results: Results) -> Work:
 
 
 def _pass(side: Side, verb: str, container: Container, result: dict[str, Any]) -> Work:
-    """Call all plugins with the chain's result: DEL in reverse, as the specification wants."""
+    """Call all plugins with the chain's result. DEL calls them in reverse, as the specification requires."""
     confs = list(container.confs(side))
     for conf in reversed(confs) if verb == "DEL" else confs:
         call = make_call(side, conf["type"], verb, conf | {"prevResult": result}, container.env)
@@ -63,10 +63,10 @@ class Chain:
         self._at_once = at_once
 
     def round(self) -> dict[str, float]:
-        """Attach, check and detach containers in fresh namespaces; gives the seconds of each verb."""
+        """Attach, check and detach containers in fresh namespaces. Return the seconds of each verb."""
         containers = [measured(self._next + index) for index in range(self._at_once)]
         names = [each.netns for each in containers]
-        # A port of its own for each round: no connection of the round before is in the kernel's way.
+        # Each round has another port, so that connections of the round before do not affect it.
         self._next += self._at_once
         stage, side = self._stage, self._stage.side
         stage.ensure_namespaces(names)

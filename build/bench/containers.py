@@ -17,9 +17,9 @@ _FIRST_SUBNET = 22
 
 
 class Filling(NamedTuple):
-    """How attachments that are there before are made: how many share a namespace, and how many a network.
+    """The layout of existing attachments: how many share a namespace, and how many share a network.
 
-    `rules_apart` is to write the rules of iptables for all of them at once, see `bench.crowd`.
+    If `rules_apart` is set, the rules of iptables are written for all of them at once, see `bench.crowd`.
     """
 
     per_namespace: int = 1
@@ -30,7 +30,7 @@ class Filling(NamedTuple):
 class Container(NamedTuple):
     """One attachment: its number, the namespace and the interface that it gets, the network's number.
 
-    One that `is_bare` gets no rules of the firewall.
+    If `is_bare` is set, the attachment gets no firewall rules.
     """
 
     number: int
@@ -41,12 +41,12 @@ class Container(NamedTuple):
 
     @property
     def container_id(self) -> str:
-        """What the runtime calls it."""
+        """Return the container ID that the runtime uses."""
         return f"b{self.number}"
 
     @property
     def network_name(self) -> str:
-        """What the network is called."""
+        """Return the name of the network."""
         return f"bench{self.network or ''}"
 
     @property
@@ -56,7 +56,7 @@ class Container(NamedTuple):
 
     @property
     def env(self) -> dict[str, str]:
-        """What the runtime tells of it."""
+        """Return the environment of a plugin for this container."""
         return {
             "CNI_CONTAINERID": self.container_id,
             "CNI_NETNS": f"/run/netns/{self.netns}",
@@ -64,7 +64,7 @@ class Container(NamedTuple):
         }
 
     def confs(self, side: Side) -> Iterator[dict[str, Any]]:
-        """Give the configurations of its chain: bridge with host-local and masquerading, then portmap."""
+        """Yield the configurations of its chain: bridge with host-local and masquerading, then portmap."""
         common = {"cniVersion": _VERSION, "name": self.network_name}
         backend = side.backend
         bridge = {
@@ -87,11 +87,11 @@ class Container(NamedTuple):
 
 
 def measured(number: int) -> Container:
-    """Give a container that is measured: in a namespace of its own."""
+    """Return a container that is measured: in a namespace of its own."""
     return Container(number, f"b{number}")
 
 
 def fill(number: int, filling: Filling, *, is_bare: bool = False) -> Container:
-    """Give a container that is there before."""
+    """Return a container that is attached before the measurement."""
     place, index = divmod(number, filling.per_namespace)
     return Container(number, f"f{place}", f"eth{index}", number // filling.per_network, is_bare)

@@ -1,4 +1,4 @@
-"""What is there before anything is measured: attachments of others, and firewall rules of others."""
+"""Prepare a host before a measurement: other attachments, and firewall rules of other programs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _HOOKS = {"nat": ("PREROUTING", "POSTROUTING"), "filter": ("FORWARD",)}
 
 
 def steps_of(attachments: int) -> int:
-    """Give how often `attach` reports progress."""
+    """Return how often `attach` reports progress."""
     return -(-attachments // _STEP)
 
 
@@ -68,7 +68,7 @@ def _gateway_of(result: Mapping[str, Any]) -> Gateway:
 
 
 def _rules_of_network(stage: Stage, gateway: Gateway) -> str:
-    # The network of the container that has come and gone has them already.
+    # The network of the container that was attached and detached has them already.
     _, chain = rules.gateway_chains((gateway,), 4)
     if chain.chain in stage.host.run(["iptables-save", "-t", "nat"]):
         return ""
@@ -93,7 +93,7 @@ def _rules_of(container: Container, result: Mapping[str, Any]) -> str:
 
 
 def write_foreign(stage: Stage, number: int) -> None:
-    """Have somebody else's rules in the firewall that the side uses, in chains of their own.
+    """Write rules of other programs into the firewall that the side uses, in chains of their own.
 
     Half of them are in nat, half in filter; one call of iptables-restore or nft makes all. Raises
     CommandError.

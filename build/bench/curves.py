@@ -1,4 +1,4 @@
-"""Cost over the number of attachments, and of leases: which of the measured rows tell it, as series."""
+"""Cost over the number of attachments, and of leases: select the measured rows, as series."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ VERBS = ("ADD", "DEL")
 
 
 class Line(NamedTuple):
-    """One who is compared: its name, its class in the style sheet, and what its rows say."""
+    """A compared side: its name, its class in the style sheet, and the values of its rows."""
 
     label: str
     kind: str
@@ -35,7 +35,7 @@ class Curve(NamedTuple):
 
 
 class Series(NamedTuple):
-    """A line as measured: numbers of what is there, and the median in ms for each."""
+    """A measured line: numbers of attachments or leases, and the median in ms for each."""
 
     line: Line
     verb: str
@@ -43,7 +43,7 @@ class Series(NamedTuple):
 
     @property
     def growth(self) -> float | None:
-        """How many times the median of the least number that of the largest is; None for one point."""
+        """Return the median at the largest number divided by that at the least; None for one point."""
         numbers = sorted(self.medians)
         return self.medians[numbers[-1]] / self.medians[numbers[0]] if len(numbers) > 1 else None
 
@@ -74,13 +74,13 @@ CURVES = (
 
 
 def find_series(rows: list[Row], curve: Curve, verb: str) -> list[Series]:
-    """Give the lines of a curve for a verb; those that were not measured are left out."""
+    """Return the lines of a curve for a verb; those that were not measured are left out."""
     found = [Series(line, verb, _medians(rows, curve, line, verb)) for line in curve.lines]
     return [each for each in found if each.medians]
 
 
 def list_numbers(rows: list[Row], curve: Curve) -> list[int]:
-    """Give all numbers that anybody was measured with."""
+    """Return all numbers that were measured."""
     return sorted(
         {number for verb in VERBS for each in find_series(rows, curve, verb) for number in each.medians}
     )

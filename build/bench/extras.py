@@ -1,4 +1,4 @@
-"""What is found out beside times: processes started, memory, and that the work is really done."""
+"""Measure what is not a time: processes started and memory. Prove that a side does its work."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _REST_S, _RESTED_S = 3, 3
 
 
 class ProofError(Exception):
-    """A side does not do what the others do."""
+    """Raised if a side does not do the same work as the others."""
 
 
 def prove(stage: Stage, number: int) -> None:
-    """Attach a container, reach its published port, detach it: nothing of it may be left. Raises ProofError.
+    """Attach a container, reach its published port, detach it. Raises ProofError if anything remains.
 
     The side must have been used before, as what all containers share stays.
     """
@@ -50,7 +50,7 @@ def prove(stage: Stage, number: int) -> None:
 
 
 def count_processes(side: Side) -> dict[str, int] | str:
-    """Give the processes that each verb of the chain starts besides the plugins; or why it cannot be told."""
+    """Return the processes that each verb of the chain starts besides the plugins, or why it is unknown."""
     with Stage(side) as stage:
         Chain(stage).round()
         try:
@@ -76,9 +76,9 @@ def _count(stage: Stage, forks: Forks) -> dict[str, int]:
 
 
 def measure_memory(side: Side) -> list[dict[str, Any]]:
-    """Give the PSS in KiB of a warm server that has served some calls, the only one of this run.
+    """Return the PSS in KiB of a warm server that has served some calls, the only one of this run.
 
-    First when workers that have served calls have been replaced, as nobody calls, then right after the
+    First when an idle server has replaced workers that have served calls, then right after the
     calls. All figures are 0 when no server could be started.
     """
     at_rest = replace(side, settings={**side.settings, "restSeconds": _REST_S})
@@ -105,8 +105,8 @@ def _after_calls(stage: Stage, seconds: float) -> list[int]:
     return []
 
 
-def _figures(label: str, found: list[int]) -> dict[str, Any]:
-    server, *workers = found or [0]
+def _figures(label: str, sizes: list[int]) -> dict[str, Any]:
+    server, *workers = sizes or [0]
     return {
         "side": label,
         "server_kib": server,

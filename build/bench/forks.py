@@ -1,7 +1,7 @@
-"""Count the processes that plugins start, exactly: the kernel tells of every fork by its process connector.
+"""Count the processes that plugins start: the kernel reports every fork by its process connector.
 
-linux/cn_proc.h. Only a process with CAP_NET_ADMIN in the machine's first network and pid namespaces hears
-of them.
+linux/cn_proc.h. Only a process with CAP_NET_ADMIN in the machine's first network and pid namespaces receives
+them.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _MANY_EVENTS = 100_000
 
 
 class Fork(NamedTuple):
-    """A process that was made, not a thread."""
+    """A new process, not a thread."""
 
     parent: int
     child: int
 
 
 class Forks:
-    """Hears of all forks of the machine while the context lasts. Raises OSError where it may not."""
+    """Receive all forks of the machine until the context ends. Raises OSError without permission."""
 
     def __enter__(self) -> Self:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _NETLINK_CONNECTOR)
@@ -62,7 +62,7 @@ class Forks:
         return Fork(os.getpid(), child) in self.heard()
 
     def heard(self) -> list[Fork]:
-        """Give the forks since the last time, once there were none for a moment."""
+        """Return the forks since the last call, after a moment without forks."""
         found = []
         for _ in range(_MANY_EVENTS):
             if not select.select([self._socket], [], [], _SETTLED_MS / 1000)[0]:
@@ -91,7 +91,7 @@ class Family:
         self._members = set(servers)
 
     def count(self, forks: list[Fork]) -> int:
-        """Count what was started besides the plugins themselves."""
+        """Count the processes besides the plugins themselves."""
         spawners = {fork.child for fork in forks if fork.parent == self._me}
         self._members |= {fork.child for fork in forks if fork.parent in spawners}
         started = 0

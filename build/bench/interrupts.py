@@ -1,7 +1,7 @@
-"""Ctrl-C and SIGTERM: what runs is ended and cleared away, wherever the run is, and then the run is.
+"""Ctrl-C and SIGTERM: end all processes, clean up, and then end the run.
 
-Most of the time a child on some host does the work. It is told, ends the plugins that it has started, and
-hands the KeyboardInterrupt over as its outcome; to leave it alone would let it go on with nobody to hear it.
+Most of the time a child on some host does the work. This process forwards the signal to it. The child ends
+its plugins and returns the KeyboardInterrupt as its outcome. Without the signal it would outlive the run.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupts:
-    """What this process does when it is asked to stop; one that was asked twice goes on clearing away."""
+    """Handle signals that ask this process to stop. After a second signal it still cleans up."""
 
     def __init__(self) -> None:
         self._is_waiting = False
@@ -45,7 +45,7 @@ class Interrupts:
         finally:
             self._is_waiting = False
         if self._was_asked:
-            # Before the child could hear of it.
+            # The signal came before the child could receive it.
             raise KeyboardInterrupt
         return result
 
@@ -53,7 +53,7 @@ class Interrupts:
         _ignore()
         self._was_asked = True
         for child in control.children(os.getpid()):
-            # Whoever asked us may have asked it too; those that hold hosts do not listen.
+            # The sender may have signalled it too. Processes that hold hosts ignore the signal.
             with suppress(ProcessLookupError):
                 os.kill(child, signal.SIGINT)
         if not self._is_waiting:

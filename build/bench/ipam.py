@@ -1,4 +1,4 @@
-"""host-local called by itself, in a pool in which many addresses are taken."""
+"""host-local called alone, with a pool that has many leases."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ class Ipam:
         stage.call(fill, there)
 
     def round(self) -> dict[str, float]:
-        """Reserve an address and give it back; gives the seconds of each verb."""
+        """Lease an address and release it. Return the seconds of each verb."""
         self._rounds += 1
         stage, who = self._stage, Container(self._rounds, "none")
         return {verb: stage.call(_one, stage.side, verb, who) for verb in ("ADD", "DEL")}
 
 
 def fill(leases: int) -> None:
-    """Make the leases, and the note that the last of them was given last."""
+    """Write the leases, and the record of the last reserved address."""
     _POOL.mkdir(parents=True)
     for number in range(leases):
         (_POOL / str(_FIRST + number)).write_text(f"c{number}\r\neth0")
@@ -64,7 +64,7 @@ class Version:
         self._stage = stage
 
     def round(self) -> dict[str, float]:
-        """Ask bridge for its versions; gives the seconds."""
+        """Ask bridge for its versions. Return the seconds."""
         return {"VERSION": self._stage.call(_version, self._stage.side)}
 
 

@@ -1,4 +1,4 @@
-"""Where a run was made, as far as it matters to its figures; nothing that tells whose machine it is."""
+"""Describe the machine of a run as far as it affects the figures, without anything that identifies it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cni.kernel.child import find, run
 
 
 def describe() -> dict[str, str]:
-    """Give processor, memory, kernel and the versions of what plugins use; "" for what is not there."""
+    """Return processor, memory, kernel and the versions of used programs; "" for a missing one."""
     memory_kib = int(_first(r"MemTotal:\s+(\d+)", Path("/proc/meminfo")) or 0)
     return {
         "processor": _first(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo")) or platform.machine(),

@@ -15,7 +15,7 @@ BUNDLE = ROOT / "dist/bundle"
 
 
 def find(bindir: Path | None, folder: Path) -> tuple[Path, str]:
-    """Give the bin directory to measure, and what it is in words; `folder` is an empty one to make it in.
+    """Return the bin directory to measure, and its description. `folder` is an empty one to make it in.
 
     Raises RuntimeError when there is none.
     """
@@ -27,7 +27,7 @@ def find(bindir: Path | None, folder: Path) -> tuple[Path, str]:
         raise RuntimeError(f"there is no bundle in {BUNDLE}: make bundle")
     made, tree = folder / "bin", folder / "tree"
     made.mkdir()
-    # A copy, as another one may be made meanwhile.
+    # A copy, because another process may rebuild the bundle meanwhile.
     shutil.copytree(BUNDLE, tree, symlinks=True)
     program = executables.launcher((tree / "launcher").read_bytes(), str(tree), "bench")
     executables.put(made, packages(declared()), program)

@@ -1,4 +1,4 @@
-"""docs/benchmarks.md: what a run has found, written by the run."""
+"""Write docs/benchmarks.md with the results of a run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MARKS = {REACHED: "✔ reached", MISSED: "✘ not reached", UNKNOWN: "not measu
 
 
 def write(report: Report, picture: str, settle_ms: int) -> str:
-    """Give the page as Markdown; `picture` is the file name of the drawing."""
+    """Return the page as Markdown; `picture` is the file name of the drawing."""
     parts = [
         "# Benchmarks\n",
         f"{report.subtitle}. Made by `make bench`, as all of this page: ratios of one run, not promises.\n",
@@ -31,7 +31,7 @@ def write(report: Report, picture: str, settle_ms: int) -> str:
         _table(
             ["", "backend", ">wanted", ">seen", ""],
             (
-                [each.what, each.backend, each.wanted, each.seen, _MARKS[each.state]]
+                [each.title, each.backend, each.wanted, each.seen, _MARKS[each.state]]
                 for each in report.verdicts
             ),
         ),

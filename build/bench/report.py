@@ -1,4 +1,4 @@
-"""All that a run has found, and the files that it is written to."""
+"""The results of a run, and the files that they are written to."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ class Report:
 
     @property
     def verdicts(self) -> list[Verdict]:
-        """What was to be reached, and whether it was."""
+        """Return the targets, and whether the run has reached them."""
         return judge(self.rows, self.memory)
 
     @property
     def subtitle(self) -> str:
-        """What was compared, in a line."""
+        """Return the compared suites and the machine in one line."""
         return f"{self.suites['ours']}, against {self.suites['go']}, on {self.machine['cores']} cores"
 
     def write(self, folder: Path) -> list[Path]:
-        """Write page, pictures and figures, and give their paths. Raises OSError."""
+        """Write page, pictures and figures. Return their paths. Raises OSError."""
         folder.mkdir(parents=True, exist_ok=True)
         texts = {
             "benchmarks.md": page.write(self, "benchmarks.svg", round(SETTLE_S * 1000)),

@@ -1,4 +1,4 @@
-"""What was measured, as rows: times of one verb of one side in one scene, and their ratio to Go's."""
+"""Rows of measurements: times of one verb of one side in one scene, and their ratio to Go's."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ class Row:
 
 
 def make_rows(scene: Scene, first: Sequence[Mapping[str, float]], times: Sequence[Times]) -> list[Row]:
-    """Give the rows of a scene out of the seconds of each side: of its first round, and of all others."""
+    """Return the rows of a scene from the seconds of each side: of its first round, and of all others."""
     go = next((index for index, side in enumerate(scene.sides) if side.suite == GO), None)
     medians = {} if go is None else {verb: statistics.median(each) for verb, each in times[go].items()}
     return [
         _row(scene, side, verb, [first[index][verb], *seconds], medians.get(verb))
         for verb in times[0]
         for index, side in enumerate(scene.sides)
-        # The ways of DEL to answer differ in nothing else.
+        # The two kinds of DEL differ in this key only.
         if (seconds := times[index][verb]) and (side.answer != ACK or verb == "DEL")
     ]
 
@@ -78,7 +78,7 @@ def _row(scene: Scene, side: Side, verb: str, seconds: list[float], go_median: f
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Give the smallest value that at least this share of the values do not exceed."""
+    """Return the smallest value that at least this share of the values do not exceed."""
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from bench.scenes import Scene
     from bench.sides import Side
 
-# The kernel removes namespaces in the background and holds locks meanwhile that all of the machine needs.
+# The kernel removes namespaces in the background, and holds global locks meanwhile.
 SETTLE_S, SETTLE_EACH_S = 0.08, 0.01
 _PROOF_NUMBER = 30_000
 
@@ -32,18 +32,18 @@ class Case(Protocol):
     """The work of one side in one scene."""
 
     def round(self) -> dict[str, float]:
-        """Do it once; gives the seconds of each verb."""
+        """Run one round. Return the seconds of each verb."""
         ...
 
 
 def steps_of(scene: Scene) -> int:
-    """Give how often `run_scene` reports progress."""
+    """Return how often `run_scene` reports progress."""
     filling = crowd.steps_of(scene.there) if scene.work == CHAIN else 0
     return (2 + filling) * len(scene.sides) + sum(map(len, _turns(scene)))
 
 
 def run_scene(scene: Scene, progress: Callable[[str], None]) -> list[Row]:
-    """Measure a scene, telling `progress` of each step. Raises CallError, ProofError, OSError."""
+    """Measure a scene, and report each step to `progress`. Raises CallError, ProofError, OSError."""
     with ExitStack() as stack:
         cases: list[Case] = []
         for side in scene.sides:
@@ -66,7 +66,7 @@ def run_scene(scene: Scene, progress: Callable[[str], None]) -> list[Row]:
 
 
 def _turns(scene: Scene) -> list[list[int]]:
-    """Give the sides, as indices, in each round's order; cold ones are slow and leave out every other."""
+    """Return the sides, as indices, in each round's order; cold ones are slow and leave out every other."""
     rounds = []
     for number in range(scene.rounds):
         order = [index for index, side in enumerate(scene.sides) if side.suite != COLD or number % 2 == 0]
@@ -75,10 +75,10 @@ def _turns(scene: Scene) -> list[list[int]]:
 
 
 def _first(scene: Scene, side: Side, case: Case) -> dict[str, float]:
-    """Do the rounds that do not count, and give the seconds of the very first."""
+    """Run the rounds that do not count. Return the seconds of the first one."""
     _settle(scene)
     first = case.round()
-    # Many at once reach all workers at the first time.
+    # Concurrent calls reach all workers in the first round.
     more = scene.warm_up if side.suite == WARM and scene.at_once == 1 else 0
     for _ in range(more):
         _settle(scene)
@@ -99,8 +99,8 @@ def _case(scene: Scene, stage: Stage, progress: Callable[[str], None]) -> Case:
         Chain(stage, first=first).round()
         first += 1
 
-    def tell(what: str) -> None:
-        progress(f"{scene.title}: {stage.side.label}, {what}")
+    def tell(action: str) -> None:
+        progress(f"{scene.title}: {stage.side.label}, {action}")
 
     crowd.attach(stage, scene.there, scene.filling, tell)
     return Chain(stage, scene.at_once, first)
@@ -112,9 +112,9 @@ def _settle(scene: Scene) -> None:
 
 
 def prove_all(sides: Iterable[Side], progress: Callable[[str], None]) -> None:
-    """Have every side show that it does its work. Raises ProofError, CallError."""
+    """Prove that every side does its work. Raises ProofError, CallError."""
     for side in sides:
-        progress(f"a real connection, and nothing left: {side.label}")
+        progress(f"a connection, and nothing remains: {side.label}")
         with Stage(side) as stage:
             Chain(stage).round()
             prove(stage, _PROOF_NUMBER)

@@ -1,4 +1,4 @@
-"""What is measured: the scenes of a run, each with its sides and how many rounds they take turns for."""
+"""The scenes of a run, each with its sides and the number of rounds in which they take turns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _EACH_ITS_OWN = Filling()
 
 
 class Scene(NamedTuple):
-    """Sides that take turns, and what is there before: attachments or, for IPAM, leases; foreign rules.
+    """Sides that take turns, and the objects that exist before: attachments or leases, and foreign rules.
 
     `warm_up` rounds of reused workers come first and do not count: each worker has a first time of its own.
     """
@@ -32,7 +32,7 @@ class Scene(NamedTuple):
 
     @property
     def title(self) -> str:
-        """What it is about, in a few words."""
+        """Return the subject of the scene in a few words."""
         if self.work == IPAM:
             return f"host-local alone, {self.there:,} leases there"
         if self.work == VERSION:
@@ -93,7 +93,7 @@ SIZES = {size.name: size for size in (FULL, QUICK, TINY)}
 
 
 def plan_scenes(suites: Suites, size: Size) -> list[Scene]:
-    """Give the scenes of a run; last those with many namespaces, which the kernel takes long to remove."""
+    """Return the scenes of a run; last those with many namespaces, which the kernel takes long to remove."""
     go = suites.base()
     warm = [suites.our(WARM, backend) for backend in BACKENDS]
     single = [suites.our(SINGLE, backend) for backend in BACKENDS]

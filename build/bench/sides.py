@@ -1,4 +1,4 @@
-"""Who is compared: a bin directory, the backend asked for, and how our plugins are started."""
+"""The compared sides: a bin directory, the requested backend, and how our plugins are started."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GO, OTHER = "go", "other"
 WARM, SINGLE, COLD = "warm", "single-use", "cold"
 GONE, ACK = "gone", "ack"
 
-# Longer than any pause of a run; a server that a killed run has left behind ends then.
+# Longer than any pause of a run. A server of a killed run ends after that time.
 _IDLE_S = 300
 _SETTINGS: Mapping[str, Mapping[str, int]] = {
     WARM: {"idleSeconds": _IDLE_S},
@@ -31,7 +31,7 @@ _SETTINGS: Mapping[str, Mapping[str, int]] = {
 
 @dataclass(frozen=True)
 class Side:
-    """One of those that take turns; `suite` is GO, OTHER or how ours is started.
+    """A compared side; `suite` is GO, OTHER or how ours is started.
 
     `backend` is "" for the suite's default. `answer` is when our DEL answers: when the kernel has said that
     the link is gone, or waiting for the acknowledgement. `settings` are those of its warm server; none for
@@ -47,7 +47,7 @@ class Side:
 
     @property
     def label(self) -> str:
-        """Its name in tables."""
+        """Return the name in tables."""
         waits = ", waits for ack" if self.answer == ACK else ""
         return f"{self.suite} {self.backend}".strip() + waits
 
@@ -61,25 +61,25 @@ class Suites:
     other: Path | None = None
 
     def base(self, *, with_backends: bool = True) -> list[Side]:
-        """Give Go's side, which all are compared with, and the other suite's."""
+        """Return Go's side, which all are compared with, and the other suite's."""
         backends = ("", NFTABLES) if with_backends else ("",)
         others = [Side(OTHER, self.other, backend) for backend in backends] if self.other else []
         return [Side(GO, self.go), *others]
 
     def our(self, start: str, backend: str = "", answer: str = GONE) -> Side:
-        """Give one side of ours."""
+        """Return one side of ours."""
         env = {"PYCNI_DEL": answer} | ({"PYCNI_WARM": "off"} if start == COLD else {})
         return Side(start, self.ours, backend, answer, env, _SETTINGS[start])
 
     def all_ours(self) -> list[Side]:
-        """Give every way to start ours with both backends, and DEL that waits where it is warm."""
+        """Return every way to start ours with both backends, and DEL that waits where it is warm."""
         waiting = product((WARM, SINGLE), BACKENDS, (ACK,))
         usual = product((WARM, SINGLE, COLD), BACKENDS, (GONE,))
         return [self.our(*each) for each in (*usual, *waiting)]
 
 
 def version_of(bindir: Path) -> str:
-    """Give the version of a bin directory, as Debian or else its bridge plugin tells it. Raises CniError."""
+    """Return the version of a bin directory, from Debian or else its bridge plugin. Raises CniError."""
     query, bridge = child.find("dpkg-query"), str(bindir / "bridge")
     owner = child.run([query, "--search", bridge]).stdout.decode().partition(":")[0] if query else ""
     if query and owner:

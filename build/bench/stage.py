@@ -1,4 +1,4 @@
-"""A side on a host of its own: what it calls there, and the clean-up of what it leaves."""
+"""A side on a separate host: its calls, and the clean-up of the remaining objects."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ class Stage:
         self.host.close()
 
     def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a function on the host, in a child, and give its result or raise its exception."""
+        """Run a function on the host, in a child. Return its result or raise its exception."""
         return INTERRUPTS.wait_for(self.host.call, function, *args, **kwargs)
 
     def processes(self) -> list[int]:
-        """Give the process of this host's warm server and, behind it, its workers; none without a server."""
+        """Return the process of this host's warm server, then its workers; none without a server."""
         found = self.call(control.find)
         return [found[0].pid, *control.children(found[0].pid)] if found else []
 
@@ -54,11 +54,11 @@ class Stage:
         self._netns("add", names)
 
     def sandbox(self, name: str) -> Sandbox:
-        """Give one that is there as a place to run things in."""
+        """Return an existing sandbox."""
         return Sandbox(self.host, name)
 
     def remove_namespaces(self, names: Sequence[str]) -> None:
-        """Remove them; the kernel goes on with that for a while."""
+        """Remove the containers' namespaces. The kernel continues the removal for a while."""
         self._netns("delete", names)
 
     def _netns(self, verb: str, names: Sequence[str]) -> None:
@@ -80,6 +80,6 @@ def _deaf_to_signals() -> Iterator[None]:
 def make_call(
     side: Side, plugin: str, verb: str, conf: Mapping[str, Any], container: Mapping[str, str] | None = None
 ) -> Call:
-    """Give a call; `container` is the environment that tells whom it is for, if anybody."""
+    """Return a call; `container` is the environment that names its container, if any."""
     env = {**BARE_ENV, **side.env, "CNI_COMMAND": verb, "CNI_PATH": str(side.bindir), **(container or {})}
     return Call(str(side.bindir / plugin), env, json.dumps(conf).encode())

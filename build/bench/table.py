@@ -1,4 +1,4 @@
-"""A run's figures on the terminal."""
+"""Show the figures of a run on the terminal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _STYLES = {REACHED: "green", MISSED: "bold red"}
 
 
 def show_rows(rows: list[Row]) -> Iterator[Table]:
-    """Give a table for each scene."""
+    """Yield a table for each scene."""
     for title, of_scene in groupby(rows, key=lambda row: row.scene):
         table = _table(title, "verb", "who", ">ratio", ">median ms", ">p90 ms", ">first ms")
         verb = ""
@@ -35,7 +35,7 @@ def show_rows(rows: list[Row]) -> Iterator[Table]:
 
 
 def show_processes(processes: dict[str, dict[str, int] | str]) -> Table:
-    """Give the table of processes started."""
+    """Return the table of processes started."""
     table = _table("processes started besides the plugins", "who", ">ADD", ">CHECK", ">DEL")
     for label, counts in processes.items():
         table.add_row(label, *([counts] if isinstance(counts, str) else map(str, counts.values())))
@@ -43,7 +43,7 @@ def show_processes(processes: dict[str, dict[str, int] | str]) -> Table:
 
 
 def show_memory(memory: list[dict[str, Any]]) -> Table:
-    """Give the table of the server's memory."""
+    """Return the table of the server's memory."""
     table = _table("memory, KiB of PSS", "who", ">server", ">workers", ">together")
     for each in memory:
         workers = " ".join(map(str, each["workers_kib"]))
@@ -52,7 +52,7 @@ def show_memory(memory: list[dict[str, Any]]) -> Table:
 
 
 def show_verdicts(verdicts: list[Verdict]) -> Table:
-    """Give the table of what was to be reached."""
+    """Return the table of targets."""
     table = _table("targets", "what", "backend", ">wanted", ">seen", "")
     for each in verdicts:
         table.add_row(*each, style=_STYLES.get(each.state, "dim"))

@@ -1,4 +1,4 @@
-"""What the warm start set out to reach, and whether a run has."""
+"""The targets of the warm start, and whether a run has reached them."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ MEMORY_MB = 45
 class Target(NamedTuple):
     """A least ratio for each backend; "" is for work without any. `row` is what a row must say."""
 
-    what: str
+    title: str
     row: Mapping[str, Any]
     least: Mapping[str, float]
 
 
 class Verdict(NamedTuple):
-    """A target and what a run has seen, both as words."""
+    """A target and the result of a run, both as words."""
 
-    what: str
+    title: str
     backend: str
     wanted: str
     seen: str
@@ -64,7 +64,7 @@ TARGETS = (
 
 
 def find_row(rows: Iterable[Row], wanted: Mapping[str, Any]) -> Row | None:
-    """Give the row that says all that is wanted."""
+    """Return the row that has all wanted values."""
     fits = (row for row in rows if all(getattr(row, key) == value for key, value in wanted.items()))
     return next(fits, None)
 
@@ -82,9 +82,9 @@ def judge(rows: list[Row], memory: list[dict[str, Any]]) -> list[Verdict]:
 def _verdict(target: Target, backend: str, least: float, row: Row | None) -> Verdict:
     wanted = f"at least {least:g}x"
     if row is None or row.ratio is None:
-        return Verdict(target.what, backend, wanted, "", UNKNOWN)
+        return Verdict(target.title, backend, wanted, "", UNKNOWN)
     return Verdict(
-        target.what, backend, wanted, show_ratio(row.ratio), REACHED if row.ratio >= least else MISSED
+        target.title, backend, wanted, show_ratio(row.ratio), REACHED if row.ratio >= least else MISSED
     )
 
 
@@ -97,12 +97,12 @@ def _memory_verdict(memory: list[dict[str, Any]]) -> Verdict:
 
 
 def show_ratio(ratio: float | None) -> str:
-    """Give a ratio with two digits that count: "0.25x", "7.6x", "57x"; "" for none."""
+    """Return a ratio with two digits that count: "0.25x", "7.6x", "57x"; "" for none."""
     if ratio is None:
         return ""
     return f"{ratio:.2f}x" if ratio < 1 else f"{ratio:.1f}x" if ratio < 10 else f"{ratio:.0f}x"
 
 
 def to_mb(kib: float) -> float:
-    """Give MB (a million bytes) for KiB."""
+    """Return MB (a million bytes) for KiB."""
     return kib * 1024 / 1e6

@@ -1,10 +1,10 @@
 /* The program `pycni` of a bundle: starts the interpreter beside it, which imports from nowhere else.
  *
- *     pycni              this
+ *     pycni              this program
  *     bin/python3        the interpreter, as the distribution has linked it
  *     lib/               shared libraries that another machine may not have
- *     lib/python3.N/     all modules, compiled; the interpreter finds them by its own place
- *     lib/pycni.pyc      where they start
+ *     lib/python3.N/     all modules, compiled; the interpreter finds them relative to itself
+ *     lib/pycni.pyc      the main module
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -63,12 +63,12 @@ int main(int argc, char **argv)
     }
     *strrchr(tree, '/') = '\0';
     replace_directory_as_stdin();
-    /* pycni.pyc takes both back before anything else is started. */
+    /* pycni.pyc undoes both changes before it starts another program. */
     if (before)
         setenv("PYCNI_" LIBRARIES, before, 1);
     setenv(LIBRARIES, within("/lib"), 1);
     command[0] = within("/bin/python3");
-    command[1] = "-ISB"; /* no variable, no folder and no packages of the machine's; nothing is written */
+    command[1] = "-ISB"; /* ignore variables, folder and packages of the machine; write no .pyc files */
     command[2] = within("/lib/pycni.pyc");
     for (int at = 1; at < argc; at++)
         command[at + 2] = argv[at];

@@ -1,4 +1,4 @@
-"""What the program of a bundle runs: all of the suite, its installer included."""
+"""The program of a bundle. It runs the whole suite, the installer included."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NoReturn
 
 
 def main() -> NoReturn:
-    """Be the installer if that is asked for, else what `cni.program.entry` says."""
+    """Run the installer if its name is called, else what `cni.program.entry` selects."""
     _restore_environment()
     if sys.argv[1:2] in (["--install"], ["--uninstall"]):
         import install
@@ -17,12 +17,12 @@ def main() -> NoReturn:
         sys.exit(install.main())
     from cni.program import entry
 
-    # bin/python3 in the bundle is what runs this.
+    # bin/python3 in the bundle runs this.
     entry.main(str(Path(sys.executable).parents[1] / "plugins.json"))
 
 
 def _restore_environment() -> None:
-    """Take back what program.c did to the environment, or child processes load our libraries."""
+    """Undo the changes of program.c to the environment. Otherwise child processes load our libraries."""
     before = os.environ.pop("PYCNI_LD_LIBRARY_PATH", None)
     os.environ.pop("LD_LIBRARY_PATH", None)
     if before is not None:

@@ -15,6 +15,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from cni.cli.output import print_json, write
+from cni.conf import NetConf
 from cni.errors import CniError, Code
 from cni.json_types import of_field
 
@@ -62,8 +63,6 @@ def schema_of(plugin: Plugin[Any]) -> dict[str, Any]:
 
 def own_keys(plugin: Plugin[Any]) -> dict[str, Any]:
     """Return the schemas of the keys that the plugin adds to those of every plugin, or reads more closely."""
-    from cni.conf import NetConf
-
     common = NetConf.model_fields
     return {
         field.alias or name: _of_key(plugin.conf, name, field)
@@ -99,27 +98,27 @@ def _is_required(field: FieldInfo) -> bool:
     return field.is_required() or any(type(field.default) is int and field.default < low for low in lows)
 
 
-def _of_types(found: Iterable[JsonType]) -> dict[str, Any]:
-    shown = [_of_type(each) for each in found if each.name != "any"]
+def _of_types(kinds: Iterable[JsonType]) -> dict[str, Any]:
+    shown = [_of_type(each) for each in kinds if each.name != "any"]
     if len(shown) == 1:
         return shown[0]
     return {"anyOf": shown} if shown else {}
 
 
-def _of_type(found: JsonType) -> dict[str, Any]:
-    if found.model is not None:
-        return _of_model(found.model)
-    shown: dict[str, Any] = {"type": found.name}
-    if found.choices:
-        shown["enum"] = list(found.choices)
-    low, high = _BOUNDS.get(found.name, ("minimum", "maximum"))
-    if found.low is not None:
-        shown[low] = found.low
-    if found.high is not None:
-        shown[high] = found.high
-    members = _of_types(found.items)
+def _of_type(kind: JsonType) -> dict[str, Any]:
+    if kind.model is not None:
+        return _of_model(kind.model)
+    shown: dict[str, Any] = {"type": kind.name}
+    if kind.choices:
+        shown["enum"] = list(kind.choices)
+    low, high = _BOUNDS.get(kind.name, ("minimum", "maximum"))
+    if kind.low is not None:
+        shown[low] = kind.low
+    if kind.high is not None:
+        shown[high] = kind.high
+    members = _of_types(kind.items)
     if members:
-        shown["items" if found.name == "array" else "additionalProperties"] = members
+        shown["items" if kind.name == "array" else "additionalProperties"] = members
     return shown
 
 

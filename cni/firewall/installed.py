@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 def without(owners: Sequence[Owner], kind: Kind, versions: Collection[int] = ()) -> list[Owner]:
-    """List those who have no rules of a kind in any backend: for iptables in each of `versions`, or any."""
+    """List owners without rules of a kind in any backend: for iptables in each of `versions`, or any."""
     for backend in (Nftables(), Iptables()):
-        # The other backend lists tables, and is asked only about the rest.
+        # The other backend lists tables. It checks only the remaining owners.
         if owners:
             present = backend.installed(owners, kind, versions)
             owners = [owner for owner in owners if owner not in present]
@@ -31,7 +31,7 @@ def without(owners: Sequence[Owner], kind: Kind, versions: Collection[int] = ())
 
 
 def without_masquerade(owners: Sequence[Owner], versions: Collection[int]) -> list[Owner]:
-    """List those whom no backend masquerades."""
+    """List owners that no backend masquerades."""
     return without(owners, MASQUERADE, versions)
 
 

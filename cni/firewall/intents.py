@@ -1,7 +1,8 @@
-"""What a plugin wants of the packet filter, without the words of a backend.
+"""Describe what a plugin needs of the packet filter, independent of the backend.
 
 A new kind of intent is a value with the members of `Intent`, and a `Kind` with its renderings. Nothing else
-in this folder has to know it.
+in this folder has to know it. A `Kind` imports the rendering of a backend when the backend is used, because
+a cold start pays for each module.
 """
 
 from __future__ import annotations
@@ -160,7 +161,7 @@ class Masquerade(NamedTuple):
 
 
 class Intent(Protocol):
-    """What every intent has."""
+    """The members of every intent."""
 
     @property
     def owner(self) -> Owner:

@@ -89,8 +89,8 @@ def generation() -> int:
     return _read_generation(kept().find(_GENERATION_REQUEST))
 
 
-def _read_generation(found: bytes | None) -> int:
-    return int.from_bytes(attributes(found or b"").get(_GEN_ID, b""), "big")
+def _read_generation(reply: bytes | None) -> int:
+    return int.from_bytes(attributes(reply or b"").get(_GEN_ID, b""), "big")
 
 
 def has_table(family: int, table: str) -> bool:
@@ -129,8 +129,8 @@ def find_chain(family: int, table: str, chain: str) -> Chain | None:
     return None if found is None else _read_chain(found)
 
 
-def _read_chain(found: bytes) -> Chain:
-    parts = attributes(found, _OF_CHAIN)
+def _read_chain(reply: bytes) -> Chain:
+    parts = attributes(reply, _OF_CHAIN)
     use, handle = (int.from_bytes(parts.get(each, b""), "big") for each in (_CHAIN_USE, _CHAIN_HANDLE))
     return Chain(_CHAIN_HOOK in parts, use, handle)
 

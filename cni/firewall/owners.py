@@ -64,17 +64,17 @@ def comment(owner: Owner) -> str:
     return text.replace('"', "").encode()[:COMMENT_BYTES].decode(errors="ignore")
 
 
-def shown(found: str) -> str:
-    """Return in words whom a comment names. A container ID that was cut is shown as it is."""
-    match = _COMMENT.fullmatch(found)
+def shown(text: str) -> str:
+    """Return the owner that a comment names, in words. A container ID that was cut is shown as it is."""
+    match = _COMMENT.fullmatch(text)
     if match is None:
-        return f'"{found}"' if found else "a rule without a comment"
+        return f'"{text}"' if text else "a rule without a comment"
     return f'container "{match["id"]}" (interface "{match["ifname"]}" on network "{match["net"]}")'
 
 
-def parse(found: str) -> tuple[str, str, str] | None:
-    """Return the fields of the owner whom a comment names. A container ID that was cut remains so."""
-    match = _COMMENT.fullmatch(found)
+def parse(text: str) -> tuple[str, str, str] | None:
+    """Return the fields of the owner that a comment names. A container ID that was cut remains so."""
+    match = _COMMENT.fullmatch(text)
     return (match["net"], match["id"], match["ifname"]) if match else None
 
 

@@ -1,4 +1,4 @@
-"""Try out for STATUS, in a namespace of its own, whether programs and kernel can make the rules of an ADD."""
+"""Probe for STATUS, in a separate namespace, whether programs and kernel can make the rules of an ADD."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _ADDRESSES = {4: ip_interface("192.0.2.2/24"), 6: ip_interface("2001:db8::2/64")
 _PORTS = (PortMapping("tcp", 1, 1), PortMapping("udp", 1, 1))
 
 
-def try_out(asked: str | None, what: str) -> None:
+def require_working(asked: str | None, purpose: str) -> None:
     """Raise CniError 50, with the reason, if the backend that `asked` selects does not work here."""
-    select.require_usable(asked, what)
-    name = select.choose(asked, what).name
+    select.require_usable(asked, purpose)
+    name = select.choose(asked, purpose).name
     step = {"iptables": _try_iptables, "nftables": _try_nftables}[name]
     try:
         with trial():
             step()
     except CniError as error:
         raise CniError(
-            Code.NOT_AVAILABLE, f"the {what} backend {name} does not work here", str(error)
+            Code.NOT_AVAILABLE, f"the {purpose} backend {name} does not work here", str(error)
         ) from error
 
 
@@ -43,7 +43,7 @@ def _try_nftables() -> None:
         for subnet in ("", str(_ADDRESSES[4 if family == nft.IPV4 else 6].network))
     ]
     text = "".join(layout.setup_script(each, "status") for each in shared)
-    nft.run_text(text, "try out nftables")
+    nft.run_text(text, "probe nftables")
 
 
 def _try_iptables() -> None:
@@ -51,7 +51,7 @@ def _try_iptables() -> None:
     errors = []
     for version in (4, 6):
         try:
-            Tool(version, rules.NAT).apply("try out all that an ADD needs", _iptables_lines(version))
+            Tool(version, rules.NAT).apply("probe the rules of an ADD", _iptables_lines(version))
         except CniError as error:
             errors.append(error)
         else:

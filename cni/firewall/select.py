@@ -1,6 +1,7 @@
 """Choose the backend that renders intents, and remove rules from all backends.
 
-A backend's module is loaded when the backend is used.
+Functions import the backend that is used, and what only GC or a killed call needs: a cold start pays for each
+module.
 """
 
 from __future__ import annotations
@@ -23,22 +24,22 @@ NAMES = ("iptables", "nftables")
 _INTERRUPTED = "its call was killed, and its attachment is not valid"
 
 
-def choose_for_add(asked: str | None, what: str) -> Applying:
+def choose_for_add(asked: str | None, purpose: str) -> Applying:
     """Return the backend for an ADD: the one asked for, or one that tries iptables and then nftables.
 
     Raise CniError 7 for an unknown name.
     """
-    return _named(asked, what) if asked else _Auto(what)
+    return _named(asked, purpose) if asked else _Auto(purpose)
 
 
-def choose(asked: str | None, what: str) -> Backend:
+def choose(asked: str | None, purpose: str) -> Backend:
     """Return the backend asked for. None or "" asks for iptables if it works, else for nftables.
 
-    `what` names the purpose in errors ("ipmasq"). Raise CniError 7 for an unknown name, and CniError 50 if
-    neither works. A backend that is asked for by name is not tried out.
+    `purpose` names the purpose in errors ("ipmasq"). Raise CniError 7 for an unknown name, and CniError 50 if
+    neither works. A backend that is asked for by name is not probed.
     """
     if asked:
-        return _named(asked, what)
+        return _named(asked, purpose)
     reasons = []
     for name in NAMES:
         backend = _load(name)
@@ -48,7 +49,7 @@ def choose(asked: str | None, what: str) -> Backend:
         reasons.append(f"{name}: {reason}")
     raise CniError(
         Code.NOT_AVAILABLE,
-        f"no {what} backend is usable here: neither iptables nor nftables",
+        f"no {purpose} backend is usable here: neither iptables nor nftables",
         "; ".join(reasons),
     )
 
@@ -56,13 +57,13 @@ def choose(asked: str | None, what: str) -> Backend:
 class _Auto(Applying):
     """Use iptables if it works, else nftables. Raise CniError 50 if neither works.
 
-    Iptables is not tried out first: that starts a child process in each ADD, twice in a chain of two plugins.
+    Iptables is not probed first: that starts a child process in each ADD, twice in a chain of two plugins.
     """
 
     name = "iptables"
 
-    def __init__(self, what: str) -> None:
-        self.what = what
+    def __init__(self, purpose: str) -> None:
+        self.purpose = purpose
 
     def apply(self, intent: Intent, undo: Undo) -> None:
         """Make the intent's rules: all of them, or none."""
@@ -76,31 +77,31 @@ class _Auto(Applying):
                 # If iptables works it has refused the intent, and another backend is no remedy.
                 if error.code == Code.TRY_AGAIN or not first.unusable_because():
                     raise
-        return choose(None, self.what).apply(intent, undo)
+        return choose(None, self.purpose).apply(intent, undo)
 
 
-def _named(asked: str, what: str) -> Backend:
+def _named(asked: str, purpose: str) -> Backend:
     if asked in NAMES:
         return _load(asked)
     raise CniError(
-        Code.INVALID_CONFIG, f'unknown {what} backend "{asked}"', f"it is one of: {', '.join(NAMES)}"
+        Code.INVALID_CONFIG, f'unknown {purpose} backend "{asked}"', f"it is one of: {', '.join(NAMES)}"
     )
 
 
-def require_usable(asked: str | None, what: str) -> None:
+def require_usable(asked: str | None, purpose: str) -> None:
     """Raise CniError 50, with the reason, if the backend that `choose` returns cannot work here."""
-    backend = choose(asked, what)
+    backend = choose(asked, purpose)
     reason = backend.unusable_because() if asked else ""
     if reason:
-        raise CniError(Code.NOT_AVAILABLE, f"the {what} backend {backend.name} is not usable here", reason)
+        raise CniError(Code.NOT_AVAILABLE, f"the {purpose} backend {backend.name} is not usable here", reason)
 
 
-def differences(asked: str | None, what: str, intent: Intent) -> list[str]:
-    """Return what the chosen backend misses of an intent, [] if the other one has it all.
+def differences(asked: str | None, purpose: str, intent: Intent) -> list[str]:
+    """Return the missing parts of an intent in the chosen backend, [] if the other one has all parts.
 
     The ADD may have had another choice.
     """
-    chosen = choose(asked, what)
+    chosen = choose(asked, purpose)
     missing = chosen.differences(intent)
     others = (_load(name) for name in NAMES if missing and name != chosen.name)
     is_elsewhere = any(not other.unusable_because() and not other.differences(intent) for other in others)
@@ -148,7 +149,7 @@ def _in_all(step: Callable[[Backend], None]) -> None:
 
 
 def _where_usable(backend: Backend, step: Callable[[Backend], None]) -> None:
-    # The backend is tried out only after a failure, as that costs as much as the removal itself.
+    # The backend is probed only after a failure, because a probe costs as much as the removal itself.
     try:
         step(backend)
     except CniError as error:

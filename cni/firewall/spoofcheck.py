@@ -133,7 +133,7 @@ def remove(owner: Owner) -> None:
     _backend().remove(owner, SPOOF_CHECK)
 
 
-def try_out() -> None:
+def require_working() -> None:
     """Raise CniError 101 if nft or the kernel cannot make such rules, in a namespace of its own."""
     from cni.operations.status import trial
 

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def check(asked: str | None, what: str) -> None:
+def check(asked: str | None, purpose: str) -> None:
     """Raise CniError 106 if a file that the backend needs cannot be written, or a lock cannot be made.
 
-    `asked` and `what` are those of `select.choose`. Without a usable backend, `probe` reports that.
+    `asked` and `purpose` are those of `select.choose`. Without a usable backend, `probe` reports that.
     """
     try:
-        name = select.choose(asked, what).name
+        name = select.choose(asked, purpose).name
     except CniError:
         return
     if name == "nftables":

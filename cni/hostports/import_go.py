@@ -76,6 +76,7 @@ def _published_by_elements() -> list[Published]:
 
 
 def _search(family: int, name: str, tag: str = "") -> Iterator[tuple[Owner, PortMapping]]:
+    # Only a search for elements needs it.
     from cni.firewall.nftables import stale
 
     for element, comment in elements.search(family, name, tag):

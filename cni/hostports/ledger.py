@@ -5,6 +5,9 @@ namespace. So a call reads only files that concern it. The ledger is in /run and
 do; records of another boot are dropped before a port is claimed. A holder that is proven to be gone holds
 nothing, nor does one whose rules another program has removed. Its record stays until its rules are known to
 be removed, so that the next ADD finds them after a crash.
+
+Functions import what only the first ADD after a boot and a disputed port need: a cold start pays for each
+module.
 """
 
 from __future__ import annotations

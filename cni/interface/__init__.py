@@ -1,1 +1,1 @@
-"""What an interface plugin is made of: veth pair, addresses, IPAM, comparison, repair and GC."""
+"""The parts of an interface plugin: veth pair, addresses, IPAM, comparison, repair and GC."""

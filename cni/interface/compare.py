@@ -354,15 +354,15 @@ def of_forwarding(versions: Iterable[int]) -> Iterator[Property]:
         yield Property("", sysctl.read(key), "1", message, partial(_set, key, "1"), impairment=message)
 
 
-def check_all(conf: NetConf, request: Request, found: Iterable[Property]) -> None:
+def check_all(conf: NetConf, request: Request, compared: Iterable[Property]) -> None:
     """Raise CniError 104 if a property differs, or what CHECK of the IPAM plugin raises."""
     ask = partial(delegate.check, conf.ipam.type, request) if conf.ipam.type else None
-    properties.check(found, ask, brief=request.verb is Verb.CHECK_ANY)
+    properties.check(compared, ask, brief=request.verb is Verb.CHECK_ANY)
 
 
-def repair_all(conf: NetConf, request: Request, found: Iterable[Property]) -> Repaired:
+def repair_all(conf: NetConf, request: Request, compared: Iterable[Property]) -> Repaired:
     """Restore the properties that differ, then let the IPAM plugin repair its part."""
-    done = properties.repair(found)
+    done = properties.repair(compared)
     if conf.ipam.type:
         done.extend(delegate.repair(conf.ipam.type, request))
     return done

@@ -1,4 +1,4 @@
-"""What an attachment should have, as frozen data; pure."""
+"""The wanted state of an attachment, as frozen data; pure."""
 
 from __future__ import annotations
 

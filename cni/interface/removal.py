@@ -49,7 +49,7 @@ def detach(conf: NetConf, request: Request, *steps: Callable[[], object]) -> Non
 
 
 class KnownPair(NamedTuple):
-    """What DEL knows about the veth pair of an attachment.
+    """The facts that DEL has about the veth pair of an attachment.
 
     `host_name` and `alias` are those that this suite sets. `recorded` is the host end in the result of ADD,
     and `mac` the MAC address of the container's end there: these identify the pairs of the Go plugins. Both

@@ -50,7 +50,7 @@ def report(
 
 def masquerade_steps(conf: MasqueradeConf) -> list[Callable[[], object]]:
     """Return the steps that raise CniError if an ADD could not masquerade."""
-    tries = (probe.try_out, stores.check) if conf.has_masquerade else ()
+    tries = (probe.require_working, stores.check) if conf.has_masquerade else ()
     return [partial(each, conf.ip_masq_backend, FEATURE) for each in tries]
 
 

@@ -1,4 +1,4 @@
-"""Background tasks: system calls that go on in a thread after the answer.
+"""Background tasks: system calls that continue in a thread after the response.
 
 A process waits until such a task has ended before it serves another call or forks. A process that exits waits
 too, because a thread within a system call cannot be stopped.

@@ -1,4 +1,4 @@
-"""What all links share: look-up, removal, flags, MAC address, MTU, alias, owner and master.
+"""Operations that all links share: look-up, removal, flags, MAC address, MTU, alias, owner and master.
 
 Each kind has a module of its own (`veth`, `bridge`), which creates its links and reads their settings. Most
 look-ups are by name or index. Every function takes the `Netlink` of the namespace that the link is in.
@@ -220,7 +220,7 @@ def is_removal(kind: int, body: bytes, index: int) -> bool:
 
 
 def is_early(env: Mapping[str, str]) -> bool:
-    """Return whether DEL goes on before the kernel acknowledges a removal.
+    """Return whether DEL continues before the kernel acknowledges a removal.
 
     Only if the environment asks for it: a process that exits after its answer waits for the kernel anyway.
     """
@@ -234,7 +234,7 @@ def remove_in(ns: Netns | None, name: str, index: int, *, early: bool) -> bool:
     container may have renamed the link. With `early`, return as soon as the kernel has announced that the
     link is gone. The kernel acknowledges the removal of a veth pair after 17 to 20 ms, when grace periods
     have passed and memory has been freed. After about 1 ms both ends are unlisted and the kernel announces
-    it: nothing can be seen or used of the pair any more. A DEL that goes on then takes 3 ms instead of 20.
+    it: the pair can neither be seen nor used any more. A DEL that continues then takes 3 ms instead of 20.
     """
     if early:
         return _remove_early(ns, name, index)

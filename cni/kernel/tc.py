@@ -89,7 +89,7 @@ class HtbClass(NamedTuple):
 
 
 class Key(NamedTuple):
-    """What a u32 filter compares: the 4 bytes at `offset` of the network header, with the bits in `mask`."""
+    """Comparison of a u32 filter: the 4 bytes at `offset` of the network header, with the bits in `mask`."""
 
     value: int
     mask: int

@@ -1,1 +1,1 @@
-"""What GC, STATUS and repair have in common for all plugins."""
+"""The parts of GC, STATUS and repair that all plugins share."""

@@ -1,4 +1,4 @@
-"""What GC removes: things, each with its owner and the reason, and the steps that remove them.
+"""Findings of GC: things, each with its owner and the reason, and the steps that remove them.
 
 A plugin has finders. GC runs the finders and their steps. A dry run only lists the findings, so that both
 agree.
@@ -69,10 +69,10 @@ class Removal(NamedTuple):
 Finder = Callable[[], Iterable[Removal]]
 
 
-def parse(told: dict[str, Any]) -> Stale:
+def parse(answer: dict[str, Any]) -> Stale:
     """Read the result of `to_dict`. Members that are no strings count as missing."""
     kind, name, network, container_id, ifname, reason = (
-        value if isinstance(value := told.get(key), str) else "" for key in _KEYS.values()
+        value if isinstance(value := answer.get(key), str) else "" for key in _KEYS.values()
     )
     return Stale(kind, name, network, container_id, ifname, reason)
 

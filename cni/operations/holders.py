@@ -1,9 +1,11 @@
-"""Where a holder of host ports lives, as its ADD has noted it, and the proof that it lives no more.
+"""Records of where a holder of host ports lives, written by its ADD, and the proof that it has ended.
 
 Who asks later may lack the right to look at a path, and may be in a mount namespace where the path means
 something else. So only proof counts: the kernel has no host end of the container any more, or nothing is at
 the path in the very mount namespace in which the path was noted. A host end that leads to a namespace in use
 proves life, and outweighs the path.
+
+Functions import what only a judgment needs: an ADD that writes a record has no use for it.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ _IFNAME_BYTES = 15
 
 
 class Whereabouts(NamedTuple):
-    """Where an attachment lives.
+    """The namespaces and links of an attachment.
 
     `identity` is device and inode of its namespace, () where the ADD could not look. `view` is where the path
     `netns` is meant, "" in a record of a release that did not note it. `links` are indices of links in the
@@ -133,14 +135,14 @@ def list_marked(network: str) -> frozenset[str]:
         return frozenset(each.alias for each in ends if veth.is_other_end_alive(nl, each))
 
 
-def _judge(nl: Netlink, found: Sequence[Link | None]) -> bool | None:
+def _judge(nl: Netlink, links: Sequence[Link | None]) -> bool | None:
     """Return whether one of the links leads to a namespace in use; False if one has ended, else None."""
     from cni.kernel import veth
 
-    ends = [each for each in found if each and each.peer and each.netnsid is not None]
+    ends = [each for each in links if each and each.peer and each.netnsid is not None]
     if any(veth.is_other_end_alive(nl, each) for each in ends):
         return True
-    return False if ends or None in found else None
+    return False if ends or None in links else None
 
 
 def _is_machines_view() -> bool:

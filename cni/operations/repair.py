@@ -41,11 +41,11 @@ class Repaired:
         return {"repaired": self.done, "failed": [each.to_dict() for each in self.failed]}
 
 
-def parse(told: dict[str, Any]) -> Repaired:
+def parse(answer: dict[str, Any]) -> Repaired:
     """Read the result of `to_dict`."""
     failed = [
         CniError(int(each.get("code", Code.INTERNAL)), str(each.get("msg", "")), str(each.get("details", "")))
-        for each in told.get("failed") or []
+        for each in answer.get("failed") or []
         if isinstance(each, dict)
     ]
-    return Repaired([str(each) for each in told.get("repaired") or []], failed)
+    return Repaired([str(each) for each in answer.get("repaired") or []], failed)

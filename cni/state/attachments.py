@@ -1,4 +1,4 @@
-"""What a DEL must know of its ADD: one small record for each attachment of a plugin on a network.
+"""Records for DEL: one small record of the ADD for each attachment of a plugin on a network.
 
 A DEL may come without a result, after other calls, and in another process. A plugin that changes something
 which a DEL cannot derive from names keeps here what it needs: the values before its change, a backup, a
@@ -54,7 +54,7 @@ _LARGEST_BYTES = 1 << 16
 
 
 class Key(NamedTuple):
-    """Whose record it is. `plugin` is the plugin's name, also if it is installed under another one."""
+    """The owner of a record. `plugin` is the plugin's name, also if it is installed under another one."""
 
     plugin: str
     network: str
@@ -63,7 +63,7 @@ class Key(NamedTuple):
 
 
 class Record(NamedTuple):
-    """What an ADD has saved.
+    """The data that an ADD has saved.
 
     `netns` is the path of the namespace, `identity` what the kernel identifies it by; both are "" for a
     record that was saved without one. In a damaged record all but `path` are empty.

@@ -64,7 +64,7 @@ class _Meeting:
         if name not in faults.POINTS:
             raise ValueError(f"{name} is not listed in cni.faults.POINTS")
         spec = os.environ.get(VARIABLE, "")
-        # Threads go on while the result is written: they reach points at random times.
+        # Threads continue while the result is written: they reach points at random times.
         if not spec or threading.current_thread() is not threading.main_thread():
             return
         if spec != self._spec:

@@ -78,7 +78,7 @@ class Place:
     def popen(
         self, argv: Sequence[str], stdin: str = "", *, env: Mapping[str, str] | None = None
     ) -> subprocess.Popen[str]:
-        """Start a program in here that the test ends by itself, for example to kill it during its work."""
+        """Start a program in this place. The test must end it, for example kill it during its work."""
         process = subprocess.Popen(
             [*self._nsenter(), *argv],
             stdin=subprocess.PIPE,

@@ -36,7 +36,7 @@ class Left(NamedTuple):
 
 @dataclass
 class Tally:
-    """What a worker did; `attached` is what it has left."""
+    """Counts of a worker's calls; `attached` are its remaining attachments."""
 
     operations: Counter[str] = field(default_factory=Counter)
     cut_short: int = 0
@@ -109,7 +109,7 @@ class Worker:
 
 
 def start(bindir: Path, number: int, until: float, report: Path, *, abandons: bool) -> int:
-    """Fork a worker that writes its tally into a file; gives its process ID."""
+    """Fork a worker that writes its tally into a file. Return its process ID."""
     child = os.fork()
     if child == 0:
         _run(Worker(bindir, number, abandons=abandons), until, report)

@@ -46,7 +46,7 @@ _PASSING = re.compile(
 
 
 class Footprint(NamedTuple):
-    """What calls leave: `own` of attachments, `shared` all of rules and links on the host."""
+    """Objects that calls leave: `own` of attachments, `shared` all of rules and links on the host."""
 
     own: frozenset[str]
     shared: frozenset[str]

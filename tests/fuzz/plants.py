@@ -50,7 +50,7 @@ def plant(path: Path, what: Plant) -> None:
 
 
 def remove(path: Path) -> None:
-    """Take away whatever stands there."""
+    """Delete the file or directory, if there is one."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -110,7 +110,7 @@ class _FromTheKernel:
 
 @contextmanager
 def _answering(opened: Any, datagrams: list[bytes]) -> Iterator[None]:
-    """Put in the kernel's place somebody who has these answers and no others."""
+    """Replace the kernel by a socket that sends these responses and no others."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", 0, 1000))

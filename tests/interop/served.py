@@ -1,4 +1,4 @@
-"""What tests of container runtimes ask: pages of containers, and how many calls were served warm."""
+"""Questions of the tests of container runtimes: pages of containers, and how many calls were served warm."""
 
 from __future__ import annotations
 

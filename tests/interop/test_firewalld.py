@@ -1,4 +1,4 @@
-"""Debian's firewalld beside our plugins: what its reload takes away, and what it lets through."""
+"""Debian's firewalld beside our plugins: rules that its reload deletes, and packets that it accepts."""
 
 from __future__ import annotations
 

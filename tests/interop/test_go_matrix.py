@@ -1,4 +1,4 @@
-"""What one suite attaches, the other checks and detaches: ours and Debian's Go plugins, both ways round."""
+"""Each suite checks and detaches the attachments of the other: ours and Debian's Go plugins."""
 
 from __future__ import annotations
 

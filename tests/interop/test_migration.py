@@ -209,7 +209,7 @@ def test_a_node_moves_to_ours_and_back_and_no_connection_breaks(node: Node) -> N
         assert _traces(node, leaving) == []
         gone = links - set(host.links())
         assert len(gone) == len(leaving)
-        # A port of Go's that our DEL has taken away is free.
+        # A port of the Go plugins is free after our DEL.
         again = next(iter(leaving.values()))
         node.add("c99", again)
         node.collect([*kept, *of_ours, "c99"])

@@ -183,7 +183,7 @@ def test_gc_takes_what_is_dead_and_nothing_else(node: Node, remaining: list[str]
 
 
 def test_what_was_lost_is_repaired(node: Node) -> None:
-    """What a reload of the firewall takes away, and a bridge's port."""
+    """Rules that a reload of the firewall deletes, and a bridge's port."""
     attached = node.results()
     node.host.run(["nft", "flush", "ruleset"])
     for name, (network, _) in CONTAINERS.items():

@@ -73,7 +73,7 @@ class World:
         return json.loads(self.ok("add", network, self.sandboxes[name].path, "-i", ifname, **env))
 
     def check(self, name: str) -> tuple[int, str]:
-        """Give the code of CHECK for a container, and all that it told."""
+        """Return the code of CHECK for a container, and its message and details."""
         done = self.run("check", "web", f"/run/netns/{name}", "--json")
         told = json.loads(done.stdout or '{"code": 0}')
         return told["code"], f"{told.get('msg', '')}; {told.get('details', '')}"
@@ -86,7 +86,7 @@ class World:
             self.host.run(["rm", line])
 
     def elements(self) -> set[str]:
-        """Give all elements of nftables sets, as "ip pycni ports tcp . 8080"."""
+        """Return all elements of nftables sets, as "ip pycni ports tcp . 8080"."""
         found = set()
         for item in json.loads(self.host.run(["nft", "-j", "list", "ruleset"])).get("nftables", []):
             for kind in ("set", "map"):
@@ -98,7 +98,7 @@ class World:
         return found
 
     def chains(self) -> set[str]:
-        """Give the chains of iptables, as "ip6tables chain CNI-..."."""
+        """Return the chains of iptables, as "ip6tables chain CNI-..."."""
         return {
             f"{program} chain {line[1:].split()[0]}"
             for program in ("iptables", "ip6tables")
@@ -107,7 +107,7 @@ class World:
         }
 
     def rules(self) -> set[str]:
-        """Give all rules, as a set of lines; what iptables counts is left out."""
+        """Return all rules, as a set of lines; what iptables counts is left out."""
         return set(self.host.snapshot().rules)
 
 

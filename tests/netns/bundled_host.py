@@ -31,7 +31,7 @@ BRIDGE: dict[str, object] = {
 
 @pytest.fixture
 def empty_opt() -> Iterator[Host]:
-    """Give a host with nothing in /opt."""
+    """Yield a host with nothing in /opt."""
     if why_no_namespaces():
         pytest.skip(why_no_namespaces())
     with Host(BINDIR) as host:

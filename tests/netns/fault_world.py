@@ -157,7 +157,7 @@ class World:
         return list_met(answer)
 
     def call_at(self, step: Step, fault: Fault, env: dict[str, str]) -> tuple[Answer, Snapshot]:
-        """Call with a fault, again if another worker has served; gives what was before as well."""
+        """Call with a fault, again if another worker has served. Return the state before as well."""
         for left in reversed(range(_TRIES)):
             if env == {}:
                 self.prime(step)

@@ -16,7 +16,7 @@ _PARTS = ("", "-save", "-restore")
 
 
 def plain(variant: str, *families: str) -> dict[str, str]:
-    """Give iptables and ip6tables without a variant in their names, of one variant."""
+    """Return iptables and ip6tables without a variant in their names, of one variant."""
     return {
         f"{family}{part}": f"{family}-{variant}{part}"
         for family in families or ("iptables", "ip6tables")
@@ -25,13 +25,13 @@ def plain(variant: str, *families: str) -> dict[str, str]:
 
 
 def suffixed(*variants: str) -> dict[str, str]:
-    """Give the programs that have their variant in their names."""
+    """Return the programs that have their variant in their names."""
     return {name: name for variant in variants for name in plain(variant).values()}
 
 
 @contextmanager
 def equipped(host: Host, programs: Mapping[str, str]) -> Iterator[None]:
-    """Have these of the firewall's programs and no others: names as found on PATH, and what they are.
+    """Equip a host with these firewall programs only: names as found on PATH, and their targets.
 
     All other programs stay where they are. Nothing else that the tests use may need what is missing.
     """
@@ -61,5 +61,5 @@ def rules(host: Host, variant: str, containing: str = "CNI-") -> list[str]:
 
 
 def variants_used(host: Host, containing: str = "CNI-") -> Collection[str]:
-    """Tell which variants of iptables have rules that contain a text."""
+    """Return the variants of iptables that have rules containing a text."""
     return {variant for variant in VARIANTS if rules(host, variant, containing)}

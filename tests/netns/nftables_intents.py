@@ -54,7 +54,7 @@ def add_here(intent: PortForward | Masquerade) -> None:
 
 
 def refused(host: Host, step: Callable[[], object]) -> tuple[str, int, str]:
-    """Run what must raise a CniError; gives its class, code and text, as it crosses no process itself."""
+    """Run a function that must raise a CniError. Return its class, code and text."""
 
     def inside() -> tuple[str, int, str]:
         with pytest.raises(CniError) as caught:
@@ -65,7 +65,7 @@ def refused(host: Host, step: Callable[[], object]) -> tuple[str, int, str]:
 
 
 def elements(host: Host) -> dict[str, list[Any]]:
-    """Give all elements of our tables by "family set", as nft shows them, without comments."""
+    """Return all elements of our tables by "family set", as nft shows them, without comments."""
     shown = host.json(["nft", "-j", "list", "ruleset"])["nftables"]
     found: dict[str, list[Any]] = {}
     for item in shown:

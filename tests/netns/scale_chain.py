@@ -36,7 +36,7 @@ class Container(NamedTuple):
 
     @property
     def env(self) -> dict[str, str]:
-        """What a runtime tells of it."""
+        """Return the environment of a plugin for this container."""
         return {
             "CNI_CONTAINERID": f"c{self.number}",
             "CNI_NETNS": f"/run/netns/{self.netns}",
@@ -45,7 +45,7 @@ class Container(NamedTuple):
 
 
 def call(bindir: Path, verb: str, conf: dict[str, Any], container: Container) -> bytes:
-    """Run the plugin that `conf` names, and fail the test when it fails; gives what it said."""
+    """Run the plugin that `conf` names, and fail the test when it fails. Return its output."""
     env = {**BARE_ENV, **container.env, "PYCNI_DEL": "gone", "CNI_COMMAND": verb, "CNI_PATH": str(bindir)}
     program = bindir / conf["type"]
     status, said = multicall.run_delegate(str(program), _TABLE, program, env, json.dumps(conf).encode())
@@ -79,14 +79,14 @@ class Chain:
         self._next = 20_000
 
     def fill(self, attachments: int) -> None:
-        """Have so many attachments."""
+        """Add attachments until there are this many."""
         while self._there < attachments:
             ifname = f"eth{self._there % _LINKS_IN_NETNS}"
             self._add(Container(self._there, shared_netns(self._there), ifname))
             self._there += 1
 
     def measure(self, meter: Meter) -> Costs:
-        """Attach and detach a container some times; gives what each verb of each plugin takes."""
+        """Attach and detach a container some times. Return the costs of each verb of each plugin."""
         rounds = [self._round(meter, f"own{turn}") for turn in range(_ROUNDS)]
         # The first one is the first of this process, or after something has changed.
         return {key: least([each[key] for each in rounds[1:]]) for key in rounds[0]}

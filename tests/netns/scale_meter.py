@@ -64,23 +64,23 @@ class Sent(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """What was counted: figures by name, and what was sent and which folders were listed, in order."""
+    """The measured costs: figures by name, and the messages sent and folders listed, in order."""
 
     figures: dict[str, int]
     sent: tuple[Sent, ...]
     folders: tuple[str, ...]
 
     def listings(self) -> list[Sent]:
-        """Give the questions for all of something to nftables."""
+        """Return the nftables requests that list all objects of a type."""
         return [each for each in self.sent if each.is_listing and each.is_for_netfilter]
 
     def batches(self) -> int:
-        """Tell how many transactions there were."""
+        """Return the number of transactions."""
         return sum(each.begins_batch for each in self.sent)
 
 
 def least(costs: Sequence[Cost]) -> Cost:
-    """Give the least of each figure: some rounds ask once more whether the kernel is ready."""
+    """Return the least of each figure: some rounds ask once more whether the kernel is ready."""
     figures = {name: min(cost.figures[name] for cost in costs) for name in costs[0].figures}
     shortest = min(costs, key=lambda cost: len(cost.sent))
     return Cost(figures, shortest.sent, shortest.folders)
@@ -98,7 +98,7 @@ class Meter:
         sys.addaudithook(self._hear)
 
     def read(self) -> Cost:
-        """Give what was counted since the last time."""
+        """Return the costs since the last call."""
         io, before = _read_io(), self._io
         figures = {name: self._counts[name] for name in (*NETLINK, OPENED, LISTED, PROCESSES)}
         figures |= {name: io[name] - before[name] for name in io}
@@ -163,6 +163,6 @@ def _messages(protocol: int, data: bytes) -> Iterator[Sent]:
 
 
 def _read_io() -> dict[str, int]:
-    """Give the bytes that this process and children that have ended have read from files, and how often."""
+    """Return the bytes that this process and children that have ended have read from files, and how often."""
     told = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
     return {READ: int(told["rchar"]), READS: int(told["syscr"])}

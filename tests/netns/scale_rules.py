@@ -1,4 +1,4 @@
-"""Firewall rules of somebody else, by the thousand, as programs have them that are no CNI plugins."""
+"""Firewall rules of other programs by the thousand, in the form of programs that are no CNI plugins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of docs/security.md call: a chain of plugins, on a host whose calls meet in one worker."""
+"""The chain of plugins for the tests of docs/security.md, on a host whose calls meet in one worker."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BACKENDS = ["iptables", "nftables"]
 
 @contextmanager
 def make_host(launcher: Path, folder: Path) -> Iterator[Host]:
-    """Give a host on which one worker at a time waits for calls."""
+    """Yield a host on which one worker at a time waits for calls."""
     if why_no_namespaces():
         pytest.skip(why_no_namespaces())
     with Host(make_warm_bindir(folder, packages(declared()), launcher)) as host:

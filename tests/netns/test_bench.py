@@ -141,7 +141,7 @@ def test_a_run_that_cannot_be_made_says_why_in_a_line(tmp_path: Path) -> None:
 
 
 def rules_there(ours: Path, filling: Filling) -> list[str]:
-    """Give the rules beside which our plugins are measured with iptables; who has which address is chance."""
+    """Return the rules beside which our plugins are measured with iptables; addresses may vary."""
     with Stage(Suites(GO, ours).our(WARM, IPTABLES)) as stage:
         Chain(stage, first=5).round()
         crowd.attach(stage, 5, filling, lambda _: None)

@@ -24,7 +24,7 @@ ONE, TWO = Owner("net1", "c1", "eth0"), Owner("net1", "c2", "eth0")
 
 @pytest.fixture
 def machine(host: Host) -> Host:
-    """Give a host with the namespaces of two containers."""
+    """Return a host with the namespaces of two containers."""
     host.sandbox("c1")
     host.sandbox("c2")
     return host

@@ -1,4 +1,4 @@
-"""What a cold call imports: the plugin that it is, the library's parts that the verb needs, nothing else."""
+"""A cold call imports its plugin and the parts of the library that the verb needs, nothing else."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NEVER = {
     "netaddr", "pickle", "pyroute2", "rich", "ssl", "tempfile", "typer", "unittest",
     "cni.cli", "cni.state.executables", "cni.runtime", "cni.testing", "cni.warm",
 }  # fmt: skip
-# A little more than there is: a door that opens too early brings dozens.
+# A few more than today: an import that comes too early brings dozens.
 MOST = {"VERSION": 215, "ADD": 265, "DEL": 260}
 _TELL = """\
 import os
@@ -50,7 +50,7 @@ from cni.multicall import main
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[Call, Modules]:
-    """Make every call in a process of its own and give what it has loaded when it ends."""
+    """Make every call in a separate process. Return the modules loaded at its end."""
     if why_no_namespaces():
         pytest.skip(why_no_namespaces())
     bindir = make_bindir(tmp_path_factory.mktemp("cold"), packages(declared()))

@@ -42,7 +42,7 @@ def _send(host: Host, *addresses: str, port: int = 5353) -> None:
 
 
 def _tracked(host: Host) -> list[str]:
-    """Give "udp 127.0.0.1 5353" and so on: protocol, destination and port of each entry, as first seen."""
+    """Return "udp 127.0.0.1 5353" and so on: protocol, destination and port of each entry, as first seen."""
     shown = host.run(["cat", "/proc/net/nf_conntrack"])
     found = []
     for line in shown.splitlines():

@@ -1,4 +1,4 @@
-"""What CNI asks of every plugin, tried on every one: all verbs, all versions, and what may be missing.
+"""Requirements of CNI, tested on every plugin: all verbs, all versions, and all that may be missing.
 
 A plugin's `tests/data/example.json` has its own keys of a configuration that ADD accepts on an empty host.
 """

@@ -33,7 +33,7 @@ _SHARED = {"netlink.changed", "nftables.committed", "process.ended"}
 
 
 def kill_first(world: World, step: Step, fault: Fault) -> list[str]:
-    """Kill an ADD and let DEL come; tell what is wrong with what is left, and with the next ADDs."""
+    """Kill an ADD and run DEL. Return what is wrong with the remaining objects and with the next ADDs."""
     world.prepare(step)
     answer = world.call(step.plugin, step.verb, CUT, fault.env)
     wrong = [] if fault.was_met(answer) and not answer.ok else [f"it was not killed: {answer}"]
@@ -44,7 +44,7 @@ def kill_first(world: World, step: Step, fault: Fault) -> list[str]:
     wrong += [] if world.reaches(CUT) and world.is_calm() else ["those that come next are not reached"]
     for name in (CALM, CUT):
         world.delete(name)
-    # What is left may be less than what DEL leaves as ever, the bridge may be down still, and a set of
+    # Fewer objects may remain than after an ordinary DEL. The bridge may still be down, and a set of
     # gateways may be empty still; no more.
     gone = [each for each in after_crash.differences(world.host.snapshot()) if each.startswith("- ")]
     on_host = [each for each in gone if ": host: " in each or "files: " in each]

@@ -85,7 +85,7 @@ def test_killed_anywhere(
         world.prepare(step)
         found[fault] = kill(world, step, fault, env)
         if env:
-            # What is left is as after the death of a worker, which has been tried in all ways.
+            # The same objects remain as after the death of a worker, which other tests cover.
             world.delete(CUT)
             found[fault] += world.left(before)
             continue

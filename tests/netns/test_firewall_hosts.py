@@ -32,7 +32,7 @@ KINDS: dict[str, tuple[Mapping[str, str], str]] = {
     "nft": (NFT, ""),
 }
 LEGACY = plain("legacy")
-# Somebody else's rule, which makes the kernel load legacy iptables' table.
+# A rule of another program, which makes the kernel load legacy iptables' table.
 FOREIGN = ["iptables-legacy", "-t", "nat", "-A", "OUTPUT", "-d", "198.51.100.9", "-j", "ACCEPT"]
 
 # The others differ from these in names only.
@@ -162,7 +162,7 @@ def test_a_host_of_any_kind_attaches_checks_detaches_and_collects(host: Host, ki
     with equipped(host, programs):
         chain.add(c2, 8082)
         assert [answer.stdout for answer in chain.collect([]) if not answer.ok] == []
-    # GC takes away tables of nftables that nobody uses.
+    # GC deletes unused nftables tables.
     assert [line for line in before.differences(host.snapshot()) if not line.startswith("- rules: ")] == []
 
 

@@ -1,4 +1,4 @@
-"""Who holds a host port: only proof makes a holder dead, and one whose rules were removed holds nothing."""
+"""Holders of host ports: only proof makes a holder dead, and one whose rules were removed holds nothing."""
 
 from __future__ import annotations
 

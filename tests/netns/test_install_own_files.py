@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["empty_opt"]
 
-# An IPAM plugin of somebody else, which leaves a trace; padded to the size of ours.
+# A foreign IPAM plugin, which leaves a trace; padded to the size of ours.
 _FOREIGN = """#!/bin/sh
 cat > /dev/null
 echo "$CNI_COMMAND" >> /run/foreign

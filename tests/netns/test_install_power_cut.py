@@ -43,20 +43,20 @@ class Disk:
             pytest.skip(f"no file system of its own: {error}")
 
     def cut(self) -> Path:
-        """Give what is found when the power comes back."""
+        """Return the disk's content after the power cut."""
         shutil.copyfile(self._image, self._copy)
         self._host.run(["mount", "-o", "loop", str(self._copy), str(self._after)])
         return self._after
 
     def close(self) -> None:
-        """Give the loop devices back."""
+        """Release the loop devices."""
         self._host.run(["umount", str(self._after)], check=False)
         self._host.run(["umount", str(self.path)])
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
-    """Give a new one."""
+    """Yield a new disk."""
     if why_no_namespaces():
         pytest.skip(why_no_namespaces())
     with Host(Path("/")) as host:
@@ -67,7 +67,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
-    """Give what the installer takes for a bundle."""
+    """Return a small folder that the installer accepts as a bundle."""
     bundle = tmp_path / "bundle"
     bundle.mkdir()
     for number in range(FILES):

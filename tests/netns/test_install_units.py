@@ -1,4 +1,4 @@
-"""Where systemd runs, an installation gives the warm server units; systemctl records calls."""
+"""If systemd runs, an installation writes units for the warm server; systemctl records calls."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ def hide_programs(host: Host) -> None:
 
 @contextmanager
 def undone() -> Iterator[Undo]:
-    """Give an Undo and run it, as an ADD that fails at its end does."""
+    """Yield an Undo and run it, as an ADD that fails at its end does."""
     with suppress(KeyError), Undo() as undo:
         yield undo
         raise KeyError

@@ -28,7 +28,7 @@ def restore(host: Host, version: int, lines: list[str]) -> None:
 
 
 def listed(host: Host, version: int) -> dict[str, list[str]]:
-    """Give the chains that iptables lists, with the chains that their rules jump to, "" for other targets."""
+    """Return the listed chains, with the chains that their rules jump to, "" for other targets."""
     lines = host.run([PROGRAMS[version], "-t", "nat", "-S"]).splitlines()
     chains: dict[str, list[str]] = {line.split()[1]: [] for line in lines if line[1] in "PN"}
     for rule in filter(None, (parse_rule(NAT, line) for line in lines)):

@@ -1,4 +1,4 @@
-"""Rules given by netlink are those that iptables-restore makes, for whoever reads, checks or deletes them."""
+"""Rules sent by netlink equal those of iptables-restore for programs that read, check or delete them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ UNKNOWN = {
 
 @pytest.fixture
 def nft_host(host: Host) -> Host:
-    """Give a host whose iptables is the nf_tables variant, with what all published ports share."""
+    """Return a host whose iptables is the nf_tables variant, with what all published ports share."""
     if os.path.basename(os.path.realpath(child.find("iptables-restore") or "")) != "xtables-nft-multi":  # noqa: PTH119
         pytest.skip("iptables is not the nf_tables variant here")
     host.call(_make_shared)
@@ -119,7 +119,7 @@ def test_a_chain_that_is_there_is_left_alone(nft_host: Host) -> None:
 
 
 def _children_of_second_add(change: Callable[[], None] | None) -> list[str]:
-    """Publish ports of two containers in one process; gives what the second one started."""
+    """Publish ports of two containers in one process. Return the programs that the second one started."""
     started: list[str] = []
     run = child.run
 
@@ -162,7 +162,7 @@ def test_shared_rules_that_read_otherwise_are_looked_at_by_the_program(nft_host:
 
 
 def test_steps_and_netlink_make_the_same_of_an_intent() -> None:
-    """What `make_chain` is given is what the program would be told, in the same order."""
+    """`make_chain` gets the same rules as the program, in the same order."""
     intent = FORWARDS["both protocols"]
     told = [
         each for each in transaction.append_commands(rules.port_forward(intent, 4)) if each.startswith("-A")

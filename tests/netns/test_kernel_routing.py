@@ -25,7 +25,7 @@ ADDRESSES = ("10.1.0.2/24", "10.1.0.3/24", "fd00::2/64", "fd00::3/64")
 
 @contextmanager
 def connected(path: str) -> Iterator[tuple[Netlink, int]]:
-    """Have a link with addresses in a namespace: its socket and the link's index."""
+    """Make a link with addresses in a namespace. Yield the socket and the link's index."""
     with netns.open_netns(path) as ns, Netlink() as host, Netlink(ns) as inside:
         assert veth.create(host, veth.VethSpec("veth0", HOST_MAC, "eth0", MAC, ns))
         end, index = link.get(host, "veth0"), link.get(inside, "eth0").index
@@ -65,7 +65,7 @@ def test_a_route_is_removed_and_no_other(host: Host, wanted: Route) -> None:
 
 
 def test_a_route_that_was_listed_can_be_removed_and_put_into_another_table(host: Host) -> None:
-    """What sbr does with all routes of a link, those of the kernel too."""
+    """The plugin sbr does this with all routes of a link, those of the kernel too."""
     path = host.sandbox("c1").path
 
     def run() -> None:

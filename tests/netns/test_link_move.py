@@ -23,7 +23,7 @@ MAC, HOST_MAC = "02:00:00:00:00:05", "02:00:00:00:00:06"
 
 @contextmanager
 def both(path: str) -> Iterator[tuple[Side, Side]]:
-    """Have the host's side, where a pair is, and that of a sandbox."""
+    """Make a pair on the host. Yield the host's side and the side of a sandbox."""
     with netns.open_netns(path) as ns, netns.own() as here, Netlink() as nl, Netlink(ns) as inside:
         veth.create(nl, veth.VethSpec("ens5", HOST_MAC, "peer", MAC, here))
         yield Side(here, nl), Side(ns, inside)

@@ -1,4 +1,4 @@
-"""Who holds a lock is told by file system and number: two file systems number their files alike."""
+"""The holder of a lock is found by file system and inode: two file systems may use equal inode numbers."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What plugins say when something fails: how it begins is what programs look for, and the details help.
+"""Messages of plugins when something fails: programs match the beginning, and the details help the user.
 
-`tests/data/messages.json` has what is said; how each failure comes about is here.
+`tests/data/messages.json` has the messages. This file causes each failure.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class World:
             self.host.run(back)
 
     def result_of_another(self) -> dict[str, Any]:
-        """Give a result of c2, as an interface plugin would have made it."""
+        """Return a result of c2, as an interface plugin would have made it."""
         return json.loads(json.dumps(self.result).replace("/c1", "/c2").replace("10.1.0.2", "10.1.0.3"))  # type: ignore[no-any-return] # an object
 
 

@@ -1,4 +1,4 @@
-"""What the kernel drops, interrupts or refuses for a moment: nothing is lost, and no call fails for it."""
+"""The kernel may drop, interrupt or refuse a message for a moment: nothing is lost, and no call fails."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def come_and_go() -> None:
 
 @contextmanager
 def going_on(work: Callable[[], None]) -> Iterator[None]:
-    """Have a child do something for as long as the context lasts."""
+    """Run work in a child process until the context ends."""
     child = os.fork()
     if child == 0:
         try:
@@ -205,7 +205,7 @@ def test_of_two_processes_that_delete_a_chain_one_does_and_the_other_hears_of_it
 
 
 def both(work: Callable[[], bool]) -> list[bool]:
-    """Have two children do something at the same moment; gives what each has got."""
+    """Run work in two child processes at the same moment. Return the result of each."""
     start, go = os.pipe()
     children = []
     for _ in range(2):
@@ -264,7 +264,7 @@ def test_alarms_all_the_time_disturb_no_call(host: Host, backend: str) -> None:
 
 
 def test_a_removal_that_fails_in_an_unforeseen_way_is_over_and_told(host: Host) -> None:
-    """Whoever waits for it must not wait for ever."""
+    """A call that waits for the removal must not wait for ever."""
     path = host.sandbox("c1").path
 
     def run() -> None:

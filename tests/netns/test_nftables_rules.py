@@ -1,4 +1,4 @@
-"""What the nftables backend writes, finds, replaces and takes away, in the kernel's own view."""
+"""The nftables backend writes, finds, replaces and deletes rules, in the kernel's own view."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What attachments share in nftables: made once, taken back by who made it, collected when unused."""
+"""Objects that attachments share in nftables: made once, undone by their maker, collected when unused."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ GO_RULESET = (Path(__file__).parent.parent / "data" / "go_nftables.nft").read_te
 
 
 def fresh(host: Host) -> Snapshot:
-    """Give what there is on a host without any ADD; the folder in /run would stay, as it tells the boot."""
+    """Return the state of a host without any ADD, but for the folder in /run, which records the boot."""
     host.run(["mkdir", "--mode=0700", "/run/pycni"])
     return host.snapshot(exact=True)
 

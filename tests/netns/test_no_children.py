@@ -1,4 +1,4 @@
-"""What a call does to the machine, counted: no child process on the hot path, few messages, few settings."""
+"""The effects of a call, counted: no child process on the hot path, few messages, few settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What users of the Go plugins suffered from their firewall rules, by the rows of docs/pain-points.md."""
+"""Problems of the Go plugins with firewall rules, by the rows of docs/pain-points.md."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Calls:
         self.results: dict[str, dict[str, Any]] = {}
 
     def add(self, sandbox: Sandbox, *ports: int, bindir: Path | None = None) -> Answer:
-        """Give the answer of portmap, or of bridge when that failed; without ports bridge is alone."""
+        """Return the answer of portmap, or of bridge when that failed; without ports bridge is alone."""
         answer = self._call("ADD", sandbox, self._bridge(), bindir)
         if answer.ok and ports:
             answer = self._call("ADD", sandbox, self._portmap(*ports) | {"prevResult": answer.json}, bindir)
@@ -172,7 +172,7 @@ def test_pain_27_an_add_that_fails_leaves_the_port_of_another_alone(host: Host, 
 
 
 def logged(programs: Mapping[str, str]) -> tuple[dict[str, str], str]:
-    """Give programs that note each start in /run/started, and the script that makes them."""
+    """Return programs that note each start in /run/started, and the script that makes them."""
     noting = "printf '#!/bin/sh\\necho %s >> /run/started\\nexec /run/all/%s \"$@\"\\n'"
     making = [f"{noting} {name} {program} > /run/log/{name}" for name, program in programs.items()]
     script = "\n".join(["mkdir -p /run/log", ": > /run/started", *making, "chmod +x /run/log/*"])

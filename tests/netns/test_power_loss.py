@@ -1,4 +1,4 @@
-"""What a power cut leaves: whole files, old or new, and nothing that the next boot takes for its own."""
+"""A power cut leaves whole files, old or new, and nothing that the next boot takes for its own."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ KINDS = {
 
 
 def list_named(trace: Sequence[str]) -> list[tuple[str, bool]]:
-    """Give what got a name, and whether its content had been synced by then."""
+    """Return the files that got a name, and whether their content had been synced by then."""
     clean: set[str] = set()
     found = []
     for line in trace:
@@ -139,7 +139,7 @@ def lose_power() -> None:
 
 
 def sync_another() -> None:
-    """Have all names reach the disk, and the content of one file only, as any program may."""
+    """Write all names to the disk, and the content of one file only, as any program may."""
     with (NETWORKS / "another").open("w") as file:
         file.write("x")
         file.flush()
@@ -147,7 +147,7 @@ def sync_another() -> None:
 
 
 def list_broken() -> list[str]:
-    """Give the files that are neither whole nor of those that hold nothing."""
+    """Return the files that are neither whole nor allowed to be empty."""
     found = []
     for path in sorted(POOL.iterdir()):
         content = path.read_bytes().decode()
@@ -160,7 +160,7 @@ def list_broken() -> list[str]:
 
 @contextmanager
 def disk(host: Host, image: Path) -> Iterator[list[str]]:
-    """Mount a file system of its own where leases are; gives the command that mounts it again."""
+    """Mount a separate file system for leases. Return the command that mounts it again."""
     with image.open("wb") as file:
         file.truncate(16 << 20)
     host.run(["mkfs.ext4", "-q", "-F", str(image)])
@@ -237,7 +237,7 @@ def test_claims_and_records_of_another_boot_do_not_count(host: Host, tmp_path: P
     set_boot(host, tmp_path, "two")
     chain.add(sandboxes[1], container_id="c1").must()
     assert host.run(["cat", "/run/pycni/boot"]) == "two\n"
-    # Nothing is left of the first one, which is dropped once: the second one's is kept.
+    # The record of the first one is dropped once. The record of the second one remains.
     assert not records & set(host.run(["ls", "/run/pycni/nftables"]).split())
     assert len(host.run(["ls", "/run/pycni/hostports/by-owner"]).split()) == 1
     refused = chain.add(sandboxes[2], container_id="c2")
@@ -254,7 +254,7 @@ def test_what_a_release_without_boots_has_left_is_kept(host: Host, tmp_path: Pat
 
 
 def fill_and_forge() -> None:
-    """Have a large pool and a cache of it that is sealed and knows nothing of the first container."""
+    """Make a large pool and a sealed cache of it that lacks the first container."""
     leases, index = Leases(POOL), LeaseIndex(POOL)
     POOL.mkdir(parents=True)
     for number in range(2 * MANY):

@@ -19,14 +19,14 @@ MARK = "=== end of a command ==="
 
 
 def session() -> list[tuple[str, str]]:
-    """Give the page's commands and what each prints."""
+    """Return the page's commands and what each prints."""
     blocks = re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL)
     steps = [step for block in blocks for step in re.split(r"^\$ ", block, flags=re.MULTILINE) if step]
     return [(command, printed) for command, _, printed in (step.partition("\n") for step in steps)]
 
 
 def comparable(text: str, bindir: str) -> str:
-    """Give a text with what differs from run to run replaced."""
+    """Return a text with what differs from run to run replaced."""
     text = text.replace(bindir, BINDIR)
     text = re.sub(r"\b[0-9a-f]{2}(:[0-9a-f]{2}){5}\b", "<mac>", text)
     text = re.sub(r"\bveth[0-9a-f]{8}\b", "<veth>", text)

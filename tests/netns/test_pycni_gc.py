@@ -38,7 +38,7 @@ def named(plan: list[dict[str, str]], kind: str) -> set[str]:
 
 
 class State:
-    """What a GC may remove, by kind and name as the dry run gives it."""
+    """The objects that a GC may remove, by kind and name as the dry run lists them."""
 
     def __init__(self, world: World) -> None:
         self.links = set(world.host.links())

@@ -57,7 +57,7 @@ def old_world(host: Host, folder: Path, version: str, backend: str = "nftables",
 
 
 def remaining(world: World) -> list[str]:
-    """Return what is left of attachments: veth pairs, leases, cached results, claims, elements and chains."""
+    """Return what remains of attachments: veth pairs, leases, cached results, claims, elements and chains."""
     host = world.host
     links = [each for each in host.links() if each.startswith("veth")]
     leases = host.run(["find", "/var/lib/cni", "-name", "10.*"]).split()

@@ -1,4 +1,4 @@
-"""What people meet when they call `pycni` by hand: rights, names, misspelt keys, help."""
+"""Calls of `pycni` by hand: rights, names, misspelt keys, help."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pycni repair`: what somebody has flushed or deleted is made again, and what goes on goes on."""
+"""`pycni repair` restores objects that were flushed or deleted, and interrupts nothing that works."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_a_flushed_firewall_is_as_before_and_connections_go_on(
         host.run(["sh", "-c", flush])
         assert states(repaired(world, "--dry-run")) == ["differs"] * 5
         told = repaired(world)
-        # What all share is mended with the first one, which may be all that was missing.
+        # The first repair restores the shared objects too, which may be all that was missing.
         assert states(told)[0] == "repaired"
         assert set(states(told)) <= {"repaired", "well"}
         assert all(each["problems"] == [] for each in told)
@@ -136,7 +136,7 @@ def test_a_flushed_firewall_is_as_before_and_connections_go_on(
 
 
 def inside(world: World) -> list[str]:
-    """Give the containers' own side: links, addresses, routes."""
+    """Return the containers' own side: links, addresses, routes."""
     taken = world.host.snapshot()
     lines = [*taken.links, *taken.addresses, *taken.routes]
     return [each for each in lines if each.startswith(tuple(f"{name}:" for name in NAMES))]
@@ -215,7 +215,7 @@ def test_a_dry_run_changes_nothing(host: Host, tmp_path: Path) -> None:
 def test_what_cannot_be_repaired_is_told_and_the_rest_is_repaired(host: Host, tmp_path: Path) -> None:
     world = World(host, tmp_path)
     attach_all(world)
-    # c2's end is gone, c3's lease is somebody else's by now, c4 has no namespace any more.
+    # c2's end is gone, c3's lease belongs to another container by now, c4 has no namespace any more.
     world.sandboxes["c2"].run(["ip", "link", "del", "eth0"])
     host.run(["sh", "-c", "printf 'other\\r\\neth0' > /var/lib/cni/networks/web/10.9.0.4"])
     world.sandboxes["c4"].delete()

@@ -58,7 +58,7 @@ class Shown:
         return self.host.place.run([str(self._command), *arguments], env={"PATH": path, **env}).stdout
 
     def web(self) -> dict[str, Any]:
-        """Give what is shown of the network."""
+        """Return what `pycni show` prints for the network."""
         [network] = json.loads(self.run("show", "--json"))["networks"]
         assert isinstance(network, dict)
         return network

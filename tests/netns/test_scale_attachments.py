@@ -71,7 +71,7 @@ def iptables(bindir: Path) -> Stages:
 
 
 def grown(stages: Stages, figures: tuple[str, ...], stage: str = "many", before: str = "few") -> list[str]:
-    """Tell which figures are larger than before, by more than a rule's."""
+    """Return the figures that have grown by more than one rule's cost."""
     return [
         f"{verb} of {plugin}, {name}: {costs.figures[name]} instead of {was}"
         for (verb, plugin), costs in stages[stage].items()

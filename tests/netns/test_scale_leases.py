@@ -56,7 +56,7 @@ def container(number: int) -> Container:
 
 
 def measure(bindir: Path, leases: int) -> dict[str, Cost]:
-    """Reserve and release an address some times; gives what each verb takes once the cache has been made."""
+    """Reserve and release an address some times. Return the costs of each verb once the cache exists."""
     fill(leases)
     meter = Meter()
     rounds: list[dict[str, Cost]] = []
@@ -95,7 +95,7 @@ class Pool:
         fill(2 * INDEXED)
 
     def ours(self, verb: str, who: Container) -> bool:
-        """Call our plugin; tells whether it had to list the pool."""
+        """Call our plugin. Return whether it had to list the pool."""
         self._meter.read()
         call(self._bindir, verb, CONF, who)
         return str(POOL) in self._meter.read().folders
@@ -108,7 +108,7 @@ class Pool:
         assert done.status == 0, done.stdout
 
     def held(self, who: Container) -> list[str]:
-        """Give the addresses that the files in the pool say the container has."""
+        """Return the addresses that the files in the pool say the container has."""
         content = f"c{who.number}\r\neth0".encode()
         files = [path for path in POOL.iterdir() if path.name not in {"lock", "last_reserved_ip.0"}]
         return sorted(path.name for path in files if path.read_bytes() == content)

@@ -122,7 +122,7 @@ def test_an_odd_name_is_a_name_and_nothing_else(one_worker: Host, backend: str) 
 
 
 def _rules(host: Host) -> list[str]:
-    """Give how many rules each chain and how many elements each set has."""
+    """Return how many rules each chain and how many elements each set has."""
     found: dict[str, int] = {}
     for item in json.loads(host.run(["nft", "-j", "list", "ruleset"]))["nftables"]:
         [(kind, value)] = item.items()
@@ -154,7 +154,7 @@ def test_what_the_kernel_would_make_another_name_of_is_refused(host: Host) -> No
 
 
 def _pose(path: str, launcher: str) -> tuple[bytes, bytes]:
-    """Be a server of another user for a call of root's; gives what was said to it, and the call's answer."""
+    """Serve a call by root as another user. Return the bytes received and the response of the call."""
     command = ["sh", "-c", f"read -r go && exec {launcher}"]
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener,

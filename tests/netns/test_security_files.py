@@ -107,7 +107,7 @@ def _refuses(host: Host, folder: str, plant: Callable[[Path], None]) -> None:
     assert f"could not use {folder}: " in answer.msg
     assert answer.json["details"]
     assert host.run(["find", VICTIM, "-mindepth", "1"]) == ""
-    # Taken away, all is well.
+    # Without it the call succeeds.
     chain.delete(sandbox)
     host.call(_clear, folder)
     chain.add(sandbox).must()
@@ -150,7 +150,7 @@ def _configure_lo(host: Host) -> None:
 def test_a_result_cache_in_others_hands_is_neither_written_nor_run(
     host: Host, tmp_path: Path, plant: Callable[[Path], None]
 ) -> None:
-    """What lies there says which plugins a DEL runs when the network is not configured any more."""
+    """The cached result names the plugins that a DEL runs when the network is not configured any more."""
     sandbox, command = host.sandbox("c1"), str(make_command(tmp_path, host.bindir))
     (tmp_path / "evil").write_text(f"#!/bin/sh\necho >>{VICTIM}-ran\n")
     (tmp_path / "evil").chmod(0o755)
@@ -227,7 +227,7 @@ def test_a_link_in_the_place_of_a_file_is_never_followed(
 
 
 def test_a_planted_record_names_no_file_elsewhere(host: Host) -> None:
-    """What was claimed is given up by removing files that are named after it."""
+    """A claim is released by removing files that are named after it."""
     host.call(_claim_and_forge, Owner("net1", "c1", "eth0"))
     assert host.run(["cat", f"{VICTIM}-tcp"]) == "[]"
 

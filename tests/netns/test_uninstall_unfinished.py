@@ -1,4 +1,4 @@
-"""What an installation leaves that was killed while it copied the bundle is removed by the uninstallation."""
+"""An uninstallation removes the files of an installation that was killed while it copied the bundle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where plugins write, and what the files of an installation may do by themselves."""
+"""Directories that plugins write to, and programs that may run the installed files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Hypothesis may take on a machine that is busy: it is no measure of what is tested."""
+"""Limits of Hypothesis on a busy machine: run times there say nothing about the tested code."""
 
 from __future__ import annotations
 

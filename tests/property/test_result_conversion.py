@@ -115,6 +115,6 @@ def test_the_oldest_shape_keeps_the_first_address_of_each_family_and_its_routes(
     st.sampled_from(OLDEST_SHAPE + MIDDLE_SHAPE + NEWEST_SHAPE),
 )
 def test_a_second_passage_changes_nothing(result: Result, version: str) -> None:
-    """What one plugin passes to the next in prevResult is what it was given."""
+    """A plugin passes the result that it was given to the next plugin in prevResult."""
     once = through(result, version)
     assert through(once, version) == once

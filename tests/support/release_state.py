@@ -1,4 +1,4 @@
-"""What a release leaves on a node for some attachments: recorded with its plugins, made again on any host.
+"""The state that a release leaves on a node for some attachments: recorded once, restored on any host.
 
     python -m tests.support.release_state BINDIR COMMAND FOLDER
 

@@ -1,4 +1,4 @@
-"""What the benchmark makes of its measurements."""
+"""The figures that the benchmark derives from its measurements."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_a_target_is_judged_by_its_row() -> None:
     times = [{"ADD": [seconds], "CHECK": [seconds], "DEL": [seconds]} for seconds in rows_of_one_scene()]
     rows = make_rows(SCENE, [dict.fromkeys(times[0], 1.0)] * len(times), times)
     rows = [replace(row, ratio=9.9) if row.backend == "nftables" else row for row in rows]
-    states = {(each.what, each.backend): each.state for each in judge(rows, [])}
+    states = {(each.title, each.backend): each.state for each in judge(rows, [])}
     assert states["ADD", "nftables"] == MISSED
     assert states["ADD", "iptables"] == REACHED
     assert states["VERSION", ""] == UNKNOWN
@@ -133,7 +133,7 @@ def test_the_picture_has_bars_on_both_sides_of_go() -> None:
 
 
 def chain_rows(there: int) -> list[Row]:
-    """Give rows: ours are slower the more are there, and those that wait for the kernel far slower."""
+    """Return rows: ours are slower the more are there, and those that wait for the kernel far slower."""
     scene = next(each for each in plan_scenes(SUITES, TINY) if each.work == CHAIN)._replace(there=there)
     ours = 0.01 + 0.001 * there
     seconds = [0.1 if side.suite == GO else 9 * ours if side.answer == ACK else ours for side in scene.sides]

@@ -23,7 +23,7 @@ SOURCES = [path for folder in ("cni", "plugins") for path in sorted((ROOT / fold
 
 
 def named(source: str) -> Iterator[str]:
-    """Give what stands in each `point(...)` of a source."""
+    """Yield the argument of each `point(...)` in a source."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and ast.unparse(node.func) in {"point", "faults.point"}:
             yield ast.unparse(node.args[0]).strip("'")
@@ -74,7 +74,7 @@ def libraries() -> list[str]:
 
 
 def was_killed(program: Path, folder: Path) -> bool:
-    """Tell whether an ADD of host-local was killed when it was asked to be, or else has succeeded."""
+    """Return whether an ADD of host-local was killed. If it was not, it has succeeded."""
     ipam = {"type": "host-local", "subnet": "10.1.0.0/24", "dataDir": str(folder / "data")}
     env = {
         "PYCNI_NAME": "host-local", "PYCNI_EXECUTABLE": str(folder / "host-local"), "CNI_COMMAND": "ADD",

@@ -1,4 +1,4 @@
-"""What `make install` puts in place: it works with nothing around it, and nothing of others is lost."""
+"""The files that `make install` writes work on their own, and files of other programs remain."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Places(NamedTuple):
-    """Where a test installs to, and what."""
+    """The directories and the bundle of an installation."""
 
     root: Path
     bundle: Path

@@ -34,7 +34,7 @@ def run(program: Path, what: str, root: Path, *options: str) -> subprocess.Compl
 
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
-    """Give what the installer takes for a bundle."""
+    """Return a small folder that the installer accepts as a bundle."""
     bundle = tmp_path / "bundle"
     (bundle / "lib").mkdir(parents=True)
     (bundle / "lib/module.pyc").write_bytes(b"code")
@@ -44,7 +44,7 @@ def small(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def host(bundle: Path, tmp_path: Path) -> Iterator[Host]:
-    """Give a host with the suite installed below `tmp_path`."""
+    """Yield a host with the suite installed below `tmp_path`."""
     if why_no_namespaces():
         pytest.skip(why_no_namespaces())
     assert run(bundle, "--install", tmp_path).returncode == 0
@@ -71,7 +71,7 @@ def test_who_waited_for_a_removed_installation_makes_a_new_one(small: Path, tmp_
         prefix.remove()
         assert not prefix.path.exists()
     assert inside.wait(20)
-    # It holds the lock that whoever comes now looks for.
+    # It holds the lock that the next installation waits for.
     with (prefix.path / "lock").open() as file, pytest.raises(BlockingIOError):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     waiting.join()
@@ -160,5 +160,5 @@ def test_units_that_start_what_is_gone_are_named(bundle: Path, tmp_path: Path) -
     lines = [line for line in done.stdout.splitlines() if line.startswith(str(units.FOLDER))]
     shown = f"{units.FOLDER / units.SOCKET_NAME}"
     assert lines == [f"{shown}: starts a removed program: disable the unit and remove it"]
-    # It may be somebody's own by now.
+    # The file may belong to another program by now.
     assert len(list(folder.iterdir())) == 2

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def folders(tmp_path: Path) -> list[str]:
-    """Give two folders of plugins, the second one with a plugin of each kind of name."""
+    """Return two folders of plugins, the second one with a plugin of each kind of name."""
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
     for name in ("host-local", "Bridge", "my_ipam"):

@@ -175,7 +175,7 @@ class Inner(Model):
 
 
 class Wide(NetConf):
-    """What future models may have."""
+    """A model with types that future models may have."""
 
     colour: Colour = Colour.RED
     kind: Literal["veth", "bond"] = "veth"

@@ -16,7 +16,7 @@ PT_DYNAMIC, PT_INTERP = 2, 3
 
 
 def _segments(program: bytes) -> set[int]:
-    """Give the types of a 64-bit ELF file's segments."""
+    """Return the types of a 64-bit ELF file's segments."""
     assert program[:5] == b"\x7fELF\x02"
     offset, size, number = *struct.unpack_from("=Q", program, 32), *struct.unpack_from("=HH", program, 54)
     return {struct.unpack_from("=I", program, offset + size * each)[0] for each in range(number)}

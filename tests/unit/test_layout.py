@@ -1,4 +1,4 @@
-"""The tree keeps its own rules, and each rule finds what it is there for."""
+"""The tree obeys the rules of build/layout.py, and each rule finds its violations."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def sources() -> list[layout.Source]:
 
 
 @pytest.mark.parametrize("rule", layout.SOURCE_RULES, ids=lambda rule: rule.__name__)
-def test_the_tree_keeps(sources: list[layout.Source], rule: object) -> None:
+def test_the_tree_obeys(sources: list[layout.Source], rule: object) -> None:
     assert callable(rule)
     assert [found for source in sources for found in rule(source)] == []
 
@@ -72,14 +72,23 @@ BAD = [
     ("check_order", "plugins/bridge/cni_bridge/plan.py", "from cni_bridge import PLUGIN"),
     ("check_order", "plugins/bridge/cni_bridge/conf.py", "def f():\n    from cni_bridge.plan import x"),
     ("check_order", "plugins/bridge/cni_bridge/__init__.py", "from cni_bridge.add import x"),
-    ("check_doors", "cni/kernel/link.py", "from pyroute2.netlink import nlmsg"),
-    ("check_doors", "cni/kernel/rtnetlink.py", "from pyroute2.netlink import nlmsg"),
-    ("check_doors", "plugins/bridge/cni_bridge/apply.py", "import subprocess"),
-    ("check_doors", "cni/runtime/chain.py", "import typer"),
+    ("check_owners", "cni/kernel/link.py", "from pyroute2.netlink import nlmsg"),
+    ("check_owners", "cni/kernel/rtnetlink.py", "from pyroute2.netlink import nlmsg"),
+    ("check_owners", "plugins/bridge/cni_bridge/apply.py", "import subprocess"),
+    ("check_owners", "cni/runtime/chain.py", "import typer"),
     ("check_handles", "cni/kernel/link.py", "import os\nx = os.environ.get('PATH')"),
     ("check_handles", "plugins/bridge/cni_bridge/plugin.py", "import sys\nsys.exit(1)"),
     ("check_size", "cni/kernel/link.py", "x = 1\n" * 401),
     ("check_size", "tests/unit/test_x.py", LONG),
+    ("check_names", "cni/kernel/link.py", "def f(found: str) -> None: ..."),
+    ("check_names", "build/demo.py", "def f(*, told: str) -> None: ..."),
+    ("check_names", "plugins/bridge/cni_bridge/plan.py", "class A:\n    what: str"),
+    ("check_import_reasons", "cni/kernel/link.py", "def f():\n    import shutil"),
+    (
+        "check_import_reasons",
+        "cni/kernel/link.py",
+        '"""Links."""\ndef f():\n    # Slow.\n    x = 1\n    import shutil',
+    ),
 ]
 GOOD = [
     ("check_plugins_apart", "plugins/bridge/cni_bridge/plugin.py", "from cni_bridge.plan import x"),
@@ -97,11 +106,24 @@ GOOD = [
     ("check_order", "plugins/bridge/cni_bridge/__init__.py", "from cni_bridge.conf import x"),
     ("check_order", "plugins/bridge/cni_bridge/__main__.py", "from cni_bridge import PLUGIN"),
     ("check_pure", "plugins/bridge/cni_bridge/conf.py", "from cni.ipam.rules import x"),
-    ("check_doors", "cni/kernel/message_classes.py", "def f():\n    import pyroute2"),
-    ("check_doors", "cni/testing/host.py", "import subprocess"),
+    ("check_owners", "cni/kernel/message_classes.py", "def f():\n    import pyroute2"),
+    ("check_owners", "cni/testing/host.py", "import subprocess"),
     ("check_handles", "cni/skel.py", "import sys\nsys.exit(1)"),
     ("check_handles", "plugins/bridge/cni_bridge/__main__.py", "import sys\nsys.exit(1)"),
     ("check_size", "cni/kernel/link.py", "x = 1\n" * 400),
+    ("check_names", "cni/kernel/link.py", "def f(link: str) -> None:\n    found = link"),
+    ("check_names", "tests/unit/test_x.py", "def f(found: str) -> None: ..."),
+    (
+        "check_import_reasons",
+        "cni/kernel/link.py",
+        "def f():\n    # It takes 2 ms.\n    import shutil\n    import os",
+    ),
+    ("check_import_reasons", "cni/kernel/link.py", "def f():\n    import shutil  # It takes 2 ms."),
+    (
+        "check_import_reasons",
+        "cni/cli/main.py",
+        '"""Imports in functions: cold start."""\ndef f():\n    import os',
+    ),
 ]
 
 

@@ -122,7 +122,7 @@ def test_a_cache_that_has_lost_a_link_is_not_believed(leases: Leases) -> None:
 
 
 def test_a_folder_that_was_put_back_to_its_old_time_is_not_taken_for_the_old_one(leases: Leases) -> None:
-    """As whoever restores or copies files with their times does it."""
+    """Programs that restore or copy files with their times do this."""
     before = leases.folder.stat()
     (leases.folder / "10.1.2.2").write_bytes(b"c900\r\neth0")
     os.utime(leases.folder, ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -141,7 +141,7 @@ def test_another_folder_of_the_name_is_not_taken_for_this_one(leases: Leases) ->
 
 
 def test_a_change_while_the_cache_is_sealed_makes_it_stale(leases: Leases) -> None:
-    """By somebody who does not take the lock, after the folder was given its time."""
+    """A program that does not take the lock changes the folder after its time was set."""
 
     def change(name: str) -> None:
         if name == "index.changed":
@@ -156,7 +156,7 @@ def test_a_change_while_the_cache_is_sealed_makes_it_stale(leases: Leases) -> No
 
 
 def test_what_is_likely_is_looked_at_whatever_the_cache_says(leases: Leases) -> None:
-    """A file whose content somebody replaces in place changes no folder."""
+    """A file whose content is replaced in place does not change the folder's time."""
     (leases.folder / "10.1.0.5").write_bytes(b"c900\r\neth0")
     assert is_current(leases)
     with leases.locked():

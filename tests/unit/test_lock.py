@@ -106,7 +106,7 @@ def test_a_missing_folder_is_a_store_error(tmp_path: Path) -> None:
 
 
 def test_a_lock_file_removed_while_waiting_is_made_anew(tmp_path: Path) -> None:
-    """Who waits on a removed file would share the lock with who makes the next one."""
+    """A process that waits on a removed file would share the lock with the maker of the next one."""
     path = tmp_path / "lock"
     with holder(path) as process:
         child = os.fork()

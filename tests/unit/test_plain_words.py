@@ -1,6 +1,6 @@
 """Pages, docstrings and comments use the glossary's words; each forbidden term has the one to use instead.
 
-`CHECKED` lists what is checked. Add a file or folder once it passes.
+`CHECKED` lists the checked files.
 """
 
 from __future__ import annotations
@@ -22,32 +22,19 @@ if TYPE_CHECKING:
 # Patterns of files below the root.
 CHECKED = (
     "README.md",
-    "docs/errors.md",
-    "docs/install.md",
-    "docs/migrating-from-go.md",
-    "docs/pain-points.md",
-    "docs/pycni-command.md",
-    "docs/security.md",
-    "cni/__init__.py",
-    "cni/addresses.py",
-    "cni/conf.py",
-    "cni/conf_errors.py",
-    "cni/convert.py",
-    "cni/errors.py",
-    "cni/faults.py",
-    "cni/json_types.py",
-    "cni/log.py",
-    "cni/marks.py",
-    "cni/misspelt.py",
-    "cni/result.py",
-    "cni/stops.py",
-    "cni/streams.py",
-    "cni/versions.py",
-    "cni/cli/schema.py",
-    "build/api_page.py",
-    "build/key_tables.py",
+    "conftest.py",
+    "docs/*.md",
+    "plugins/*/README.md",
+    "cni/**/*.py",
+    "plugins/**/*.py",
+    "build/**/*.py",
+    "build/**/*.md",
+    "tests/**/*.py",
+    "build/*/*.c",
+    "build/*/*.h",
 )
-# Lines of these pages are made from sources that are not checked yet, or quote the output of a command.
+# Quotes of commands, their output and files.
+_C_COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
 _QUOTED = re.compile(r"```(?:console|json|ini)\n.*?```", re.DOTALL)
 
 INSTEAD = {
@@ -93,8 +80,10 @@ class Text(NamedTuple):
 
 
 def read(path: Path) -> list[Text]:
-    """Return the prose of a file: a page's lines, or the docstrings and comments of a module."""
+    """Return the prose of a file: a page's lines, or the docstrings and comments of a program."""
     source = path.read_text()
+    if path.suffix in {".c", ".h"}:
+        return list(_c_comments(source))
     if path.suffix != ".py":
         blank = _QUOTED.sub(lambda match: "\n" * match[0].count("\n"), source)
         return [Text(number, line) for number, line in enumerate(blank.splitlines(), 1)]
@@ -115,8 +104,13 @@ def _comments(source: str) -> Iterator[Text]:
             yield Text(token.start[0], token.string)
 
 
-def objections(found: list[Text]) -> Iterator[str]:
-    for each in found:
+def _c_comments(source: str) -> Iterator[Text]:
+    for match in _C_COMMENT.finditer(source):
+        yield Text(source.count("\n", 0, match.start()) + 1, match[0])
+
+
+def objections(texts: list[Text]) -> Iterator[str]:
+    for each in texts:
         # Names in backticks are code.
         prose = re.sub(r"`[^`]*`", "", each.text)
         for term, instead in INSTEAD.items():
@@ -153,6 +147,15 @@ def test_a_forbidden_word_is_found(tmp_path: Path, source: str, expected: str) -
     path = tmp_path / "sample.py"
     path.write_text(source)
     assert [each for each in objections(read(path)) if expected in each]
+
+
+def test_comments_of_c_are_checked(tmp_path: Path) -> None:
+    path = tmp_path / "sample.c"
+    path.write_text("int mend;\n/* The host\n * mends it. */\n// A crew.\n")
+    assert list(objections(read(path))) == [
+        '2: "mends", use: repair, rebuild',
+        '4: "crew", use: worker pool',
+    ]
 
 
 def test_code_is_not_prose(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What `pycni` takes from its environment, beside cnitool."""
+"""Settings that `pycni` reads from its environment, compared with cnitool."""
 
 from pathlib import Path
 

@@ -32,7 +32,7 @@ class WarmHost(Host):
         self.run(["sh", "-c", f"echo '{text}' > /etc/cni/pycni/warm.json"])
 
     def status(self) -> dict[str, Any]:
-        """Give what the one server that runs here tells of itself, when all calls have been counted."""
+        """Return the status of the one server that runs here, when all calls have been counted."""
         [server] = self.call(control.find)
         told = self.call(control.status, server)
         for _ in range(100):
@@ -43,7 +43,7 @@ class WarmHost(Host):
         return told
 
     def status_of(self, pid: int) -> dict[str, Any]:
-        """Give what one of several servers tells of itself."""
+        """Return the status of one of several servers."""
         [server] = [each for each in self.call(control.find) if each.pid == pid]
         return self.call(control.status, server)
 
@@ -59,7 +59,7 @@ class WarmHost(Host):
         return self.plugin("odd", "ADD", conf, netns="/run/netns/none", **more)
 
     def facts(self, do: str = "", **more: Any) -> dict[str, str]:
-        """Give what it told of the process that it was in before it did so."""
+        """Return the facts about the process that it ran in, recorded before the action."""
         told: dict[str, str] = json.loads(self.odd(do, **more).stderr.splitlines()[0])
         return told
 
@@ -76,7 +76,7 @@ def odd_bindir(launcher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture
 def warm_host(odd_bindir: Path) -> Iterator[WarmHost]:
-    """Give a host on which one worker at a time waits, so that two calls meet the same one if they can."""
+    """Yield a host on which one worker at a time waits, so that two calls meet the same one if they can."""
     if why_no_namespaces():
         pytest.skip(why_no_namespaces())
     with WarmHost(odd_bindir) as host:

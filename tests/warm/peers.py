@@ -1,4 +1,4 @@
-"""Processes that are something else than a worker, and talk to its socket without a launcher."""
+"""Processes that differ from a worker, and talk to its socket without a launcher."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _must(result: int) -> None:
 
 
 def unshare(*kinds: str) -> None:
-    """Have namespaces of one's own; that of process IDs is for children, see `in_child`."""
+    """Enter new namespaces. A namespace of process IDs is for children, see `in_child`."""
     _must(_libc.unshare(sum(CLONE[kind] for kind in kinds)))
 
 
@@ -65,7 +65,7 @@ def add_ambient() -> None:
 
 
 def drop_all() -> None:
-    """Have no capability, as the first process of a container that drops all of them."""
+    """Drop all capabilities, as the first process of a container may do."""
     for number in range(64):
         _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
     _must(_libc.capset(struct.pack("=Ii", 0x20080522, 0), bytes(24)))
@@ -76,7 +76,7 @@ def set_no_new_privs() -> None:
 
 
 def set_filter() -> None:
-    """Have a filter of seccomp that allows everything."""
+    """Set a seccomp filter that allows everything."""
     allow = ctypes.create_string_buffer(struct.pack("=HBBI", 0x06, 0, 0, 0x7FFF0000))
     program = struct.pack("@HP", 1, ctypes.addressof(allow))
     _must(_libc.prctl(_PR_SET_SECCOMP, _FILTER_MODE, program, 0, 0))
@@ -106,7 +106,7 @@ def mount_empty(folder: str) -> None:
 
 
 def be_confined() -> None:
-    """Be root as in a container that may look at the host's /run: namespaces, no rights, read-only."""
+    """Become root as in a container that may look at the host's /run: namespaces, no rights, read-only."""
     unshare("net", "mnt", "pid")
     mount("none", "/", _MS_REC | _MS_PRIVATE)
     mount("/run/pycni", "/run/pycni", _MS_BIND)
@@ -128,9 +128,9 @@ def call_of(name: str, variables: dict[str, str], build: str = "test") -> bytes:
 
 
 def ask(connection: socket.socket, call: bytes, stdin: str, output: str, right: int = 1) -> bytes:
-    """Make a whole call as a launcher does; gives what the worker has sent, but for its acceptance.
+    """Make a whole call as a launcher does. Return the bytes from the worker after its acceptance.
 
-    Without the `right` to answer, 0, it is as if the launcher had given up.
+    If `right`, the value of the response token, is 0, the launcher counts as having given up.
     """
     try:
         connection.send(call)

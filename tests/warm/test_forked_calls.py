@@ -1,4 +1,4 @@
-"""A call that tests fork from a process that has done the imports is like a start of the executable."""
+"""A call that is forked from a process with the imports done equals a start of the executable."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_the_process_is_the_same_but_for_other_plugins(hosts: list[Host]) -> Non
     assert different <= {"pid", "parent", "namespaces", "descriptors", "frozen"}
 
 
-def test_each_call_is_a_process_that_knows_nothing_of_the_one_before(hosts: list[Host]) -> None:
+def test_each_forked_call_is_a_fresh_process(hosts: list[Host]) -> None:
     for do in ("variable", "working directory", "umask", "import path", "open file"):
         assert odd(hosts[0], do).ok
     facts = [json.loads(odd(hosts[0]).stderr.splitlines()[0]) for _ in range(2)]
@@ -69,7 +69,7 @@ def test_each_call_is_a_process_that_knows_nothing_of_the_one_before(hosts: list
 
 
 @pytest.mark.parametrize("do", ["error", "exit", "own descriptors", "output in a buffer"])
-def test_it_ends_in_the_same_way(hosts: list[Host], do: str) -> None:
+def test_a_forked_call_ends_as_a_started_one(hosts: list[Host], do: str) -> None:
     forked, started = (odd(host, do) for host in hosts)
     assert (forked.status, forked.stdout) == (started.status, started.stdout)
 

@@ -28,7 +28,7 @@ def pycni(host: WarmHost, *arguments: str) -> str:
     return host.run([str(host.bindir.parent / "pycni"), "warm", *arguments])
 
 
-def test_status_tells_what_runs_and_what_it_costs(warm_host: WarmHost) -> None:
+def test_status_reports_processes_and_memory(warm_host: WarmHost) -> None:
     assert pycni(warm_host, "status") == "No warm server runs.\n"
     for _ in range(3):
         warm_host.odd()
@@ -50,7 +50,7 @@ def test_start_and_stop(warm_host: WarmHost) -> None:
     assert pycni(warm_host, "stop") == "No warm server runs.\n"
 
 
-def test_start_says_when_it_may_not(warm_host: WarmHost) -> None:
+def test_start_is_an_error_if_switched_off(warm_host: WarmHost) -> None:
     warm_host.run(["touch", "/etc/cni/pycni/warm-off"])
     command = [str(warm_host.bindir.parent / "pycni"), "warm", "start"]
     done = warm_host.place.run(command, check=False)
@@ -67,7 +67,7 @@ def test_a_server_that_does_not_answer_is_shown(warm_host: WarmHost) -> None:
     os.kill(pid, signal.SIGCONT)
 
 
-def test_asking_is_no_call_and_starts_nothing(warm_host: WarmHost) -> None:
+def test_status_starts_no_server(warm_host: WarmHost) -> None:
     pycni(warm_host, "status")
     assert warm_host.servers() == []
     warm_host.odd()
@@ -82,7 +82,7 @@ def test_processes_have_names(warm_host: WarmHost) -> None:
     assert names == ["pycni-server\n", *["pycni-worker\n"] * (len(names) - 1)]
 
 
-def test_the_units_are_as_systemd_wants_them(warm_host: WarmHost, tmp_path: Path) -> None:
+def test_systemd_accepts_the_units(warm_host: WarmHost, tmp_path: Path) -> None:
     if not shutil.which("systemd-analyze"):
         pytest.skip("systemd is not installed")
     pycni(warm_host, "units", "--write", str(tmp_path))
@@ -93,7 +93,7 @@ def test_the_units_are_as_systemd_wants_them(warm_host: WarmHost, tmp_path: Path
 
 
 class Systemd:
-    """What systemd does for the two units: it binds, runs what comes after, and starts the service."""
+    """The part of systemd for the two units: it binds, runs what comes after, and starts the service."""
 
     def __init__(self, launcher: Path) -> None:
         self._lines: dict[str, list[str]] = {}
@@ -140,7 +140,7 @@ def _wait_for_servers(*pids: int) -> None:
 
 
 def _wait_for_a_call_of(server: control.Running) -> None:
-    """Wait until a server tells of one call, which it counts after the answer."""
+    """Wait until a server reports one call. It counts a call after the response."""
     deadline = time.monotonic() + 60
     while (told := control.status(server)).get("requests") != 1:
         assert time.monotonic() < deadline, told
@@ -190,14 +190,14 @@ def _take_over(launcher: Path) -> int:
     return pids[0]
 
 
-def test_a_server_of_systemds_takes_the_place_of_the_one_that_is_there(warm_host: WarmHost) -> None:
+def test_a_systemd_server_replaces_the_running_one(warm_host: WarmHost) -> None:
     first = warm_host.call(_take_over, warm_host.bindir / "loopback")
     assert not Path(f"/proc/{first}/root").exists()
     assert warm_host.servers() == []
     assert warm_host.run(["cat", "/run/journal"]).count("listens at") == 2
 
 
-def test_a_server_whose_socket_was_removed_makes_way(warm_host: WarmHost) -> None:
+def test_a_server_whose_socket_was_removed_is_replaced(warm_host: WarmHost) -> None:
     warm_host.odd()
     [first] = warm_host.servers()
     path = warm_host.run([str(warm_host.bindir / "odd"), "--warm-socket"]).strip()
@@ -210,7 +210,7 @@ def test_a_server_whose_socket_was_removed_makes_way(warm_host: WarmHost) -> Non
     assert warm_host.facts()["parent"] == parent
 
 
-def test_a_stopped_server_whose_socket_was_removed_is_in_nobodys_way(warm_host: WarmHost) -> None:
+def test_a_stopped_server_whose_socket_was_removed_blocks_no_call(warm_host: WarmHost) -> None:
     warm_host.odd()
     [first] = warm_host.servers()
     os.kill(first, signal.SIGSTOP)
@@ -231,9 +231,7 @@ def _upgrade(launcher: Path, new: bytes) -> tuple[Path, Path]:
     return old, control.socket_of(launcher)
 
 
-def test_systemds_socket_of_an_old_build_goes_and_that_of_the_new_one_stays(
-    warm_host: WarmHost, launcher: Path
-) -> None:
+def test_the_systemd_socket_of_an_old_build_is_replaced(warm_host: WarmHost, launcher: Path) -> None:
     tree, program = str(warm_host.bindir.parent), launcher.read_bytes()
     warm_host.run(["mkdir", "/run/bin"])
     installed = Path("/run/bin/loopback")
@@ -254,7 +252,7 @@ def _ask_for(seconds: float, pid: int) -> None:
 
 
 def _ask_beside_others(seconds: float) -> int:
-    """Ask for the status while another process does so all the time; gives how often it was told."""
+    """Request the status while another process does so all the time. Return the number of responses."""
     [server] = control.find()
     child = os.fork()
     if child == 0:
@@ -268,12 +266,12 @@ def _ask_beside_others(seconds: float) -> int:
     return answers
 
 
-def test_who_asks_while_another_does_gets_a_whole_answer(warm_host: WarmHost) -> None:
+def test_concurrent_status_requests_get_whole_responses(warm_host: WarmHost) -> None:
     warm_host.odd()
     assert warm_host.call(_ask_beside_others, 1) > 10
 
 
-def test_the_log_does_not_grow_for_ever(warm_host: WarmHost) -> None:
+def test_the_size_of_the_log_is_bounded(warm_host: WarmHost) -> None:
     warm_host.run(["dd", "if=/dev/zero", "of=/run/pycni/warm/log", "bs=1k", "count=1100"])
     warm_host.odd()
     assert len(warm_host.log()) < 1000

@@ -1,4 +1,4 @@
-"""What happens when a launcher, a worker or the server ends in the middle of a call."""
+"""A launcher, a worker or the server ends in the middle of a call."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ODD_WAITS = {"cniVersion": "1.0.0", "name": "n", "type": "odd", "do": "wait"}
 
 
 def start(host: WarmHost, name: str, conf: dict[str, Any], netns: str) -> subprocess.Popen[str]:
-    """Start an ADD that the test goes on beside."""
+    """Start an ADD without waiting for it."""
     env = {
         "CNI_COMMAND": "ADD", "CNI_CONTAINERID": "c1", "CNI_NETNS": netns, "CNI_IFNAME": "eth0",
         "CNI_PATH": str(host.bindir),
@@ -34,7 +34,7 @@ def start(host: WarmHost, name: str, conf: dict[str, Any], netns: str) -> subpro
 
 
 def waiting(host: WarmHost, do: str = "wait") -> tuple[subprocess.Popen[str], int]:
-    """Give a call that a worker is in the middle of, and the worker's process ID."""
+    """Return a call that a worker is in the middle of, and the worker's process ID."""
     launcher = start(host, "odd", {**ODD_WAITS, "do": do}, "/run/netns/none")
     doing = Path(f"/proc/{host.pid}/root/run/doing")
     deadline = time.monotonic() + 60
@@ -51,7 +51,7 @@ def is_undone(host: WarmHost) -> bool:
 
 
 def wait_for_end(pid: int, within_s: float) -> float:
-    """Give the seconds that it took until a process was gone."""
+    """Return the seconds that it took until a process was gone."""
     start, within_s = time.monotonic(), patience(within_s)
     while Path(f"/proc/{pid}/root").exists():
         assert time.monotonic() - start < within_s
@@ -59,7 +59,7 @@ def wait_for_end(pid: int, within_s: float) -> float:
     return time.monotonic() - start
 
 
-def test_a_worker_goes_with_its_launcher(warm_host: WarmHost) -> None:
+def test_a_worker_ends_with_its_launcher(warm_host: WarmHost) -> None:
     launcher, worker = waiting(warm_host)
     launcher.kill()
     wait_for_end(worker, 0.1)
@@ -69,7 +69,7 @@ def test_a_worker_goes_with_its_launcher(warm_host: WarmHost) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stopped_launcher_has_its_call_undone(warm_host: WarmHost, number: int) -> None:
+def test_stopping_a_launcher_undoes_its_call(warm_host: WarmHost, number: int) -> None:
     launcher, worker = waiting(warm_host)
     launcher.send_signal(number)
     out, _ = launcher.communicate(timeout=5)
@@ -82,7 +82,7 @@ def test_a_stopped_launcher_has_its_call_undone(warm_host: WarmHost, number: int
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_launcher_that_is_stopped_after_the_answer_has_one_answer(warm_host: WarmHost, number: int) -> None:
+def test_a_launcher_stopped_after_the_response_prints_it_once(warm_host: WarmHost, number: int) -> None:
     launcher, worker = waiting(warm_host, "end slowly")
     launcher.send_signal(number)
     out, _ = launcher.communicate(timeout=5)
@@ -97,7 +97,7 @@ def test_a_launcher_that_is_stopped_after_the_answer_has_one_answer(warm_host: W
     assert json.loads(launcher.communicate(timeout=5)[0])["msg"] == told
 
 
-def test_a_launcher_that_is_stopped_and_then_killed_takes_its_worker_along(warm_host: WarmHost) -> None:
+def test_a_launcher_that_is_stopped_and_then_killed_ends_its_worker(warm_host: WarmHost) -> None:
     launcher, worker = waiting(warm_host)
     os.kill(worker, signal.SIGSTOP)
     launcher.terminate()
@@ -108,7 +108,7 @@ def test_a_launcher_that_is_stopped_and_then_killed_takes_its_worker_along(warm_
     launcher.communicate()
 
 
-def test_a_killed_worker_is_an_error_object(warm_host: WarmHost) -> None:
+def test_a_killed_worker_gives_an_error_object(warm_host: WarmHost) -> None:
     launcher, worker = waiting(warm_host)
     os.kill(worker, signal.SIGKILL)
     out, _ = launcher.communicate(timeout=5)
@@ -120,7 +120,7 @@ def test_a_killed_worker_is_an_error_object(warm_host: WarmHost) -> None:
     assert f"worker {worker} was killed by signal 9" in warm_host.log()
 
 
-def test_a_stopped_worker_is_an_error_object_in_time(warm_host: WarmHost) -> None:
+def test_a_stopped_worker_gives_an_error_object_in_time(warm_host: WarmHost) -> None:
     warm_host.odd()
     launcher = warm_host.place.popen(
         ["env", "PYCNI_WARM_ANSWER_S=1", str(warm_host.bindir / "odd")],
@@ -144,7 +144,7 @@ def test_a_stopped_worker_is_an_error_object_in_time(warm_host: WarmHost) -> Non
     wait_for_end(worker, 1)
 
 
-def test_a_killed_server_leaves_calls_in_hand_alone(warm_host: WarmHost) -> None:
+def test_killing_a_server_does_not_affect_running_calls(warm_host: WarmHost) -> None:
     launcher, worker = waiting(warm_host)
     [server] = warm_host.call(control.find)
     idle = [pid for pid in control.children(server.pid) if pid != worker]
@@ -167,7 +167,7 @@ def test_a_killed_server_leaves_calls_in_hand_alone(warm_host: WarmHost) -> None
     assert warm_host.servers() == [new.pid]
 
 
-def test_a_call_in_hand_succeeds_although_its_server_is_killed(warm_host: WarmHost) -> None:
+def test_a_running_call_succeeds_although_its_server_is_killed(warm_host: WarmHost) -> None:
     launcher, worker = waiting(warm_host, "nap")
     [server] = warm_host.call(control.find)
     os.kill(server.pid, signal.SIGKILL)
@@ -176,7 +176,7 @@ def test_a_call_in_hand_succeeds_although_its_server_is_killed(warm_host: WarmHo
     wait_for_end(worker, 5)
 
 
-def test_a_server_that_is_told_to_end_waits_for_no_call(warm_host: WarmHost) -> None:
+def test_a_server_that_gets_sigterm_waits_for_no_call(warm_host: WarmHost) -> None:
     launcher, worker = waiting(warm_host)
     [server] = warm_host.call(control.find)
     assert warm_host.call(control.stop, server)
@@ -188,14 +188,14 @@ def test_a_server_that_is_told_to_end_waits_for_no_call(warm_host: WarmHost) -> 
     assert "the last call changed" not in warm_host.log()
 
 
-def test_a_time_limit_of_many_days_is_none_of_milliseconds(warm_host: WarmHost) -> None:
+def test_a_time_limit_of_many_days_does_not_overflow(warm_host: WarmHost) -> None:
     """As an int of milliseconds it would be a tenth of a second."""
     limit = {"PYCNI_WARM_ANSWER_S": str((1 << 32) // 1000 + 1), "PYCNI_WARM_ACCEPT_S": str(10**30)}
     assert warm_host.odd("nap", env=limit).ok
     assert warm_host.status()["requests"] == 1
 
 
-def test_calls_while_servers_are_killed_all_succeed_or_say_what_happened(warm_host: WarmHost) -> None:
+def test_calls_while_servers_are_killed_succeed_or_report_the_reason(warm_host: WarmHost) -> None:
     for _ in range(6):
         calls = [start(warm_host, "odd", {**ODD_WAITS, "do": ""}, "/run/n") for _ in range(6)]
         time.sleep(random.uniform(0, 0.05))  # noqa: S311 - any moment will do

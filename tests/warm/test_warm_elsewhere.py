@@ -1,4 +1,4 @@
-"""Elsewhere than where process 1 lives a call starts a server only when another has come just before."""
+"""Outside the namespaces of process 1 a call starts a server only if another call came just before."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NOTE_BYTES = 16
 
 @pytest.fixture
 def away(warm_host: WarmHost) -> WarmHost:
-    """Return a host that is not that of process 1, without the setting that starts servers there."""
+    """Return a host outside the namespaces of process 1, without the setting that starts servers there."""
     warm_host.run(["rm", EVERYWHERE])
     return warm_host
 
@@ -33,7 +33,7 @@ def version(host: WarmHost, *wrapper: str) -> None:
 
 
 def test_calls_that_each_have_a_mount_namespace_leave_no_server(away: WarmHost) -> None:
-    """That is what `ip netns exec` makes of each call."""
+    """`ip netns exec` makes such a namespace for each call."""
     away.sandbox("h")
     for _ in range(12):
         version(away, "ip", "netns", "exec", "h")
@@ -62,7 +62,7 @@ def _make_older(seconds: int) -> None:
     Path(NOTES).write_bytes(notes)
 
 
-def test_a_call_after_a_pause_is_a_first_one(away: WarmHost) -> None:
+def test_a_call_after_a_pause_counts_as_the_first_one(away: WarmHost) -> None:
     version(away)
     away.call(_make_older, 11)
     version(away)
@@ -80,13 +80,13 @@ def test_an_inode_number_that_is_used_again_is_another_place(away: WarmHost) -> 
     assert len({path for _, path in seen}) == len(seen)
 
 
-def test_where_process_1_lives_the_first_call_starts_a_server(away: WarmHost) -> None:
+def test_in_the_mount_namespace_of_process_1_the_first_call_starts_a_server(away: WarmHost) -> None:
     script = f"{away.bindir}/loopback > /dev/null; cat /run/pycni/warm/log"
     command = ["unshare", "--pid", "--fork", "--mount-proc", "sh", "-c", script]
     assert "listens at" in away.run(command, env=VERSION)
 
 
-def test_a_file_makes_every_place_as_good_as_the_host(away: WarmHost) -> None:
+def test_a_file_lets_the_first_call_start_a_server_anywhere(away: WarmHost) -> None:
     away.run(["touch", EVERYWHERE])
     version(away)
     assert len(away.servers()) == 1
@@ -102,7 +102,7 @@ def test_a_file_makes_every_place_as_good_as_the_host(away: WarmHost) -> None:
         f"ln -s /dev/full {NOTES}",
     ],
 )
-def test_what_lies_in_place_of_the_notes_does_no_harm(away: WarmHost, obstacle: str) -> None:
+def test_a_file_in_place_of_the_notes_is_harmless(away: WarmHost, obstacle: str) -> None:
     away.run(["sh", "-c", f"touch /run/target; {obstacle}"])
     version(away)
     version(away)
@@ -115,7 +115,7 @@ def test_the_command_starts_a_server_at_once(away: WarmHost) -> None:
 
 
 def _call_without_own_proc(program: str) -> bytes:
-    """Be in a process ID namespace whose /proc shows that of others."""
+    """Call in a process ID namespace whose /proc shows another one."""
     peers.unshare("pid")
 
     def call() -> bytes:
@@ -127,8 +127,8 @@ def _call_without_own_proc(program: str) -> bytes:
     return peers.in_child(call)
 
 
-def test_where_proc_shows_other_processes_there_is_no_server(warm_host: WarmHost) -> None:
-    """A worker could not look at its callers there."""
+def test_no_server_starts_if_proc_shows_another_pid_namespace(warm_host: WarmHost) -> None:
+    """A worker could not read the properties of its callers there."""
     told = warm_host.call(_call_without_own_proc, str(warm_host.bindir / "loopback"))
     assert b"1.1.0" in told
     assert warm_host.servers() == []

@@ -1,4 +1,4 @@
-"""After many calls server and worker are as they were: memory, descriptors. PYCNI_SOAK says how many."""
+"""Memory and descriptors of server and worker do not grow over many calls. PYCNI_SOAK sets the number."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ GROWTH_KIB, GROWTH_OF_WORKER_KIB = 700, 6_000
 
 
 def _chain(backend: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Give the configurations of two plugins that are called one after the other."""
+    """Return the configurations of two plugins that are called one after the other."""
     bridge = {
         "type": "bridge", "isGateway": True, "ipMasq": True, "ipMasqBackend": backend,
         "ipam": {"type": "host-local", "subnet": "10.22.0.0/16"},
@@ -39,7 +39,7 @@ def _chain(backend: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 class _Runtime:
-    """Calls plugins one by one, each answer of the first ADD the next one's prevResult."""
+    """Call plugins one by one. The result of the first ADD is the prevResult of the next."""
 
     def __init__(self, bindir: Path) -> None:
         self._bindir = bindir
@@ -77,7 +77,7 @@ class _Runtime:
 
 
 def _call_often(bindir: Path, name: str, at_least: int) -> int:
-    """Attach and detach containers with both backends in turn; gives the number of calls."""
+    """Attach and detach containers with both backends in turn. Return the number of calls."""
     runtime = _Runtime(bindir)
     backends = cycle(["nftables", "iptables"])
     number = 0
@@ -88,14 +88,14 @@ def _call_often(bindir: Path, name: str, at_least: int) -> int:
 
 
 def _figures(pid: int) -> tuple[int, int, int]:
-    """Give a process's own memory in KiB and the numbers of open files and threads."""
+    """Return a process's own memory in KiB and the numbers of open files and threads."""
     status = dict(re.findall(r"^(\w+):\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE))
     files = len(list(Path(f"/proc/{pid}/fd").iterdir()))
     return int(status["RssAnon"]), files, int(status["Threads"])
 
 
 def _busiest(server: int) -> int:
-    """Give the worker that has run for longest."""
+    """Return the process ID of the worker with the most run time."""
 
     def ticks(pid: int) -> int:
         # proc(5), stat: utime and stime, behind the name in brackets.

@@ -1,4 +1,4 @@
-"""A server that cannot run holds up one call for a second, and the others not at all."""
+"""A server that cannot run delays one call by a second, and no other call."""
 
 from __future__ import annotations
 
@@ -92,14 +92,14 @@ HOLDS = {
 
 
 def timed(host: WarmHost) -> tuple[float, bool]:
-    """Make a call; gives the seconds that it took, and whether a worker has served it."""
+    """Make a call. Return its seconds, and whether a worker has served it."""
     start = time.monotonic()
     parent = host.facts()["parent"]
     return time.monotonic() - start, int(parent) in host.servers()
 
 
 @pytest.mark.parametrize("how", HOLDS)
-def test_a_server_that_cannot_run_holds_up_one_call_for_a_second(warm_host: WarmHost, how: str) -> None:
+def test_a_server_that_cannot_run_delays_one_call_by_a_second(warm_host: WarmHost, how: str) -> None:
     warm_host.odd()
     with HOLDS[how](pids_of(warm_host)):
         first, *others = [timed(warm_host) for _ in range(5)]
@@ -113,7 +113,7 @@ def test_a_server_that_cannot_run_holds_up_one_call_for_a_second(warm_host: Warm
         assert time.monotonic() < deadline
 
 
-def test_workers_that_cannot_run_hold_up_a_call_for_a_second(warm_host: WarmHost) -> None:
+def test_workers_that_cannot_run_delay_a_call_by_a_second(warm_host: WarmHost) -> None:
     """The server itself could run, and has nothing to do."""
     warm_host.odd()
     server, *workers = pids_of(warm_host)
@@ -143,7 +143,7 @@ def test_calls_that_wait_for_a_busy_server_are_served(warm_host: WarmHost) -> No
 
 
 @pytest.mark.parametrize("content", ["", "x", "\\0" * 16, "x" * 4000])
-def test_what_lies_in_place_of_the_note_holds_nobody_up_for_long(warm_host: WarmHost, content: str) -> None:
+def test_a_file_in_place_of_the_note_delays_no_call_for_long(warm_host: WarmHost, content: str) -> None:
     warm_host.odd()
     path = warm_host.run([str(warm_host.bindir / "odd"), "--warm-socket"]).strip() + ".stalled"
     warm_host.run(["sh", "-c", f"printf '{content}' > {path}; touch -d '1 hour ago' {path}"])

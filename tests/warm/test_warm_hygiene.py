@@ -1,4 +1,4 @@
-"""Nothing of one call is seen by the next: a worker that was changed ends, whatever it was."""
+"""A call cannot see state of the call before: a changed worker ends, whatever the change."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def is_gone(pid: int, within_s: float) -> bool:
 
 
 def shown(facts: dict[str, str]) -> dict[str, str]:
-    """What two calls of unharmed workers have in common."""
+    """Return the facts that two calls of unchanged workers share."""
     files = {"files": str(len(facts["descriptors"].split(",")))}
     return {name: value for name, value in facts.items() if name not in SELF} | files
 
 
-def test_workers_are_used_again(warm_host: WarmHost) -> None:
-    """A spare one is made while others are busy, or look for traces of their last call."""
+def test_workers_are_reused(warm_host: WarmHost) -> None:
+    """The server starts a spare worker while others are busy or in their leak check."""
     facts = [warm_host.facts() for _ in range(20)]
     assert len({each["pid"] for each in facts}) <= 4
     assert all(shown(each) == shown(facts[0]) for each in facts)
@@ -41,7 +41,7 @@ def test_workers_are_used_again(warm_host: WarmHost) -> None:
 
 
 @pytest.mark.parametrize("what", LEAKS)
-def test_a_worker_that_was_changed_is_not_used_again(warm_host: WarmHost, what: str) -> None:
+def test_a_changed_worker_is_not_reused(warm_host: WarmHost, what: str) -> None:
     before = warm_host.facts()
     changed = warm_host.facts(what)
     later = [warm_host.facts() for _ in range(4)]
@@ -52,7 +52,7 @@ def test_a_worker_that_was_changed_is_not_used_again(warm_host: WarmHost, what: 
 
 
 @pytest.mark.parametrize("what", CHANGES)
-def test_what_a_call_may_change_is_put_back(warm_host: WarmHost, what: str) -> None:
+def test_allowed_changes_of_a_call_are_reset(warm_host: WarmHost, what: str) -> None:
     changed = warm_host.facts(what)
     answers = [warm_host.odd() for _ in range(4)]
     facts = [json.loads(answer.stderr.splitlines()[0]) for answer in answers]
@@ -62,7 +62,7 @@ def test_what_a_call_may_change_is_put_back(warm_host: WarmHost, what: str) -> N
     assert "left in a buffer" not in answers[0].stdout
 
 
-def test_environment_and_folder_and_umask_are_the_callers(warm_host: WarmHost) -> None:
+def test_a_call_has_environment_folder_and_umask_of_its_caller(warm_host: WarmHost) -> None:
     place = warm_host.place
     script = f"cd /usr/lib; umask 0123; exec {warm_host.bindir}/odd"
     env = {
@@ -118,11 +118,11 @@ def test_a_worker_is_replaced_after_its_calls(warm_host: WarmHost) -> None:
     assert max(map(pids.count, pids)) == 3
 
 
-def test_an_exit_is_the_exit_status(warm_host: WarmHost) -> None:
+def test_a_plugins_exit_is_the_exit_status(warm_host: WarmHost) -> None:
     assert warm_host.odd("exit").status == 3
 
 
-def test_what_was_left_is_named_in_the_log(warm_host: WarmHost) -> None:
+def test_the_log_names_leaked_objects(warm_host: WarmHost) -> None:
     warm_host.odd("open file")
     warm_host.odd()
     assert "the last call changed its descriptors" in warm_host.log()

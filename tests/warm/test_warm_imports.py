@@ -1,4 +1,4 @@
-"""Plugins that do harm when the server imports them."""
+"""Plugins whose import harms the server."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WORKERS = 4
 
 @contextmanager
 def host_with(plugin: str, folder: Path, launcher: Path) -> Iterator[WarmHost]:
-    """Give a host on which the plugin "odd" is there and one more, imported with it."""
+    """Yield a host on which the plugin "odd" is there and one more, imported with it."""
     if why_no_namespaces():
         pytest.skip(why_no_namespaces())
     sys.path.insert(0, str(ODD))
@@ -38,7 +38,7 @@ def host_with(plugin: str, folder: Path, launcher: Path) -> Iterator[WarmHost]:
         yield host
 
 
-def test_workers_that_end_at_once_are_made_at_leisure(launcher: Path, tmp_path: Path) -> None:
+def test_workers_that_end_at_once_are_restarted_slowly(launcher: Path, tmp_path: Path) -> None:
     with host_with("ending", tmp_path, launcher) as host:
         host.odd()
         [server] = host.call(control.find)
@@ -61,12 +61,12 @@ def test_workers_that_end_at_once_are_made_at_leisure(launcher: Path, tmp_path: 
             time.sleep(0.5)
 
 
-def test_a_thread_of_an_import_is_told(launcher: Path, tmp_path: Path) -> None:
+def test_a_thread_that_an_import_starts_is_logged(launcher: Path, tmp_path: Path) -> None:
     with host_with("threaded", tmp_path, launcher) as host:
         assert host.odd().ok
         assert "importing the plugins started a thread" in host.log()
         assert host.status()["requests"] == 1
 
 
-def test_the_collector_leaves_alone_what_was_imported(warm_host: WarmHost) -> None:
+def test_the_garbage_collector_ignores_imported_objects(warm_host: WarmHost) -> None:
     assert int(warm_host.facts()["frozen"]) > 10_000

@@ -1,4 +1,4 @@
-"""A launcher that is killed at any moment of an ADD: its worker goes at once, and a DEL leaves nothing."""
+"""A launcher is killed at any moment of an ADD: its worker ends at once, and a DEL leaves nothing."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Attachment:
             self.host.plugin(str(conf["type"]), "DEL", conf, netns=self.sandbox).must()
 
     def kill(self, conf: dict[str, Any]) -> None:
-        """Start an ADD and kill it; tells for itself how that went."""
+        """Start an ADD, kill it, and record the outcome."""
         plugin = conf["type"]
         [server] = self.host.call(control.find)
         launcher = start(self.host, plugin, conf, self.sandbox.path)

@@ -19,7 +19,7 @@ def _limits(pid: int) -> dict[str, tuple[int, int]]:
     return {kind: resource.prlimit(pid, getattr(resource, f"RLIMIT_{kind}")) for kind in KINDS}
 
 
-def test_soft_limits_of_the_first_caller_are_nobodys(warm_host: WarmHost) -> None:
+def test_soft_limits_of_the_first_caller_are_not_inherited(warm_host: WarmHost) -> None:
     lowered = "ulimit -S -n 300; ulimit -S -s 1024; ulimit -S -l 64; ulimit -S -i 1000; ulimit -S -q 1000"
     script = f"{lowered}; ulimit -S -u 2000; ulimit -S -c unlimited; exec {warm_host.bindir}/loopback"
     warm_host.run(["bash", "-c", script], env=BARE_ENV | {"CNI_COMMAND": "VERSION"})

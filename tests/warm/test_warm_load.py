@@ -1,4 +1,4 @@
-"""Many calls at once: from two places with one /run, and while servers are told to end."""
+"""Many calls at once: from two sets of namespaces with one /run, and while servers get SIGTERM."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_two_runtimes_at_once_each_have_their_own_server(warm_host: WarmHost) ->
     assert [warm_host.status_of(pid)["requests"] for pid in warm_host.servers()] == [CALLS, CALLS]
 
 
-def test_servers_that_are_told_to_end_lose_no_call(warm_host: WarmHost) -> None:
+def test_servers_that_get_sigterm_lose_no_call(warm_host: WarmHost) -> None:
     # Nobody reads their output meanwhile, which does not fit into a pipe.
     callers = [start_calls(warm_host, count=40, to="2>/dev/null") for _ in range(4)]
     ended: set[int] = set()

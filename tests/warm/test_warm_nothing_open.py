@@ -1,4 +1,4 @@
-"""What a server offers to the machine, and what it takes from its first caller's variables."""
+"""A server opens nothing but its socket, and takes no variables from its first caller."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_no_port_is_opened(warm_host: WarmHost) -> None:
     assert warm_host.run(["ss", "-H", "-l", "-n", "-t", "-u", "-w", "-S"]) == ""
 
 
-def test_variables_of_the_interpreter_never_reach_it(warm_host: WarmHost) -> None:
+def test_variables_of_the_interpreter_never_reach_the_server(warm_host: WarmHost) -> None:
     answer = warm_host.odd(env=HOSTILE)
     assert answer.code == 0
     [server] = warm_host.call(control.find)

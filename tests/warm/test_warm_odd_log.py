@@ -1,4 +1,4 @@
-"""Something else in the place of the log keeps no call waiting."""
+"""A special file in place of the log blocks no call."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ SOON_S = 5
 
 
 @pytest.mark.parametrize("command", ["mkfifo", "mkdir", "ln -s /nowhere"])
-def test_what_is_no_file_in_the_place_of_the_log_keeps_no_call_waiting(
-    warm_host: WarmHost, command: str
-) -> None:
+def test_a_special_file_in_place_of_the_log_blocks_no_call(warm_host: WarmHost, command: str) -> None:
     warm_host.run(["mkdir", "-m", "700", "-p", "/run/pycni", "/run/pycni/warm"])
     warm_host.run([*command.split(), LOG])
     started = time.monotonic()

@@ -1,4 +1,4 @@
-"""A worker that is killed at any moment of a call: never is there a second document behind the first one."""
+"""A worker is killed at any moment of a call: stdout never has a second document after the first one."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _documents(text: str) -> list[dict[str, Any]]:
 
 
 class _Blocked(NamedTuple):
-    """A call that cannot go on writing its answer, and its worker."""
+    """A call whose response is blocked halfway, and its worker."""
 
     launcher: subprocess.Popen[bytes]
     reader: int
@@ -66,7 +66,7 @@ def _is_writing_to_pipe(pid: int) -> bool:
 
 
 def _block(host: WarmHost, verb: str, do: str, env: dict[str, str], free: int) -> _Blocked:
-    """Call a plugin whose stdout takes only so many bytes."""
+    """Call a plugin whose stdout accepts a limited number of bytes."""
     host.odd().must()
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 2 * PIPE)
@@ -121,7 +121,7 @@ def test_a_worker_killed_while_it_writes_leaves_no_other_document(warm_host: War
     assert warm_host.odd().ok
 
 
-def test_a_launcher_that_has_waited_in_vain_adds_nothing_to_the_answer(warm_host: WarmHost) -> None:
+def test_a_launcher_whose_wait_ended_adds_nothing_to_the_response(warm_host: WarmHost) -> None:
     blocked = _block(warm_host, "ADD", "", {"PYCNI_WARM_ANSWER_S": "1"}, 0)
     out, err = _end(blocked)
     assert out == ""
@@ -152,7 +152,7 @@ def test_a_worker_whose_launcher_has_given_up_prints_nothing(warm_host: WarmHost
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT])
-def test_a_worker_killed_behind_its_answer_leaves_the_one_document(warm_host: WarmHost, number: int) -> None:
+def test_a_worker_killed_after_its_response_leaves_one_document(warm_host: WarmHost, number: int) -> None:
     launcher, worker = waiting(warm_host, "end slowly")
     os.kill(worker, number)
     out, err = launcher.communicate(timeout=5)
@@ -164,7 +164,7 @@ def test_a_worker_killed_behind_its_answer_leaves_the_one_document(warm_host: Wa
 
 @pytest.mark.parametrize("backend", ["nftables"])
 @pytest.mark.parametrize("how", ["DEL", "GC"])
-def test_an_add_whose_worker_is_killed_behind_its_answer_is_cleaned_up(busy_world: World, how: str) -> None:
+def test_an_add_whose_worker_is_killed_after_its_response_is_cleaned_up(busy_world: World, how: str) -> None:
     world, step = busy_world, Step("bridge", "ADD")
     before = world.host.snapshot()
     world.prepare(step)
@@ -189,7 +189,7 @@ def test_an_add_whose_worker_is_killed_behind_its_answer_is_cleaned_up(busy_worl
 
 
 def _way_to_end(answer: Answer, is_expected: Callable[[dict[str, Any]], bool]) -> str:
-    """Return how a call has ended. Fail the test if it tells two things."""
+    """Return how a call has ended. Fail the test if it printed two documents."""
     documents, is_noted = _documents(answer.stdout), NOTE in answer.stderr
     assert len(documents) <= 1, answer
     if documents and documents[0].get("code") == 11:

@@ -1,4 +1,4 @@
-"""The worker itself compares who calls with what it is: a name of a socket is no barrier."""
+"""The worker compares the rights of its caller with its own: the socket's name is no barrier."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def socket_of(host: WarmHost) -> str:
 
 
 def wait_for_log(host: WarmHost, text: str) -> None:
-    """Wait until the log has a text: the caller hears before."""
+    """Wait until the log has a text: the worker writes it after it refuses the caller."""
     deadline = time.monotonic() + 60
     while text not in host.log():
         assert time.monotonic() < deadline, host.log()
@@ -44,7 +44,7 @@ def _call(path: str, output: str) -> bytes:
 
 
 def _called_by(change: Callable[[], None], path: str, output: str) -> bytes:
-    """Be somebody else, and call."""
+    """Become another caller, and call."""
     change()
     return peers.in_child(partial(_call, path, output))
 
@@ -71,8 +71,8 @@ OTHERS: dict[str, tuple[Callable[[], None], str]] = {
 
 
 @pytest.mark.parametrize("what", OTHERS)
-def test_a_process_that_may_do_less_is_not_served(warm_host: WarmHost, tmp_path: Path, what: str) -> None:
-    """It sees the socket and may connect; the socket's name is not asked."""
+def test_a_process_with_fewer_rights_is_not_served(warm_host: WarmHost, tmp_path: Path, what: str) -> None:
+    """The process sees the socket and may connect, whatever the socket's name is."""
     warm_host.odd()
     path, output = socket_of(warm_host), tmp_path / "told"
     output.touch()
@@ -113,7 +113,7 @@ def _prepare(folder: str) -> None:
 
 
 def test_a_container_of_root_that_sees_the_socket_runs_nothing(warm_host: WarmHost) -> None:
-    """It has no capabilities, other namespaces, and the folder of sockets read-only."""
+    """The container has no capabilities, other namespaces, and the folder of sockets read-only."""
     warm_host.odd()
     warm_host.call(_prepare, "/run/evil")
     assert warm_host.call(_attack, socket_of(warm_host)) == wire.REFUSED
@@ -131,8 +131,8 @@ def _silent(path: str) -> bytes:
     return peers.in_child(wait)
 
 
-def test_a_process_that_may_do_less_keeps_no_worker_waiting(warm_host: WarmHost) -> None:
-    """It says nothing, for which a worker waits some seconds if an equal process does so."""
+def test_a_process_with_fewer_rights_blocks_no_worker(warm_host: WarmHost) -> None:
+    """The process sends nothing. A worker waits some seconds for an equal process."""
     warm_host.odd()
     assert warm_host.call(_silent, socket_of(warm_host)) == wire.REFUSED
     wait_for_log(warm_host, "whose ns/net is not that of the worker")
@@ -153,7 +153,7 @@ def _root_after_connecting(path: str, output: str) -> bytes:
 
 
 def _connected_by_child(path: str) -> tuple[int, socket.socket]:
-    """Let a child connect and end; gives its number and its accepted."""
+    """Let a child connect and end. Return its process ID and the accepted connection."""
     ours, theirs = socket.socketpair()
     child = os.fork()
     if child == 0:
@@ -171,14 +171,14 @@ def _connected_by_child(path: str) -> tuple[int, socket.socket]:
 
 
 def _handed_on(path: str, output: str) -> bytes:
-    """Call by a accepted of an equal process, which has ended."""
+    """Call over a connection of an equal process that has ended."""
     _, accepted = _connected_by_child(path)
     with accepted:
         return peers.ask(accepted, VERSION, STDIN, output)
 
 
 @pytest.mark.parametrize("attack", [_dropping_after_connecting, _root_after_connecting, _handed_on])
-def test_who_connected_and_who_is_there_must_both_be_equal(
+def test_the_credentials_at_connect_and_the_current_ones_must_match(
     warm_host: WarmHost, tmp_path: Path, attack: Callable[[str, str], bytes]
 ) -> None:
     warm_host.odd()
@@ -213,10 +213,8 @@ def _reused_number(library: Path, folder: Path) -> str:
     return "served"
 
 
-def test_another_process_with_the_number_of_the_caller_does_not_stand_in_for_it(
-    launcher: Path, tmp_path: Path
-) -> None:
-    """The one that had it has gone; the one that has it may do what the worker may do."""
+def test_a_process_that_reuses_the_callers_pid_is_not_served(launcher: Path, tmp_path: Path) -> None:
+    """The caller has ended. The process that reuses its ID has the worker's rights."""
     if why_no_namespaces():
         pytest.skip(why_no_namespaces())
     library = launcher.with_name(connection.FILE)
@@ -234,7 +232,7 @@ def test_another_process_with_the_number_of_the_caller_does_not_stand_in_for_it(
 
 
 def test_a_caller_under_a_filter_is_served_cold(warm_host: WarmHost) -> None:
-    """Two filters have one mode: a server of another caller's would not be bound by this one's."""
+    """Two filters have one mode: a server of another caller would not have this caller's filter."""
     facts = warm_host.facts()
     told = warm_host.call(_version_under_filter, str(warm_host.bindir / "loopback"))
     assert "1.1.0" in told

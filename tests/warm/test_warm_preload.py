@@ -1,4 +1,4 @@
-"""A worker imports nothing: what a call needs was there when the server forked it."""
+"""A worker imports nothing: the server has imported everything before it forks."""
 
 from __future__ import annotations
 

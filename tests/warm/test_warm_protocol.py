@@ -33,7 +33,7 @@ GOLDEN = b"\0".join(
 )
 
 
-def test_the_text_says_what_the_header_does() -> None:
+def test_the_page_agrees_with_the_header() -> None:
     magic, version = wire.DEFINED["MAGIC"].strip('"'), wire.DEFINED["PROTOCOL_VERSION"]
     assert wire.DEFINED["MAX_REQUEST"] == "(160 * 1024)"
     assert f"{wire.MAX_REQUEST} bytes" in TEXT
@@ -122,7 +122,7 @@ def test_a_call_without_variables_has_none(meeting: Meeting) -> None:
     ],
 )
 @pytest.mark.parametrize("number_of_files", [0, 1, 30])
-def test_what_is_no_call_is_refused_and_nothing_stays_open(
+def test_a_malformed_request_is_refused_and_no_descriptor_stays_open(
     meeting: Meeting, data: bytes, number_of_files: int
 ) -> None:
     meeting.knock()
@@ -138,7 +138,7 @@ def test_what_is_no_call_is_refused_and_nothing_stays_open(
 
 
 def test_a_whole_call_with_descriptors_is_refused(meeting: Meeting) -> None:
-    """Those of a call that nobody accepts would stay open."""
+    """Descriptors of a call that no worker accepts would stay open."""
     with open("/dev/null", "rb") as null:  # noqa: PTH123 - for its number
         socket.send_fds(meeting.knock(), [GOLDEN], [null.fileno()])
     assert meeting.connection.accept() == connection.MALFORMED
@@ -156,12 +156,12 @@ def test_other_than_five_descriptors_are_refused_and_closed(meeting: Meeting, nu
     assert open_files() == before
 
 
-def test_a_launcher_that_has_gone_is_no_call(meeting: Meeting) -> None:
+def test_a_launcher_that_has_ended_makes_no_call(meeting: Meeting) -> None:
     meeting.knock().close()
     assert meeting.connection.read(meeting.connection.accept()) is None
 
 
-def test_a_launcher_that_goes_before_it_sends_descriptors_has_nothing_run(meeting: Meeting) -> None:
+def test_nothing_runs_if_a_launcher_ends_before_it_sends_descriptors(meeting: Meeting) -> None:
     meeting.knock().send(GOLDEN)
     meeting.connection.accept()
     meeting.launcher.close()
@@ -169,7 +169,7 @@ def test_a_launcher_that_goes_before_it_sends_descriptors_has_nothing_run(meetin
         meeting.connection.adopt_context(2)
 
 
-def test_without_a_caller_nobody_waits(meeting: Meeting) -> None:
+def test_without_a_client_no_worker_waits(meeting: Meeting) -> None:
     assert meeting.connection.accept() == connection.NONE_PENDING
 
 
@@ -181,7 +181,7 @@ def test_a_slow_launcher_is_waited_for(meeting: Meeting) -> None:
     assert call is not None
 
 
-def test_one_that_says_nothing_is_refused_when_the_time_is_up(meeting: Meeting) -> None:
+def test_a_silent_client_is_refused_after_the_time_limit(meeting: Meeting) -> None:
     meeting.knock()
     assert meeting.connection.accept() == connection.NO_REQUEST_YET
     start = time.monotonic()
@@ -191,7 +191,7 @@ def test_one_that_says_nothing_is_refused_when_the_time_is_up(meeting: Meeting) 
 
 
 class Listening:
-    """A server in a test's hands at the socket that a launcher looks for."""
+    """A server that the test controls, at the socket that a launcher looks for."""
 
     def __init__(self, program: Path) -> None:
         path = subprocess.run([program, "--warm-socket"], capture_output=True, text=True, check=True).stdout
@@ -229,7 +229,7 @@ def _golden(program: Path) -> tuple[bytes, bytes, list[str], int, str]:
     return call, go, names, launcher.returncode, out.decode()
 
 
-def test_the_launcher_sends_what_is_written(launcher: Path, tmp_path: Path) -> None:
+def test_the_launcher_sends_the_documented_frames(launcher: Path, tmp_path: Path) -> None:
     if why_no_namespaces():
         pytest.skip(why_no_namespaces())
     with Host(tmp_path) as host:
@@ -245,7 +245,7 @@ def test_the_launcher_sends_what_is_written(launcher: Path, tmp_path: Path) -> N
 
 
 def _refused(program: Path) -> str:
-    """Be a worker that accepts and then refuses, before it reads GO."""
+    """Run a worker that accepts and then refuses, before it reads GO."""
     server = Listening(program)
     launcher = subprocess.Popen([program], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env={})
     with server.accept() as accepted:
@@ -257,7 +257,7 @@ def _refused(program: Path) -> str:
     return out.decode()
 
 
-def test_a_call_that_is_refused_is_made_without_a_server(launcher: Path, tmp_path: Path) -> None:
+def test_a_refused_call_runs_cold(launcher: Path, tmp_path: Path) -> None:
     if why_no_namespaces():
         pytest.skip(why_no_namespaces())
     with Host(tmp_path) as host:
@@ -303,7 +303,7 @@ def _socket_and_key(program: Path) -> tuple[str, str]:
     return shown.strip(), f"{_fnv1a(text):016x}"
 
 
-def test_the_key_is_as_written(odd_bindir: Path, launcher: Path, tmp_path: Path) -> None:
+def test_the_server_key_is_as_documented(odd_bindir: Path, launcher: Path, tmp_path: Path) -> None:
     if why_no_namespaces():
         pytest.skip(why_no_namespaces())
     with Host(odd_bindir) as host:

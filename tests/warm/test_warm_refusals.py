@@ -1,4 +1,4 @@
-"""Who may not be served is refused, and what is no call harms nobody."""
+"""A client without permission is refused, and a malformed request harms no other call."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def files_of(pids: list[int]) -> int:
     return sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids)
 
 
-def test_garbage_is_refused_and_the_server_unharmed(warm_host: WarmHost) -> None:
+def test_malformed_data_is_refused_and_does_not_harm_the_server(warm_host: WarmHost) -> None:
     warm_host.odd()
     [server] = warm_host.call(control.find)
     path, whole = socket_of(warm_host), call_of()
@@ -90,7 +90,7 @@ def _hold(path: str, number: int, seconds: float) -> None:
         each.close()
 
 
-def test_those_who_connect_and_say_nothing_keep_nobody_waiting(warm_host: WarmHost) -> None:
+def test_silent_clients_delay_no_call(warm_host: WarmHost) -> None:
     warm_host.odd()
     path = socket_of(warm_host)
     child = os.fork()
@@ -168,7 +168,7 @@ ELSEWHERE = {
 
 
 @pytest.mark.parametrize("what", ELSEWHERE)
-def test_a_caller_elsewhere_never_gets_the_server(warm_host: WarmHost, what: str) -> None:
+def test_a_caller_in_other_namespaces_never_gets_the_server(warm_host: WarmHost, what: str) -> None:
     """The folder of sockets is the same one for both."""
     facts = warm_host.facts()
     env = BARE_ENV | {
@@ -183,8 +183,8 @@ def test_a_caller_elsewhere_never_gets_the_server(warm_host: WarmHost, what: str
     assert warm_host.status_of(int(facts["parent"]))["requests"] == 1
 
 
-def test_what_a_server_may_do_is_what_its_callers_may_do(warm_host: WarmHost) -> None:
-    """A server that was started by somebody with fewer rights serves nobody else."""
+def test_a_server_has_the_same_rights_as_its_callers(warm_host: WarmHost) -> None:
+    """A server that was started by a caller with fewer rights serves no other callers."""
     env = BARE_ENV | {"CNI_COMMAND": "VERSION"}
     command = ["setpriv", "--bounding-set=-net_admin", str(warm_host.bindir / "loopback")]
     warm_host.run(command, env=env)

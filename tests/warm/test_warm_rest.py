@@ -1,4 +1,4 @@
-"""What a server does when nobody calls for a while: workers that have served calls give their memory back."""
+"""An idle server replaces workers that have served calls, so that their memory is freed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def await_replacement(host: WarmHost, pid: int) -> None:
         time.sleep(0.05)
 
 
-def test_a_worker_that_has_served_is_replaced_and_others_stay(resting: WarmHost) -> None:
+def test_an_idle_server_replaces_only_workers_that_have_served(resting: WarmHost) -> None:
     served = int(resting.facts()["pid"])
     others = workers(resting) - {served}
     assert len(others) == 2

@@ -1,4 +1,4 @@
-"""A waiting worker, a worker for one call and a cold process answer and leave the same."""
+"""A waiting worker, a worker for one call and a cold process have the same output and effects."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def assert_same(runs: dict[str, Run], do: Callable[[Run], None]) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("subject", subjects())
-def test_every_verb_tells_and_leaves_the_same(runs: dict[str, Run], subject: str, backend: str) -> None:
+def test_every_verb_has_the_same_output_and_effects(runs: dict[str, Run], subject: str, backend: str) -> None:
     cold = runs["cold"]
     assert_same(runs, lambda run: run.live(subject, backend))
     refused = {" ".join(each) for each in REFUSED} & set(cold.told)

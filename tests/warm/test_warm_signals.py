@@ -1,4 +1,4 @@
-"""No signal goes to a process that is no server of ours, whatever holds the lock of a status file."""
+"""No signal is sent to a process that is no server of ours, whatever holds the lock of a status file."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def _lock_as_nobody(path: Path) -> int:
 
 
 def _survivors(do: Callable[[], None]) -> bytes:
-    """Be process 1 of a new namespace with another process in it; gives whether that one lives afterwards.
+    """Run as process 1 of a new namespace with another process in it. Return whether that one survives.
 
-    A signal to "all processes" goes to those in the namespace, but for process 1 and whoever sends it.
+    A signal to "all processes" goes to those in the namespace, but for process 1 and the sender.
     """
     peers.mount_proc()
     peers.mount_empty("/run")
@@ -69,20 +69,20 @@ def _all_processes() -> None:
     os.kill(-1, signal.SIGTERM)
 
 
-def test_a_lock_of_nobody_is_no_server() -> None:
+def test_a_lock_without_a_holder_is_no_server() -> None:
     assert _apart(_stop_all) == "0 None"
 
 
-def test_a_new_server_ends_nobody_whose_lock_is_of_nobody() -> None:
+def test_a_new_server_ends_no_process_for_a_lock_without_a_holder() -> None:
     assert _apart(_start_another) == "0 None"
 
 
-def test_a_signal_to_all_would_be_seen() -> None:
-    """The two tests above would notice it."""
+def test_a_signal_to_all_processes_is_detected() -> None:
+    """The two tests above would detect such a signal."""
     assert _apart(_all_processes).split()[1] == str(-signal.SIGTERM)
 
 
-def test_a_server_whose_lock_is_of_nobody_is_not_listed(warm_host: WarmHost) -> None:
+def test_a_server_whose_lock_has_no_holder_is_not_listed(warm_host: WarmHost) -> None:
     warm_host.odd()
     [server] = warm_host.call(control.find)
 

@@ -1,4 +1,4 @@
-"""The nfnetlink sockets that the server keeps for its workers: used again, and as good as new ones."""
+"""The nfnetlink sockets that the server keeps for its workers are reused and work like new ones."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_one_worker_after_another_has_the_servers_sockets(warm_host: WarmHost) -
 
 
 class _Hasty(Nfnetlink):
-    """One that does not wait for what it has asked."""
+    """A socket that does not wait for its responses."""
 
     is_hasty = False
 
@@ -65,7 +65,7 @@ def _name(found: bytes | None) -> str:
 
 
 def _find_after_another_process(*, is_renewed: bool) -> list[str]:
-    """Let a child ask with our socket and go; gives what we find then, table by table."""
+    """Let a child send requests on our socket and exit. Return our listings after that, table by table."""
     opened = _Hasty()
     opened.commit([Message(f"make {each}", NEWTABLE, IPV4, text(NAME, each)) for each in ("one", "two")])
     child = os.fork()
@@ -81,7 +81,7 @@ def _find_after_another_process(*, is_renewed: bool) -> list[str]:
     return [_name(opened.find(_look_up(each))) for each in ("two", "none", "one")]
 
 
-def test_replies_to_a_worker_that_was_killed_are_not_taken_for_ones_own(warm_host: WarmHost) -> None:
+def test_replies_to_a_killed_worker_are_not_read_as_ones_own(warm_host: WarmHost) -> None:
     assert warm_host.call(_find_after_another_process, is_renewed=True) == ["two", "", "one"]
     # That is what a fork would find otherwise: numbers go on from where the parent's were.
     assert warm_host.call(_find_after_another_process, is_renewed=False)[0] == "one"

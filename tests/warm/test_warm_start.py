@@ -1,4 +1,4 @@
-"""A server is started by whoever needs it first, and where it cannot be had the call is made without."""
+"""The first call that needs a server starts it. A call runs cold if the server cannot start."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FOLDER = "/run/pycni/warm"
 
 
 def is_cold(host: WarmHost) -> bool:
-    """Tell whether a call that works is no child of a server."""
+    """Return whether a call that works is no child of a server."""
     facts = host.facts()
     return int(facts["parent"]) not in host.servers()
 
@@ -44,7 +44,7 @@ def test_the_first_call_is_served_by_the_server_that_it_starts(warm_host: WarmHo
     assert mode & 0o777 == 0o600
 
 
-def test_a_hundred_at_once_start_one_server_and_get_their_answers(warm_host: WarmHost) -> None:
+def test_a_hundred_concurrent_calls_start_one_server(warm_host: WarmHost) -> None:
     script = f"""
         cd /run; export CNI_COMMAND=ADD CNI_NETNS=/run/n CNI_IFNAME=eth0 CNI_PATH={warm_host.bindir}
         for i in $(seq 100); do
@@ -65,7 +65,7 @@ def test_a_hundred_at_once_start_one_server_and_get_their_answers(warm_host: War
     assert warm_host.log().count("listens at") == 1
 
 
-def test_a_socket_that_nobody_listens_at_is_replaced(warm_host: WarmHost) -> None:
+def test_a_socket_without_a_listener_is_replaced(warm_host: WarmHost) -> None:
     warm_host.call(_leave_socket, socket_of(warm_host))
     assert not is_cold(warm_host)
 
@@ -76,7 +76,7 @@ def _leave_socket(path: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["touch {}", "ln -s /etc/hostname {}", "ln -s /nowhere {}"])
-def test_what_lies_in_place_of_the_socket_is_replaced(warm_host: WarmHost, command: str) -> None:
+def test_a_file_in_place_of_the_socket_is_replaced(warm_host: WarmHost, command: str) -> None:
     warm_host.run(["sh", "-c", command.format(socket_of(warm_host))])
     assert not is_cold(warm_host)
 
@@ -99,7 +99,7 @@ OBSTACLES = {
 
 
 @pytest.mark.parametrize("what", OBSTACLES)
-def test_without_a_place_for_a_server_the_call_is_cold(warm_host: WarmHost, what: str) -> None:
+def test_without_a_folder_for_a_server_the_call_is_cold(warm_host: WarmHost, what: str) -> None:
     warm_host.run(["sh", "-c", OBSTACLES[what]])
     assert is_cold(warm_host)
     assert warm_host.servers() == []
@@ -111,7 +111,7 @@ def test_a_missing_run_folder_is_no_obstacle(warm_host: WarmHost) -> None:
 
 
 @pytest.mark.parametrize("value", ["off", "0"])
-def test_a_variable_switches_it_off(warm_host: WarmHost, value: str) -> None:
+def test_a_variable_switches_warm_start_off(warm_host: WarmHost, value: str) -> None:
     facts = warm_host.facts(env={"PYCNI_WARM": value})
     assert warm_host.servers() == []
     assert "PYCNI_NAME" not in facts["environment"]
@@ -134,7 +134,7 @@ def test_a_caller_with_limits_is_bound_by_them(warm_host: WarmHost, what: str) -
 
 
 @pytest.mark.parametrize("closing", ["0<&-", "2>&-", "0<&- 2>&-"])
-def test_descriptors_that_the_caller_has_closed_are_nobodys(warm_host: WarmHost, closing: str) -> None:
+def test_descriptors_that_the_caller_has_closed_are_not_passed(warm_host: WarmHost, closing: str) -> None:
     env = BARE_ENV | {"CNI_COMMAND": "VERSION"}
     out = warm_host.run(["sh", "-c", f"exec {warm_host.bindir}/loopback {closing}"], env=env)
     assert "1.1.0" in json.loads(out)["supportedVersions"]
@@ -174,7 +174,7 @@ def test_builds_do_not_mix(warm_host: WarmHost, launcher: Path) -> None:
 
 
 def test_a_stopped_server_and_workers_cost_a_bounded_wait(warm_host: WarmHost) -> None:
-    """Nothing that was handed over keeps the caller's pipe open, and nothing is run later."""
+    """No passed descriptor keeps the caller's pipe open, and no worker runs the call later."""
     warm_host.odd()
     [server] = warm_host.call(control.find)
     pids = [server.pid, *control.children(server.pid)]
@@ -192,7 +192,7 @@ def test_a_stopped_server_and_workers_cost_a_bounded_wait(warm_host: WarmHost) -
     assert warm_host.status()["requests"] == 2
 
 
-def test_nothing_of_the_caller_goes_into_the_server(warm_host: WarmHost) -> None:
+def test_a_server_inherits_nothing_from_its_first_caller(warm_host: WarmHost) -> None:
     script = f"""
         trap '' TERM HUP; umask 077; cd /usr; ulimit -n 300; exec 4</etc/hostname 9</etc/hosts
         exec python3 -c "import os; os.dup2(4, 251, inheritable=True); os.nice(5)
@@ -222,7 +222,7 @@ os.execvp('ionice', ['ionice', '-c', '3', '{warm_host.bindir}/loopback'])" """
     assert (process / "oom_score_adj").read_text() == "0\n"
 
 
-def test_a_server_that_nobody_calls_ends(warm_host: WarmHost) -> None:
+def test_an_idle_server_ends(warm_host: WarmHost) -> None:
     warm_host.run(["sh", "-c", "echo '{\"idleSeconds\": 1}' > /etc/cni/pycni/warm.json"])
     warm_host.odd()
     [server] = warm_host.call(control.find)
@@ -253,7 +253,7 @@ def test_a_server_in_namespaces_of_its_own_waits_for_less_time(
 
 
 def test_without_a_null_device_the_call_is_cold(warm_host: WarmHost) -> None:
-    """Its output ends, which a server that had nothing to put in its place would keep open."""
+    """The output ends. A server that could not replace the descriptor would keep it open."""
     warm_host.run(["mount", "-t", "tmpfs", "tmpfs", "/dev"])
     for _ in range(2):
         assert int(warm_host.facts(timeout_s=10)["parent"]) not in warm_host.servers()
@@ -262,7 +262,7 @@ def test_without_a_null_device_the_call_is_cold(warm_host: WarmHost) -> None:
     assert not is_cold(warm_host)
 
 
-def test_settings_that_are_wrong_are_told_and_do_no_harm(warm_host: WarmHost) -> None:
+def test_wrong_settings_are_logged_and_harmless(warm_host: WarmHost) -> None:
     warm_host.run(["sh", "-c", 'echo \'{"workers": "many"}\' > /etc/cni/pycni/warm.json'])
     assert not is_cold(warm_host)
     assert "using default settings" in warm_host.log()

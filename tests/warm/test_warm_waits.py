@@ -1,4 +1,4 @@
-"""What is in a call's way costs it a bounded wait at the most, and nobody waits for its pipes to end."""
+"""An obstacle costs a call a bounded wait at most, and no caller waits for its pipes to end."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def is_cold(host: WarmHost, **more: Any) -> bool:
 
 
 def await_warm(host: WarmHost) -> None:
-    """Call until a call is served, as it is when the kernel shows that the server has run again."""
+    """Call until a worker serves a call: then the kernel shows that the server has run again."""
     deadline = time.monotonic() + 60
     while is_cold(host):
         assert time.monotonic() < deadline
 
 
-def test_a_stopped_holder_of_the_lock_is_waited_for_some_seconds(warm_host: WarmHost) -> None:
+def test_a_call_waits_some_seconds_for_a_stopped_holder_of_the_lock(warm_host: WarmHost) -> None:
     lock = f"{socket_of(warm_host)}.lock"
     script = f"exec 9>{lock}; flock 9; echo has it; kill -STOP $$"
     holder = warm_host.place.popen(["sh", "-c", script])
@@ -59,7 +59,7 @@ def test_a_stopped_holder_of_the_lock_is_waited_for_some_seconds(warm_host: Warm
 
 
 def test_a_stopped_server_serves_with_the_workers_that_it_has(warm_host: WarmHost) -> None:
-    """Then calls are made without; when it goes on, by it again."""
+    """Later calls run cold. When the server continues, it serves calls again."""
     warm_host.settings(workers=1, calls=1)
     warm_host.odd()
     [server] = warm_host.call(control.find)
@@ -79,10 +79,10 @@ STARTS = {"ends": "exit 1", "hangs": "exec sleep 5", "cannot be executed": "exec
 
 
 @pytest.mark.parametrize("what", STARTS)
-def test_a_server_that_does_not_start_is_done_without(
+def test_a_call_runs_cold_if_the_server_does_not_start(
     warm_host: WarmHost, launcher: Path, tmp_path: Path, what: str
 ) -> None:
-    """Each call tries again, and is made by a process of its own."""
+    """Each call tries again, and runs cold."""
     real = warm_host.bindir.parent / "pycni"
     script = f'#!/bin/sh\n[ "$1" != --warm-server ] || {STARTS[what]}\nexec {real} "$@"\n'
     (tmp_path / "pycni").write_text(script)
@@ -117,8 +117,8 @@ def test_a_foreign_folder_in_place_of_the_status_is_left_alone(warm_host: WarmHo
 
 
 @pytest.mark.parametrize("files", [20, 60])
-def test_an_add_with_few_descriptors_is_an_add(warm_host: WarmHost, files: int) -> None:
-    """It is made by a process that the limit binds."""
+def test_an_add_with_few_descriptors_succeeds(warm_host: WarmHost, files: int) -> None:
+    """The call runs in a process that the limit binds."""
     sandbox = warm_host.sandbox("c1")
     (Path(f"/proc/{warm_host.pid}/root/run/limited")).mkdir()
     script = f'#!/bin/sh\nulimit -n {files}\nexec {warm_host.bindir}/bridge "$@"\n'
@@ -139,7 +139,7 @@ def pipes(stack: ExitStack, number: int) -> Iterator[tuple[int, int]]:
 
 
 def ends(reader: int) -> bool:
-    """Tell whether a pipe comes to its end, whatever is in it, within some seconds."""
+    """Return whether a pipe comes to its end, whatever is in it, within some seconds."""
     os.set_blocking(reader, False)
     deadline = time.monotonic() + patience(5)
     while time.monotonic() < deadline:
@@ -153,7 +153,7 @@ def ends(reader: int) -> bool:
 
 @pytest.mark.parametrize("is_first", [True, False], ids=["starts the server", "is served"])
 def test_the_callers_pipes_end_with_the_plugin(warm_host: WarmHost, *, is_first: bool) -> None:
-    """Its three streams and one more that it passes on, under a number that no program uses."""
+    """The test covers the three streams and one more descriptor with a number that no program uses."""
     if not is_first:
         warm_host.odd()
     with ExitStack() as stack:

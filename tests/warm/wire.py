@@ -1,4 +1,4 @@
-"""What goes over the socket of a warm server, as its header file says."""
+"""The frames on the socket of a warm server, as its header file defines them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """The backend iptables: it applies, compares and removes intents of any kind, whatever their rules are.
 
-An ADD is one transaction for each IP version.
+An ADD is one transaction for each IP version. Functions import what only GC needs: a cold start pays for each
+module.
 """
 
 from __future__ import annotations

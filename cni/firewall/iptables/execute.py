@@ -73,6 +73,7 @@ class Tool(NamedTuple):
         found = child.find(f"{self.name}-restore")
         if found or self.variant:
             return found
+        # Only a host without plain program names needs it.
         from cni.firewall.iptables.programs import find_with_suffix
 
         return find_with_suffix(self)

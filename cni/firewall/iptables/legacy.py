@@ -131,7 +131,7 @@ def _read_block(version: int, table: str) -> tuple[bytes, dict[int, str]]:
 
 def _ask(opened: socket.socket, option: tuple[int, int], request: bytes, size: int) -> bytes:
     """Call getsockopt with a block that begins with the request, which Python's own does not accept."""
-    import ctypes
+    import ctypes  # Only a host with tables of legacy iptables needs it.
 
     block = ctypes.create_string_buffer(request, size)
     length = ctypes.c_uint(size)

@@ -118,7 +118,7 @@ class Shared(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """What an intent needs in one table and IP version.
+    """The rules and chains that an intent needs in one table and IP version.
 
     `chain` is the owner's own chain. It has `rules`, then rules of other links of the container, whose chain
     has the same name, then `last`. `entries` are rules of other chains that lead to it. The `shared` chains

@@ -159,11 +159,11 @@ def _locked(tool: Tool) -> Iterator[None]:
 class _SharedRules(NamedTuple):
     """Shared rules that exist as often as they should, and the ruleset's generation, None without a rule.
 
-    `content` is what the kernel reports of the rules `found`, which should be `rules`.
+    `content` is what the kernel reports of the rules `reported`, which should be `rules`.
     """
 
     rules: tuple[Rule, ...]
-    found: tuple[nft.Rule, ...]
+    reported: tuple[nft.Rule, ...]
     content: tuple[bytes, ...]
     generation: int | None
 
@@ -171,7 +171,7 @@ class _SharedRules(NamedTuple):
         """Return whether the rules are right. One form of them is compared once in a process."""
         if not self.rules or (self.rules, self.content) in _verified:
             return True
-        if tuple(map(netlink.read_rule, self.found)) != self.rules:
+        if tuple(map(netlink.read_rule, self.reported)) != self.rules:
             return False
         self.remember()
         return True
@@ -308,12 +308,12 @@ def remove_chain(tool: Tool, chain: str, parents: Sequence[str]) -> None:
             raise
 
 
-def remove_unused(tool: Tool, made: Sequence[Shared]) -> None:
+def remove_unused(tool: Tool, created: Sequence[Shared]) -> None:
     """Remove shared chains unless another program uses them. They need not exist."""
     try:
-        tool.apply("remove shared chains", _shared_removal_commands(made))
+        tool.apply("remove shared chains", _shared_removal_commands(created))
     except RefusedError as error:
-        if not error.is_conflict and made[0].chain in tool.list_chains([made[0].chain]):
+        if not error.is_conflict and created[0].chain in tool.list_chains([created[0].chain]):
             raise
 
 
@@ -325,10 +325,10 @@ def removal_commands(seen: Seen, chain: str) -> list[str]:
     return [*leading, f"-F {chain}", f"-X {chain}"]
 
 
-def _shared_removal_commands(made: Sequence[Shared]) -> list[str]:
+def _shared_removal_commands(created: Sequence[Shared]) -> list[str]:
     """Remove shared chains. Iptables refuses the transaction if another program uses one of them."""
     commands = []
-    for shared in reversed(made):
+    for shared in reversed(created):
         commands += [jump.rule.as_command("-D") for jump in shared.jumps]
         commands += [rule.as_command("-D") for rule in shared.rules]
         commands.append(f"-X {shared.chain}")
@@ -350,6 +350,7 @@ def gateway_removal_commands(former: Sequence[Rule]) -> list[str]:
 
 def addresses_of_host(version: int) -> frozenset[str]:
     """Return the addresses of all links of the host."""
+    # Most ADDs do not ask.
     from cni.kernel import addr
     from cni.kernel.rtnetlink import Netlink
 

@@ -112,6 +112,7 @@ def _of_variant(tool: Tool, variant: str, chains: Sequence[str]) -> Tool:
     found = tool._replace(variant=variant)
     if found.find():
         return found
+    # Only a host without the variant's own program needs it.
     from cni.firewall.iptables import programs
 
     program = tool.find()

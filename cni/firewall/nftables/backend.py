@@ -1,4 +1,7 @@
-"""The backend nftables: it applies, compares and removes intents of any kind."""
+"""The backend nftables: it applies, compares and removes intents of any kind.
+
+Functions import what only GC needs: a cold start pays for each module.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +73,9 @@ class Nftables(Backend):
             for comment in listed
             if each.parent == SECOND
         }
-        mapped = [each for each in plan.elements if not each.value or (each.family, each.what) not in second]
+        mapped = [
+            each for each in plan.elements if not each.value or (each.family, each.purpose) not in second
+        ]
         found = [
             *_shared_differences(plan),
             *(
@@ -79,7 +84,7 @@ class Nftables(Backend):
                 if comment not in comments[own]
             ),
             *_element_differences(owner, mapped),
-            *(f"{each.what} is in no set of nftables" for each in _missing(plan.gateways)),
+            *(f"{each.purpose} is in no set of nftables" for each in _missing(plan.gateways)),
             *rendering.compare(checked),
         ]
         return [] if found and rendering.foreign.covers(checked) else found
@@ -195,7 +200,7 @@ def _put_elements(intent: Intent, plan: Plan, undo: Undo) -> tuple[list[Shared],
 
 
 def _restore(
-    kind: Kind, owner: Owner, old: Sequence[Element], made: Sequence[Shared], folders: list[Path]
+    kind: Kind, owner: Owner, old: Sequence[Element], created: Sequence[Shared], folders: list[Path]
 ) -> None:
     """Restore the elements that an owner had before an ADD."""
     errors = ErrorList()
@@ -203,8 +208,8 @@ def _restore(
         errors.attempt(_put_back, kind.name, owner, old)
     else:
         errors.attempt(_remove_elements, kind, owner)
-    if made:
-        errors.attempt(base.remove_unused, made)
+    if created:
+        errors.attempt(base.remove_unused, created)
     files.remove_directories(folders)
     errors.raise_any()
 
@@ -268,9 +273,9 @@ def _element_differences(owner: Owner, planned: Sequence[Element]) -> list[str]:
     for element in planned:
         found = elements.find(element)
         if found is None:
-            missing.append(f"{element.what} is not in nftables")
+            missing.append(f"{element.purpose} is not in nftables")
         elif not found.comment.startswith(tag):
-            missing.append(f"{element.what} belongs to {owners.shown(found.comment)}")
+            missing.append(f"{element.purpose} belongs to {owners.shown(found.comment)}")
         elif found.value != element.value:
-            missing.append(f"{element.what} leads to another address")
+            missing.append(f"{element.purpose} leads to another address")
     return missing

@@ -51,8 +51,8 @@ _TRIES = 50
 _REBUILD_TRIES = 10
 
 
-def ensure(subnets: Iterable[IpNetwork], made: list[Shared]) -> None:
-    """Make what these subnets need. Before that, add what is missing to `made`.
+def ensure(subnets: Iterable[IpNetwork], created: list[Shared]) -> None:
+    """Make what these subnets need. Before that, add what is missing to `created`.
 
     An object may be added more than once, if other programs remove it meanwhile.
     """
@@ -62,7 +62,7 @@ def ensure(subnets: Iterable[IpNetwork], made: list[Shared]) -> None:
         if not missing:
             _ensure_whole(list(dict.fromkeys(map(family_of, wanted))))
             return
-        made += missing
+        created += missing
         # nft refuses the script if another call has just made a part of it. Then less is missing.
         script = "".join(setup_script(each, records.identity()) for each in missing)
         nft.run_text(script, "set up nftables")
@@ -88,17 +88,17 @@ def asked(families: Sequence[int]) -> list[nft.Place]:
     return [(family, TABLE, name) for family in families for name in _ASKED]
 
 
-def make_whole(families: Sequence[int], found: Sequence[nft.Chain | None]) -> None:
+def make_whole(families: Sequence[int], present: Sequence[nft.Chain | None]) -> None:
     """Make what another program has removed of these families' tables, or an earlier release did not make.
 
-    `found` are the chains that `asked` returns. The kernel counts the rules and jumps that use them, with the
-    jumps from all chains with hooks.
+    `present` are the chains that `asked` returns. The kernel counts the rules and jumps that use them, with
+    the jumps from all chains with hooks.
     """
     count = len(_ASKED)
     rebuild(
         family
         for at, family in enumerate(families)
-        if not _is_plausible(family, found[at * count : (at + 1) * count])
+        if not _is_plausible(family, present[at * count : (at + 1) * count])
     )
 
 
@@ -118,7 +118,7 @@ def rebuild(families: Iterable[int]) -> None:
             if not _rebuild(family):
                 break
         else:
-            raise CniError(Code.TRY_AGAIN, "could not rebuild nftables: others kept changing it")
+            raise CniError(Code.TRY_AGAIN, "could not rebuild nftables: another program kept changing it")
 
 
 def _rebuild(family: int) -> bool:

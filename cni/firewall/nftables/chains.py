@@ -99,11 +99,11 @@ def _script(own: OwnChain, published: Sequence[Element], conditions: str, commen
     where = f"{nft.FAMILY_NAMES[own.family]} {own.table}"
     by_address = [each for each in published if shown_forward(each).host_ip]
     others = [each for each in published if each not in by_address]
-    rules = [f'add rule {where} {own.name} {_rule(each)} comment "{each.what}"\n' for each in by_address]
+    rules = [f'add rule {where} {own.name} {_rule(each)} comment "{each.purpose}"\n' for each in by_address]
     # A port that names an address is published there. Other ports are not for a network's traffic to its
     # gateway.
     rules.append(f"add rule {where} {own.name} jump gateways\n")
-    rules += [f'add rule {where} {own.name} {_rule(each)} comment "{each.what}"\n' for each in others]
+    rules += [f'add rule {where} {own.name} {_rule(each)} comment "{each.purpose}"\n' for each in others]
     jump = f'add rule {where} {own.parent} {conditions} jump {own.name} comment "{comment}"\n'
     return f"add chain {where} {own.name}\n{''.join(rules)}{jump}"
 
@@ -146,9 +146,9 @@ def remove(owned: Sequence[OwnChain]) -> None:
     remove_found([each for each in owned if each.place in places])
 
 
-def remove_found(found: Sequence[OwnChain]) -> None:
+def remove_found(present: Sequence[OwnChain]) -> None:
     """Remove chains that have been found, and the jumps to them."""
-    remaining = list(found)
+    remaining = list(present)
     for _ in range(_TRIES):
         if not remaining:
             return
@@ -163,7 +163,9 @@ def remove_found(found: Sequence[OwnChain]) -> None:
         places = nft.which_chains(places)
         remaining = [each for each in remaining if each.place in places]
     name = remaining[0].name
-    raise CniError(Code.TRY_AGAIN, f"could not remove nftables chain {name}: others kept changing it")
+    raise CniError(
+        Code.TRY_AGAIN, f"could not remove nftables chain {name}: another program kept changing it"
+    )
 
 
 class MissingParent(NamedTuple):

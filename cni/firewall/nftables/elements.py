@@ -43,14 +43,14 @@ _MOST_AT_ONCE = 64
 class Element(NamedTuple):
     """One element: `set_name` of our table in a family, its key, and the value if that set is a map.
 
-    `what` names its purpose in messages ("host port 8080/tcp").
+    `purpose` names it in messages ("host port 8080/tcp").
     """
 
     family: int
     set_name: str
     key: bytes
     value: bytes = b""
-    what: str = "element"
+    purpose: str = "element"
 
 
 class Forward(NamedTuple):
@@ -85,18 +85,18 @@ def _payload(element: Element, *more: bytes) -> bytes:
 def _addition(element: Element, comment: str) -> Message:
     value = [nest(_ELEM_DATA, attribute(_DATA_VALUE, element.value))] if element.value else []
     payload = _payload(element, *value, attribute(_ELEM_USERDATA, nft.comment_data(comment)))
-    doing = f"add {element.what} to nftables"
+    doing = f"add {element.purpose} to nftables"
     return Message(doing, nft.kind(_NEWSETELEM), element.family, payload, NLM_F_CREATE | NLM_F_EXCL)
 
 
 def _sharing(element: Element) -> Message:
     """Return the message that adds an element without an owner unless it exists."""
-    doing = f"add {element.what} to nftables"
+    doing = f"add {element.purpose} to nftables"
     return Message(doing, nft.kind(_NEWSETELEM), element.family, _payload(element), NLM_F_CREATE)
 
 
 def _deletion(element: Element) -> Message:
-    doing = f"remove {element.what} from nftables"
+    doing = f"remove {element.purpose} from nftables"
     return Message(doing, nft.kind(_DELSETELEM), element.family, _payload(element))
 
 
@@ -108,7 +108,7 @@ def find(element: Element) -> Found | None:
 def find_all(elements: Sequence[Element]) -> list[Found | None]:
     """Find elements by their keys, with one question for all. Return for each what `find` returns."""
     questions = [
-        Message(f"find {each.what} in nftables", nft.kind(_GETSETELEM), each.family, _payload(each))
+        Message(f"find {each.purpose} in nftables", nft.kind(_GETSETELEM), each.family, _payload(each))
         for each in elements
     ]
     return [
@@ -216,7 +216,7 @@ def _shadowed(wanted: Sequence[Element], owner: Owner) -> list[Element]:
         if not owners.is_of_container(found.comment, owner.container_id):
             raise CniError(
                 Code.PORT_TAKEN,
-                f"{each.what} is taken by {owners.shown(found.comment)}",
+                f"{each.purpose} is taken by {owners.shown(found.comment)}",
                 "choose another host port or remove that container",
             )
         shadowed.append(each)

@@ -86,5 +86,6 @@ def _remove(family: int, table: str, chain: str, is_wanted: Callable[[str], bool
         if nft.commit_deletions(list(map(nft.delete_rule, rules))):
             return [rule.comment for rule in rules]
     raise CniError(
-        Code.TRY_AGAIN, f"could not remove rules of nftables chain {table} {chain}: others kept changing it"
+        Code.TRY_AGAIN,
+        f"could not remove rules of nftables chain {table} {chain}: another program kept changing it",
     )

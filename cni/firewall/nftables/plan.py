@@ -30,7 +30,7 @@ PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
 
 
 class Plan(NamedTuple):
-    """What an intent needs.
+    """The elements and chains that an intent needs.
 
     Elements of our own tables' maps and sets: `elements`, and `gateways`, which have no owner; for both the
     tables of these `families` must have `subnets`. Chains of the owner's: `script` makes them in one
@@ -64,7 +64,7 @@ def _has_none(*_: Any) -> bool:
 
 
 class Foreign(NamedTuple):
-    """What the Go plugins' nftables backend makes of a kind: remove it, and find out whether it exists."""
+    """Rules of a kind by the Go plugins' nftables backend: how to remove them and to detect them."""
 
     remove: Callable[[Owner], object] = _nothing
     covers: Callable[[Any], bool] = _has_none
@@ -104,7 +104,7 @@ def plan_forward(intent: PortForward) -> Plan:
         _plan_gateways(intent.gateways),
         conditional,
         chains.script(CONDITIONAL, intent.owner, conditional, words),
-        [(chains.of_owner(CONDITIONAL, intent.owner, each.family), each.what) for each in conditional],
+        [(chains.of_owner(CONDITIONAL, intent.owner, each.family), each.purpose) for each in conditional],
     )
 
 
@@ -120,7 +120,7 @@ def plan_masquerade(intent: Masquerade) -> Plan:
             family_of(address),
             leaving_set(str(address.network)),
             address.ip.packed,
-            what=f"masquerading of {address.ip}",
+            purpose=f"masquerading of {address.ip}",
         )
         for address in dict.fromkeys(intent.addresses)
     ]
@@ -140,7 +140,7 @@ def _plan_gateways(gateways: Sequence[Gateway]) -> list[Element]:
     """Return the elements that keep traffic of a network to its gateways from published ports."""
     networks = dict.fromkeys(each.network for each in gateways)
     return [
-        Element(family_of(each.ip), gateway_set(str(network)), each.ip.packed, what=f"gateway {each.ip}")
+        Element(family_of(each.ip), gateway_set(str(network)), each.ip.packed, purpose=f"gateway {each.ip}")
         for network in networks
         for each in gateways
         if each.version == network.version
@@ -180,7 +180,7 @@ def _elements(intent: PortForward, mapping: PortMapping, target: IpInterface) ->
     if intent.masq_all or intent.snat:
         name = MASQUERADE_ALL if intent.masq_all else hairpin_set(str(target.network))
         key = target.ip.packed + _protocol(protocol) + _port(mapping.container_port)
-        yield Element(family, name, key, what=f"masquerading for {what}")
+        yield Element(family, name, key, purpose=f"masquerading for {what}")
 
 
 # Each part of a concatenation takes a multiple of 4 bytes.

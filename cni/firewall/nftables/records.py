@@ -39,15 +39,15 @@ def _unfinished(kind: str, owner: Owner) -> str:
     return f"{owners.tag(owner)}.{kind}.unfinished"
 
 
-def write(kind: str, owner: Owner, elements: Sequence[Element], made: list[Path]) -> None:
-    """Record elements before they are made. Add the folders that this makes to `made`."""
+def write(kind: str, owner: Owner, elements: Sequence[Element], folders: list[Path]) -> None:
+    """Record elements before they are made. Add the folders that this makes to `folders`."""
     content = json.dumps(
-        [[each.family, each.set_name, each.key.hex(), each.value.hex(), each.what] for each in elements]
+        [[each.family, each.set_name, each.key.hex(), each.value.hex(), each.purpose] for each in elements]
     )
     for attempt in range(_TRIES):
-        made += files.ensure_directory(FOLDER.parent)
+        folders += files.ensure_directory(FOLDER.parent)
         boot.drop_earlier(FOLDER.parent)
-        made += files.ensure_directory(FOLDER)
+        folders += files.ensure_directory(FOLDER)
         try:
             files.write_atomic(_path(kind, owner), content.encode(), beside=_unfinished(kind, owner))
         except CniError:
@@ -68,11 +68,11 @@ def read(kind: str, owner: Owner) -> list[Element] | None:
     return None
 
 
-def _read_element(family: int, name: str, key: str, value: str, what: str) -> Element:
+def _read_element(family: int, name: str, key: str, value: str, purpose: str) -> Element:
     # All of it goes into messages.
     if family not in FAMILIES or not name.isascii() or len(key + value) > _MOST_DIGITS:
         raise ValueError(f"{name} is no set of ours")
-    return Element(family, name, bytes.fromhex(key), bytes.fromhex(value), str(what))
+    return Element(family, name, bytes.fromhex(key), bytes.fromhex(value), str(purpose))
 
 
 def exists(kind: str, owner: Owner) -> bool:

@@ -1,4 +1,4 @@
-"""What should exist for an attachment, as frozen data; pure."""
+"""The wanted state of an attachment, as frozen data; pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pycni repair`: restore what CHECK would report. The rest is not touched, so that connections go on."""
+"""`pycni repair`: restore what CHECK would report. The rest is not touched, so that connections survive."""
 
 from __future__ import annotations
 

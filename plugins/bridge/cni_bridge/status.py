@@ -32,7 +32,7 @@ def status(conf: BridgeConf, request: Request) -> None:
         partial(_try_links, plan_bridge(conf)),
         partial(stores.check_lock, bridges.lock_path(conf.bridge)),
     ]
-    spoof_check = (spoofcheck.try_out, stores.check_children) if conf.macspoofchk else ()
+    spoof_check = (spoofcheck.require_working, stores.check_children) if conf.macspoofchk else ()
     steps = [*bridge, *shared.masquerade_steps(conf), *spoof_check]
     shared.report(conf, request, steps, partial(_list_impairments, conf))
 

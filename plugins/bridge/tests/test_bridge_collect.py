@@ -1,4 +1,4 @@
-"""Which gateway links of VLANs GC takes away; pure, as few kernels of test machines filter VLANs."""
+"""GC removes gateway links of VLANs that are stale. Pure, as few kernels of test machines filter VLANs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def veth(name: str, index: int, peer: int, master: int = 0, alias: str = "") -> 
 
 
 def gateway(vid: int, index: int, alias: str = "") -> list[Link]:
-    """Give a gateway link and its port of the bridge."""
+    """Return a gateway link and its port of the bridge."""
     return [veth(f"br0.{vid}", index, index + 1), veth(f"veth{index}", index + 1, index, BRIDGE, alias)]
 
 

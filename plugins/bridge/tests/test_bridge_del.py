@@ -1,4 +1,4 @@
-"""DEL and GC: what is gone afterwards, whatever is left of the container."""
+"""DEL and GC remove all parts of an attachment, whatever remains of the container."""
 
 from __future__ import annotations
 

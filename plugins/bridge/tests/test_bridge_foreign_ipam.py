@@ -1,4 +1,4 @@
-"""An ADD that ends while an IPAM plugin of somebody else's has an address already: it is given back."""
+"""An ADD that fails after a foreign IPAM plugin has leased an address releases the address."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_an_ipam_that_ends_without_an_answer_gives_the_address_back(
 
 
 def test_an_ipam_that_refuses_is_not_asked_to_release(host: Host, tmp_path: Path) -> None:
-    """What it would release may be an earlier attachment's."""
+    """DEL might release the address of an earlier attachment."""
     foreign = Foreign(host, tmp_path, REFUSES)
     answer = foreign.add()
     assert (answer.code, answer.msg, answer.stderr) == (11, "later", "")

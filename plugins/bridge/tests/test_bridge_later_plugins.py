@@ -1,4 +1,4 @@
-"""What later plugins of a chain change, and what results of each version may say."""
+"""Changes by later plugins of a chain, and the fields that results of each version may have."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_check_and_repair_accept_what_debians_tuning_has_changed(host: Host, ver
 @pytest.mark.parametrize("version", ["0.3.0", "0.3.1", *VERSIONS])
 @pytest.mark.parametrize("plugin", ["bridge", "portmap", "loopback"])
 def test_a_result_has_the_fields_of_its_version_only(host: Host, plugin: str, version: str) -> None:
-    """Passed-through results as well, whoever has put the fields there."""
+    """This holds for passed-through results too, whichever plugin set the fields."""
     ipam = {"type": "host-local", "subnet": "10.1.0.0/24", "routes": ROUTES}
     net = Network(host, cniVersion=version, isGateway=True, ipam=ipam)
     result = net.add("c1").answer.json

@@ -1,4 +1,4 @@
-"""What the links look like: MTU, MAC address, flags of the port, layer 2 only."""
+"""Properties of the links: MTU, MAC address, flags of the port, layer 2 only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the bridge plugin plans from configuration, request and addresses; no kernel."""
+"""The bridge plugin's plan, made from configuration, request and addresses; no kernel."""
 
 from __future__ import annotations
 

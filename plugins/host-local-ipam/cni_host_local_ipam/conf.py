@@ -123,7 +123,7 @@ class HostLocalArgs(Args):
 
 
 class RuntimeConf(Model):
-    """What the runtime adds for the capabilities `ips` and `ipRanges`.
+    """Keys that the runtime adds for the capabilities `ips` and `ipRanges`.
 
     Attributes:
         ips: Addresses to lease, `"10.1.0.5"` or `"10.1.0.5/16"`. All must be available, at most one in each
@@ -145,7 +145,7 @@ class HostLocalConf(RequiresIpam):
 
     @cached_property
     def folder(self) -> PurePosixPath:
-        """Where the network's leases lie."""
+        """Return the directory of the network's leases."""
         return PurePosixPath(self.ipam.data_dir or DEFAULT_DATA_DIR) / self.name
 
     @property

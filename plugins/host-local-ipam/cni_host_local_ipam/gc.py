@@ -23,7 +23,7 @@ def finders(conf: HostLocalConf, request: Request) -> list[Finder]:
 
 
 def _find(leases: Leases, network: str, valid: frozenset[Attachment]) -> list[Removal]:
-    """Find the leases of attachments that are not valid, those of nobody, and what crashes left."""
+    """Find leases of invalid attachments, leases without an owner, and files that crashes left."""
     stale = _list_stale(leases, valid) if leases.exists() else []
     things = tuple(
         Stale("lease", each.path, network, each.container_id, each.ifname, _reason(each)) for each in stale

@@ -61,7 +61,7 @@ class Model:
     last: dict[int, str] = field(default_factory=dict)
 
     def add(self, container: str, requests: list[str]) -> list[str] | None:
-        """Give the addresses of an ADD, None when it must fail; only a success changes anything."""
+        """Return the addresses of an ADD, None when it must fail; only a success changes anything."""
         left = list(dict.fromkeys(requests))
         given: list[str] = []
         for number, range_set in enumerate(self.sets):
@@ -132,7 +132,7 @@ def show(sets: list[ModelSet], top: str) -> dict[str, Any]:
 
 
 def read_leases(folder: Path) -> dict[str, str]:
-    """What lies on disk, as the model has it."""
+    """Return the leases on disk in the form of the model."""
     if not folder.exists():
         return {}
     leases = [each for each in folder.iterdir() if each.name in EVERY_ADDRESS]

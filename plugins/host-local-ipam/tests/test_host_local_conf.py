@@ -1,4 +1,4 @@
-"""What host-local refuses, in which words, and what it makes of what it accepts."""
+"""Configurations that host-local refuses, with their messages, and how it reads the others."""
 
 from __future__ import annotations
 

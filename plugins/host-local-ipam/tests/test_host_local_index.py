@@ -1,4 +1,4 @@
-"""The index of a large pool says what the files say, whoever has changed them, and however."""
+"""The index of a large pool agrees with the files, whichever program has changed them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def fill() -> None:
 
 
 def wrong() -> tuple[bool, list[str]]:
-    """Tell whether the index counts, and for which containers it does not say what the files say."""
+    """Return whether the index counts, and for which containers it does not say what the files say."""
     leases = Leases(POOL)
     files = leases.list_all()
     names = {each.container_id for each in files} | {f"c{number}" for number in range(LEASES + TURNS)}
@@ -71,7 +71,7 @@ def test_go_and_ours_in_turn_at_random(host: Host, mode: str) -> None:
         counted += is_current
         assert is_current is (bindir is None)
     assert turns // 3 < counted < turns
-    # A second ADD of what is there is refused, by whoever took the address.
+    # A second ADD for an existing lease is refused by the suite that made the lease.
     for name in there[-4:]:
         assert call(host, "ADD", name).code == 105
     for name in there:

@@ -38,7 +38,7 @@ def add(conf: PortmapConf, request: Request, undo: Undo) -> Result:
         with claimed(intent, request, undo):
             backend.apply(intent, undo)
         flush_connections(intent.mappings)
-        # Has no inverse, and comes last: nobody can tell later whether another container needs it.
+        # This has no inverse and comes last: a DEL cannot find out whether another container needs it.
         for key in list_localhost_settings(intent):
             sysctl.ensure(key, "1")
         _log_listeners(intent)

@@ -73,7 +73,7 @@ class PortMappingConf(Model):
 
 
 class RuntimeConf(Model):
-    """What the runtime adds for the capability `portMappings`.
+    """Keys that the runtime adds for the capability `portMappings`.
 
     Attributes:
         port_mappings: The ports to publish.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def status(conf: PortmapConf, _request: Request) -> None:
     """Raise CniError 50 if ports cannot be published, 51 if published ports do not work."""
     reasons = Reasons()
-    reasons.attempt(probe.try_out, conf.needed_backend, WHAT)
+    reasons.attempt(probe.require_working, conf.needed_backend, WHAT)
     reasons.attempt(_check_stores, conf)
     reasons.attempt(reasons.limit, partial(_list_impairments, conf.name))
     reasons.raise_any()

@@ -1,4 +1,4 @@
-"""What a network sends to its own gateway is for the host, whatever ports its neighbours publish."""
+"""Packets from a network to its own gateway reach the host, whatever ports its neighbours publish."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def net(host: Host) -> Wired:
 
 
 def told(net: Wired, *mappings: dict[str, Any]) -> list[str]:
-    """Give what an ADD tells, which succeeds and publishes whatever there is."""
+    """Return the warnings of an ADD. It succeeds and publishes the ports in spite of them."""
     conf = {"backend": "nftables", "runtimeConfig": {"portMappings": list(mappings)}}
     c1 = net.container(1)
     try:

@@ -1,4 +1,4 @@
-"""What a masqueraded network without any ports asks its own gateway is for the host, too."""
+"""Packets from a masqueraded network without ports to its own gateway reach the host, too."""
 
 from __future__ import annotations
 

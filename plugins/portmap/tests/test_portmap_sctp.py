@@ -20,7 +20,7 @@ _INIT = 1
 
 
 def _init_packet(source_port: int, port: int) -> bytes:
-    """Give an SCTP packet with an INIT chunk (RFC 9260, sections 3.1 and 3.3.2)."""
+    """Return an SCTP packet with an INIT chunk (RFC 9260, sections 3.1 and 3.3.2)."""
     chunk = struct.pack("!BBHIIHHI", _INIT, 0, 20, 0x1234, 65536, 1, 1, 1)
     header = struct.pack("!HHI", source_port, port, 0)
     checksum = struct.pack("<I", _crc32c(header + bytes(4) + chunk))

@@ -1,4 +1,4 @@
-"""DEL: remove whatever is left of the attachment; every step is tried."""
+"""DEL: remove what remains of the attachment. A failing step does not stop the others."""
 
 from __future__ import annotations
 

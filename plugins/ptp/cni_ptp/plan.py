@@ -1,4 +1,4 @@
-"""What both ends of an attachment should have, as frozen data; pure."""
+"""The wanted state of both ends of an attachment, as frozen data; pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a process with CAP_NET_ADMIN in a container's namespace does to its links harms nobody else."""
+"""A process with CAP_NET_ADMIN in a container's namespace cannot harm others by changing its links."""
 
 from __future__ import annotations
 

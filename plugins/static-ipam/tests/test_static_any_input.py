@@ -34,7 +34,7 @@ SPELLINGS: list[Callable[[str], str]] = [str.lower, str.upper, str, str]
 
 
 def some(*, is_wrong: bool = True, **members: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """Give an object with some of the members, by default one of six wrong, keys in any case."""
+    """Return an object with some of the members, by default one of six wrong, keys in any case."""
     drawn = {key: st.one_of(*[each] * 5, WRONG) if is_wrong else each for key, each in members.items()}
     return st.builds(
         lambda document, spell: {spell(key): value for key, value in document.items()},

@@ -47,7 +47,7 @@ class Both:
 
 
 def without_empty_dns(answer: Answer) -> dict[str, Any]:
-    """Give a result. In 1.0.0 this release of the Go plugin still prints an empty `dns`."""
+    """Return a result. In 1.0.0 this release of the Go plugin still prints an empty `dns`."""
     return {key: value for key, value in answer.must().items() if (key, value) != ("dns", {})}
 
 

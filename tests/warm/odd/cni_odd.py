@@ -1,4 +1,4 @@
-"""A plugin that does what no plugin should: `do` says what. It tells on stderr what process it is."""
+"""A plugin that misbehaves in the way that `do` names. It writes facts about its process to stderr."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def nap() -> None:
 
 
 class _SlowToFlush:
-    """A stdout that takes a while at the end of a call, once."""
+    """A stdout whose flush at the end of a call is slow once."""
 
     def __init__(self, real: TextIO) -> None:
         self._real = real
@@ -90,7 +90,7 @@ def fail() -> None:
 
 
 def die_soon() -> None:
-    """Be killed by the kernel in a while, whatever the interpreter is doing then."""
+    """Let the kernel kill this process in a while, whatever the interpreter is doing then."""
     signal.setitimer(signal.ITIMER_REAL, float(os.environ["DIE_AFTER_S"]))
 
 
@@ -141,7 +141,7 @@ CHANGES: dict[str, Callable[[], object]] = {
 
 
 def netfilter_sockets(pid: int | str) -> set[str]:
-    """Give those that a process has in its network namespace, as links: proc(5), net/netlink."""
+    """Return the netfilter sockets of a process in its network namespace, as links: proc(5), net/netlink."""
     rows = [line.split() for line in Path(f"/proc/{pid}/net/netlink").read_text().splitlines()[1:]]
     known = {f"socket:[{row[-1]}]" for row in rows if row[1] == "12"}
     return known & {str(each.readlink()) for each in Path(f"/proc/{pid}/fd").iterdir() if each.is_symlink()}
