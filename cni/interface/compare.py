@@ -249,7 +249,7 @@ def of_layer3(
         yield holds(not is_disabled, message, partial(_enable_ipv6, of.sides, name))
     # As the Go plugins do: a route may go through any link.
     routes = route.list_routes(inside, 0)
-    chosen = complete_routes(promised, plan.ips)
+    chosen = complete_routes(promised, plan.ips, prefix_route=plan.prefix_route)
     for wanted, complete in zip((*plan.routes, *promised), (*plan.routes, *chosen), strict=True):
         fix = partial(_restore_route, inside, container, complete, _INSIDE)
         yield _of_route(wanted, routes, fix)

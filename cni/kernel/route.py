@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 MAIN_TABLE = 254
 # rtnetlink(7), struct rtmsg
 _RTPROT_BOOT, _RTN_UNICAST, _RTM_F_CLONED, _RTM_F_FIB_MATCH = 3, 1, 0x200, 0x2000
+_RTNH_F_ONLINK = 4
 # A message that deletes matches a route of any origin, and with the scope "nowhere" one of any scope.
 _RTPROT_ANY, _RT_SCOPE_NOWHERE = 0, 255
 # family, lengths of destination and source, type of service, table, protocol, scope, type, flags
@@ -173,7 +174,7 @@ def _body(index: int, route: Route, *, protocol: int = _RTPROT_BOOT, default_sco
         protocol,
         default_scope if route.scope is None else route.scope,
         _RTN_UNICAST,
-        0,
+        _RTNH_F_ONLINK if route.is_onlink else 0,
     )
     parts = [head, number(_OIF, index), number(_TABLE, table)]
     if route.dst.prefixlen:
