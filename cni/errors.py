@@ -27,8 +27,8 @@ _REMEDIES = {
     errno.EROFS: "Mount the file system with write access.",
 }
 
-# The kernel refuses an address with EACCES then, which looks like a missing right.
-_IPV6_IS_OFF = "IPv6 is disabled on this device"
+# The kernel refuses an address or a route with EACCES then, which looks like a missing right.
+_IPV6_IS_OFF = "IPv6 is disabled on "
 _IPV6_REMEDY = "Set the sysctl net.ipv6.conf.default.disable_ipv6 to 0, and that of the link if it stays."
 
 
