@@ -7,6 +7,7 @@ docs/testing.md explains them.
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,8 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 INTERFACE, CHAINED, IPAM = "interface", "chained", "ipam"
 _KINDS = (INTERFACE, CHAINED, IPAM)
+# A name becomes a file in BINDIR, where "pycni" is the folder of the suite.
+_NAME = re.compile(r"(?!pycni$)[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class Declared(NamedTuple):
@@ -48,6 +51,8 @@ def _read(path: Path) -> Declared:
     names, kind = facts.get("names"), facts.get("kind", INTERFACE)
     if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
         raise ValueError(f'{path}: "names" must be an array of one or more strings')
+    if refused := [name for name in names if not _NAME.fullmatch(name)]:
+        raise ValueError(f"{path}: a plugin's executable cannot have the name {json.dumps(refused[0])}")
     if not isinstance(facts.get("summary"), str) or not facts["summary"]:
         raise ValueError(f'{path}: "summary" must be a string that is not empty')
     if kind not in _KINDS:

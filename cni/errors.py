@@ -27,6 +27,10 @@ _REMEDIES = {
     errno.EROFS: "Mount the file system with write access.",
 }
 
+# The kernel refuses an address or a route with EACCES then, which looks like a missing right.
+_IPV6_IS_OFF = "IPv6 is disabled on "
+_IPV6_REMEDY = "Set the sysctl net.ipv6.conf.default.disable_ipv6 to 0, and that of the link if it stays."
+
 
 class Code(IntEnum):
     """Error codes: 1 to 99 from CNI spec 1.1.0 (section "Error"), 100 and up are this suite's own."""
@@ -89,7 +93,8 @@ class KernelError(CniError):
 
     def __init__(self, doing: str, number: int, said: str = "", details: str = "") -> None:
         reason = os.strerror(number).lower()
-        remedies = [f"kernel: {said}" if said else "", _REMEDIES.get(number, "")]
+        remedy = _IPV6_REMEDY if _IPV6_IS_OFF in said else _REMEDIES.get(number, "")
+        remedies = [f"kernel: {said}" if said else "", remedy]
         super().__init__(Code.KERNEL, f"{doing}: {reason}", details or "; ".join(filter(None, remedies)))
         self.errno = number
         self.said = said

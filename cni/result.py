@@ -35,7 +35,8 @@ class Ip(NamedTuple):
 class Route(NamedTuple):
     """A route of the container. `table` and `scope` are None if absent, because 0 is a value.
 
-    `src` is the source address that the kernel prefers. The spec has no key for it: no result has it.
+    `src` is the source address that the kernel prefers. `is_onlink` lets a route have a gateway to which the
+    kernel has no connected route. The spec has no keys for these: no result has them.
     """
 
     dst: IpNetwork
@@ -46,6 +47,7 @@ class Route(NamedTuple):
     table: int | None = None
     scope: int | None = None
     src: IpAddress | None = None
+    is_onlink: bool = False
 
 
 class Dns(NamedTuple):

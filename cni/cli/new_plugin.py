@@ -22,15 +22,20 @@ TEMPLATE = "loopback"
 
 # Each file name of a plugin becomes part of a module's name.
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+# BINDIR/pycni is the folder of the installed suite. The layout's rules do not apply below a folder "tests".
+_RESERVED = ("pycni", "tests")
+# The longest file name is that of the tests, 11 bytes longer than the plugin's; Linux takes 255.
+_NAME_BYTES = 200
 
 
 def run(name: str, folder: Path) -> None:
     """Write the plugin `name` into `folder` and print where. Raises CniError 7 or 105."""
-    if not _NAME.fullmatch(name):
+    if not _NAME.fullmatch(name) or name in _RESERVED or len(name) > _NAME_BYTES:
         raise CniError(
             Code.INVALID_CONFIG,
             f'"{printable(name)}" cannot be the name of a plugin',
-            "Use lower-case letters, digits and single hyphens, and begin with a letter.",
+            f"Use at most {_NAME_BYTES} lower-case letters, digits and single hyphens, and begin with a "
+            f"letter; {' and '.join(_RESERVED)} are reserved.",
         )
     template, target = folder / TEMPLATE, folder / name
     if not (template / "plugin.toml").is_file():

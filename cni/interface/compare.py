@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from cni.result import Interface, Ip, Result, Route
     from cni.undo import Undo
 
+# The host usually has a link "eth0", too.
+_INSIDE = " of the container"
+
 
 class Attachment(NamedTuple):
     """An attachment that CHECK or repair is about.
@@ -134,20 +137,22 @@ def holds(
     return Property(name, bool(condition), wanted=True, message=message, fix=fix, impairment=impairment)
 
 
-def of_mac(nl: Netlink, end: Link, wanted: str, message: str) -> Property:
+def of_mac(nl: Netlink, end: Link, wanted: str, message: str, where: str = "") -> Property:
     """Return the property that a link has a MAC address; "" accepts every address."""
     fix = send(
         nl,
-        f"{end.name}: set its MAC address to {wanted}",
+        f"{end.name}{where}: set its MAC address to {wanted}",
         link.set_mac(end.name, end.index, wanted or end.mac),
     )
     return Property(f"MAC address of {end.name}", end.mac, wanted or end.mac, message, fix)
 
 
-def of_state(nl: Netlink, end: Link, message: str, name: str = "", impairment: str = "") -> Property:
+def of_state(  # noqa: PLR0913 - the sentences of CHECK, repair and STATUS
+    nl: Netlink, end: Link, message: str, *, name: str = "", impairment: str = "", where: str = ""
+) -> Property:
     """Return the property that a link is switched on."""
     up = link.set_flags(end.name, end.index, on=link.IFF_UP)
-    return holds(end.is_up, message, send(nl, f"{end.name}: switched it on", up), impairment, name)
+    return holds(end.is_up, message, send(nl, f"{end.name}{where}: switched it on", up), impairment, name)
 
 
 def of_container(of: Attachment, container: Link | None) -> Iterator[Property]:
@@ -168,9 +173,10 @@ def of_container(of: Attachment, container: Link | None) -> Iterator[Property]:
         container,
         mac,
         f"Interface {name} Mac {container.mac} doesn't match container Mac: {mac}",
+        _INSIDE,
     )
     if of.plan.is_up:
-        yield of_state(of.sides.inside, container, f"Interface {name} is down")
+        yield of_state(of.sides.inside, container, f"Interface {name} is down", where=_INSIDE)
 
 
 def of_host_end(of: Attachment, container: Link, host: Link | None) -> Iterator[Property]:
@@ -214,7 +220,8 @@ def _set(key: str, value: str, _undo: Undo) -> str:
 
 def of_host_state(nl: Netlink, host: Link) -> Property:
     """Return the property that a host end is switched on."""
-    return of_state(nl, host, f"Interface {host.name} is down", host.name, "links of containers are down")
+    message, impairment = f"Interface {host.name} is down", "links of containers are down"
+    return of_state(nl, host, message, name=host.name, impairment=impairment)
 
 
 def of_traffic(host: Link, *others: Link) -> Iterator[Property]:
@@ -242,9 +249,10 @@ def of_layer3(
         yield holds(not is_disabled, message, partial(_enable_ipv6, of.sides, name))
     # As the Go plugins do: a route may go through any link.
     routes = route.list_routes(inside, 0)
-    chosen = complete_routes(promised, plan.ips)
+    chosen = complete_routes(promised, plan.ips, prefix_route=plan.prefix_route)
     for wanted, complete in zip((*plan.routes, *promised), (*plan.routes, *chosen), strict=True):
-        yield from _of_route(inside, container, wanted, complete, routes)
+        fix = partial(_restore_route, inside, container, complete, _INSIDE)
+        yield _of_route(wanted, routes, fix)
         alike = [each for each in routes if _is_as_wanted(each, wanted)]
         if alike and compare_metrics:
             message = (
@@ -265,7 +273,7 @@ def of_host_layer3(of: Attachment, plan: Layer3, host: Link) -> Iterator[Propert
     yield from _of_addresses(plan, nl, host, restore)
     routes = route.list_routes(nl, host.index)
     for wanted in plan.routes:
-        yield from _of_route(nl, host, wanted, wanted, routes)
+        yield _of_route(wanted, routes, partial(_restore_route, nl, host, wanted, ""))
 
 
 def _of_addresses(
@@ -287,27 +295,24 @@ def _disable_ipv6(name: str) -> str:
 def _enable_ipv6(sides: Sides, name: str, _undo: Undo) -> str:
     with sides.ns.entered():
         sysctl.ensure(_disable_ipv6(name), "0")
-    return f"{name} of the container: switched IPv6 on"
+    return f"{name}{_INSIDE}: switched IPv6 on"
 
 
 def _restore_address(sides: Sides, plan: Layer3, container: Link, ip: Ip, undo: Undo) -> str:
     if ip.address.version == 6:
         _enable_ipv6(sides, container.name, undo)
     layer3.add(plan._replace(ips=(ip,), routes=(), dad=False), sides.inside, container)
-    return f"{container.name} of the container: added {ip.address}"
+    return f"{container.name}{_INSIDE}: added {ip.address}"
 
 
-def _of_route(
-    nl: Netlink, holder: Link, wanted: Route, complete: Route, routes: list[Route]
-) -> Iterator[Property]:
+def _of_route(wanted: Route, routes: list[Route], fix: Fix) -> Property:
     message = f"Expected Route {{Dst: {wanted.dst}, GW: {wanted.gw}}} not found in routing table"
-    fix = partial(_restore_route, nl, holder, complete)
-    yield holds(any(_is_as_wanted(each, wanted) for each in routes), message, fix)
+    return holds(any(_is_as_wanted(each, wanted) for each in routes), message, fix)
 
 
-def _restore_route(nl: Netlink, holder: Link, complete: Route, _undo: Undo) -> str:
+def _restore_route(nl: Netlink, holder: Link, complete: Route, where: str, _undo: Undo) -> str:
     route.ensure(nl, holder.name, holder.index, complete, src=complete.src)
-    return f"{holder.name}: added the route to {complete.dst}"
+    return f"{holder.name}{where}: added the route to {complete.dst}"
 
 
 def _has_metrics(present: Route, wanted: Route) -> bool:

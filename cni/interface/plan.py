@@ -129,10 +129,22 @@ def default_routes(ips: tuple[Ip, ...], routes: tuple[Route, ...]) -> list[Route
     return added
 
 
-def complete_routes(routes: Iterable[Route], ips: tuple[Ip, ...]) -> tuple[Route, ...]:
-    """Return the routes of a result as ADD makes them: a route without a gateway takes the first one."""
+def complete_routes(
+    routes: Iterable[Route], ips: tuple[Ip, ...], *, prefix_route: bool = True
+) -> tuple[Route, ...]:
+    """Return the routes of a result as ADD makes them: a route without a gateway takes the first one.
+
+    Without `prefix_route` the kernel has no connected route to the other gateways of the addresses' subnets.
+    """
+    gateways = {each.gateway for each in ips}
     return tuple(
-        each if each.gw else each._replace(gw=first_gateway(ips, each.dst.version)) for each in routes
+        each._replace(
+            gw=each.gw or first_gateway(ips, each.dst.version),
+            is_onlink=not prefix_route
+            and each.gw not in {None, *gateways}
+            and any(each.gw in ip.address.network for ip in ips),
+        )
+        for each in routes
     )
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 MAIN_TABLE = 254
 # rtnetlink(7), struct rtmsg
 _RTPROT_BOOT, _RTN_UNICAST, _RTM_F_CLONED, _RTM_F_FIB_MATCH = 3, 1, 0x200, 0x2000
+_RTNH_F_ONLINK = 4
 # A message that deletes matches a route of any origin, and with the scope "nowhere" one of any scope.
 _RTPROT_ANY, _RT_SCOPE_NOWHERE = 0, 255
 # family, lengths of destination and source, type of service, table, protocol, scope, type, flags
@@ -32,7 +33,7 @@ _FAMILIES: dict[int, int] = {4: socket.AF_INET, 6: socket.AF_INET6}
 class KernelRoute(NamedTuple):
     """A route with what only the kernel shows of it.
 
-    `link_index` is 0 for a route through several links. `src` is the address that the host sends from.
+    A route through several links is one for each of them here. `src` is the address that the host sends from.
     `protocol` is the route's origin: RTPROT_KERNEL (2) for a route that comes with an address.
     """
 
@@ -100,7 +101,8 @@ def list_all(nl: Netlink, index: int) -> list[KernelRoute]:
         message = Message("list routes", rtnetlink.RTM_GETROUTE, fields=fields, attrs=through)
         try:
             shown = [message_classes.decode(message.kind, each) for each in nl.dump(message)]
-            found += [_parse(each) for each in shown if not each["flags"] & _RTM_F_CLONED]
+            own = (one for each in shown if not each["flags"] & _RTM_F_CLONED for one in _parse(each))
+            found += [each for each in own if index in {0, each.link_index}]
         except KernelError as error:
             if error.errno not in {errno.ENODEV, errno.ENOENT, errno.EOPNOTSUPP}:
                 raise
@@ -173,7 +175,7 @@ def _body(index: int, route: Route, *, protocol: int = _RTPROT_BOOT, default_sco
         protocol,
         default_scope if route.scope is None else route.scope,
         _RTN_UNICAST,
-        0,
+        _RTNH_F_ONLINK if route.is_onlink else 0,
     )
     parts = [head, number(_OIF, index), number(_TABLE, table)]
     if route.dst.prefixlen:
@@ -192,7 +194,7 @@ def _body(index: int, route: Route, *, protocol: int = _RTPROT_BOOT, default_sco
     return b"".join(parts)
 
 
-def _parse(shown: Any) -> KernelRoute:
+def _parse(shown: Any) -> list[KernelRoute]:
     any_address = "0.0.0.0" if shown["family"] == socket.AF_INET else "::"  # noqa: S104 - a destination
     metrics = shown.get_attr("RTA_METRICS")
     route = Route(
@@ -205,7 +207,15 @@ def _parse(shown: Any) -> KernelRoute:
         scope=shown["scope"],
     )
     src = _parse_address(shown.get_attr("RTA_PREFSRC"))
-    return KernelRoute(route, shown.get_attr("RTA_OIF") or 0, src, shown["proto"])
+    alone = KernelRoute(route, shown.get_attr("RTA_OIF") or 0, src, shown["proto"])
+    # The kernel joins routes of IPv6 to one destination with different gateways or links.
+    several = [
+        alone._replace(
+            route=route._replace(gw=_parse_address(hop.get_attr("RTA_GATEWAY"))), link_index=hop["oif"]
+        )
+        for hop in shown.get_attr("RTA_MULTIPATH") or ()
+    ]
+    return several or [alone]
 
 
 def _parse_address(text: str | None) -> IpAddress | None:

@@ -180,10 +180,11 @@ def _read(path: str, plugin: str, network: str) -> Record | None:
         shown = json.loads(content) if len(content) <= _LARGEST_BYTES else {}
         key = Key(*(shown[name] for name in Key._fields))
         netns, identity, values = shown["netns"], shown["identity"], shown["values"]
+        is_named_so = (key.plugin, key.network) == (plugin, network) and _path(key) == path
     except (ValueError, TypeError, KeyError, RecursionError):
         return Record(path)
     is_sound = all(isinstance(each, str) for each in (*key, netns, identity)) and isinstance(values, dict)
-    if not is_sound or (key.plugin, key.network) != (plugin, network) or _path(key) != path:
+    if not is_sound or not is_named_so:
         return Record(path)
     return Record(path, key.container_id, key.ifname, netns, identity, values)
 

@@ -262,6 +262,9 @@ DAMAGED = {
     "another's": json.dumps({**OTHERS[2]._asdict(), "netns": "", "identity": "", "values": {}}).encode(),
     "deep": b"[" * 200_000,
     "too large": b'{"values": {' + b" " * (1 << 17) + b"}}",
+    "a name that no encoding has": json.dumps(
+        {**KEY._asdict(), "container_id": "\ud800", "netns": "", "identity": "", "values": {}}
+    ).encode(),
 }
 
 

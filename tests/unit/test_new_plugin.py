@@ -87,7 +87,9 @@ def test_its_own_tests_pass_and_those_of_every_plugin(tree: Path) -> None:
     assert "skipped" not in output
 
 
-@pytest.mark.parametrize("name", ["", "Big", "under_score", "-x", "x-", "a--b", "../x", "1x", "x\n"])
+@pytest.mark.parametrize(
+    "name", ["", "Big", "under_score", "-x", "x-", "a--b", "../x", "1x", "x\n", "pycni", "tests", "x" * 201]
+)
 def test_other_names_are_refused(tree: Path, name: str) -> None:
     with pytest.raises(CniError) as caught:
         new_plugin.run(name, tree / "plugins")

@@ -33,8 +33,7 @@ def add(conf: PtpConf, request: Request, undo: Undo) -> Result:
         up = link.set_flags(host.name, host.index, on=link.IFF_UP)
         layer3.add(ends.host, sides.host, host, (), up)
         layer3.forward(versions_of(ips))
-        intent = plan_masquerade(conf, plan.owner, ips)
-        if backend and intent:
+        if backend and (intent := plan_masquerade(conf, plan.owner, ips)):
             backend.apply(intent, undo)
         pair.wait_until_up(sides.host, host.name, "host end")
     return Result(tuple(made.interfaces(plan)), ips, leased.routes, ipam.dns(conf, leased))

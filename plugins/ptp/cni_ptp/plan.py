@@ -35,7 +35,7 @@ def plan_ends(ips: tuple[Ip, ...], routes: tuple[Route, ...]) -> Ends:
             through.append(Route(ip.address.network, ip.gateway, src=own))
     gateways = dict.fromkeys(ip.gateway for ip in ips if ip.gateway)
     return Ends(
-        Layer3(ips, (*through, *complete_routes(routes, ips)), prefix_route=False),
+        Layer3(ips, (*through, *complete_routes(routes, ips, prefix_route=False)), prefix_route=False),
         Layer3(
             tuple(Ip(ip_interface(each)) for each in gateways),
             tuple(Route(ip_network(ip.address.ip), scope=_SCOPE_HOST) for ip in ips),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cni.interface import compare, rules
 from cni.interface.plan import plan_masquerade, versions_of
-from cni.kernel import veth
+from cni.kernel import link, veth
 from cni_ptp.plan import plan_ends
 
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ def list_properties(conf: PtpConf, of: Attachment) -> Iterator[Property]:
     yield from compare.of_host_end(of, container, host)
     ends = plan_ends(of.ips, ())
     if host is not None:
+        no_port = link.set_master(host.name, host.index, 0)
+        fix = compare.send(of.sides.host, f"{host.name}: removed it from its bridge", no_port)
+        yield compare.holds(not host.master, f"Interface {host.name} is a port of a bridge", fix)
         yield compare.of_host_state(of.sides.host, host)
         yield from compare.of_traffic(host, container)
         yield from compare.of_host_layer3(of, ends.host, host)

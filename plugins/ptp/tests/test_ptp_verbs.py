@@ -149,6 +149,7 @@ DAMAGES = {
     ),
     "host end down": ("", "ip link set HOST down", "Interface HOST is down"),
     "host MTU": ("", "ip link set HOST mtu 1300", "Interface HOST has MTU 1300, not 1400"),
+    "bridge": ("", "ip link set HOST master spare", "Interface HOST is a port of a bridge"),
     "alias": ("", "ip link set HOST alias x", 'has alias "x"'),
     "gateway": ("", "ip addr del 10.1.0.1/32 dev HOST", "Failed to match addr 10.1.0.1/32 on interface HOST"),
     "gateway of IPv6": ("", "ip addr del fd01::1/128 dev HOST", "Failed to match addr fd01::1/128 on"),
@@ -166,6 +167,7 @@ def test_check_names_each_damage_and_repair_restores_it(
 ) -> None:
     net = network(host, ipMasq=True, ipMasqBackend="nftables")
     one = net.add("c1")
+    host.run(["ip", "link", "add", "spare", "address", "02:00:00:00:00:05", "type", "bridge"])
     net.check(one).must()
     before = host.snapshot()
     place = one.sandbox if where else host
