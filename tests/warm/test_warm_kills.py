@@ -85,6 +85,7 @@ def _assert_nothing_is_left(attachment: Attachment, before: Snapshot) -> None:
     assert before.differences(attachment.host.snapshot()) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("backend", ["nftables", "iptables"])
 def test_del_cleans_up_after_an_add_that_was_killed_anywhere(
     warm_host: WarmHost, backend: str, record_property: Callable[[str, object], None]
