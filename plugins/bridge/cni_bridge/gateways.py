@@ -89,11 +89,8 @@ def reattach(nl: Netlink, plan: Gateway, bridge: Link, vlans: VlanPlan) -> None:
     holder = link.get(nl, plan.link)
     port = link.find_by_index(nl, holder.local_peer) if holder.local_peer else None
     if port is None:
-        raise CniError(
-            Code.MISMATCH,
-            f"VLAN gateway link {plan.link} has no peer on the bridge",
-            f"Remove it: ip link del {plan.link}",
-        )
+        message = f"VLAN gateway link {plan.link} has no peer on the bridge"
+        raise CniError(Code.MISMATCH, message, f"Remove it: ip link del {plan.link}")
     if port.master != bridge.index:
         nl.batch([link.set_master(port.name, port.index, bridge.index)])
     nl.batch([link.set_owner(port.name, gateway_port_alias(plan.vlan))])

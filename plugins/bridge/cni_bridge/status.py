@@ -28,10 +28,8 @@ if TYPE_CHECKING:
 
 def status(conf: BridgeConf, request: Request) -> None:
     """Raise CniError 50 or 51 with every reason."""
-    bridge = [
-        partial(_try_links, plan_bridge(conf)),
-        partial(stores.check_lock, bridges.lock_path(conf.bridge)),
-    ]
+    lock = partial(stores.check_lock, bridges.lock_path(conf.bridge))
+    bridge = [partial(_try_links, plan_bridge(conf)), lock]
     spoof_check = (spoofcheck.require_working, stores.check_children) if conf.macspoofchk else ()
     steps = [*bridge, *shared.masquerade_steps(conf), *spoof_check]
     shared.report(conf, request, steps, partial(_list_impairments, conf))
