@@ -83,7 +83,7 @@ def test_a_run_tells_everything_and_leaves_nothing(tmp_path: Path, launcher: Pat
     # Ours alone are measured where Go would take too long.
     assert {row["there"] for row in rows if row["ratio"] is None} == set(TINY.alone)
     assert all(row["ratio"] > 0 for row in rows if row["ratio"] is not None)
-    assert {each["what"] for each in told["targets"]} >= {"ADD", "VERSION"}
+    assert {each["title"] for each in told["targets"]} >= {"ADD", "VERSION"}
     assert all(each["together_kib"] for each in told["memory"])
     assert len(told["processes"]) == 7
     page = (into / "benchmarks.md").read_text()
