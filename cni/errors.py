@@ -29,7 +29,9 @@ _REMEDIES = {
 
 # The kernel refuses an address or a route with EACCES then, which looks like a missing right.
 _IPV6_IS_OFF = "IPv6 is disabled on "
-_IPV6_REMEDY = "Set the sysctl net.ipv6.conf.default.disable_ipv6 to 0, and that of the link if it stays."
+_IPV6_REMEDY = (
+    "Set the sysctl net.ipv6.conf.default.disable_ipv6 to 0. Set that of an existing link to 0, too."
+)
 
 
 class Code(IntEnum):

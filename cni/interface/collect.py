@@ -73,7 +73,7 @@ def unfinished_ends(
     with locked(), Netlink() as nl:
         ends = _list_unfinished(nl, find_master)
     for each in ends:
-        stale = Stale("link", each.name, network, reason="who made it was killed on the way")
+        stale = Stale("link", each.name, network, reason="its ADD was killed before the end")
         yield Removal((stale,), partial(_remove_unfinished, locked, each))
 
 

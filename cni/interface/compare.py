@@ -101,7 +101,7 @@ def _own_interface(plan: PairPlan, result: Result) -> Interface:
         raise CniError(
             Code.MISMATCH,
             f"Interface name {plan.ifname} not found",
-            "prevResult names no link of the container so",
+            "prevResult has no link of the container with this name",
         )
     for each in named:
         if each.sandbox == plan.netns or _is_same_netns(each.sandbox, plan.netns):

@@ -6,9 +6,9 @@ A plugin's model derives from the classes whose keys it has, and the docstrings 
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cni.conf import Bool, Model, NetConf, Str, wrong_type
 from cni.errors import CniError, Code
@@ -26,7 +26,20 @@ _MAC_FORMS = tuple(
 )
 
 
-class MasqueradeConf(NetConf):
+class InterfaceConf(NetConf):
+    """A configuration of a plugin that calls IPAM. `plugin` is the plugin's own name."""
+
+    plugin: ClassVar[str] = ""
+
+    @model_validator(mode="after")
+    def _refuse_itself_as_ipam(self) -> Self:
+        # It would call itself without end.
+        if self.plugin and self.ipam.type == self.plugin:
+            raise ValueError(f'"ipam.type" is "{self.plugin}", which gives no addresses')
+        return self
+
+
+class MasqueradeConf(InterfaceConf):
     """A configuration with `ipMasq` and `ipMasqBackend`.
 
     Attributes:

@@ -111,22 +111,26 @@ def list_all(nl: Netlink, index: int) -> list[KernelRoute]:
 
 def find_link_index(nl: Netlink, destination: IpAddress) -> int | None:
     """Return the index of the link by which the kernel sends to an address, None if it has no route."""
-    family = _FAMILIES[destination.version]
-    head = _HEAD.pack(family, destination.max_prefixlen, 0, 0, 0, 0, 0, 0, 0)
-    body = head + attribute(_DST, destination.packed)
-    try:
-        [found] = nl.request(Message(f"find the way to {destination}", rtnetlink.RTM_GETROUTE, body=body))
-    except KernelError as error:
-        if error.errno in {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL}:
-            return None
-        raise
-    return shown_number(attributes(found[_HEAD.size :]).get(_OIF, b"")) or None
+    found = _look_up(nl, destination)
+    return shown_number(attributes(found[_HEAD.size :]).get(_OIF, b"")) or None if found else None
 
 
 def find_connected(nl: Netlink, destination: IpAddress) -> tuple[int, IpNetwork] | None:
     """Return the link and the subnet of the route to an address that needs no gateway, None without one."""
-    family = _FAMILIES[destination.version]
-    head = _HEAD.pack(family, destination.max_prefixlen, 0, 0, 0, 0, 0, 0, _RTM_F_FIB_MATCH)
+    found = _look_up(nl, destination, _RTM_F_FIB_MATCH)
+    if not found:
+        return None
+    prefix = _HEAD.unpack_from(found)[1]
+    shown = attributes(found[_HEAD.size :])
+    if not prefix or _GATEWAY in shown or _OIF not in shown or _DST not in shown:
+        return None
+    subnet = ip_network((ip_address(bytes(shown[_DST])), prefix), strict=False)
+    return shown_number(shown[_OIF]), subnet
+
+
+def _look_up(nl: Netlink, destination: IpAddress, flags: int = 0) -> bytes | None:
+    """Return the route that the kernel takes to an address, None if it has none. Raise KernelError."""
+    head = _HEAD.pack(_FAMILIES[destination.version], destination.max_prefixlen, 0, 0, 0, 0, 0, 0, flags)
     body = head + attribute(_DST, destination.packed)
     try:
         [found] = nl.request(Message(f"find the route to {destination}", rtnetlink.RTM_GETROUTE, body=body))
@@ -134,12 +138,7 @@ def find_connected(nl: Netlink, destination: IpAddress) -> tuple[int, IpNetwork]
         if error.errno in {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL}:
             return None
         raise
-    prefix = _HEAD.unpack_from(found)[1]
-    shown = attributes(found[_HEAD.size :])
-    if not prefix or _GATEWAY in shown or _OIF not in shown or _DST not in shown:
-        return None
-    subnet = ip_network((ip_address(bytes(shown[_DST])), prefix), strict=False)
-    return shown_number(shown[_OIF]), subnet
+    return found
 
 
 def is_among(wanted: Route, routes: list[Route]) -> bool:

@@ -14,9 +14,15 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from cni.errors import CniError, Code
 from cni.faults import point
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    _Opener = Callable[[str, int], int]
 
 _ROOT = "/proc/sys/"
 _LARGEST_BYTES = 4096
@@ -62,18 +68,12 @@ def _invalid(text: str) -> CniError:
 
 def read(key: str) -> str | None:
     """Return the value without white space around it, None if the kernel has no such key."""
-    try:
-        return _read_from(os.open(_path(key), _READ))
-    except (OSError, ValueError):
-        return None
+    return _read(key, _open)
 
 
 def read_configured(key: str) -> str | None:
     """Return the value of a key of `parse_key`, as `read` does. Raise CniError 7 for a symbolic link."""
-    try:
-        return _read_from(_open_configured(key, _READ))
-    except (OSError, ValueError):
-        return None
+    return _read(key, _open_configured)
 
 
 def ensure(key: str, value: str) -> str | None:
@@ -81,23 +81,27 @@ def ensure(key: str, value: str) -> str | None:
 
     Reading first makes a read-only /proc/sys harmless if the values are right. Raise CniError 100.
     """
-    old = read(key)
-    if old == value:
-        return None
-    try:
-        _write_to(os.open(_path(key), _WRITE), value)
-    except OSError as error:
-        raise _refused(key, value, old, error) from error
-    return old
+    return _ensure(key, value, _open)
 
 
 def ensure_configured(key: str, value: str) -> str | None:
     """Set a key of `parse_key` as `ensure` does. Raise CniError 7 for a symbolic link."""
-    old = read_configured(key)
+    return _ensure(key, value, _open_configured)
+
+
+def _read(key: str, open_key: _Opener) -> str | None:
+    try:
+        return _read_from(open_key(key, _READ))
+    except (OSError, ValueError):
+        return None
+
+
+def _ensure(key: str, value: str, open_key: _Opener) -> str | None:
+    old = _read(key, open_key)
     if old == value:
         return None
     try:
-        _write_to(_open_configured(key, _WRITE), value)
+        _write_to(open_key(key, _WRITE), value)
     except OSError as error:
         raise _refused(key, value, old, error) from error
     return old
@@ -106,7 +110,7 @@ def ensure_configured(key: str, value: str) -> str | None:
 def set_if_possible(key: str, value: str) -> None:
     """Set a key that matters little: if that fails, the kernel's own value serves."""
     with suppress(OSError):
-        _write_to(os.open(_path(key), _WRITE), value)
+        _write_to(_open(key, _WRITE), value)
 
 
 def _path(key: str) -> str:
@@ -114,6 +118,10 @@ def _path(key: str) -> str:
     if not _is_inside(key):
         raise _invalid(key)
     return _ROOT + key
+
+
+def _open(key: str, flags: int) -> int:
+    return os.open(_path(key), flags)
 
 
 def _open_configured(key: str, flags: int) -> int:

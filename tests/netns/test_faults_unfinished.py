@@ -49,7 +49,7 @@ def test_gc_finds_it_although_its_namespace_lives(busy_world: World, backend: st
     conf = world.conf(BRIDGE) | keys
     answer = world.host.plugin(BRIDGE, "PYCNI_GC_PLAN", conf, container_id="", ifname="")
     assert {
-        "kind": "link", "name": name, "network": "net1", "reason": "who made it was killed on the way"
+        "kind": "link", "name": name, "network": "net1", "reason": "its ADD was killed before the end"
     } in answer.must()["stale"]  # fmt: skip
     assert unfinished(world) == [name]
     world.collect([CALM])

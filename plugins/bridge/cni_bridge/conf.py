@@ -71,6 +71,7 @@ class BridgeConf(MasqueradeConf, MacConf):
         port_isolation: Isolate the port: isolated ports of a bridge reach the host, but not each other.
     """
 
+    plugin = "bridge"
     bridge: Str = "cni0"
     is_gateway: Bool = False
     is_default_gateway: Bool = False
@@ -96,9 +97,6 @@ class BridgeConf(MasqueradeConf, MacConf):
             raise ValueError("cannot set hairpin mode and promiscuous mode at the same time")
         if self.disable_container_interface and self.ipam.type:
             raise ValueError("cannot use IPAM when DisableContainerInterface flag is set")
-        # It would call itself without end.
-        if self.ipam.type == "bridge":
-            raise ValueError('"ipam.type" is "bridge", which gives no addresses')
         return self
 
     @property

@@ -1,9 +1,5 @@
 """The configuration keys of the ptp plugin; pure."""
 
-from typing import Self
-
-from pydantic import model_validator
-
 from cni.conf import Mtu
 from cni.interface.conf import MasqueradeConf
 
@@ -17,11 +13,5 @@ class PtpConf(MasqueradeConf):
         mtu: MTU of both ends of the veth pair. 0 leaves it to the kernel.
     """
 
+    plugin = "ptp"
     mtu: Mtu = 0
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        # It would call itself without end.
-        if self.ipam.type == "ptp":
-            raise ValueError('"ipam.type" is "ptp", which gives no addresses')
-        return self
