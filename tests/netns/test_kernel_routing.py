@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from ipaddress import ip_address, ip_interface, ip_network
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,9 +26,14 @@ ADDRESSES = ("10.1.0.2/24", "10.1.0.3/24", "fd00::2/64", "fd00::3/64")
 
 @contextmanager
 def connected(path: str) -> Iterator[tuple[Netlink, int]]:
-    """Make a link with addresses in a namespace. Yield the socket and the link's index."""
+    """Make a link with addresses in a namespace. Yield the socket and the link's index.
+
+    The link has no link-local address, because the kernel adds it and its route at a later time of its own.
+    """
     with netns.open_netns(path) as ns, Netlink() as host, Netlink(ns) as inside:
         assert veth.create(host, veth.VethSpec("veth0", HOST_MAC, "eth0", MAC, ns))
+        with ns.entered():
+            Path("/proc/sys/net/ipv6/conf/eth0/addr_gen_mode").write_text("1")
         end, index = link.get(host, "veth0"), link.get(inside, "eth0").index
         host.batch([link.set_flags("veth0", end.index, on=link.IFF_UP)])
         for address in ADDRESSES:
