@@ -16,7 +16,7 @@ from cni.kernel.attributes import attribute, attributes, shown_text, text
 from cni.kernel.nfnetlink import SUBSYS_NFTABLES, Message, kept
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
 INET = 1
 IPV4 = 2
@@ -26,13 +26,15 @@ IPV6 = 10
 FAMILIES = {4: IPV4, 6: IPV6}
 FAMILY_NAMES = {INET: "inet", IPV4: "ip", BRIDGE: "bridge", IPV6: "ip6"}
 
-_GETTABLE = 1
-_DELTABLE = 2
-_GETCHAIN = 4
-_DELCHAIN = 5
-_GETRULE = 7
-_DELRULE = 8
-_GETGEN = 16
+# Added to the numbers of nf_tables messages for their netlink types.
+MESSAGES = SUBSYS_NFTABLES << 8
+_GETTABLE = MESSAGES | 1
+_DELTABLE = MESSAGES | 2
+_GETCHAIN = MESSAGES | 4
+_DELCHAIN = MESSAGES | 5
+_GETRULE = MESSAGES | 7
+_DELRULE = MESSAGES | 8
+_GETGEN = MESSAGES | 16
 _NAME = 1
 _CHAIN_HANDLE = 2
 _CHAIN_NAME = 3
@@ -76,12 +78,7 @@ class Rule(NamedTuple):
     raw: bytes
 
 
-def kind(message: int) -> int:
-    """Return the netlink type of an nf_tables message."""
-    return SUBSYS_NFTABLES << 8 | message
-
-
-_GENERATION_REQUEST = Message("read the ruleset's generation", kind(_GETGEN), 0)
+_GENERATION_REQUEST = Message("read the ruleset's generation", _GETGEN, 0)
 
 
 def generation() -> int:
@@ -96,7 +93,7 @@ def _read_generation(reply: bytes | None) -> int:
 def has_table(family: int, table: str) -> bool:
     """Return whether a table exists."""
     doing = f"find table {FAMILY_NAMES[family]} {table}"
-    return kept().find(Message(doing, kind(_GETTABLE), family, text(_NAME, table))) is not None
+    return kept().find(Message(doing, _GETTABLE, family, text(_NAME, table))) is not None
 
 
 def which_chains(chains: Sequence[Place]) -> list[Place]:
@@ -120,7 +117,7 @@ def find_chains_now(chains: Sequence[Place]) -> tuple[int, list[Chain | None]]:
 @lru_cache(maxsize=64)
 def _chain_request(family: int, table: str, chain: str) -> Message:
     payload = text(_NAME, table) + text(_CHAIN_NAME, chain)
-    return Message(f"find chain {FAMILY_NAMES[family]} {table} {chain}", kind(_GETCHAIN), family, payload)
+    return Message(f"find chain {FAMILY_NAMES[family]} {table} {chain}", _GETCHAIN, family, payload)
 
 
 def find_chain(family: int, table: str, chain: str) -> Chain | None:
@@ -138,7 +135,7 @@ def _read_chain(reply: bytes) -> Chain:
 def list_chains(family: int, table: str) -> list[str]:
     """Return the names of the chains of a table. This reads the chains of all tables of the family."""
     doing = f"list chains of {FAMILY_NAMES[family]} {table}"
-    found = map(attributes, kept().dump(Message(doing, kind(_GETCHAIN), family)))
+    found = map(attributes, kept().dump(Message(doing, _GETCHAIN, family)))
     return [
         shown_text(chain.get(_CHAIN_NAME, b""))
         for chain in found
@@ -150,7 +147,7 @@ def list_rules(family: int, table: str, chain: str) -> list[Rule]:
     """Return the rules of one chain in order, [] if the chain does not exist."""
     payload = text(_NAME, table) + text(_RULE_CHAIN, chain)
     doing = f"list chain {FAMILY_NAMES[family]} {table} {chain}"
-    found = kept().dump(Message(doing, kind(_GETRULE), family, payload))
+    found = kept().dump(Message(doing, _GETRULE, family, payload))
     # Kernels before 4.15 list more chains than the request names.
     return [rule for raw in found if (rule := _read_rule(family, table, raw)).chain == chain]
 
@@ -160,7 +157,7 @@ def find_rules(family: int, table: str, chain: str, handles: Iterable[int]) -> l
     payload = text(_NAME, table) + text(_RULE_CHAIN, chain)
     doing = f"find rules of {FAMILY_NAMES[family]} {table} {chain}"
     asked = [
-        Message(doing, kind(_GETRULE), family, payload + attribute(_RULE_HANDLE, each.to_bytes(8, "big")))
+        Message(doing, _GETRULE, family, payload + attribute(_RULE_HANDLE, each.to_bytes(8, "big")))
         for each in handles
     ]
     return [_read_rule(family, table, raw) for raw in kept().find_all(asked) if raw is not None]
@@ -175,28 +172,26 @@ def _read_rule(family: int, table: str, raw: bytes) -> Rule:
 
 def delete_table(family: int, table: str) -> Message:
     """Return the message that deletes a table and its content."""
-    return Message(
-        f"delete table {FAMILY_NAMES[family]} {table}", kind(_DELTABLE), family, text(_NAME, table)
-    )
+    return Message(f"delete table {FAMILY_NAMES[family]} {table}", _DELTABLE, family, text(_NAME, table))
 
 
 def delete_chain(family: int, table: str, chain: str) -> Message:
     """Return the message that deletes a chain, which must be empty and unused by then."""
     doing = f"delete chain {FAMILY_NAMES[family]} {table} {chain}"
-    return Message(doing, kind(_DELCHAIN), family, text(_NAME, table) + text(_CHAIN_NAME, chain))
+    return Message(doing, _DELCHAIN, family, text(_NAME, table) + text(_CHAIN_NAME, chain))
 
 
 def flush_chain(family: int, table: str, chain: str) -> Message:
     """Return the message that deletes all rules of a chain."""
     doing = f"flush chain {FAMILY_NAMES[family]} {table} {chain}"
-    return Message(doing, kind(_DELRULE), family, text(_NAME, table) + text(_RULE_CHAIN, chain))
+    return Message(doing, _DELRULE, family, text(_NAME, table) + text(_RULE_CHAIN, chain))
 
 
 def delete_rule(rule: Rule) -> Message:
     """Return the message that deletes one rule."""
     where = f"{FAMILY_NAMES[rule.family]} {rule.table} {rule.chain}"
     payload = text(_NAME, rule.table) + text(_RULE_CHAIN, rule.chain) + attribute(_RULE_HANDLE, rule.handle)
-    return Message(f"delete a rule of chain {where}", kind(_DELRULE), rule.family, payload)
+    return Message(f"delete a rule of chain {where}", _DELRULE, rule.family, payload)
 
 
 def commit_deletions(messages: list[Message]) -> bool:
@@ -218,17 +213,13 @@ def comment_data(comment: str) -> bytes:
 
 def shown_comment(userdata: bytes) -> str:
     """Return the comment in user data, "" for none."""
-    for part, value in _each_userdata(userdata):
-        if part == _UDATA_COMMENT:
-            return shown_text(value)
-    return ""
-
-
-def _each_userdata(data: bytes) -> Iterator[tuple[int, bytes]]:
     at = 0
-    while at + 2 <= len(data):
-        yield data[at], data[at + 2 : at + 2 + data[at + 1]]
-        at += 2 + data[at + 1]
+    while at + 2 <= len(userdata):
+        end = at + 2 + userdata[at + 1]
+        if userdata[at] == _UDATA_COMMENT:
+            return shown_text(userdata[at + 2 : end])
+        at = end
+    return ""
 
 
 def run_text(script: str, doing: str) -> bool:

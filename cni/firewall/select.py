@@ -29,7 +29,7 @@ def choose_for_add(asked: str | None, purpose: str) -> Applying:
 
     Raise CniError 7 for an unknown name.
     """
-    return _named(asked, purpose) if asked else _Auto(purpose)
+    return _load(asked, purpose) if asked else _Auto(purpose)
 
 
 def choose(asked: str | None, purpose: str) -> Backend:
@@ -39,7 +39,7 @@ def choose(asked: str | None, purpose: str) -> Backend:
     neither works. A backend that is asked for by name is not probed.
     """
     if asked:
-        return _named(asked, purpose)
+        return _load(asked, purpose)
     reasons = []
     for name in NAMES:
         backend = _load(name)
@@ -78,14 +78,6 @@ class _Auto(Applying):
                 if error.code == Code.TRY_AGAIN or not first.unusable_because():
                     raise
         return choose(None, self.purpose).apply(intent, undo)
-
-
-def _named(asked: str, purpose: str) -> Backend:
-    if asked in NAMES:
-        return _load(asked)
-    raise CniError(
-        Code.INVALID_CONFIG, f'unknown {purpose} backend "{asked}"', f"it is one of: {', '.join(NAMES)}"
-    )
 
 
 def require_usable(asked: str | None, purpose: str) -> None:
@@ -158,11 +150,15 @@ def _where_usable(backend: Backend, step: Callable[[Backend], None]) -> None:
             raise
 
 
-def _load(name: str) -> Backend:
+def _load(name: str, purpose: str = "") -> Backend:
     if name == "iptables":
         from cni.firewall.iptables.backend import Iptables
 
         return Iptables()
-    from cni.firewall.nftables.backend import Nftables
+    if name == "nftables":
+        from cni.firewall.nftables.backend import Nftables
 
-    return Nftables()
+        return Nftables()
+    raise CniError(
+        Code.INVALID_CONFIG, f'unknown {purpose} backend "{name}"', f"it is one of: {', '.join(NAMES)}"
+    )

@@ -113,7 +113,7 @@ def forget(dead: Owner) -> None:
 
 
 def _lock_record(owner: Owner) -> int:
-    path = _record_path(_key(owner))
+    path = f"{_OWNERS}/{_key(owner)}"
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
@@ -137,7 +137,7 @@ def _is_being_published(owner: Owner) -> bool:
 
 def release(owner: Owner) -> None:
     """Release all ports of `owner`. It need not hold any."""
-    if os.path.lexists(_record_path(_key(owner))) or os.path.lexists(f"{_OWNERS}/{_UNFINISHED}"):
+    if os.path.lexists(f"{_OWNERS}/{_key(owner)}") or os.path.lexists(f"{_OWNERS}/{_UNFINISHED}"):
         with locked(_LOCK):
             _drop(owner)
 
@@ -288,7 +288,7 @@ def _drop(owner: Owner) -> None:
     record = _read_record(key)
     for mapping in record.mappings if record else ():
         _write_holders(_port_path(mapping), key, ())
-    files.remove(_record_path(key))
+    files.remove(f"{_OWNERS}/{key}")
     # With the lock held no other process writes these files: a crash has left them.
     for folder in (FOLDER, _OWNERS):
         if os.path.lexists(f"{folder}/{_UNFINISHED}"):
@@ -300,17 +300,13 @@ def _key(owner: Owner) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _record_path(key: str) -> str:
-    return f"{_OWNERS}/{key}"
-
-
 def _port_path(mapping: PortMapping) -> str:
     return f"{FOLDER}/{mapping.protocol}-{mapping.host_port}"
 
 
 def _read_record(key: str) -> _Record | None:
     """Read the record of an attachment. Return None for an invalid one."""
-    content = files.read(_record_path(key))
+    content = files.read(f"{_OWNERS}/{key}")
     try:
         record = json.loads(content or b"null")
         owner = Owner(str(record["network"]), str(record["containerID"]), str(record["ifname"]))
@@ -349,9 +345,11 @@ def _write_record(key: str, record: _Record, mappings: Sequence[PortMapping]) ->
         "host": record.where.host,
         "links": record.where.links,
         **({"chain": record.chain} if record.chain else {}),
-        "ports": [(each.protocol, each.host_port, _show(each.host_ip)) for each in dict.fromkeys(mappings)],
+        "ports": [
+            (each.protocol, each.host_port, str(each.host_ip or "")) for each in dict.fromkeys(mappings)
+        ],
     }
-    files.write_atomic(_record_path(key), json.dumps(content).encode(), beside=_UNFINISHED)
+    files.write_atomic(f"{_OWNERS}/{key}", json.dumps(content).encode(), beside=_UNFINISHED)
 
 
 def _read_holders(path: str) -> list[tuple[str, IpAddress | None]]:
@@ -365,7 +363,7 @@ def _read_holders(path: str) -> list[tuple[str, IpAddress | None]]:
 def _write_holders(path: str, key: str, host_ips: Sequence[IpAddress | None]) -> None:
     """Replace what `key` holds of a port. Remove the file of a port without a holder."""
     others = [each for each in _read_holders(path) if each[0] != key]
-    content = [(name, _show(host_ip)) for name, host_ip in [*others, *((key, each) for each in host_ips)]]
+    content = [(name, str(host_ip or "")) for name, host_ip in [*others, *((key, each) for each in host_ips)]]
     if content:
         files.write_atomic(path, json.dumps(content).encode(), beside=_UNFINISHED)
     else:
@@ -374,7 +372,3 @@ def _write_holders(path: str, key: str, host_ips: Sequence[IpAddress | None]) ->
 
 def _parse(text: str) -> IpAddress | None:
     return ip_address(text) if text else None
-
-
-def _show(address: IpAddress | None) -> str:
-    return str(address) if address else ""

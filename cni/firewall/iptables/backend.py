@@ -32,9 +32,7 @@ class Iptables(Backend):
     """The `Backend` for iptables and ip6tables. It touches only the IP versions that an intent has."""
 
     name = "iptables"
-
-    def __init__(self) -> None:
-        self.wait_s = XTABLES_WAIT_S
+    wait_s = XTABLES_WAIT_S
 
     def is_installed(self) -> bool:
         """Return whether a program for either IP version is installed."""
@@ -54,20 +52,18 @@ class Iptables(Backend):
 
     def apply(self, intent: Intent, undo: Undo) -> None:
         """Make the intent's rules: all of them, or none."""
-        rendering = _rendering(intent.kind)
+        rendering, versions, action = _rendering(intent), intent.versions, doing(intent)
         with orphans.bound(intent.owner):
-            for version in intent.versions:
-                tool = self._tool(version, rendering.table)
-                transaction = Transaction(tool, rendering.wanted(intent, version), doing(intent))
-                undo.add(
-                    f"remove {intent.kind.noun} of {intent.owner.container_id} ({tool.name})",
-                    transaction.undo,
-                )
+            for version in versions:
+                tool = Tool(version, rendering.table, self.wait_s)
+                transaction = Transaction(tool, rendering.wanted(intent, version), action)
+                added = f"{intent.kind.noun} of {intent.owner.container_id} in iptables for IPv{version}"
+                undo.add(f"remove {added}", transaction.undo)
                 transaction.run()
 
     def differences(self, intent: Intent) -> list[str]:
         """Compare with the existing rules. The order of other containers' rules does not matter."""
-        rendering = _rendering(intent.kind)
+        rendering = _rendering(intent)
         checked = checked_part(intent)
         found = []
         for version in checked.versions:
@@ -143,7 +139,8 @@ class Iptables(Backend):
         return Tool(version, table, self.wait_s)
 
 
-def _rendering(kind: Kind) -> Rendering:
+def _rendering(intent: Intent) -> Rendering:
+    kind = intent.kind
     if kind.iptables is None:
         raise CniError(Code.NOT_AVAILABLE, f"the backend iptables has no {kind.noun}", "use nftables")
     return kind.iptables()

@@ -6,6 +6,7 @@ well as changes, so that several of them cost one start.
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -77,6 +78,14 @@ class Tool(NamedTuple):
         from cni.firewall.iptables.programs import find_with_suffix
 
         return find_with_suffix(self)
+
+    def takes_netlink(self) -> bool:
+        """Return whether netlink may do this program's work: it is the nf_tables variant, for IPv4.
+
+        The file that is executed shows the variant.
+        """
+        program = self.find() if self.version == 4 and not self.variant else None
+        return program is not None and os.path.basename(os.path.realpath(program)) == "xtables-nft-multi"  # noqa: PTH119 - text only
 
     def apply(self, doing: str, lines: Sequence[str]) -> None:
         """Run commands ("-A CHAIN ...") as one transaction: all of them take effect, or none.

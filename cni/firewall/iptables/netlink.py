@@ -7,11 +7,11 @@ are used for each extension, as every release of iptables reads and compares tho
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 import struct
 import sys
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,10 +24,9 @@ from cni.kernel.nfnetlink import NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, Message
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from cni.firewall.iptables.execute import Tool
     from cni.firewall.iptables.rule import Match
 
-_NEWCHAIN, _NEWRULE = 3, 6
+_NEWCHAIN, _NEWRULE = nft.MESSAGES | 3, nft.MESSAGES | 6
 _TABLE_NAME, _CHAIN_NAME = 1, 3
 _RULE_TABLE, _RULE_CHAIN, _RULE_EXPRESSIONS, _RULE_COMPAT = 1, 2, 4, 5
 _LIST_ELEM, _EXPR_NAME, _EXPR_DATA = 1, 1, 2
@@ -70,12 +69,6 @@ class _Extension(NamedTuple):
     unpack: Callable[[bytes], str]
 
 
-def speaks_for(tool: Tool) -> bool:
-    """Return whether PATH's iptables is the nf_tables variant, by the file that is executed."""
-    program = tool.find() if tool.version == 4 and not tool.variant else None
-    return program is not None and os.path.basename(os.path.realpath(program)) == "xtables-nft-multi"  # noqa: PTH119 - text only
-
-
 def make_chain(doing: str, chain: str, rules: Sequence[Rule], generation: int | None = None) -> bool:
     """Make a chain in the table of `rules`, and append these to it and to others, in one transaction.
 
@@ -85,7 +78,7 @@ def make_chain(doing: str, chain: str, rules: Sequence[Rule], generation: int | 
     created = text(_TABLE_NAME, rules[0].table) + text(_CHAIN_NAME, chain)
     try:
         messages = [
-            Message(doing, nft.kind(_NEWCHAIN), nft.IPV4, created, NLM_F_CREATE | NLM_F_EXCL),
+            Message(doing, _NEWCHAIN, nft.IPV4, created, NLM_F_CREATE | NLM_F_EXCL),
             *(_addition(doing, each) for each in rules),
         ]
         kept().commit(messages, generation)
@@ -143,7 +136,7 @@ def _addition(doing: str, rule: Rule) -> Message:
     protocol = next((_PROTOCOLS[match[1]] for match in rule.matches if match[0] == "-p"), 0)
     if protocol:
         payload += nest(_RULE_COMPAT, u32(1, protocol), u32(2, 0))
-    return Message(doing, nft.kind(_NEWRULE), nft.IPV4, payload, NLM_F_CREATE | NLM_F_APPEND)
+    return Message(doing, _NEWRULE, nft.IPV4, payload, NLM_F_CREATE | NLM_F_APPEND)
 
 
 def _match_expressions(match: Match) -> list[bytes]:
@@ -275,11 +268,12 @@ def _unpack_ports(info: bytes) -> str:
     return ",".join(map(str, ports[:count]))
 
 
-def _port(layout: struct.Struct) -> _Extension:
-    def pack(value: str) -> bytes:
-        return layout.pack(*_ANY_PORT, int(value), int(value), 0)
+def _pack_port(layout: struct.Struct, value: str) -> bytes:
+    return layout.pack(*_ANY_PORT, int(value), int(value), 0)
 
-    return _Extension(0, pack, lambda info: str(layout.unpack(info)[2]))
+
+def _unpack_port(layout: struct.Struct, info: bytes) -> str:
+    return str(layout.unpack(info)[2])
 
 
 def _pack_marks(value: str) -> list[int]:
@@ -290,13 +284,14 @@ def _show_marks(mark: int, mask: int, *_: int) -> str:
     return f"{mark:#x}/{mask:#x}"
 
 
-def _addrtype(source: int, destination: int, flags: int) -> _Extension:
-    def pack(value: str) -> bytes:
-        if value != "LOCAL":
-            raise _UnknownError(value)
-        return _ADDRTYPE.pack(source, destination, flags)
+def _pack_addrtype(source: int, destination: int, flags: int, value: str) -> bytes:
+    if value != "LOCAL":
+        raise _UnknownError(value)
+    return _ADDRTYPE.pack(source, destination, flags)
 
-    return _Extension(1, pack, lambda _: "LOCAL")
+
+def _is_local(_: bytes) -> str:
+    return "LOCAL"
 
 
 def _pack_dnat(value: str) -> bytes:
@@ -316,15 +311,17 @@ def _unpack_dnat(info: bytes) -> str:
 _MATCHES: dict[tuple[str, ...], _Extension] = {
     ("comment", "--comment"): _Extension(0, _pack_comment, shown_text),
     ("multiport", "--dports"): _Extension(1, _pack_ports, _unpack_ports),
-    ("tcp", "--dport"): _port(_TCP),
-    ("udp", "--dport"): _port(_UDP),
+    ("tcp", "--dport"): _Extension(0, partial(_pack_port, _TCP), partial(_unpack_port, _TCP)),
+    ("udp", "--dport"): _Extension(0, partial(_pack_port, _UDP), partial(_unpack_port, _UDP)),
     ("mark", "--mark"): _Extension(
         1,
         lambda value: _MARK_MATCH.pack(*_pack_marks(value), 0),
         lambda info: _show_marks(*_MARK_MATCH.unpack(info)),
     ),
-    ("addrtype", "--dst-type"): _addrtype(0, _LOCAL, 0),
-    ("addrtype", "!", "--src-type"): _addrtype(_LOCAL, 0, _NOT_SOURCE),
+    ("addrtype", "--dst-type"): _Extension(1, partial(_pack_addrtype, 0, _LOCAL, 0), _is_local),
+    ("addrtype", "!", "--src-type"): _Extension(
+        1, partial(_pack_addrtype, _LOCAL, 0, _NOT_SOURCE), _is_local
+    ),
 }
 _TARGETS: dict[tuple[str, ...], _Extension] = {
     ("DNAT", "--to-destination"): _Extension(2, _pack_dnat, _unpack_dnat),

@@ -20,7 +20,8 @@ Match = tuple[str, ...]
 _WORD, _ESCAPE = re.compile(r'"((?:\\.|[^"\\])*)"|(\S+)'), re.compile(r"\\(.)")
 _PLAIN = re.compile(r"[^\s\"'\\]+")
 _SHORT_OPTION = re.compile(r"-[a-z]")
-_COMMENT = "--comment"
+# The words before the text of a comment.
+COMMENT = ("-m", "comment", "--comment")
 
 
 class Rule(NamedTuple):
@@ -34,7 +35,7 @@ class Rule(NamedTuple):
     @property
     def comment(self) -> str:
         """The text of the rule's comment, "" without one."""
-        return next((match[-1] for match in self.matches if match[2:3] == (_COMMENT,)), "")
+        return next((match[-1] for match in self.matches if match[:3] == COMMENT), "")
 
     @property
     def leads_to(self) -> str:
@@ -74,16 +75,11 @@ def group_words(words: Sequence[str]) -> tuple[Match, ...]:
     groups: list[list[str]] = []
     for at, word in enumerate(words):
         is_negation = word == "!" and bool(_SHORT_OPTION.fullmatch("".join(words[at + 1 : at + 2])))
-        is_option = bool(_SHORT_OPTION.fullmatch(word)) and words[at - 1 : at] not in (["!"], [_COMMENT])
+        is_option = bool(_SHORT_OPTION.fullmatch(word)) and words[at - 1 : at] not in (["!"], ["--comment"])
         if is_negation or is_option or not groups:
             groups.append([])
         groups[-1].append(word)
     return tuple(map(tuple, groups))
-
-
-def comment_match(text: str) -> Match:
-    """Return the match that holds a comment."""
-    return "-m", "comment", _COMMENT, text
 
 
 def _quote(text: str) -> str:

@@ -11,13 +11,13 @@ import re
 from typing import TYPE_CHECKING
 
 from cni.firewall.iptables.rule import (
+    COMMENT,
     Jump,
     Own,
     Rendering,
     Rule,
     Shared,
     Wanted,
-    comment_match,
     group_words,
 )
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from cni.firewall.intents import Gateway, Masquerade, Owner, PortForward, PortMapping
     from cni.firewall.iptables.rule import Match
-    from cni.result import IpAddress, IpInterface, IpNetwork
+    from cni.result import IpAddress, IpInterface
 
 NAT = "nat"
 DNAT = "CNI-HOSTPORT-DNAT"
@@ -82,7 +82,7 @@ def masquerade(intent: Masquerade, version: int) -> Wanted:
     """Render masquerading: the chain accepts first what goes to one of the container's subnets."""
     chain = masquerade_chain(intent.owner)
     comment = owner_comment(intent.owner)
-    found = _of_family(intent.addresses, version)
+    found = [each for each in intent.addresses if each.version == version]
     subnets = dict.fromkeys(each.network for each in found)
     accepted = [Rule(NAT, chain, (("-d", str(subnet)), comment), ("ACCEPT",)) for subnet in subnets]
     others = Rule(NAT, chain, (("!", "-d", _MULTICAST[version]), comment), ("MASQUERADE",))
@@ -109,7 +109,7 @@ def _shared_chains(intent: PortForward, version: int) -> list[Shared]:
     chains = []
     if intent.snat and not intent.external_set_mark_chain:
         mark = f"{1 << intent.mark_bit:#x}/{1 << intent.mark_bit:#x}"
-        comment = comment_match("CNI portfwd masquerade mark")
+        comment = (*COMMENT, "CNI portfwd masquerade mark")
         chains += [
             Shared(SETMARK, (Rule(NAT, SETMARK, (comment,), ("MARK", "--set-xmark", mark)),), ()),
             Shared(
@@ -126,41 +126,35 @@ def gateway_chains(gateways: Sequence[Gateway], version: int) -> list[Shared]:
     Each gateway and subnet has a chain, so that one look-up shows whether it exists. The host itself may
     connect to published ports. `ACCEPT` ends the way through table nat, as DNAT does.
     """
-    found = [each for each in gateways if each.version == version]
-    subnets = dict.fromkeys(each.network for each in found)
-    return [
-        Shared(GATEWAYS, (), ()),
-        *(_gateway_chain(each.ip, subnet) for subnet in subnets for each in found),
-    ]
-
-
-def _gateway_chain(ip: IpAddress, subnet: IpNetwork) -> Shared:
-    digest = hashlib.sha512(f"{subnet} {ip}".encode()).hexdigest()
-    chain = f"{_GATEWAY_PREFIX}{digest}"[:_CHAIN_LENGTH]
-    matches = (("-s", str(subnet)), ("-m", "addrtype", "!", "--src-type", "LOCAL"))
-    jump = Rule(NAT, GATEWAYS, (_host_address(ip),), (chain,))
-    return Shared(chain, (Rule(NAT, chain, matches, ("ACCEPT",)),), (Jump(jump),), is_named_by_content=True)
+    chains = [Shared(GATEWAYS, (), ())]
+    found = [each for each in gateways if each.ip.version == version]
+    for subnet in dict.fromkeys(each.network for each in found):
+        matches = (("-s", str(subnet)), ("-m", "addrtype", "!", "--src-type", "LOCAL"))
+        for ip in (each.ip for each in found):
+            digest = hashlib.sha512(f"{subnet} {ip}".encode()).hexdigest()
+            chain = f"{_GATEWAY_PREFIX}{digest}"[:_CHAIN_LENGTH]
+            jump = Jump(Rule(NAT, GATEWAYS, (_host_address(ip),), (chain,)))
+            accept = Rule(NAT, chain, matches, ("ACCEPT",))
+            chains.append(Shared(chain, (accept,), (jump,), is_named_by_content=True))
+    return chains
 
 
 def _forward_rules(intent: PortForward, version: int) -> list[Rule]:
     """Return the rules of the container's own chain, of one family."""
-    targets = _of_family(intent.targets, version)
-    if not targets:
+    target = next((each for each in intent.targets if each.version == version), None)
+    if target is None:
         return []
     chain = forward_chain(intent.owner)
-    mappings = [each for each in intent.mappings if each.host_ip is None or each.host_ip.version == version]
-    named, others = ([each for each in mappings if _has_address(each) is wanted] for wanted in (True, False))
-    return [
-        *(rule for each in named for rule in _mapping_rules(intent, chain, each, targets[0])),
-        # The Go plugins do not have this rule. Their CHECK and DEL ignore it.
-        *([Rule(NAT, chain, (), (GATEWAYS,))] if others and intent.gateways else []),
-        *(rule for each in others for rule in _mapping_rules(intent, chain, each, targets[0])),
-    ]
-
-
-def _has_address(mapping: PortMapping) -> bool:
-    """Return whether a port is published on one address of the host, which may be a gateway's."""
-    return mapping.host_ip is not None and not mapping.host_ip.is_unspecified
+    # First the ports that are published on one address of the host, which may be a gateway's.
+    named, others = list[Rule](), list[Rule]()
+    for each in intent.mappings:
+        if each.host_ip is None or (each.host_ip.is_unspecified and each.host_ip.version == version):
+            others += _mapping_rules(intent, chain, each, target)
+        elif each.host_ip.version == version:
+            named += _mapping_rules(intent, chain, each, target)
+    # The Go plugins do not have this rule. Their CHECK and DEL ignore it.
+    guard = [Rule(NAT, chain, (), (GATEWAYS,))] if others and intent.gateways else []
+    return [*named, *guard, *others]
 
 
 def _mapping_rules(
@@ -189,24 +183,25 @@ def _forward_entries(intent: PortForward, version: int) -> list[Rule]:
     They name the ports of all mappings, also those for host addresses of the other family, as Go's do.
     """
     comment = owner_comment(intent.owner, "dnat ")
-    conditions = group_words(intent.conditions_v4 if version == 4 else intent.conditions_v6)
+    words = intent.conditions_v4 if version == 4 else intent.conditions_v6
+    conditions = group_words(words) if words else ()
     ports: dict[str, list[str]] = {}
     for mapping in intent.mappings:
         ports.setdefault(mapping.protocol, []).append(str(mapping.host_port))
+    groups = [
+        (protocol, ",".join(listed[start : start + _PORTS_PER_RULE]))
+        for protocol, listed in sorted(ports.items())
+        for start in range(0, len(listed), _PORTS_PER_RULE)
+    ]
     return [
         Rule(
             NAT,
             DNAT,
-            (("-p", protocol), comment, ("-m", "multiport", "--dports", ",".join(group)), *conditions),
+            (("-p", protocol), comment, ("-m", "multiport", "--dports", group), *conditions),
             (forward_chain(intent.owner),),
         )
-        for protocol in sorted(ports)
-        for group in _groups(ports[protocol])
+        for protocol, group in groups
     ]
-
-
-def _groups(ports: list[str]) -> list[list[str]]:
-    return [ports[start : start + _PORTS_PER_RULE] for start in range(0, len(ports), _PORTS_PER_RULE)]
 
 
 def find_owner(rule: Rule) -> tuple[str, str] | None:
@@ -228,10 +223,6 @@ def find_mapping(rule: Rule) -> tuple[str, int, str] | None:
     return words["-p"], int(words["--dport"]), words.get("-d", "").partition("/")[0]
 
 
-def _of_family(interfaces: Sequence[IpInterface], version: int) -> list[IpInterface]:
-    return [each for each in interfaces if each.version == version]
-
-
 def _host_address(ip: IpAddress) -> Match:
     return "-d", f"{ip}/{ip.max_prefixlen}"
 
@@ -241,11 +232,11 @@ def owner_comment(owner: Owner, prefix: str = "") -> Match:
     text = f'{prefix}name: "{owner.network}" id: "{owner.container_id}"'
     if prefix and len(text) > _COMMENT_LENGTH:
         text = f"{text[: _COMMENT_LENGTH - 2]}..."
-    return comment_match(text[:_COMMENT_LENGTH])
+    return *COMMENT, text[:_COMMENT_LENGTH]
 
 
 _MASQ_JUMP = Jump(
-    Rule(NAT, "POSTROUTING", (comment_match("CNI portfwd requiring masquerade"),), (MASQ,)), first=True
+    Rule(NAT, "POSTROUTING", ((*COMMENT, "CNI portfwd requiring masquerade"),), (MASQ,)), first=True
 )
 _DNAT_JUMPS = tuple(
     Jump(Rule(NAT, chain, (("-m", "addrtype", "--dst-type", "LOCAL"),), (DNAT,)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -40,6 +41,9 @@ Seen = Mapping[str, Sequence[Rule]]
 # Returns whether a rule exists that no listing shows so, as options may be listed in another form.
 Has = Callable[[Rule], bool]
 
+# The shared rules that are right in the form in which the kernel reported them.
+_verified: set[tuple[tuple[Rule, ...], tuple[bytes, ...]]] = set()
+
 
 class Transaction:
     """Make an owner's chain and the rules that lead to it; `undo` reverts that.
@@ -51,12 +55,23 @@ class Transaction:
         self.tool = tool
         self.wanted = wanted
         self.doing = doing
-        self._inverse: list[tuple[Callable[..., object], tuple[object, ...]]] = []
+        self._made = wanted.made
+        parents = tuple(dict.fromkeys(each.chain for each in wanted.entries))
+        self._removal = partial(remove_chain, tool, wanted.chain, parents)
+        self._inverse: list[Callable[[], object]] = [self._removal]
 
     def run(self) -> None:
-        """Make all that is missing. Raise CniError 101, or 11 if a lock is held for too long."""
-        self._inverse = [self._removal()]
-        if not self._append():
+        """Make all that is missing. Raise CniError 101, or 11 if a lock is held for too long.
+
+        The usual transaction expects that the owner's chain does not exist, and that the shared chains are
+        right. Netlink makes the chain if it can compare the shared rules, else the program compares them and
+        makes the chain.
+        """
+        if self.tool.takes_netlink():
+            is_done = self._append_by_netlink()
+        else:
+            is_done = variants.has_once(self.tool, self.wanted.shared) and self._append_by_program()
+        if not is_done:
             self._inverse = []
             with _locked(self.tool):
                 retried(self._complete)
@@ -65,31 +80,32 @@ class Transaction:
         """Revert `run`, as far as it got."""
         errors = ErrorList()
         with _locked(self.tool):
-            for step, args in self._inverse:
-                errors.attempt(step, *args)
+            for step in self._inverse:
+                errors.attempt(step)
         errors.raise_any()
 
-    def _removal(self) -> tuple[Callable[..., object], tuple[object, ...]]:
-        parents = tuple(dict.fromkeys(each.chain for each in self.wanted.entries))
-        return remove_chain, (self.tool, self.wanted.chain, parents)
+    def _append_by_netlink(self) -> bool:
+        """Compare the shared rules and make the chain. Return False, with nothing done, if they are wrong.
 
-    def _append(self) -> bool:
-        """Make the chain in one step: by netlink if the shared rules are verified, else by the program.
-
-        Return False, with nothing done, if anything is not as usual.
+        One form of the shared rules is compared once in a process. Rules with parts that netlink does not
+        know are left to the program.
         """
-        if not netlink.speaks_for(self.tool):
-            return variants.has_once(self.tool, self.wanted.shared) and self._append_by_program()
         for _ in range(_NETLINK_TRIES):
-            shared = _read_shared(self.tool.table, self.wanted)
+            shared = _read_shared(self.tool.table, self.wanted.shared)
             if shared is None:
                 return False
-            if not shared.is_verified():
-                if not self._append_by_program():
+            form = shared.rules, tuple(map(netlink.content, shared.reported))
+            if shared.rules and form not in _verified:
+                is_right = tuple(map(netlink.read_rule, shared.reported)) == shared.rules
+                is_made = not is_right and self._append_by_program()
+                if not is_right and not is_made:
                     return False
-                shared.remember()
-                return True
-            if netlink.make_chain(self.doing, self.wanted.chain, self.wanted.made, shared.generation):
+                if len(_verified) >= _MOST_VERIFIED:
+                    _verified.clear()
+                _verified.add(form)
+                if is_made:
+                    return True
+            if netlink.make_chain(self.doing, self.wanted.chain, self._made, shared.generation):
                 return True
             if shared.generation is None or nft.generation() == shared.generation:
                 break
@@ -116,11 +132,11 @@ class Transaction:
             former = former_gateways(seen, addresses_of_host(self.tool.version))
             own = {each.chain for each in shared}
             commands += gateway_removal_commands([rule for rule in former if rule.leads_to not in own])
-        self._inverse = [self._removal()]
+        self._inverse = [self._removal]
         if self.wanted.chain in seen:
             back = restore_chain(seen, self.wanted, self.tool.has)
-            self._inverse = [(self.tool.apply, (f"restore chain {self.wanted.chain}", back))]
-        self._inverse.append((remove_unused, (self.tool, made)))
+            self._inverse = [partial(self.tool.apply, f"restore chain {self.wanted.chain}", back)]
+        self._inverse.append(partial(remove_unused, self.tool, made))
         self._apply(commands)
 
     def _read(self) -> dict[str, Sequence[Rule]]:
@@ -157,47 +173,28 @@ def _locked(tool: Tool) -> Iterator[None]:
 
 
 class _SharedRules(NamedTuple):
-    """Shared rules that exist as often as they should, and the ruleset's generation, None without a rule.
+    """Shared rules that exist as often as they should, and what the kernel `reported` of them.
 
-    `content` is what the kernel reports of the rules `reported`, which should be `rules`.
+    `generation` is the ruleset's, None without a rule.
     """
 
     rules: tuple[Rule, ...]
     reported: tuple[nft.Rule, ...]
-    content: tuple[bytes, ...]
     generation: int | None
 
-    def is_verified(self) -> bool:
-        """Return whether the rules are right. One form of them is compared once in a process."""
-        if not self.rules or (self.rules, self.content) in _verified:
-            return True
-        if tuple(map(netlink.read_rule, self.reported)) != self.rules:
-            return False
-        self.remember()
-        return True
 
-    def remember(self) -> None:
-        """Remember that rules which the kernel reports in this form are right."""
-        if len(_verified) >= _MOST_VERIFIED:
-            _verified.clear()
-        _verified.add((self.rules, self.content))
-
-
-_verified: set[tuple[tuple[Rule, ...], tuple[bytes, ...]]] = set()
-
-
-def _read_shared(table: str, wanted: Wanted) -> _SharedRules | None:
-    """Read the shared rules. Return None if there are not as many as there should be."""
-    if not wanted.shared:
-        return _SharedRules((), (), (), None)
-    counted = [each for each in wanted.shared if each.rules and each.jumps]
+def _read_shared(table: str, shared: Sequence[Shared]) -> _SharedRules | None:
+    """Read the shared rules of IPv4. Return None if there are not as many as there should be."""
+    if not shared:
+        return _SharedRules((), (), None)
+    counted = [each for each in shared if each.rules and each.jumps]
     generation, chains = nft.find_chains_now([(nft.IPV4, table, each.chain) for each in counted])
     for each, chain in zip(counted, chains, strict=True):
         if chain is None or chain.use != len(each.rules) + len(each.jumps):
             return None
     compared: list[Rule] = []
     found: list[nft.Rule] = []
-    for each in wanted.shared:
+    for each in shared:
         if each.is_named_by_content:
             continue
         if each.rules:
@@ -211,8 +208,7 @@ def _read_shared(table: str, wanted: Wanted) -> _SharedRules | None:
             compared.append(jump.rule)
         if len(found) != len(compared):
             return None
-    content = tuple(map(netlink.content, found))
-    return _SharedRules(tuple(compared), tuple(found), content, generation if compared else None)
+    return _SharedRules(tuple(compared), tuple(found), generation if compared else None)
 
 
 def append_commands(wanted: Wanted) -> list[str]:

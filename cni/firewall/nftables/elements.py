@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
     from cni.firewall.intents import Owner
 
-_GETSET = 10
-_DELSET = 11
-_NEWSETELEM = 12
-_GETSETELEM = 13
-_DELSETELEM = 14
+_GETSET = nft.MESSAGES | 10
+_DELSET = nft.MESSAGES | 11
+_NEWSETELEM = nft.MESSAGES | 12
+_GETSETELEM = nft.MESSAGES | 13
+_DELSETELEM = nft.MESSAGES | 14
 _SET_TABLE = 1
 _SET_NAME = 2
 _LIST_TABLE = 1
@@ -86,18 +86,18 @@ def _addition(element: Element, comment: str) -> Message:
     value = [nest(_ELEM_DATA, attribute(_DATA_VALUE, element.value))] if element.value else []
     payload = _payload(element, *value, attribute(_ELEM_USERDATA, nft.comment_data(comment)))
     doing = f"add {element.purpose} to nftables"
-    return Message(doing, nft.kind(_NEWSETELEM), element.family, payload, NLM_F_CREATE | NLM_F_EXCL)
+    return Message(doing, _NEWSETELEM, element.family, payload, NLM_F_CREATE | NLM_F_EXCL)
 
 
 def _sharing(element: Element) -> Message:
     """Return the message that adds an element without an owner unless it exists."""
     doing = f"add {element.purpose} to nftables"
-    return Message(doing, nft.kind(_NEWSETELEM), element.family, _payload(element), NLM_F_CREATE)
+    return Message(doing, _NEWSETELEM, element.family, _payload(element), NLM_F_CREATE)
 
 
 def _deletion(element: Element) -> Message:
     doing = f"remove {element.purpose} from nftables"
-    return Message(doing, nft.kind(_DELSETELEM), element.family, _payload(element))
+    return Message(doing, _DELSETELEM, element.family, _payload(element))
 
 
 def find(element: Element) -> Found | None:
@@ -108,7 +108,7 @@ def find(element: Element) -> Found | None:
 def find_all(elements: Sequence[Element]) -> list[Found | None]:
     """Find elements by their keys, with one question for all. Return for each what `find` returns."""
     questions = [
-        Message(f"find {each.purpose} in nftables", nft.kind(_GETSETELEM), each.family, _payload(each))
+        Message(f"find {each.purpose} in nftables", _GETSETELEM, each.family, _payload(each))
         for each in elements
     ]
     return [
@@ -120,7 +120,7 @@ def find_all(elements: Sequence[Element]) -> list[Found | None]:
 
 def list_sets(family: int) -> list[str]:
     """Return the names of all sets and maps of our table, without the anonymous ones of rules."""
-    replies = kept().dump(Message("list sets", nft.kind(_GETSET), family, text(_SET_TABLE, TABLE)))
+    replies = kept().dump(Message("list sets", _GETSET, family, text(_SET_TABLE, TABLE)))
     names = [shown_text(attributes(reply).get(_SET_NAME, b"")) for reply in replies]
     return [name for name in names if not name.startswith("__")]
 
@@ -128,7 +128,7 @@ def list_sets(family: int) -> list[str]:
 def delete_set(family: int, name: str) -> Message:
     """Return the message that deletes a set, which no rule may use by then."""
     payload = text(_SET_TABLE, TABLE) + text(_SET_NAME, name)
-    return Message(f"delete set {name}", nft.kind(_DELSET), family, payload)
+    return Message(f"delete set {name}", _DELSET, family, payload)
 
 
 def is_empty(family: int, name: str) -> bool:
@@ -153,7 +153,7 @@ def search(family: int, name: str, tag: str) -> list[tuple[Element, str]]:
 
 def _dump(family: int, name: str) -> list[bytes]:
     payload = text(_LIST_TABLE, TABLE) + text(_LIST_SET, name)
-    return kept().dump(Message(f"list set {name}", nft.kind(_GETSETELEM), family, payload))
+    return kept().dump(Message(f"list set {name}", _GETSETELEM, family, payload))
 
 
 def _each_found(reply: bytes) -> Iterator[tuple[bytes, Found]]:

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import socket
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from cni.errors import CniError, Code
 from cni.firewall import select
-from cni.hostports import listeners
+from cni.firewall.intents import FORWARD
+from cni.hostports import ledger, listeners
 from cni.kernel import route, sysctl
 from cni.kernel.rtnetlink import Netlink
 from cni.log import note
-from cni_portmap.plan import find_targets, plan_forward, plan_mappings, plan_notes
-from cni_portmap.ports import WHAT, claimed, flush_connections
+from cni_portmap.delete import flush_connections
+from cni_portmap.plan import (
+    PURPOSE,
+    find_targets,
+    list_host_ends,
+    plan_forward,
+    plan_mappings,
+    plan_notes,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from cni.firewall.intents import PortForward
     from cni.request import Request
     from cni.result import Result
@@ -31,24 +41,33 @@ def add(conf: PortmapConf, request: Request, undo: Undo) -> Result:
             "must be called as chained plugin",
             "list portmap behind the plugin that makes the container's interface",
         )
-    for line in plan_notes(plan_mappings(conf), find_targets(request.prev_result, request.ifname)):
+    result = request.prev_result
+    for line in plan_notes(plan_mappings(conf), find_targets(result, request.ifname)):
         note(line)
-    if intent := plan_forward(conf, request, request.prev_result):
-        backend = select.choose_for_add(conf.needed_backend, WHAT)
-        with claimed(intent, request, undo):
-            backend.apply(intent, undo)
+    if intent := plan_forward(conf, request, result):
+        with claimed(intent, list_host_ends(result), request, undo):
+            select.choose_for_add(conf.needed_backend, PURPOSE).apply(intent, undo)
         flush_connections(intent.mappings)
         # This has no inverse and comes last: a DEL cannot find out whether another container needs it.
         for key in list_localhost_settings(intent):
             sysctl.ensure(key, "1")
-        _log_listeners(intent)
-    return request.prev_result
+        # The port just published makes these processes of the host unreachable.
+        for each in listeners.find(intent.mappings, [target.version for target in intent.targets]):
+            note(f'portmap: {each}, where container "{request.container_id}" is reached now instead')
+    return result
 
 
-def _log_listeners(intent: PortForward) -> None:
-    """Log the processes of the host that a port just published makes unreachable."""
-    for each in listeners.find(intent.mappings, [target.version for target in intent.targets]):
-        note(f'portmap: {each}, where container "{intent.owner.container_id}" is reached now instead')
+@contextmanager
+def claimed(intent: PortForward, host_ends: Sequence[str], request: Request, undo: Undo) -> Iterator[None]:
+    """Claim the host ports for the `with` block to publish, and remove rules of containers that are gone.
+
+    `host_ends` are those of `list_host_ends`. Raises CniError 103 if another container holds a host port.
+    """
+    with ledger.claim(intent.owner, intent.mappings, request.netns, undo, host_ends) as former:
+        for dead in former:
+            select.remove(dead, FORWARD)
+            ledger.forget(dead)
+        yield
 
 
 def list_localhost_settings(intent: PortForward) -> list[str]:

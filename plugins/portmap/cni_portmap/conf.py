@@ -128,10 +128,11 @@ class PortmapConf(NetConf):
         for token in (*self.conditions_v4, *self.conditions_v6):
             if not token or not token.isprintable():
                 raise _refuse(f"conditions are printable words, {token!a} is not")
+        needed = self.needed_backend
         for other, keys in self._options().items():
-            if self.needed_backend != other:
+            if needed != other:
                 raise _refuse(
-                    f"{self.needed_backend} backend was requested but configuration contains "
+                    f"{needed} backend was requested but configuration contains "
                     f"{other}-specific options [{' '.join(keys)}]"
                 )
         return self

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING
 
-from cni.errors import ErrorList
+from cni.errors import CniError, ErrorList
 from cni.firewall import select
 from cni.firewall.intents import FORWARD
 from cni.hostports import ledger
+from cni.log import note
 from cni_portmap.plan import plan_mappings, plan_owner
-from cni_portmap.ports import flush_connections
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,3 +36,21 @@ def remove_published(owner: Owner, mappings: Sequence[PortMapping] = ()) -> None
     errors.attempt(flush_connections, known)
     errors.attempt(ledger.release, owner)
     errors.raise_any()
+
+
+def flush_connections(mappings: Sequence[PortMapping]) -> None:
+    """Delete the tracked UDP flows of host ports: the kernel would keep sending them where it did before.
+
+    A failure is only logged: the flows end by themselves.
+    """
+    ports = dict.fromkeys((each.host_port, each.host_ip) for each in mappings if each.protocol == "udp")
+    if not ports:
+        return
+    # A cold start that publishes TCP ports only does not need it.
+    from cni.kernel import conntrack
+
+    try:
+        for family in (socket.AF_INET, socket.AF_INET6):
+            conntrack.flush_ports("udp", ports, family)
+    except CniError as error:
+        note(f"portmap: could not forget flows to UDP ports: {error}")

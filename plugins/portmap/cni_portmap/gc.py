@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from cni.firewall import select
 from cni.hostports import ledger
 from cni.operations.garbage import Removal, Stale
-from cni_portmap.delete import remove_published
-from cni_portmap.ports import flush_connections
+from cni_portmap.delete import flush_connections, remove_published
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator

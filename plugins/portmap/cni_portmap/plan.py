@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from cni.result import Ip, IpInterface, Result
     from cni_portmap.conf import PortmapConf
 
+# The purpose of a backend in errors.
+PURPOSE = "portmap"
+
 
 def plan_owner(conf: PortmapConf, request: Request) -> Owner:
     """Return the owner of the ports."""

@@ -9,8 +9,9 @@ from cni.firewall import select
 from cni.hostports import ledger
 from cni.kernel import sysctl
 from cni.operations.properties import Property
-from cni_portmap.add import list_localhost_settings
-from cni_portmap.ports import WHAT, claimed, flush_connections
+from cni_portmap.add import claimed, list_localhost_settings
+from cni_portmap.delete import flush_connections
+from cni_portmap.plan import PURPOSE, list_host_ends
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,14 +28,15 @@ def list_rules(conf: PortmapConf, request: Request, intent: PortForward) -> Iter
     """Yield a property for each rule that is missing."""
     brief = f"{'; '.join(_name_ports(intent))}: rules are missing"
     fix = partial(_add_rules, conf, request, intent)
-    for each in select.differences(conf.needed_backend, WHAT, intent):
+    for each in select.differences(conf.needed_backend, PURPOSE, intent):
         yield Property("rule", "missing", "present", each, fix, brief)
 
 
 def _add_rules(conf: PortmapConf, request: Request, intent: PortForward, undo: Undo) -> str:
-    backend = select.choose(conf.needed_backend, WHAT)
+    backend = select.choose(conf.needed_backend, PURPOSE)
     # Again: a container without rules may lose its ports to another one.
-    with claimed(intent, request, undo):
+    host_ends = list_host_ends(request.required_prev_result())
+    with claimed(intent, host_ends, request, undo):
         backend.rebuild(intent)
         backend.apply(intent, undo)
     # Packets that came meanwhile have made entries without a translation.
@@ -68,7 +70,7 @@ def list_claims(request: Request, intent: PortForward) -> Iterator[Property]:
 
 def claim(request: Request, intent: PortForward, undo: Undo) -> str:
     """Claim the host ports, and return what was done. Raise CniError 103 if another container holds one."""
-    with claimed(intent, request, undo):
+    with claimed(intent, list_host_ends(request.required_prev_result()), request, undo):
         return "claimed its host ports"
 
 

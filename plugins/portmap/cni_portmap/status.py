@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cni.firewall import installed, probe, stores
 from cni.hostports import ledger
 from cni.operations.status import Reasons
-from cni_portmap.ports import WHAT
+from cni_portmap.plan import PURPOSE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def status(conf: PortmapConf, _request: Request) -> None:
     """Raise CniError 50 if ports cannot be published, 51 if published ports do not work."""
     reasons = Reasons()
-    reasons.attempt(probe.require_working, conf.needed_backend, WHAT)
+    reasons.attempt(probe.require_working, conf.needed_backend, PURPOSE)
     reasons.attempt(_check_stores, conf)
     reasons.attempt(reasons.limit, partial(_list_impairments, conf.name))
     reasons.raise_any()
@@ -29,7 +29,7 @@ def status(conf: PortmapConf, _request: Request) -> None:
 
 def _check_stores(conf: PortmapConf) -> None:
     ledger.check_writable()
-    stores.check(conf.needed_backend, WHAT)
+    stores.check(conf.needed_backend, PURPOSE)
 
 
 def _list_impairments(network: str) -> Iterator[Impairment]:
