@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cni.errors import CniError
-from cni.firewall.intents import FORWARD, MASQUERADE
+from cni.firewall.intents import FORWARD
 from cni.firewall.iptables import rules, variants
 from cni.firewall.iptables.backend import Iptables
 from cni.firewall.nftables import records
@@ -28,16 +28,6 @@ def without(owners: Sequence[Owner], kind: Kind, versions: Collection[int] = ())
             present = backend.installed(owners, kind, versions)
             owners = [owner for owner in owners if owner not in present]
     return list(owners)
-
-
-def without_masquerade(owners: Sequence[Owner], versions: Collection[int]) -> list[Owner]:
-    """List owners that no backend masquerades."""
-    return without(owners, MASQUERADE, versions)
-
-
-def without_forward(owners: Sequence[Owner]) -> list[Owner]:
-    """List those whose published ports no backend forwards."""
-    return without(owners, FORWARD)
 
 
 def may_be_published(owner: Owner) -> bool:

@@ -102,7 +102,9 @@ def differences(asked: str | None, purpose: str, intent: Intent) -> list[str]:
 
 def remove(owner: Owner, kind: Kind) -> None:
     """Remove the owner's rules of a kind, whichever backend made them."""
-    _wait_for_orphans(owner)
+    from cni.firewall import orphans
+
+    orphans.wait(owner)
     _in_all(lambda backend: backend.remove(owner, kind))
 
 
@@ -124,12 +126,6 @@ def collect(network: str, valid: Collection[Attachment], kinds: Sequence[Kind] =
     removed = orphans.collect(network, owners.tags(network, valid))
     _in_all(lambda backend: removed.extend(backend.collect(network, valid, kinds)))
     return list(dict.fromkeys(removed))
-
-
-def _wait_for_orphans(owner: Owner) -> None:
-    from cni.firewall import orphans
-
-    orphans.wait(owner)
 
 
 def _in_all(step: Callable[[Backend], None]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cni import delegate
 from cni.firewall import installed, probe, stores
-from cni.firewall.intents import Owner
+from cni.firewall.intents import MASQUERADE, Owner
 from cni.interface.masquerade import FEATURE
 from cni.interface.plan import host_name
 from cni.kernel import addr, link, netns, veth
@@ -86,7 +86,7 @@ def without_masquerade(
     """Yield the attachments whose masquerade is gone, for host ends of `list_ends`."""
     if conf.has_masquerade:
         owners = [owner for each in ends if (owner := _owner_of(conf.name, each))]
-        for each in installed.without_masquerade(owners, versions):
+        for each in installed.without(owners, MASQUERADE, versions):
             yield "masquerading is gone of", f"{each.container_id} {each.ifname}"
 
 

@@ -6,20 +6,19 @@ module.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from cni.errors import CniError, Code, ErrorList
 from cni.firewall import orphans
-from cni.firewall.intents import KINDS, Backend, Owner, checked_part, doing
+from cni.firewall.intents import KINDS, Backend, checked_part, doing
 from cni.firewall.iptables import rules, variants
 from cni.firewall.iptables.execute import XTABLES_WAIT_S, RefusedError, Tool
 from cni.firewall.iptables.transaction import Transaction, remove_chain
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
-    from cni.firewall.intents import Intent, Kind
+    from cni.firewall.intents import Intent, Kind, Owner
     from cni.firewall.iptables.rule import Rendering, Rule
     from cni.operations.garbage import Stale
     from cni.request import Attachment
@@ -83,7 +82,7 @@ class Iptables(Backend):
         for version in _VERSIONS:
             tool = self._tool(version, rendering.table)
             for own in owned:
-                errors.attempt(_remove, tool, own.chain, [own.parent])
+                errors.attempt(_where_table_exists, remove_chain, tool, own.chain, [own.parent])
         errors.raise_any()
 
     def installed(self, owners: Sequence[Owner], kind: Kind, versions: Collection[int]) -> list[Owner]:
@@ -107,12 +106,10 @@ class Iptables(Backend):
         self, network: str, valid: Collection[Attachment], kinds: Sequence[Kind] = KINDS
     ) -> list[Stale]:
         """Return what `collect` removes."""
+        from cni.firewall.iptables import stale
+
         found: list[Stale] = []
-        errors = ErrorList()
-        for table, version in _each_table(kinds):
-            tool = self._tool(version, table)
-            errors.attempt(lambda tool=tool: found.extend(_find_stale(tool, network, valid, kinds)))
-        errors.raise_any()
+        self._in_each_table(lambda tool: found.extend(stale.find(tool, network, valid, kinds)), kinds)
         return found
 
     def collect(
@@ -122,18 +119,16 @@ class Iptables(Backend):
         from cni.firewall.iptables import stale
 
         removed: set[str] = set()
-        errors = ErrorList()
-
-        def collect_one(tool: Tool) -> None:
-            with _where_table_exists():
-                removed.update(stale.collect(tool, network, *_chains(network, valid, kinds)))
-                if tool.table == rules.NAT:
-                    stale.forget_gateways(tool)
-
-        for table, version in _each_table(kinds):
-            errors.attempt(collect_one, self._tool(version, table))
-        errors.raise_any()
+        self._in_each_table(lambda tool: removed.update(stale.collect(tool, network, valid, kinds)), kinds)
         return sorted(removed)
+
+    def _in_each_table(self, step: Callable[[Tool], None], kinds: Sequence[Kind]) -> None:
+        """Run a step for each table of these kinds that the kernel has, and each IP version."""
+        errors = ErrorList()
+        for table in dict.fromkeys(kind.iptables().table for kind in kinds if kind.iptables):
+            for version in _VERSIONS:
+                errors.attempt(_where_table_exists, step, self._tool(version, table))
+        errors.raise_any()
 
     def _tool(self, version: int, table: str = rules.NAT) -> Tool:
         return Tool(version, table, self.wait_s)
@@ -146,54 +141,10 @@ def _rendering(intent: Intent) -> Rendering:
     return kind.iptables()
 
 
-def _each_table(kinds: Sequence[Kind]) -> list[tuple[str, int]]:
-    tables = dict.fromkeys(kind.iptables().table for kind in kinds if kind.iptables)
-    return [(table, version) for table in tables for version in _VERSIONS]
-
-
-def _chains(
-    network: str, valid: Collection[Attachment], kinds: Sequence[Kind]
-) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the chains that valid attachments may have, and the prefixes of all chains of these kinds."""
-    renderings = [kind.iptables() for kind in kinds if kind.iptables]
-    owners = [Owner(network, each.container_id, each.ifname) for each in valid]
-    kept = frozenset(own.chain for each in renderings for owner in owners for own in each.own(owner))
-    sample = [own.chain for each in renderings for own in each.own(Owner("", "", ""))]
-    return kept, frozenset(map(rules.chain_prefix, sample))
-
-
-def _find_stale(
-    tool: Tool, network: str, valid: Collection[Attachment], kinds: Sequence[Kind]
-) -> list[Stale]:
-    from cni.firewall.iptables import stale
-    from cni.operations.garbage import Stale
-
-    found: list[stale.StaleChain] = []
-    former: list[Rule] = []
-    with _where_table_exists():
-        found = stale.find_stale(tool, network, *_chains(network, valid, kinds))
-        if tool.table == rules.NAT:
-            former = [rule for _, listed in stale.list_former_gateways(tool) for rule in listed]
-    kind = f"{tool.name} chain"
-    return [
-        *(Stale(kind, each.chain, network, each.container_id, mappings=each.mappings) for each in found),
-        *(
-            Stale(kind, rule.leads_to, reason=f"the host has no {rules.find_gateway(rule)}")
-            for rule in former
-        ),
-    ]
-
-
-def _remove(tool: Tool, chain: str, parents: Sequence[str]) -> None:
-    with _where_table_exists():
-        remove_chain(tool, chain, parents)
-
-
-@contextmanager
-def _where_table_exists() -> Iterator[None]:
-    """Ignore that the kernel does not have the table for the IP version: then no rule exists."""
+def _where_table_exists(step: Callable[..., None], *args: object) -> None:
+    """Run a step. Ignore that the kernel does not have the table for the IP version: then no rule exists."""
     try:
-        yield
+        step(*args)
     except RefusedError as error:
         if not error.is_without_table:
             raise

@@ -6,7 +6,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, NamedTuple
 
 from cni.errors import ErrorList
-from cni.firewall.intents import PortMapping, RulesRemainError
+from cni.firewall.intents import Owner, PortMapping, RulesRemainError
 from cni.firewall.iptables import rules, variants
 from cni.firewall.iptables.transaction import (
     addresses_of_host,
@@ -15,12 +15,15 @@ from cni.firewall.iptables.transaction import (
     remove_chain,
     retried,
 )
+from cni.operations.garbage import Stale
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Sequence
 
+    from cni.firewall.intents import Kind
     from cni.firewall.iptables.execute import Tool
     from cni.firewall.iptables.rule import Rule
+    from cni.request import Attachment
 
 
 class StaleChain(NamedTuple):
@@ -32,28 +35,50 @@ class StaleChain(NamedTuple):
     mappings: tuple[PortMapping, ...]
 
 
-def collect(tool: Tool, network: str, valid: Collection[str], prefixes: Collection[str]) -> set[str]:
-    """Remove what `find_stale` finds. Return the IDs of the containers.
+def find(tool: Tool, network: str, valid: Collection[Attachment], kinds: Sequence[Kind]) -> list[Stale]:
+    """Return what `collect` removes."""
+    kind = f"{tool.name} chain"
+    former = [rule for _, listed in _list_former_gateways(tool) for rule in listed]
+    return [
+        *(
+            Stale(kind, each.chain, network, each.container_id, mappings=each.mappings)
+            for each in _find_chains(tool, network, valid, kinds)
+        ),
+        *(
+            Stale(kind, rule.leads_to, reason=f"the host has no {rules.find_gateway(rule)}")
+            for rule in former
+        ),
+    ]
 
-    Every chain is tried. Raise CniError for those that could not be removed.
+
+def collect(tool: Tool, network: str, valid: Collection[Attachment], kinds: Sequence[Kind]) -> set[str]:
+    """Remove the chains of a network's containers that are not valid. Return the IDs of the containers.
+
+    Every chain is tried. Raise CniError for those that could not be removed. Chains of gateways that the host
+    does not have any more are removed as well, of every network and variant.
     """
-    stale = find_stale(tool, network, valid, prefixes)
+    found = _find_chains(tool, network, valid, kinds)
     errors = ErrorList()
-    for each in stale:
+    for each in found:
         errors.attempt(remove_chain, tool, each.chain, each.parents)
     errors.raise_any()
-    return {each.container_id for each in stale}
+    retried(_forget_gateways, tool)
+    return {each.container_id for each in found}
 
 
-def find_stale(
-    tool: Tool, network: str, valid: Collection[str], prefixes: Collection[str]
+def _find_chains(
+    tool: Tool, network: str, valid: Collection[Attachment], kinds: Sequence[Kind]
 ) -> list[StaleChain]:
-    """Find the network's chains with one of `prefixes` that are not `valid`.
+    """Find the network's chains of these kinds that no valid attachment may have.
 
     A chain belongs to the network that the comment of a rule in it, or of a rule that leads to it, names.
     """
+    renderings = [kind.iptables() for kind in kinds if kind.iptables]
+    owners = [Owner(network, each.container_id, each.ifname) for each in valid]
+    of_valid = {own.chain for each in renderings for owner in owners for own in each.own(owner)}
+    sample = [own.chain for each in renderings for own in each.own(Owner("", "", ""))]
     listed = [rule for having in variants.list_with_table(tool) for rule in having.list_all()]
-    containers = stale_chains(listed, network, valid, prefixes)
+    containers = stale_chains(listed, network, of_valid, set(map(rules.chain_prefix, sample)))
     return [
         StaleChain(
             chain,
@@ -68,7 +93,7 @@ def find_stale(
 def stale_chains(
     listed: Iterable[Rule], network: str, valid: Collection[str], prefixes: Collection[str]
 ) -> dict[str, str]:
-    """Return the chains of `find_stale`, each with the ID of its container."""
+    """Return the chains with one of `prefixes` that are not `valid`, each with the ID of its container."""
     containers = {}
     for rule in listed:
         owner = rules.find_owner(rule)
@@ -90,18 +115,15 @@ def read_mappings(listed: Iterable[Rule], chain: str) -> tuple[PortMapping, ...]
     )
 
 
-def forget_gateways(tool: Tool) -> None:
-    """Remove the chains of gateways that the host does not have any more, of every variant."""
-
-    def attempt() -> None:
-        for having, former in list_former_gateways(tool):
-            having.apply("forget gateways", gateway_removal_commands(former))
-
-    retried(attempt)
+def _forget_gateways(tool: Tool) -> None:
+    for having, former in _list_former_gateways(tool):
+        having.apply("forget gateways", gateway_removal_commands(former))
 
 
-def list_former_gateways(tool: Tool) -> list[tuple[Tool, list[Rule]]]:
+def _list_former_gateways(tool: Tool) -> list[tuple[Tool, list[Rule]]]:
     """Return the rules for gateways that the host does not have any more, by the variant that has them."""
+    if tool.table != rules.NAT:
+        return []
     try:
         found = variants.list_having(tool, rules.GATEWAYS)
     except RulesRemainError:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cni.errors import CniError, ErrorList
 from cni.firewall import nft
-from cni.firewall.iptables import netlink, rules, variants
+from cni.firewall.iptables import legacy, netlink, rules, variants
 from cni.firewall.iptables.execute import RefusedError
 from cni.firewall.iptables.rule import Rule
 from cni.state import files
@@ -70,7 +70,7 @@ class Transaction:
         if self.tool.takes_netlink():
             is_done = self._append_by_netlink()
         else:
-            is_done = variants.has_once(self.tool, self.wanted.shared) and self._append_by_program()
+            is_done = _has_shared_once(self.tool, self.wanted.shared) and self._append_by_program()
         if not is_done:
             self._inverse = []
             with _locked(self.tool):
@@ -91,7 +91,7 @@ class Transaction:
         know are left to the program.
         """
         for _ in range(_NETLINK_TRIES):
-            shared = _read_shared(self.tool.table, self.wanted.shared)
+            shared = _read_shared(nft.IPV4, self.tool.table, self.wanted.shared)
             if shared is None:
                 return False
             form = shared.rules, tuple(map(netlink.content, shared.reported))
@@ -183,12 +183,30 @@ class _SharedRules(NamedTuple):
     generation: int | None
 
 
-def _read_shared(table: str, shared: Sequence[Shared]) -> _SharedRules | None:
-    """Read the shared rules of IPv4. Return None if there are not as many as there should be."""
+def _has_shared_once(tool: Tool, shared: Sequence[Shared]) -> bool:
+    """Return whether a variant has as many shared rules as it should. Their content is not compared."""
+    try:
+        if _read_shared(nft.FAMILIES[tool.version], tool.table, shared) is not None:
+            return True
+        if not legacy.is_loaded(tool.version, tool.table):
+            return False
+        table = legacy.read(tool.version, tool.table)
+    except (CniError, OSError):
+        return False
+    return all(
+        each.chain in table.chains
+        and (not each.rules or table.count_rules(each.chain) == len(each.rules))
+        and all(table.count_jumps(jump.rule.chain, each.chain) == 1 for jump in each.jumps)
+        for each in shared
+    )
+
+
+def _read_shared(family: int, table: str, shared: Sequence[Shared]) -> _SharedRules | None:
+    """Read the shared rules in nf_tables. Return None if there are not as many as there should be."""
     if not shared:
         return _SharedRules((), (), None)
     counted = [each for each in shared if each.rules and each.jumps]
-    generation, chains = nft.find_chains_now([(nft.IPV4, table, each.chain) for each in counted])
+    generation, chains = nft.find_chains_now([(family, table, each.chain) for each in counted])
     for each, chain in zip(counted, chains, strict=True):
         if chain is None or chain.use != len(each.rules) + len(each.jumps):
             return None
@@ -198,13 +216,13 @@ def _read_shared(table: str, shared: Sequence[Shared]) -> _SharedRules | None:
         if each.is_named_by_content:
             continue
         if each.rules:
-            found += nft.list_rules(nft.IPV4, table, each.chain)
+            found += nft.list_rules(family, table, each.chain)
             compared += each.rules
         # Jumps to a chain with rules are only counted: POSTROUTING, where they are, may have thousands of
         # rules.
         for jump in () if each in counted else each.jumps:
             named = f"{each.chain}\0".encode()
-            found += [rule for rule in nft.list_rules(nft.IPV4, table, jump.rule.chain) if named in rule.raw]
+            found += [rule for rule in nft.list_rules(family, table, jump.rule.chain) if named in rule.raw]
             compared.append(jump.rule)
         if len(found) != len(compared):
             return None

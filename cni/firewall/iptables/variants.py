@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from cni.firewall.iptables.execute import Tool
-    from cni.firewall.iptables.rule import Shared
 
 _TRIES = 50
 # As many rules as the socket's buffer can report, more than two dozen ports need; and how many numbers other
@@ -124,41 +123,6 @@ def _of_variant(tool: Tool, variant: str, chains: Sequence[str]) -> Tool:
         f"{shown} of {found.name} cannot be removed: {found.name} is not installed",
         f"there is no {found.name}-restore on PATH; install it and call again",
     )
-
-
-def has_once(tool: Tool, shared: Sequence[Shared]) -> bool:
-    """Return whether a variant has shared chains with as many rules and jumps as they should have.
-
-    The content of the rules is not compared.
-    """
-    try:
-        if all(_has_once(tool, each) for each in shared):
-            return True
-        if not legacy.is_loaded(tool.version, tool.table):
-            return False
-        table = legacy.read(tool.version, tool.table)
-    except (CniError, OSError):
-        return False
-    return all(_has_legacy_once(table, each) for each in shared)
-
-
-def _has_legacy_once(table: legacy.Table, shared: Shared) -> bool:
-    jumps = (table.count_jumps(jump.rule.chain, shared.chain) == 1 for jump in shared.jumps)
-    has_rules = not shared.rules or table.count_rules(shared.chain) == len(shared.rules)
-    return shared.chain in table.chains and has_rules and all(jumps)
-
-
-def _has_once(tool: Tool, shared: Shared) -> bool:
-    family = nft.FAMILIES[tool.version]
-    if shared.rules and shared.jumps:
-        # The kernel counts rules and jumps as users of a chain. The jump's chain may have thousands of rules.
-        found = nft.find_chain(family, tool.table, shared.chain)
-        return found is not None and found.use == len(shared.rules) + len(shared.jumps)
-    named = f"{shared.chain}\0".encode()
-    return all(
-        sum(named in rule.raw for rule in nft.list_rules(family, tool.table, jump.rule.chain)) == 1
-        for jump in shared.jumps
-    ) and (not shared.rules or len(nft.list_rules(family, tool.table, shared.chain)) == len(shared.rules))
 
 
 def remove_by_netlink(tool: Tool, chain: str, parents: Sequence[str]) -> None:

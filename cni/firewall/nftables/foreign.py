@@ -5,6 +5,7 @@ Their rules are found by comment, which takes time linear in their number, as it
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cni.errors import CniError, Code
@@ -27,42 +28,33 @@ def remove_forward(owner: Owner) -> None:
     """Remove portmap's rules, of all networks: their comment is the container ID only."""
     for family in (nft.IPV4, nft.IPV6):
         if nft.has_table(family, PORTMAP_TABLE):
-            for chain in PORTMAP_CHAINS:
-                _remove(family, PORTMAP_TABLE, chain, owner.container_id.__eq__)
+            _remove(partial(_publishing, family, owner.container_id))
+
+
+def _publishing(family: int, container_id: str) -> list[nft.Rule]:
+    listed = [rule for chain in PORTMAP_CHAINS for rule in nft.list_rules(family, PORTMAP_TABLE, chain)]
+    return [rule for rule in listed if rule.comment == container_id]
 
 
 def has_masquerade(intent: Masquerade) -> bool:
     """Return whether the Go plugins masquerade all of the addresses."""
-    if not nft.has_table(nft.INET, MASQUERADE_TABLE):
-        return False
-    tag = owners.tag(intent.owner)
-    rules = nft.list_rules(nft.INET, MASQUERADE_TABLE, MASQUERADE_CHAIN)
-    own = [rule.raw for rule in rules if rule.comment.startswith(tag)]
+    own = [rule.raw for rule in _masquerading(owners.tag(intent.owner))]
     return all(any(address.ip.packed in raw for raw in own) for address in intent.addresses)
 
 
 def has_rules_of(owner: Owner) -> bool:
     """Return whether the Go plugins masquerade an attachment, whatever its addresses."""
-    if not nft.has_table(nft.INET, MASQUERADE_TABLE):
-        return False
-    rules = nft.list_rules(nft.INET, MASQUERADE_TABLE, MASQUERADE_CHAIN)
-    return any(rule.comment.startswith(owners.tag(owner)) for rule in rules)
+    return bool(_masquerading(owners.tag(owner)))
 
 
 def remove_masquerade(owner: Owner) -> None:
     """Remove the masquerading of an attachment."""
-    tag = owners.tag(owner)
-    if nft.has_table(nft.INET, MASQUERADE_TABLE):
-        _remove(nft.INET, MASQUERADE_TABLE, MASQUERADE_CHAIN, lambda comment: comment.startswith(tag))
+    _remove(lambda: _masquerading(owners.tag(owner)))
 
 
 def list_invalid(network: str, valid: frozenset[str]) -> list[str]:
     """List the comments of masquerading rules of a network's attachments whose tags are not in `valid`."""
-    if not nft.has_table(nft.INET, MASQUERADE_TABLE):
-        return []
-    prefix = owners.network_tag(network)
-    comments = (rule.comment for rule in nft.list_rules(nft.INET, MASQUERADE_TABLE, MASQUERADE_CHAIN))
-    return [each for each in comments if each.startswith(prefix) and owners.tag_of(each) not in valid]
+    return [rule.comment for rule in _invalid(network, valid)]
 
 
 def remove_invalid(network: str, valid: frozenset[str]) -> list[str]:
@@ -70,22 +62,26 @@ def remove_invalid(network: str, valid: frozenset[str]) -> list[str]:
 
     Rules of portmap do not name their network.
     """
-    prefix = owners.network_tag(network)
-
-    def is_invalid(comment: str) -> bool:
-        return comment.startswith(prefix) and owners.tag_of(comment) not in valid
-
-    if not nft.has_table(nft.INET, MASQUERADE_TABLE):
-        return []
-    return _remove(nft.INET, MASQUERADE_TABLE, MASQUERADE_CHAIN, is_invalid)
+    return [rule.comment for rule in _remove(lambda: _invalid(network, valid))]
 
 
-def _remove(family: int, table: str, chain: str, is_wanted: Callable[[str], bool]) -> list[str]:
+def _masquerading(tag: str) -> list[nft.Rule]:
+    listed = nft.list_rules(nft.INET, MASQUERADE_TABLE, MASQUERADE_CHAIN)
+    return [rule for rule in listed if rule.comment.startswith(tag)]
+
+
+def _invalid(network: str, valid: frozenset[str]) -> list[nft.Rule]:
+    listed = _masquerading(owners.network_tag(network))
+    return [rule for rule in listed if owners.tag_of(rule.comment) not in valid]
+
+
+def _remove(find: Callable[[], list[nft.Rule]]) -> list[nft.Rule]:
     for _ in range(_TRIES):
-        rules = [rule for rule in nft.list_rules(family, table, chain) if is_wanted(rule.comment)]
+        rules = find()
         if nft.commit_deletions(list(map(nft.delete_rule, rules))):
-            return [rule.comment for rule in rules]
+            return rules
     raise CniError(
         Code.TRY_AGAIN,
-        f"could not remove rules of nftables chain {table} {chain}: another program kept changing it",
+        f"could not remove rules of nftables chain {rules[0].table} {rules[0].chain}:"
+        " another program kept changing it",
     )

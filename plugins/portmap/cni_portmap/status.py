@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cni.firewall import installed, probe, stores
+from cni.firewall.intents import FORWARD
 from cni.hostports import ledger
 from cni.operations.status import Reasons
 from cni_portmap.plan import PURPOSE
@@ -34,5 +35,5 @@ def _check_stores(conf: PortmapConf) -> None:
 
 def _list_impairments(network: str) -> Iterator[Impairment]:
     owners = [owner for owner in ledger.list_live(network) if ledger.list_held(owner)]
-    for each in installed.without_forward(owners):
+    for each in installed.without(owners, FORWARD):
         yield "published ports lead nowhere of", f"{each.container_id} {each.ifname}"
