@@ -206,8 +206,12 @@ class Backend(Applying, Protocol):
     def differences(self, intent: Intent) -> list[str]:
         """Return what is missing or wrong of an intent's rules."""
 
-    def remove(self, owner: Owner, kind: Kind) -> None:
-        """Remove the owner's rules of a kind, made by this suite or by the Go plugins. None need to exist."""
+    def remove(self, owner: Owner, kind: Kind, addresses: Sequence[IpAddress] = ()) -> None:
+        """Remove the owner's rules of a kind, made by this suite or by the Go plugins. None need to exist.
+
+        The rules of other links of the container on the network remain if `addresses` has the addresses of
+        the owner's link. Without them, the backend iptables removes the rules of all these links.
+        """
 
     def installed(self, owners: Sequence[Owner], kind: Kind, versions: Collection[int]) -> list[Owner]:
         """Return those who have rules of a kind, by names alone: in each of `versions`, or in any."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cni.firewall.intents import Backend, Intent, Kind, Owner
     from cni.operations.garbage import Stale
     from cni.request import Attachment
+    from cni.result import IpAddress
     from cni.undo import Undo
 
 # In the order in which the Go plugins prefer them.
@@ -100,12 +101,12 @@ def differences(asked: str | None, purpose: str, intent: Intent) -> list[str]:
     return [] if is_elsewhere else missing
 
 
-def remove(owner: Owner, kind: Kind) -> None:
-    """Remove the owner's rules of a kind, whichever backend made them."""
+def remove(owner: Owner, kind: Kind, addresses: Sequence[IpAddress] = ()) -> None:
+    """Remove the owner's rules of a kind, whichever backend made them; `addresses` as in `Backend.remove`."""
     from cni.firewall import orphans
 
     orphans.wait(owner)
-    _in_all(lambda backend: backend.remove(owner, kind))
+    _in_all(lambda backend: backend.remove(owner, kind, addresses))
 
 
 def stale(network: str, valid: Collection[Attachment], kinds: Sequence[Kind] = KINDS) -> list[Stale]:

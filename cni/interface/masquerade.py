@@ -27,4 +27,5 @@ def choose(conf: MasqueradeConf) -> Applying | None:
 def remove(conf: MasqueradeConf, request: Request) -> None:
     """Remove the masquerade of an attachment, whichever backend made it."""
     if conf.ip_masq:
-        select.remove(owner_of(conf, request), MASQUERADE)
+        ips = request.prev_result.ips if request.prev_result else ()
+        select.remove(owner_of(conf, request), MASQUERADE, [each.address.ip for each in ips])

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cni.firewall.iptables.rule import Rendering, Rule
     from cni.operations.garbage import Stale
     from cni.request import Attachment
+    from cni.result import IpAddress
     from cni.undo import Undo
 
 _VERSIONS = (4, 6)
@@ -72,7 +73,7 @@ class Iptables(Backend):
             found += [f"ipv{version} {rendering.label}: {each}" for each in missing]
         return found
 
-    def remove(self, owner: Owner, kind: Kind) -> None:
+    def remove(self, owner: Owner, kind: Kind, addresses: Sequence[IpAddress] = ()) -> None:
         """Remove the rules of a kind that the container has on this network."""
         if kind.iptables is None:
             return
@@ -82,7 +83,7 @@ class Iptables(Backend):
         for version in _VERSIONS:
             tool = self._tool(version, rendering.table)
             for own in owned:
-                errors.attempt(_where_table_exists, remove_chain, tool, own.chain, [own.parent])
+                errors.attempt(_where_table_exists, remove_chain, tool, own.chain, [own.parent], addresses)
         errors.raise_any()
 
     def installed(self, owners: Sequence[Owner], kind: Kind, versions: Collection[int]) -> list[Owner]:

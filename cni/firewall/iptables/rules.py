@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from cni.firewall.iptables.rule import (
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from cni.result import IpAddress, IpInterface
 
 NAT = "nat"
+POSTROUTING = "POSTROUTING"
 DNAT = "CNI-HOSTPORT-DNAT"
 SETMARK = "CNI-HOSTPORT-SETMARK"
 MASQ = "CNI-HOSTPORT-MASQ"
@@ -87,7 +89,7 @@ def masquerade(intent: Masquerade, version: int) -> Wanted:
     accepted = [Rule(NAT, chain, (("-d", str(subnet)), comment), ("ACCEPT",)) for subnet in subnets]
     others = Rule(NAT, chain, (("!", "-d", _MULTICAST[version]), comment), ("MASQUERADE",))
     entries = [
-        Rule(NAT, "POSTROUTING", (("-s", f"{address}/{address.max_prefixlen}"), comment), (chain,))
+        Rule(NAT, POSTROUTING, (("-s", f"{address}/{address.max_prefixlen}"), comment), (chain,))
         for address in dict.fromkeys(each.ip for each in found)
     ]
     shared = gateway_chains(intent.gateways, version) if intent.gateways else []
@@ -210,6 +212,16 @@ def find_owner(rule: Rule) -> tuple[str, str] | None:
     return (found["network"], found["container_id"]) if found else None
 
 
+def find_address(rule: Rule) -> IpAddress | None:
+    """Return the container's address that a rule of its chain, or one that leads to the chain, names."""
+    text = ""
+    if rule.leads_to == "DNAT":
+        text = rule.target[-1].rpartition(":")[0].strip("[]")
+    elif rule.chain == POSTROUTING and is_containers(rule.leads_to):
+        text = next((match[1].partition("/")[0] for match in rule.matches if match[0] == "-s"), "")
+    return ip_address(text) if text else None
+
+
 def find_gateway(rule: Rule) -> str:
     """Return the address of the host in a rule of `GATEWAYS`."""
     return next((match[1].partition("/")[0] for match in rule.matches if match[0] == "-d"), "")
@@ -236,7 +248,7 @@ def owner_comment(owner: Owner, prefix: str = "") -> Match:
 
 
 _MASQ_JUMP = Jump(
-    Rule(NAT, "POSTROUTING", ((*COMMENT, "CNI portfwd requiring masquerade"),), (MASQ,)), first=True
+    Rule(NAT, POSTROUTING, ((*COMMENT, "CNI portfwd requiring masquerade"),), (MASQ,)), first=True
 )
 _DNAT_JUMPS = tuple(
     Jump(Rule(NAT, chain, (("-m", "addrtype", "--dst-type", "LOCAL"),), (DNAT,)))
@@ -253,7 +265,7 @@ FORWARD = Rendering(
 MASQUERADE = Rendering(
     NAT,
     "masquerade",
-    ("POSTROUTING",),
+    (POSTROUTING,),
     masquerade,
-    lambda owner: (Own(masquerade_chain(owner), "POSTROUTING"),),
+    lambda owner: (Own(masquerade_chain(owner), POSTROUTING),),
 )

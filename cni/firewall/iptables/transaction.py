@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from cni.firewall.iptables.execute import Tool
     from cni.firewall.iptables.rule import Shared, Wanted
+    from cni.result import IpAddress
 
 LOCK = Path("/run/pycni/iptables.lock")
 # How often other programs may change the ruleset before the program is used instead of netlink.
@@ -56,9 +57,7 @@ class Transaction:
         self.wanted = wanted
         self.doing = doing
         self._made = wanted.made
-        parents = tuple(dict.fromkeys(each.chain for each in wanted.entries))
-        self._removal = partial(remove_chain, tool, wanted.chain, parents)
-        self._inverse: list[Callable[[], object]] = [self._removal]
+        self._inverse: list[Callable[[], object]] = [self._remove]
 
     def run(self) -> None:
         """Make all that is missing. Raise CniError 101, or 11 if a lock is held for too long.
@@ -83,6 +82,11 @@ class Transaction:
             for step in self._inverse:
                 errors.attempt(step)
         errors.raise_any()
+
+    def _remove(self) -> None:
+        parents = list(dict.fromkeys(each.chain for each in self.wanted.entries))
+        addresses = [each for rule in self._made if (each := rules.find_address(rule))]
+        remove_chain(self.tool, self.wanted.chain, parents, addresses)
 
     def _append_by_netlink(self) -> bool:
         """Compare the shared rules and make the chain. Return False, with nothing done, if they are wrong.
@@ -132,7 +136,7 @@ class Transaction:
             former = former_gateways(seen, addresses_of_host(self.tool.version))
             own = {each.chain for each in shared}
             commands += gateway_removal_commands([rule for rule in former if rule.leads_to not in own])
-        self._inverse = [self._removal]
+        self._inverse = [self._remove]
         if self.wanted.chain in seen:
             back = restore_chain(seen, self.wanted, self.tool.has)
             self._inverse = [partial(self.tool.apply, f"restore chain {self.wanted.chain}", back)]
@@ -303,17 +307,20 @@ def retried(attempt: Callable[..., None], *args: object) -> None:
     return None
 
 
-def remove_chain(tool: Tool, chain: str, parents: Sequence[str]) -> None:
-    """Remove a container's chain and the rules of `parents` that lead to it, of every variant of iptables."""
+def remove_chain(tool: Tool, chain: str, parents: Sequence[str], addresses: Sequence[IpAddress] = ()) -> None:
+    """Remove a container's chain and the rules of `parents` that lead to it, of every variant of iptables.
+
+    All links of a container on one network have the same chain. If rules name addresses of other links than
+    `addresses`, only the rules that name these are removed.
+    """
 
     def attempt(having: Tool) -> None:
-        having.apply(
-            f"remove chain {chain}", removal_commands(having.list_while_there([chain, *parents]), chain)
-        )
+        seen = having.list_while_there([chain, *parents])
+        having.apply(f"remove chain {chain}", removal_commands(seen, chain, addresses))
 
     is_in_nftables, others = variants.find_chain(tool, chain)
     if is_in_nftables:
-        variants.remove_by_netlink(tool, chain, parents)
+        variants.remove_by_netlink(tool, chain, parents, addresses)
     for having in others:
         try:
             retried(attempt, having)
@@ -331,12 +338,15 @@ def remove_unused(tool: Tool, created: Sequence[Shared]) -> None:
             raise
 
 
-def removal_commands(seen: Seen, chain: str) -> list[str]:
-    """Remove a chain, if it exists, with every rule that leads to it."""
+def removal_commands(seen: Seen, chain: str, addresses: Sequence[IpAddress] = ()) -> list[str]:
+    """Remove a chain, if it exists, with every rule that leads to it; `addresses` as in `remove_chain`."""
     if chain not in seen:
         return []
-    leading = [rule.as_command("-D") for listed in seen.values() for rule in listed if rule.leads_to == chain]
-    return [*leading, f"-F {chain}", f"-X {chain}"]
+    leading = [rule for listed in seen.values() for rule in listed if rule.leads_to == chain]
+    named = [(rules.find_address(rule), rule) for rule in (*seen[chain], *leading)]
+    if addresses and any(each and each not in addresses for each, _ in named):
+        return [rule.as_command("-D") for each, rule in named if each in addresses]
+    return [*(rule.as_command("-D") for rule in leading), f"-F {chain}", f"-X {chain}"]
 
 
 def _shared_removal_commands(created: Sequence[Shared]) -> list[str]:

@@ -14,12 +14,13 @@ from cni.errors import CniError, Code
 from cni.firewall import nft
 from cni.firewall.intents import RulesRemainError
 from cni.firewall.iptables import legacy
-from cni.firewall.iptables.rules import is_containers
+from cni.firewall.iptables.rules import POSTROUTING, is_containers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from cni.firewall.iptables.execute import Tool
+    from cni.result import IpAddress
 
 _TRIES = 50
 # As many rules as the socket's buffer can report, more than two dozen ports need; and how many numbers other
@@ -125,20 +126,26 @@ def _of_variant(tool: Tool, variant: str, chains: Sequence[str]) -> Tool:
     )
 
 
-def remove_by_netlink(tool: Tool, chain: str, parents: Sequence[str]) -> None:
+def remove_by_netlink(
+    tool: Tool, chain: str, parents: Sequence[str], addresses: Sequence[IpAddress] = ()
+) -> None:
     """Remove a chain of the nf_tables variant, if it exists, and the rules of `parents` that lead to it.
 
-    Such a rule contains the chain's name. Raise CniError 11 or 100.
+    Such a rule contains the chain's name. `addresses` are those of `remove_chain`. Raise CniError 11 or 100.
     """
     family = nft.FAMILIES[tool.version]
-    named = f"{chain}\0".encode()
     for _ in range(_TRIES):
-        leading = _made_together(tool, chain, parents)
-        if leading is None:
-            listed = (rule for parent in parents for rule in nft.list_rules(family, tool.table, parent))
-            leading = [rule for rule in listed if named in rule.raw]
-        whole = [nft.flush_chain(family, tool.table, chain), nft.delete_chain(family, tool.table, chain)]
-        done = nft.commit_deletions([*map(nft.delete_rule, leading), *whole])
+        listed = nft.list_rules(family, tool.table, chain)
+        leading = _find_leading(tool, chain, parents, len(listed))
+        # The rules that name an address of the container.
+        naming = [rule for rule in listed if b"DNAT\0" in rule.raw]
+        naming += [rule for rule in leading if rule.chain == POSTROUTING]
+        own = [rule for rule in naming if any(each.packed in rule.raw for each in addresses)]
+        if addresses and len(own) < len(naming):
+            done = nft.commit_deletions(list(map(nft.delete_rule, own)))
+        else:
+            whole = [nft.flush_chain(family, tool.table, chain), nft.delete_chain(family, tool.table, chain)]
+            done = nft.commit_deletions([*map(nft.delete_rule, leading), *whole])
         if done or nft.find_chain(family, tool.table, chain) is None:
             return
     raise CniError(
@@ -147,23 +154,21 @@ def remove_by_netlink(tool: Tool, chain: str, parents: Sequence[str]) -> None:
     )
 
 
-def _made_together(tool: Tool, chain: str, parents: Sequence[str]) -> list[nft.Rule] | None:
-    """Find the rules that lead to a chain without a listing of their chains, which may have thousands.
+def _find_leading(tool: Tool, chain: str, parents: Sequence[str], own: int) -> list[nft.Rule]:
+    """Return the rules of `parents` that lead to a chain, which has `own` rules.
 
-    Rules of one transaction have consecutive numbers, and the kernel counts the users of a chain. Return None
-    if not all are found, because they were made one by one, or if the chain does not exist.
+    Chains of parents may have thousands of rules. Rules of one transaction have consecutive numbers, and the
+    kernel counts the users of a chain. The parents are listed only if not all are found so, because they were
+    made one by one.
     """
     family = nft.FAMILIES[tool.version]
-    found = nft.find_chain(family, tool.table, chain)
-    if found is None or found.use > _MOST_TOGETHER:
-        return None
-    wanted = found.use - len(nft.list_rules(family, tool.table, chain))
-    numbers = range(found.handle + 1, found.handle + found.use + _BETWEEN)
     named = f"{chain}\0".encode()
-    leading = [
-        rule
-        for parent in parents
-        for rule in nft.find_rules(family, tool.table, parent, numbers)
-        if named in rule.raw
-    ]
-    return leading if len(leading) == wanted else None
+    found = nft.find_chain(family, tool.table, chain)
+    if found is not None and found.use <= _MOST_TOGETHER:
+        numbers = range(found.handle + 1, found.handle + found.use + _BETWEEN)
+        asked = (nft.find_rules(family, tool.table, parent, numbers) for parent in parents)
+        leading = [rule for rules in asked for rule in rules if named in rule.raw]
+        if len(leading) == found.use - own:
+            return leading
+    listed = (rule for parent in parents for rule in nft.list_rules(family, tool.table, parent))
+    return [rule for rule in listed if named in rule.raw]

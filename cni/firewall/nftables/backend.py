@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from cni.firewall.nftables.plan import Plan, Rendering
     from cni.operations.garbage import Stale
     from cni.request import Attachment
+    from cni.result import IpAddress
     from cni.undo import Undo
 
 
@@ -89,7 +90,7 @@ class Nftables(Backend):
         ]
         return [] if found and rendering.foreign.covers(checked) else found
 
-    def remove(self, owner: Owner, kind: Kind) -> None:
+    def remove(self, owner: Owner, kind: Kind, addresses: Sequence[IpAddress] = ()) -> None:  # noqa: ARG002 - a link has its own
         """Remove the owner's rules of a kind, made by this suite or by the Go plugins."""
         if kind.nftables is None:
             return

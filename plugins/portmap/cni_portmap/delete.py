@@ -17,21 +17,31 @@ if TYPE_CHECKING:
 
     from cni.firewall.intents import Owner, PortMapping
     from cni.request import Request
+    from cni.result import IpAddress
     from cni_portmap.conf import PortmapConf
 
 
 def delete(conf: PortmapConf, request: Request) -> None:
     """Withdraw all ports of the attachment; its network, container ID and ifname are enough."""
-    remove_published(plan_owner(conf, request), plan_mappings(conf))
+    ips = request.prev_result.ips if request.prev_result else ()
+    remove_published(plan_owner(conf, request), plan_mappings(conf), [each.address.ip for each in ips])
 
 
-def remove_published(owner: Owner, mappings: Sequence[PortMapping] = ()) -> None:
+def remove_published(
+    owner: Owner, mappings: Sequence[PortMapping] = (), addresses: Sequence[IpAddress] = ()
+) -> None:
     """Withdraw all ports of `owner`, whatever published them; `mappings` are those that the runtime names.
 
-    The claims go last: a port whose rules remain must not be given to another container.
+    `addresses` are those of `select.remove`. The claims go last: a port whose rules remain must not be given
+    to another container.
     """
+    select.remove(owner, FORWARD, addresses)
+    release(owner, mappings)
+
+
+def release(owner: Owner, mappings: Sequence[PortMapping] = ()) -> None:
+    """End the claims of `owner` and the tracked flows of its ports."""
     known = (*mappings, *ledger.list_held(owner))
-    select.remove(owner, FORWARD)
     errors = ErrorList()
     errors.attempt(flush_connections, known)
     errors.attempt(ledger.release, owner)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cni.firewall import select
 from cni.hostports import ledger
 from cni.operations.garbage import Removal, Stale
-from cni_portmap.delete import flush_connections, remove_published
+from cni_portmap.delete import flush_connections, release, remove_published
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -26,12 +26,15 @@ def finders(conf: PortmapConf, request: Request) -> list[Finder]:
 
 
 def _claimed(network: str, valid: frozenset[Attachment]) -> Iterator[Removal]:
+    # The rules of all links of a container may be in one chain. `_rules` removes those of no valid link.
+    living = {each.container_id for each in valid}
     for owner in ledger.list_invalid(network, valid):
         things = tuple(
             Stale("host port", _show(mapping), network, owner.container_id, owner.ifname)
             for mapping in ledger.list_held(owner)
         )
-        yield Removal(things, partial(remove_published, owner))
+        step = release if owner.container_id in living else remove_published
+        yield Removal(things, partial(step, owner))
 
 
 def _show(mapping: PortMapping) -> str:
