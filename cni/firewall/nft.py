@@ -98,8 +98,7 @@ def has_table(family: int, table: str) -> bool:
 
 def which_chains(chains: Sequence[Place]) -> list[Place]:
     """Return those of some chains that exist, with one question for all."""
-    found = kept().find_all([_chain_request(*each) for each in chains])
-    return [chain for chain, reply in zip(chains, found, strict=True) if reply is not None]
+    return [place for place, found in zip(chains, find_chains(chains), strict=True) if found]
 
 
 def find_chains(chains: Sequence[Place]) -> list[Chain | None]:
@@ -122,8 +121,7 @@ def _chain_request(family: int, table: str, chain: str) -> Message:
 
 def find_chain(family: int, table: str, chain: str) -> Chain | None:
     """Find a chain by name."""
-    found = kept().find(_chain_request(family, table, chain))
-    return None if found is None else _read_chain(found)
+    return find_chains([(family, table, chain)])[0]
 
 
 def _read_chain(reply: bytes) -> Chain:

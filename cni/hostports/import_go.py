@@ -18,7 +18,7 @@ from cni.firewall.intents import Owner
 from cni.firewall.iptables import rules, variants
 from cni.firewall.iptables.execute import Tool
 from cni.firewall.iptables.stale import read_mappings
-from cni.firewall.nftables import elements
+from cni.firewall.nftables import elements, stale
 from cni.firewall.nftables.layout import FAMILIES, HOST_IP_PORTS, PORTS
 from cni.operations import holders
 
@@ -76,9 +76,6 @@ def _published_by_elements() -> list[Published]:
 
 
 def _search(family: int, name: str, tag: str = "") -> Iterator[tuple[Owner, PortMapping]]:
-    # Only a search for elements needs it.
-    from cni.firewall.nftables import stale
-
     for element, comment in elements.search(family, name, tag):
         if (owner := owners.parse(comment)) is None:
             continue

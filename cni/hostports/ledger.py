@@ -184,19 +184,21 @@ def _show_port(mapping: PortMapping) -> str:
 
 def list_live(network: str) -> list[Owner]:
     """List the network's holders that are not proven to be gone, as all those of an earlier boot are."""
-    if boot.is_earlier(FOLDER.parent):
-        return []
-    records = [_read_record(path.name) for path in sorted(_OWNERS.iterdir())] if _OWNERS.is_dir() else []
-    return [each.owner for each in records if each and each.owner.network == network and each.is_live()]
+    return [each.owner for each in _list_of_this_boot(network) if each.is_live()]
 
 
 def list_placed(network: str) -> list[Owner]:
     """List the network's holders that have a known place and are not proven to be gone."""
-    if boot.is_earlier(FOLDER.parent) or not _OWNERS.is_dir():
-        return []
-    records = [_read_record(path.name) for path in sorted(_OWNERS.iterdir())]
-    placed = [each for each in records if each and each.owner.network == network and not each.chain]
-    return [each.owner for each in placed if each.is_live()]
+    return [each.owner for each in _list_of_this_boot(network) if not each.chain and each.is_live()]
+
+
+def _list_of_this_boot(network: str) -> list[_Record]:
+    return [] if boot.is_earlier(FOLDER.parent) else _list_records(network)
+
+
+def _list_records(network: str) -> list[_Record]:
+    records = [_read_record(path.name) for path in sorted(_OWNERS.iterdir())] if _OWNERS.is_dir() else []
+    return [each for each in records if each and each.owner.network == network]
 
 
 def check_writable() -> None:
@@ -206,13 +208,10 @@ def check_writable() -> None:
 
 def list_invalid(network: str, valid: Collection[Attachment]) -> list[Owner]:
     """List the network's holders that are not in `valid`."""
-    if not _OWNERS.is_dir():
-        return []
-    owners_of_valid = {Owner(network, each.container_id, each.ifname) for each in valid}
-    records = [_read_record(path.name) for path in sorted(_OWNERS.iterdir())]
+    owners = {Owner(network, each.container_id, each.ifname) for each in valid}
     # The ports of the Go plugins are found by their rules.
-    owners = [record.owner for record in records if record and not record.chain]
-    return [owner for owner in owners if owner.network == network and owner not in owners_of_valid]
+    held = [each.owner for each in _list_records(network) if not each.chain]
+    return [owner for owner in held if owner not in owners]
 
 
 def overlap(one: IpAddress | None, other: IpAddress | None) -> bool:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 SETUPS = [*(f"iptables-{variant}" for variant in VARIANTS), "nftables"]
 FIRST = (ip_interface("10.22.0.2/16"), ip_interface("fd00:22::2/64"))
 SECOND = (ip_interface("10.22.0.3/16"), ip_interface("fd00:22::3/64"))
+IPAM = {"type": "host-local", "ranges": [[{"subnet": "10.24.0.0/16"}]]}
 setups = pytest.mark.parametrize("setup", SETUPS)
 
 
@@ -107,8 +108,7 @@ class Chain:
         self.results: dict[str, Any] = {}
 
     def call(self, plugin: str, verb: str, ifname: str, port: int = 8080) -> Any:
-        ipam = {"type": "host-local", "ranges": [[{"subnet": "10.24.0.0/16"}]]}
-        keys: dict[str, Any] = {"bridge": "br0", "isGateway": True, "ipMasq": True, "ipam": ipam}
+        keys: dict[str, Any] = {"bridge": "br0", "isGateway": True, "ipMasq": True, "ipam": IPAM}
         if plugin == "portmap":
             mapping = {"hostPort": port, "containerPort": 80, "protocol": "tcp"}
             keys = {"backend": "iptables", "runtimeConfig": {"portMappings": [mapping]}}
@@ -121,6 +121,19 @@ class Chain:
         if verb == "ADD":
             self.results[ifname] = answer
         return answer
+
+    def collect(self, *valid: str) -> None:
+        """Collect what no link has that is not named."""
+        attachments = [{"containerID": "c1", "ifname": each} for each in valid]
+        for plugin in ("portmap", "bridge"):
+            conf: dict[str, Any] = {"cniVersion": "1.1.0", "name": "net1", "type": plugin}
+            conf["cni.dev/valid-attachments"] = attachments
+            if plugin == "bridge":
+                conf |= {"bridge": "br0", "ipMasq": True, "ipam": IPAM}
+            self.host.plugin(plugin, "GC", conf).must()
+
+    def claims(self) -> int:
+        return len(self.host.run(["ls", "/run/pycni/hostports/by-owner"]).split())
 
     def rules(self) -> list[str]:
         lines = self.host.run(["iptables-save", "-t", "nat"]).splitlines()
@@ -141,3 +154,18 @@ def test_del_of_one_link_keeps_masquerade_and_ports_of_the_other(host: Host, plu
             chain.call(plugin, "DEL", ifname)
         chain.call("bridge", "DEL", ifname)
     assert chain.rules() == []
+
+
+def test_gc_of_one_link_keeps_masquerade_and_ports_of_the_other(host: Host) -> None:
+    chain = Chain(host)
+    for ifname in ("eth0", "eth1"):
+        chain.call("bridge", "ADD", ifname)
+        chain.call("portmap", "ADD", ifname)
+    chain.collect("eth0", "eth1")
+    assert chain.claims() == 2
+    chain.collect("eth1")
+    assert chain.claims() == 1
+    chain.call("bridge", "CHECK", "eth1")
+    chain.call("portmap", "CHECK", "eth1")
+    chain.collect()
+    assert (chain.claims(), chain.rules()) == (0, [])

@@ -38,9 +38,10 @@ def listed(host: Host, version: int) -> dict[str, list[str]]:
 
 def seen(version: int) -> dict[str, list[str]]:
     table = legacy.read(version, NAT)
-    chains: dict[str, list[str]] = {name: [] for name in table.chains}
-    for rule in table.rules():
-        chains[rule.chain].append(rule.leads_to)
+    chains = {
+        name: [table.heads.get(offset, "") for _, _, offset in table.entries[first:end]]
+        for name, (first, end) in table.chains.items()
+    }
     assert {name: len(rules) for name, rules in chains.items()} == {
         name: table.count_rules(name) for name in chains
     }

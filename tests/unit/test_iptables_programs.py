@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cni.firewall.iptables import programs
+from cni.firewall.iptables import execute
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,23 +34,23 @@ def program(folder: Path, name: str, says: str, status: int = 0) -> Path:
 def test_a_program_tells_its_variant(tmp_path: Path, says: str, status: int, variant: str) -> None:
     program(tmp_path, "iptables", says, status)
     restore = program(tmp_path, "iptables-restore", "no such option", 2)
-    assert programs.variant_of(str(restore)) == variant
+    assert execute.variant_of(str(restore)) == variant
 
 
 def test_where_there_is_only_the_restore_program_it_is_asked(tmp_path: Path) -> None:
     restore = program(tmp_path, "iptables-restore", "iptables-restore v1.8.9 (legacy)")
-    assert programs.variant_of(str(restore)) == "legacy"
+    assert execute.variant_of(str(restore)) == "legacy"
 
 
 def test_a_program_is_asked_once_until_it_is_replaced(tmp_path: Path) -> None:
     restore = program(tmp_path, "iptables-restore", "iptables v1.8.9 (legacy)")
-    assert {programs.variant_of(str(restore)) for _ in range(3)} == {"legacy"}
+    assert {execute.variant_of(str(restore)) for _ in range(3)} == {"legacy"}
     assert (tmp_path / "log").read_text().count("asked") == 1
     new = program(tmp_path, "new", "iptables v1.8.9 (nf_tables)")
     os.utime(new, (1, 1))
     new.replace(restore)
-    assert programs.variant_of(str(restore)) == "nf_tables"
+    assert execute.variant_of(str(restore)) == "nf_tables"
 
 
 def test_a_program_that_is_not_there_has_no_variant(tmp_path: Path) -> None:
-    assert programs.variant_of(str(tmp_path / "iptables-restore")) == ""
+    assert execute.variant_of(str(tmp_path / "iptables-restore")) == ""

@@ -11,6 +11,8 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from cni.errors import CniError, Code
+from cni.firewall import nft
+from cni.firewall.iptables import legacy
 from cni.firewall.iptables.rule import parse_rule
 from cni.kernel import child
 
@@ -32,6 +34,14 @@ _FEATURES = {"nat": "NAT"}
 _INCOMPATIBLE = re.compile(
     r"(table|chain) `\S+'.* is incompatible, use 'nft' tool|CHAIN_ADD failed \(Operation not supported\)"
 )
+
+
+# The variants in the output of `iptables --version`, by the suffix of their programs.
+VARIANTS = {"-nft": "nf_tables", "-legacy": "legacy"}
+_VARIANT = re.compile(r"\bv\d[\w.]*(?: \((\w+)\))?")
+_ASK_S = 10
+# The variants of programs, by path and identity of the file: a worker asks each program once.
+_variants: dict[tuple[str, int, int, int], str] = {}
 
 
 class RefusedError(CniError):
@@ -72,12 +82,7 @@ class Tool(NamedTuple):
     def find(self) -> str | None:
         """Return the path of the program that runs transactions, None if it is not installed."""
         found = child.find(f"{self.name}-restore")
-        if found or self.variant:
-            return found
-        # Only a host without plain program names needs it.
-        from cni.firewall.iptables.programs import find_with_suffix
-
-        return find_with_suffix(self)
+        return found if found or self.variant else _find_with_suffix(self)
 
     def takes_netlink(self) -> bool:
         """Return whether netlink may do this program's work: it is the nf_tables variant, for IPv4.
@@ -202,3 +207,45 @@ def _words(stderr: str) -> str:
     lines = [_PROGRAM.sub("", line.strip()) for line in stderr.splitlines()]
     kept = [line for line in lines if not _TRIVIAL.match(line)]
     return "; ".join(dict.fromkeys(kept)).removesuffix(".")
+
+
+def _find_with_suffix(tool: Tool) -> str | None:
+    """Return the program that runs transactions if no program without a variant in its name is installed.
+
+    If both variants are installed, return the one whose table exists in this namespace. If neither or both
+    tables exist, return the nf_tables one, as distributions with both variants do.
+    """
+    found = {kind: child.find(f"{tool.name}-{kind}-restore") for kind in ("nft", "legacy")}
+    if found["nft"] and found["legacy"] and _is_of_legacy(tool):
+        return found["legacy"]
+    return found["nft"] or found["legacy"]
+
+
+def variant_of(program: str) -> str:
+    """Return the variant of an "...-restore" program, which `iptables --version` prints; "" if it fails."""
+    try:
+        asked = os.stat(program)  # noqa: PTH116 - on the hot path
+        key = (program, asked.st_dev, asked.st_ino, asked.st_mtime_ns)
+        if key not in _variants:
+            # The restore programs of old releases do not have the option.
+            plain = program.removesuffix("-restore")
+            _variants[key] = _ask_variant(plain if os.access(plain, os.X_OK) else program)
+    except (OSError, CniError):
+        return ""
+    return _variants[key]
+
+
+def _ask_variant(program: str) -> str:
+    done = child.run([program, "--version"], timeout_s=_ASK_S)
+    said = _VARIANT.search(done.stdout.decode(errors="replace"))
+    # Releases before 1.8 print no variant, as only one existed.
+    return (said[1] or VARIANTS["-legacy"]) if said and done.status == 0 else ""
+
+
+def _is_of_legacy(tool: Tool) -> bool:
+    try:
+        return legacy.is_loaded(tool.version, tool.table) and not nft.has_table(
+            nft.FAMILIES[tool.version], tool.table
+        )
+    except (CniError, OSError):
+        return False

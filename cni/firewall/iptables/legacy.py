@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cni.errors import CniError, Code
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 _LOADED = {4: "/proc/net/ip_tables_names", 6: "/proc/net/ip6_tables_names"}
 _GET_INFO, _GET_ENTRIES = 64, 65
@@ -51,14 +51,6 @@ _LAYOUTS = {
 }
 
 
-class Rule(NamedTuple):
-    """A rule of a chain: the chain that it jumps to, "" for any other target, and its bytes."""
-
-    chain: str
-    leads_to: str
-    raw: bytes
-
-
 class Table(NamedTuple):
     """A table as the kernel reports it: `entries` are (start, end, offset jumped to) in the block.
 
@@ -79,12 +71,6 @@ class Table(NamedTuple):
         """Return how many rules of a chain jump to another."""
         first, end = self.chains.get(chain, (0, 0))
         return sum(self.heads.get(offset) == to for _, _, offset in self.entries[first:end])
-
-    def rules(self) -> Iterator[Rule]:
-        """Yield all rules of all chains."""
-        for chain, (first, end) in self.chains.items():
-            for start, stop, offset in self.entries[first:end]:
-                yield Rule(chain, self.heads.get(offset, ""), self.block[start:stop])
 
 
 def is_loaded(version: int, table: str) -> bool:

@@ -14,6 +14,7 @@ from cni.errors import CniError, Code
 from cni.firewall import nft
 from cni.firewall.intents import RulesRemainError
 from cni.firewall.iptables import legacy
+from cni.firewall.iptables.execute import VARIANTS, variant_of
 from cni.firewall.iptables.rules import POSTROUTING, is_containers
 
 if TYPE_CHECKING:
@@ -112,11 +113,8 @@ def _of_variant(tool: Tool, variant: str, chains: Sequence[str]) -> Tool:
     found = tool._replace(variant=variant)
     if found.find():
         return found
-    # Only a host without the variant's own program needs it.
-    from cni.firewall.iptables import programs
-
     program = tool.find()
-    if program and programs.variant_of(program) == programs.VARIANTS[variant]:
+    if program and variant_of(program) == VARIANTS[variant]:
         return tool
     shown = f"chain {chains[0]}" if len(chains) == 1 else f"{len(chains)} chains, {chains[0]} among them,"
     raise RulesRemainError(

@@ -56,7 +56,7 @@ class Nftables(Backend):
                 base.ensure(plan.subnets, made)
             else:
                 missing = chains.list_missing_parents(own)
-                undo.add("remove unused nftables chains", _remove_with_parents, own, missing)
+                undo.add("remove unused nftables chains", chains.remove_with_parents, own, missing)
             chains.run(plan.script, owner, doing(intent))
         if second:
             chains.run(chains.script(SECOND, owner, second, {}), owner, doing(intent))
@@ -153,11 +153,6 @@ def _parents(kinds: Sequence[Kind]) -> list[nft.Place]:
     """Return the chains that lead to owners' chains of these kinds."""
     owned = [own for kind in kinds if kind.nftables for own in kind.nftables().own(Owner("", "", ""))]
     return list(dict.fromkeys((each.family, each.table, each.parent) for each in owned))
-
-
-def _remove_with_parents(own: Sequence[chains.OwnChain], missing: Sequence[chains.MissingParent]) -> None:
-    chains.remove(own)
-    chains.remove_unused_parents(missing)
 
 
 def _remove_invalid_elements(network: str, valid: frozenset[str]) -> list[str]:

@@ -60,7 +60,8 @@ def ensure(subnets: Iterable[IpNetwork], created: list[Shared]) -> None:
     for _ in range(_TRIES):
         missing = list(_missing(wanted))
         if not missing:
-            _ensure_whole(list(dict.fromkeys(map(family_of, wanted))))
+            families = list(dict.fromkeys(map(family_of, wanted)))
+            make_whole(families, nft.find_chains(asked(families)))
             return
         created += missing
         # nft refuses the script if another call has just made a part of it. Then less is missing.
@@ -100,10 +101,6 @@ def make_whole(families: Sequence[int], present: Sequence[nft.Chain | None]) -> 
         for at, family in enumerate(families)
         if not _is_plausible(family, present[at * count : (at + 1) * count])
     )
-
-
-def _ensure_whole(families: Sequence[int]) -> None:
-    make_whole(families, nft.find_chains(asked(families)))
 
 
 def rebuild(families: Iterable[int]) -> None:

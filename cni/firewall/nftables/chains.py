@@ -182,8 +182,9 @@ def list_missing_parents(owned: Iterable[OwnChain]) -> list[MissingParent]:
     return [MissingParent(each, not nft.has_table(*each[:2])) for each in parents if each not in existing]
 
 
-def remove_unused_parents(missing: Iterable[MissingParent]) -> None:
-    """Remove parents that have no rule, and a table that was missing if it has no other chain."""
+def remove_with_parents(owned: Sequence[OwnChain], missing: Iterable[MissingParent]) -> None:
+    """Remove chains, then parents without a rule, and a table that was missing if it has no other chain."""
+    remove(owned)
     for (family, table, name), is_table_missing in missing:
         for _ in range(_TRIES):
             # Bound to the generation: a chain that another attachment begins to use must remain.
