@@ -78,6 +78,11 @@ class Rule(NamedTuple):
     raw: bytes
 
 
+def kind(message: int) -> int:
+    """Return the netlink type of an nf_tables message."""
+    return MESSAGES | message
+
+
 _GENERATION_REQUEST = Message("read the ruleset's generation", _GETGEN, 0)
 
 

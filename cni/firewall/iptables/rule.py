@@ -82,6 +82,11 @@ def group_words(words: Sequence[str]) -> tuple[Match, ...]:
     return tuple(map(tuple, groups))
 
 
+def comment_match(text: str) -> Match:
+    """Return the match that holds a comment."""
+    return *COMMENT, text
+
+
 def _quote(text: str) -> str:
     if _PLAIN.fullmatch(text):
         return text
