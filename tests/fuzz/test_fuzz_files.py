@@ -153,7 +153,7 @@ PORTMAP = {
 
 def _portmap(folder: Path, files: dict[str, Plant]) -> bool:
     with restored() as before, planted(folder, files):
-        is_accepted = _lives(scene.PORTMAP, PORTMAP)
+        is_accepted = _lives(scene.PORTS, PORTMAP)
         rules = {line for line in footprint().own if not line.startswith("/")}
         assert rules == {line for line in before.own if not line.startswith("/")}
     return is_accepted
