@@ -10,6 +10,7 @@ import pytest
 from cni.testing import GO
 from cni.testing.wired import Wired
 from tests.netns.firewall_hosts import VARIANTS, equipped, plain
+from tests.support import scene
 
 if TYPE_CHECKING:
     from cni.testing import Answer, Host
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 pytestmark = [
     pytest.mark.modes("warm"),
     pytest.mark.interop,
-    pytest.mark.skipif(not (GO / "portmap").exists(), reason=f"there are no Go plugins in {GO}"),
+    scene.needs_go,
 ]
 
 WEB = {"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}
@@ -31,7 +32,7 @@ def net(host: Host) -> Wired:
 
 def portmap(net: Wired, verb: str, container: Container, mapping: dict[str, Any], **options: Any) -> Answer:
     conf = {"runtimeConfig": {"portMappings": [mapping]}}
-    return net.call("portmap", verb, container, conf | options.pop("conf", {}), **options)
+    return net.call(scene.PORTS, verb, container, conf | options.pop("conf", {}), **options)
 
 
 @pytest.mark.parametrize("backend", ["iptables", "nftables"])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.netns.attached_world import BACKENDS, World
+from tests.support import scene
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,14 +27,14 @@ PORTS = [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]
 
 def attach_directly(world: World, container_id: str, version: str, backend: str) -> Sandbox:
     """Attach as a runtime does that keeps its results elsewhere: nothing gets into the cache."""
-    portmap = {"type": "portmap", "backend": backend, "capabilities": {"portMappings": True}}
+    portmap = scene.ports(backend=backend)
     world.configure("web", world.bridge, portmap, version=version)
     sandbox = world.sandboxes["c1"] = world.host.sandbox("c1")
     head = {"cniVersion": version, "name": "web"}
     call: dict[str, Any] = {"netns": sandbox, "container_id": container_id}
-    result = world.host.plugin("bridge", "ADD", world.bridge | head, **call).must()
+    result = world.host.plugin(scene.INTERFACE, "ADD", world.bridge | head, **call).must()
     published = portmap | head | {"prevResult": result, "runtimeConfig": {"portMappings": PORTS}}
-    world.host.plugin("portmap", "ADD", published, **call).must()
+    world.host.plugin(scene.PORTS, "ADD", published, **call).must()
     return sandbox
 
 

@@ -19,6 +19,7 @@ from cni.request import Attachment
 from cni.testing import GO
 from cni.testing.wired import Wired
 from cni.undo import Undo
+from tests.support import scene
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -303,7 +304,7 @@ def test_iptables_comes_first_and_nftables_where_it_is_missing(host: Host) -> No
 
 
 @pytest.mark.interop
-@pytest.mark.skipif(not (GO / "portmap").exists(), reason="the Go plugins are not installed")
+@scene.needs_go
 def test_first_adds_of_both_suites_at_once_leave_shared_rules_once(host: Host) -> None:
     net = Wired(host)
     containers = [net.container(number) for number in range(1, 13)]
@@ -313,13 +314,13 @@ def test_first_adds_of_both_suites_at_once_leave_shared_rules_once(host: Host) -
         mapping = {"hostPort": 8000 + number, "containerPort": 80, "protocol": "tcp"}
         conf = {"backend": "iptables", "runtimeConfig": {"portMappings": [mapping]}}
         bindir = None if is_ours else GO
-        return is_ours, net.call("portmap", "ADD", containers[number], conf, bindir=bindir).ok
+        return is_ours, net.call(scene.PORTS, "ADD", containers[number], conf, bindir=bindir).ok
 
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(add, range(11)))
     assert all(worked for is_ours, worked in results if is_ours)
     # The Go plugin may have come last with a double; the next one of ours takes it away.
-    assert net.call("portmap", "ADD", containers[11], {"backend": "iptables", **_ports(9000)}).ok
+    assert net.call(scene.PORTS, "ADD", containers[11], {"backend": "iptables", **_ports(9000)}).ok
     for program in ("iptables", "ip6tables"):
         lines = host.run([f"{program}-save", "-t", "nat"]).splitlines()
         shared = [line for line in lines if "CNI-HOSTPORT" in line and "CNI-DN" not in line]

@@ -14,6 +14,7 @@ import pytest
 
 from cni.testing import make_command
 from cni.testing.scripted import ScriptedPlugins
+from tests.support import scene
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -264,8 +265,8 @@ def test_versions_are_those_of_the_plugins(pycni: Pycni) -> None:
 
 
 def test_networks_lists_what_is_configured(pycni: Pycni) -> None:
-    ipam = {"type": "host-local", "ranges": [[{"subnet": "10.1.0.0/16"}], [{"subnet": "fd01::/64"}]]}
-    pycni.network("web", {"type": "bridge", "ipam": ipam}, {"type": "portmap"}, version="1.0.0")
+    ipam = {"type": scene.IPAM, "ranges": [[{"subnet": "10.1.0.0/16"}], [{"subnet": "fd01::/64"}]]}
+    pycni.network("web", {"type": scene.INTERFACE, "ipam": ipam}, {"type": scene.PORTS}, version="1.0.0")
     pycni.network("net", file="20.conflist")
     pycni.write("30.conf", "{")
     done = pycni.run("networks", "--json")
@@ -274,7 +275,7 @@ def test_networks_lists_what_is_configured(pycni: Pycni) -> None:
     assert shown["networks"][1] == {
         "name": "web",
         "cniVersion": "1.0.0",
-        "plugins": ["bridge", "portmap"],
+        "plugins": [scene.INTERFACE, scene.PORTS],
         "subnets": ["10.1.0.0/16", "fd01::/64"],
         "file": "/etc/cni/net.d/10-web.conflist",
     }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cni.testing import GO, make_command
+from tests.support import scene
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,16 +28,16 @@ WEB = {
     "name": "web",
     "plugins": [
         {
-            "type": "bridge",
+            "type": scene.INTERFACE,
             "bridge": "web0",
             "isGateway": True,
             "mtu": 1400,
             "ipam": {
-                "type": "host-local",
+                "type": scene.IPAM,
                 "ranges": [[{"subnet": "10.9.0.0/24"}], [{"subnet": "fd09::/64"}]],
             },
         },
-        {"type": "portmap", "capabilities": {"portMappings": True}},
+        scene.ports(),
     ],
 }
 
@@ -66,7 +67,7 @@ class Shown:
 
 @pytest.fixture(params=["ours", "go"])
 def shown(request: pytest.FixtureRequest, host: Host, tmp_path: Path) -> Shown:
-    if request.param == "go" and not (GO / "portmap").exists():
+    if request.param == "go" and not (GO / scene.PORTS).exists():
         pytest.skip("the Go plugins are not installed")
     return Shown(host, tmp_path, GO if request.param == "go" else host.bindir)
 
