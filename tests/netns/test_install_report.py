@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.netns.bundled_host import empty_opt
+from tests.support import scene
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,11 +94,11 @@ def _network(host: Host, path: str, name: str, *plugins: object) -> None:
     _write(host, path, text)
 
 
-BRIDGE = {"type": "bridge", "ipam": {"type": "host-local"}}
+BRIDGE = {"type": scene.INTERFACE, "ipam": {"type": scene.IPAM}}
 
 
 def test_nothing_to_warn_of(bare: Host, bundle: Path) -> None:
-    _network(bare, "/etc/cni/net.d/10.conflist", "net", BRIDGE, {"type": "portmap"})
+    _network(bare, "/etc/cni/net.d/10.conflist", "net", BRIDGE, {"type": scene.PORTS})
     assert _warnings(bare, bundle) == []
 
 
@@ -216,9 +217,9 @@ def test_what_podman_would_take_is_named(bare: Host, bundle: Path) -> None:
     _program(host, "podman")
     [line] = _warnings(host, bundle)
     assert line.startswith(f"podman looks in {PODMAN_DEFAULT} before /opt/cni/bin, where none of ")
-    host.run(["sh", "-c", "mkdir -p /usr/local/lib/cni; touch /usr/local/lib/cni/bridge"])
+    host.run(["sh", "-c", f"mkdir -p /usr/local/lib/cni; touch /usr/local/lib/cni/{scene.INTERFACE}"])
     [line] = _warnings(host, bundle)
-    assert "before /opt/cni/bin, and takes /usr/local/lib/cni/bridge (its default): " in line
+    assert f"before /opt/cni/bin, and takes /usr/local/lib/cni/{scene.INTERFACE} (its default): " in line
     text = '[network]\ncni_plugin_dirs = ["/opt/cni/bin", "/usr/local/lib/cni"]'
     _write(host, "/etc/containers/containers.conf", text)
     assert _warnings(host, bundle) == []
