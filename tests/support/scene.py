@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 LOOPBACK, INTERFACE, IPAM, PORTS = "loopback", "bridge", "host-local", "portmap"
 # The order of ADD. The interface plugin asks the IPAM plugin.
 CHAIN = (LOOPBACK, INTERFACE, PORTS)
-BRIDGE, PORTMAP = INTERFACE, PORTS
 
 needs_go = pytest.mark.skipif(not (GO / INTERFACE).exists(), reason=f"there are no Go plugins in {GO}")
 
