@@ -311,8 +311,7 @@ def test_first_adds_of_both_suites_at_once_leave_shared_rules_once(host: Host) -
 
     def add(number: int) -> tuple[bool, bool]:
         is_ours = number % 2 == 0
-        mapping = {"hostPort": 8000 + number, "containerPort": 80, "protocol": "tcp"}
-        conf = {"backend": "iptables", "runtimeConfig": {"portMappings": [mapping]}}
+        conf = {"backend": "iptables", **_ports(8000 + number)}
         bindir = None if is_ours else GO
         return is_ours, net.call(scene.PORTS, "ADD", containers[number], conf, bindir=bindir).ok
 
