@@ -94,7 +94,7 @@ def _prime(runtime: Runtime, name: str) -> None:
 @pytest.mark.parametrize("families", RANGES)
 @pytest.mark.parametrize("version", ["0.4.0", "1.0.0"])
 @pytest.mark.parametrize(("adds", "removes"), WAYS)
-def test_one_suite_takes_away_what_the_other_made(
+def test_each_suite_removes_attachments_of_the_other(
     host: Host, adds: str, removes: str, version: str, families: str
 ) -> None:
     outside = host.outside

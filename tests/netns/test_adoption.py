@@ -53,7 +53,7 @@ def test_a_port_that_go_has_published_is_taken_until_its_rules_are_gone(
             assert net.host.outside.sandbox.dial(net.host.outside.host_address, 8080)
 
 
-def test_addresses_of_the_host_are_told_apart(net: Wired) -> None:
+def test_addresses_of_the_host_are_distinguished(net: Wired) -> None:
     c1, c2 = net.container(1), net.container(2)
     portmap(net, "ADD", c1, WEB | {"hostIP": "127.0.0.1"}, bindir=GO).must()
     assert portmap(net, "ADD", c2, WEB).code == 103
@@ -70,7 +70,7 @@ def test_our_del_of_a_container_of_go_frees_its_port(net: Wired) -> None:
     assert net.host.run(["find", "/run/pycni/hostports", "-type", "f"]) == ""
 
 
-def test_it_is_looked_again_when_asked_for(net: Wired) -> None:
+def test_rules_are_imported_again_without_the_marker(net: Wired) -> None:
     c1, c2, c3 = (net.container(number) for number in (1, 2, 3))
     portmap(net, "ADD", c1, WEB).must()
     mine = net.host.run(["sh", "-c", "cat /run/pycni/hostports/by-owner/*"])

@@ -90,7 +90,7 @@ def test_no_other_attachment_network_or_plugin_has_the_record(host: Host) -> Non
     host.call(run)
 
 
-def test_another_namespace_at_the_same_path_is_told_apart(host: Host) -> None:
+def test_another_namespace_at_the_same_path_is_distinguished(host: Host) -> None:
     path = host.sandbox("c1").path
 
     def save() -> tuple[str, int]:
@@ -304,7 +304,7 @@ def plant(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
-def test_what_is_no_file_is_not_read(host: Host, kind: str) -> None:
+def test_a_path_that_is_no_regular_file_is_not_read(host: Host, kind: str) -> None:
     def run() -> None:
         plant(kind)
         with pytest.raises(CniError) as caught:

@@ -51,7 +51,7 @@ def state(world: World) -> list[Any]:
 @IDS
 @VERSIONS
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_what_lives_without_a_cached_result_stays(
+def test_living_attachments_without_a_cached_result_stay(
     host: Host, tmp_path: Path, backend: str, version: str, container_id: str
 ) -> None:
     world = World(host, tmp_path, backend)
@@ -111,7 +111,9 @@ def test_a_host_end_in_use_outweighs_a_missing_path(hidden: World) -> None:
 
 
 @pytest.mark.parametrize("verb", ["show", "ipam"])
-def test_what_the_caller_cannot_see_is_not_called_gone(host: Host, tmp_path: Path, verb: str) -> None:
+def test_an_attachment_that_the_caller_cannot_see_is_not_reported_as_gone(
+    host: Host, tmp_path: Path, verb: str
+) -> None:
     world = World(host, tmp_path)
     world.attach("c1")
     arguments = {"show": "show --json", "ipam": "ipam list web --json"}[verb]

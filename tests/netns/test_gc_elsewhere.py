@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cni.testing import Host
 
 
-def test_what_lives_elsewhere_is_kept_and_the_dead_go(host: Host, tmp_path: Path) -> None:
+def test_gc_keeps_a_container_in_a_hidden_namespace_and_removes_the_dead(host: Host, tmp_path: Path) -> None:
     world = World(host, tmp_path)
     world.attach("well", (8080, "tcp"))
     world.attach("dead", (8081, "tcp"))

@@ -102,7 +102,7 @@ def undone() -> Iterator[Undo]:
 
 
 @variants
-def test_what_is_added_is_there_once_and_goes_again(machine: Machine) -> None:
+def test_add_and_remove_may_be_repeated(machine: Machine) -> None:
     machine.call(lambda backend: add_all(backend, 9))
     before = machine.host.snapshot()
     machine.call(add_all)
@@ -386,7 +386,7 @@ SAYS = {
 
 
 @pytest.mark.parametrize("said", SAYS)
-def test_what_iptables_says_is_passed_on(host: Host, said: str) -> None:
+def test_an_error_text_of_iptables_is_passed_on(host: Host, said: str) -> None:
     """A program that says what another kernel would make it say stands in for it."""
     script = f"#!/bin/sh\ncat >&2 <<'END'\n{said}\nEND\nexit 3\n"
     host.run(["sh", "-c", "mkdir /run/fake; cat > /run/fake/ip6tables-restore; chmod +x /run/fake/*"], script)

@@ -113,7 +113,7 @@ def test_removal_needs_the_owner_only_and_may_be_repeated(host: Host, owner: Own
         assert before.differences(host.snapshot(exact=True)) == []
 
 
-def test_what_the_go_plugin_made_is_found_and_removed(host: Host) -> None:
+def test_objects_of_the_go_plugin_are_found_and_removed(host: Host) -> None:
     host.run(["nft", "-f", "-"], GO_RULESET)
     assert host.call(spoofcheck.differences, OWNER, "vc1", MAC) == []
     host.call(spoofcheck.remove, OWNER)
@@ -173,7 +173,7 @@ def test_an_odd_mac_is_refused_before_anything_is_made() -> None:
 
 @pytest.mark.interop
 @scene.needs_go
-def test_what_the_go_plugin_adds_is_checked_and_removed(host: Host) -> None:
+def test_an_add_of_the_go_plugin_is_checked_and_removed(host: Host) -> None:
     sandbox = host.sandbox("c1")
     added = host.plugin(scene.INTERFACE, "ADD", GO_CONF, netns=sandbox, container_id="cid1", bindir=GO).must()
     host_end, container_end = added["interfaces"][1:3]

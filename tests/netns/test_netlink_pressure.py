@@ -80,7 +80,7 @@ def test_an_add_with_two_thousand_routes(host: Host) -> None:
     assert sandbox.links() == ["lo"]
 
 
-def test_each_of_many_refusals_is_told(host: Host) -> None:
+def test_each_of_many_refusals_is_reported(host: Host) -> None:
     """A refusal has a text, and needs more room than an acknowledgement."""
 
     def run() -> None:

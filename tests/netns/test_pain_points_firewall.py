@@ -263,7 +263,7 @@ add rule ip nat POSTROUTING ip saddr @hidden masquerade""",
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_pain_44_who_asks_for_no_rules_gets_none(host: Host, variant: str) -> None:
+def test_pain_44_a_configuration_without_rules_gets_none(host: Host, variant: str) -> None:
     calls, c1 = Calls(host), host.sandbox("c1")
     calls.bridge_keys["ipMasq"] = False
     programs, script = logged(dict(plain(variant)) | NFT)

@@ -246,7 +246,7 @@ def test_claims_and_records_of_another_boot_do_not_count(host: Host, tmp_path: P
     assert '"c1"' in refused.msg
 
 
-def test_what_a_release_without_boots_has_left_is_kept(host: Host, tmp_path: Path) -> None:
+def test_state_of_a_release_without_boot_records_stays(host: Host, tmp_path: Path) -> None:
     chain, sandboxes = Chain(host), [host.sandbox(f"c{number}") for number in range(2)]
     chain.add(sandboxes[0], container_id="c0").must()
     host.run(["rm", "/run/pycni/boot"])

@@ -218,7 +218,7 @@ def test_an_interrupted_call_says_so(pycni: Pycni) -> None:
     assert told == 'pycni: interrupted; run "pycni del" to remove partial state\n'
 
 
-def test_what_a_plugin_prints_cannot_act_on_the_terminal(pycni: Pycni) -> None:
+def test_output_of_a_plugin_cannot_control_the_terminal(pycni: Pycni) -> None:
     pycni.plugins.write("first", r'print(json.dumps({"code": 7, "msg": "a\x1b[2Jb\nc"})); sys.exit(1)')
     assert pycni.run("add", "net", "/n").stderr == 'pycni: plugin type="first" failed (add): a [2Jb c\n'
 

@@ -152,7 +152,7 @@ def test_a_network_older_than_gc_plans_the_same(host: Host, tmp_path: Path, back
 
 @pytest.mark.interop
 @scene.needs_go
-def test_what_the_go_plugins_left_goes(host: Host, tmp_path: Path) -> None:
+def test_stale_objects_of_the_go_plugins_are_removed(host: Host, tmp_path: Path) -> None:
     world = World(host, tmp_path, "iptables")
     portmap = scene.ports()
     go = {key: value for key, value in world.bridge.items() if key != "ipMasqBackend"}

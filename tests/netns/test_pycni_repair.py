@@ -213,7 +213,7 @@ def test_a_dry_run_changes_nothing(host: Host, tmp_path: Path) -> None:
     assert any(line.strip().startswith("portmap: ") for line in lines)
 
 
-def test_what_cannot_be_repaired_is_told_and_the_rest_is_repaired(host: Host, tmp_path: Path) -> None:
+def test_repair_reports_what_it_cannot_restore_and_restores_the_rest(host: Host, tmp_path: Path) -> None:
     world = World(host, tmp_path)
     attach_all(world)
     # c2's end is gone, c3's lease belongs to another container by now, c4 has no namespace any more.
@@ -272,7 +272,7 @@ def test_a_network_older_than_check_is_repaired(host: Host, tmp_path: Path) -> N
         assert world.sandboxes["c1"].reaches(GATEWAY, 7000, timeout_s=10)
 
 
-def test_what_was_deleted_meanwhile_does_not_stay_repaired(host: Host, tmp_path: Path) -> None:
+def test_repair_undoes_itself_for_an_attachment_deleted_meanwhile(host: Host, tmp_path: Path) -> None:
     world = World(host, tmp_path)
     world.attach("c1", (8080, "tcp"))
     world.attach("c2")

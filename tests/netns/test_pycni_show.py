@@ -122,7 +122,7 @@ def test_two_links_of_a_container_hang_on_one_line(ours: Shown) -> None:
     assert lines == ["web", "bridge", C1, "eth0", "net1"]
 
 
-def test_what_is_not_as_add_left_it_is_told(ours: Shown) -> None:
+def test_show_reports_differences_from_the_state_after_add(ours: Shown) -> None:
     for name in ("c1", "c2"):
         ours.run("add", "web", f"/run/netns/{name}")
     ours.host.run(["ip", "-n", "c1", "addr", "del", "10.9.0.2/24", "dev", "eth0"])

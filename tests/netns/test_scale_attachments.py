@@ -83,7 +83,7 @@ def grown(stages: Stages, figures: tuple[str, ...], stage: str = "many", before:
 
 
 @pytest.mark.long
-def test_what_is_counted_is_there(nftables: Stages, iptables: Stages) -> None:
+def test_every_counted_figure_is_positive(nftables: Stages, iptables: Stages) -> None:
     for stages in (nftables, iptables):
         assert all(list(costs) == [*CALLS[:2], *reversed(CALLS[2:])] for costs in stages.values())
         for costs in stages.values():

@@ -68,7 +68,7 @@ CONF: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("kind", ["id", "network", "ifname"])
-def test_what_is_no_name_is_refused(host: Host, kind: str) -> None:
+def test_an_invalid_name_is_refused(host: Host, kind: str) -> None:
     """By the skeleton, which all plugins share, before anything is done."""
     before = host.snapshot(exact=True)
     names = BAD_IFNAMES if kind == "ifname" else BAD_NAMES
@@ -140,7 +140,7 @@ def test_a_delegate_is_a_name_in_the_folders_of_plugins(host: Host, type_: str) 
     assert json.dumps(type_)[1:-1] in answer.stdout
 
 
-def test_what_the_kernel_would_make_another_name_of_is_refused(host: Host) -> None:
+def test_a_name_that_the_kernel_would_change_is_refused(host: Host) -> None:
     """Of "eth%d" it makes eth0."""
     sandbox, chain = host.sandbox("c1"), Chain(host)
     before = host.snapshot()
@@ -220,7 +220,7 @@ def test_no_call_hears_of_another(one_worker: Host, backend: str) -> None:
     assert [each for each in heard if SECRET in each.stdout + each.stderr] == []
 
 
-def test_what_a_call_brings_stays_nowhere(one_worker: Host) -> None:
+def test_a_secret_of_a_call_is_stored_nowhere(one_worker: Host) -> None:
     """Neither in files nor in rules nor in the log; only the runtime's cache has it, for its user alone."""
     host = one_worker
     sandbox = host.sandbox("c1")

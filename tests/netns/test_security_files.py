@@ -245,7 +245,7 @@ def _claim_and_forge(owner: Owner) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_what_is_ours_is_for_its_user_alone(host: Host, tmp_path: Path, backend: str) -> None:
+def test_files_of_this_suite_are_for_their_user_alone(host: Host, tmp_path: Path, backend: str) -> None:
     """But for host-local's folders, which are as the Go plugin makes them."""
     sandbox = host.sandbox("c1")
     umask = os.umask(0)

@@ -121,7 +121,9 @@ def test_attachments_that_the_other_suite_deletes_are_no_obstacle(swapped: Host,
 
 
 @pytest.mark.parametrize(("version", "backend"), [("0.4.0", "nftables"), ("1.1.0", "iptables")])
-def test_detach_takes_them_away_first(swapped: Host, version: str, backend: str) -> None:
+def test_detach_removes_attachments_before_the_uninstallation(
+    swapped: Host, version: str, backend: str
+) -> None:
     host = swapped
     _network(host, version, backend)
     warm_up = host.sandbox("warm-up")
@@ -148,7 +150,7 @@ def test_detach_takes_them_away_first(swapped: Host, version: str, backend: str)
         assert host.run(["sh", "-c", "ls -d /run/pycni 2>/dev/null || true"]) == ""
 
 
-def test_leave_leaves_them_and_names_them(swapped: Host) -> None:
+def test_leave_keeps_attachments_and_names_them(swapped: Host) -> None:
     host, sandbox = swapped, swapped.sandbox("c1")
     _network(host, "0.4.0", "nftables")
     container = _attach(host, sandbox)

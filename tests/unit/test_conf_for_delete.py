@@ -84,7 +84,7 @@ def test_keys_within_an_object_are_left_out_alone(capsys: pytest.CaptureFixture[
         ({"args": "x"}, Code.INVALID_CONFIG, "args"),
     ],
 )
-def test_what_del_needs_is_still_refused(keys: dict[str, Any], code: Code, path: str) -> None:
+def test_del_refuses_wrong_values_that_it_needs(keys: dict[str, Any], code: Code, path: str) -> None:
     with pytest.raises(CniError) as caught:
         read(**keys)
     assert caught.value.code == code

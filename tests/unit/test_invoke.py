@@ -38,14 +38,14 @@ def test_the_first_file_of_the_name_counts(folders: list[str], tmp_path: Path) -
 @pytest.mark.parametrize(
     ("type_", "near"), [("first_ipam", "first-ipam"), ("link", "Link"), ("MY-ipam", "my_ipam")]
 )
-def test_a_name_that_is_nearly_right_is_told(folders: list[str], type_: str, near: str) -> None:
+def test_a_name_that_is_nearly_right_is_reported(folders: list[str], type_: str, near: str) -> None:
     error = refusal(type_, folders)
     assert error.code == Code.INVALID_CONFIG
     assert error.msg == f'failed to find plugin "{type_}" in path [{" ".join(folders)}]'
     assert error.details == f"there is {folders[1]}/{near}"
 
 
-def test_folders_that_are_not_there_are_told_too(folders: list[str]) -> None:
+def test_folders_that_are_not_there_are_reported_too(folders: list[str]) -> None:
     error = refusal("link", ["/no/such", *folders])
     assert error.details == f"no such folder: /no/such; there is {folders[1]}/Link"
 
@@ -57,11 +57,11 @@ def test_a_folder_that_there_cannot_be_is_no_fault(folders: list[str], folder: s
     )
 
 
-def test_where_nothing_is_near_the_remedy_is_told(folders: list[str]) -> None:
+def test_a_name_unlike_any_plugin_gets_the_remedy(folders: list[str]) -> None:
     assert refusal("other", folders).details == "install it there or correct CNI_PATH"
 
 
-def test_a_file_in_the_place_of_a_folder_is_told(tmp_path: Path) -> None:
+def test_a_file_in_the_place_of_a_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert refusal("other", [str(tmp_path / "file")]).details == f"no such folder: {tmp_path}/file"
 
@@ -75,7 +75,7 @@ def test_a_file_in_the_place_of_a_folder_is_told(tmp_path: Path) -> None:
         ("link", [], Code.INVALID_ENVIRONMENT, "no paths provided"),
     ],
 )
-def test_what_cannot_be_looked_for_is_refused(type_: str, path: list[str], code: Code, message: str) -> None:
+def test_an_impossible_plugin_name_is_refused(type_: str, path: list[str], code: Code, message: str) -> None:
     error = refusal(type_, path)
     assert (error.code, error.msg) == (code, message)
     assert error.details

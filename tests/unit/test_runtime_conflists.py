@@ -138,7 +138,7 @@ def test_a_missing_folder_has_no_networks(tmp_path: Path) -> None:
     assert load_all(tmp_path / "none") == []
 
 
-def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+def test_a_path_that_is_no_regular_file_is_refused_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "10.conflist")
     (tmp_path / "20.conflist").symlink_to(tmp_path / "nowhere")
     one, two = load_all(tmp_path)
