@@ -98,7 +98,7 @@ def list_exports(library: Path) -> Iterator[str]:
 
 
 def _module(path: Path, module: str, *, is_whole: bool) -> list[str]:
-    """Return the lines of a module; of a room's module only names and first sentences of functions."""
+    """Return the lines of a module; of a room's module no constants."""
     tree = ast.parse(path.read_text())
     names = [each for node in tree.body for each in _names(node, is_whole=is_whole)]
     if not names:
@@ -119,7 +119,7 @@ def _names(node: ast.stmt, *, is_whole: bool) -> Iterator[Name]:
         if isinstance(node, ast.FunctionDef):
             yield Name(_signature(node), _summary(node))
         else:
-            yield Name(_class(node), _summary(node), tuple(_members(node)) if is_whole else ())
+            yield Name(_class(node), _summary(node), tuple(_members(node)))
     elif is_whole and isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
         name = node.targets[0].id
         value = ast.unparse(node.value)
@@ -128,12 +128,13 @@ def _names(node: ast.stmt, *, is_whole: bool) -> Iterator[Name]:
 
 
 def _members(node: ast.ClassDef) -> Iterator[Name]:
+    meanings = _meanings(node)
     for each in node.body:
         if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name):
             name = each.target.id
             default = f" = {ast.unparse(each.value)}" if each.value else ""
             if not name.startswith("_"):
-                yield Name(f"{name}: {ast.unparse(each.annotation)}{_short(default)}", "")
+                yield Name(f"{name}: {ast.unparse(each.annotation)}{_short(default)}", meanings.get(name, ""))
         elif isinstance(each, ast.Assign) and isinstance(each.targets[0], ast.Name):
             name = each.targets[0].id
             if not name.startswith("_") and name != "model_config":
@@ -166,7 +167,17 @@ def _arguments(node: ast.FunctionDef) -> str:
 
 
 def _summary(node: ast.FunctionDef | ast.ClassDef) -> str:
-    return _first_paragraph(node)
+    """Return the first paragraph of a function's docstring, all of a class's apart from its attributes."""
+    if isinstance(node, ast.FunctionDef):
+        return _first_paragraph(node)
+    return " ".join((ast.get_docstring(node) or "").partition("Attributes:\n")[0].split())
+
+
+def _meanings(node: ast.ClassDef) -> dict[str, str]:
+    """Return the text of each field in the section "Attributes" of a class's docstring."""
+    _, _, section = (ast.get_docstring(node) or "").partition("Attributes:\n")
+    entries = re.split(r"^ {4}(\w+): ", section.partition("\n\n")[0], flags=re.MULTILINE)[1:]
+    return {name: " ".join(text.split()) for name, text in zip(entries[::2], entries[1::2], strict=True)}
 
 
 def _first_paragraph(node: ast.FunctionDef | ast.ClassDef | ast.Module) -> str:

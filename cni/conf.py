@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
@@ -47,6 +47,7 @@ Port = Annotated[StrictInt, Field(ge=1, le=0xFFFF)]
 PrefixLength = Annotated[StrictInt, Field(ge=0, le=128)]
 
 M = TypeVar("M", bound="Model")
+N = TypeVar("N", bound="NetConf")
 
 
 class Within(NamedTuple):
@@ -155,6 +156,10 @@ class NetConf(Model):
         dns: Settings of name resolution for the result.
         args: Arguments of the runtime (conventions of CNI, "args").
     """
+
+    # Keys of the plugin that its DEL reads, such as "ipMasq" or "ipam.dataDir". DEL ignores refused values of
+    # other keys. None: DEL refuses what ADD refuses.
+    delete_reads: ClassVar[frozenset[str] | None] = None
 
     cni_version: Str = OLDEST
     name: Str
@@ -320,6 +325,20 @@ class Given:
         if not isinstance(parsed, model):
             parsed = self._models[model] = read(model, self.document)
         return parsed
+
+    def read_for_delete(self, model: type[N]) -> N:
+        """Return the configuration for DEL, without refused values that DEL does not need.
+
+        The list may have been edited after ADD, and what ADD has made must go. Raise CniError 6 or 7.
+        """
+        try:
+            return self.read(model)
+        except CniError:
+            if model.delete_reads is None:
+                raise
+            from cni.conf_errors import leave_out_refused  # Only a refused configuration needs it.
+
+            return read(model, leave_out_refused(model, self.document, model.delete_reads, _FOLDED_SPEC_KEYS))
 
     def list_unread(self, model: type[M], plugin: str) -> tuple[Unread, ...]:
         """Return the keys that a plugin does not read, except those of the spec and of the runtime.

@@ -9,11 +9,16 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pydantic import ValidationError
+
 from cni.errors import CniError, Code
 from cni.json_types import JsonType, in_words, json_type, of_field
+from cni.log import note
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel, ValidationError
+    from collections.abc import Iterator
+
+    from pydantic import BaseModel
     from pydantic_core import ErrorDetails
 
 # Keys that the specification defines for every plugin: the Go library decodes these before a plugin runs.
@@ -99,3 +104,63 @@ def _locate(
 def _field(kinds: tuple[JsonType, ...], alias: str) -> Any:
     fields = [field for each in kinds if each.model for field in each.model.model_fields.items()]
     return next((field for name, field in fields if (field.alias or name) == alias), None)
+
+
+# Objects of which single keys can be left out.
+_OBJECTS = ("args", "ipam", "runtimeconfig")
+_Path = tuple[str, ...]
+
+
+def leave_out_refused(
+    model: type[BaseModel], document: dict[str, Any], needed: frozenset[str], spec_keys: frozenset[str]
+) -> dict[str, Any]:
+    """Return a document without the keys that the model refuses; log them.
+
+    Keys in `needed` and those of the specification, `spec_keys` in lower case, stay: the model's error is
+    raised if one of these is refused. A check of the whole model names no key: then all keys go that may.
+    """
+    stay = {path.lower() for path in needed}
+    left_out: set[_Path] = set()
+    while True:
+        given = _without(document, left_out)
+        try:
+            model.model_validate(given)
+        except ValidationError as error:
+            places = [each["loc"] for each in error.errors(include_url=False)]
+            more = {path for place in places for path in _refused_keys(place, given, spec_keys)}
+            more = {path for path in more if ".".join(path).lower() not in stay}
+            if not more:
+                raise refusal(model, error) from error
+            left_out |= more
+        else:
+            keys = ", ".join(sorted(".".join(path) for path in left_out))
+            note(f'network "{document.get("name")}": DEL ignores values that ADD refuses: {keys}')
+            return given
+
+
+def _refused_keys(
+    place: tuple[int | str, ...], document: dict[str, Any], spec_keys: frozenset[str]
+) -> Iterator[_Path]:
+    """Yield the paths of keys that may be left out because of an error at `place`."""
+    names = {key.lower(): key for key in document}
+    top, within = [*(str(part).lower() for part in place), "", ""][:2]
+    if not top:
+        yield from ((key,) for folded, key in names.items() if folded not in spec_keys)
+    elif top in _OBJECTS:
+        inner = document.get(names.get(top, ""))
+        keys = [key for key in inner if key.lower() != "type"] if isinstance(inner, dict) else []
+        yield from ((top, key) for key in keys if within in {"", key.lower()})
+    elif top not in spec_keys and top in names:
+        yield (names[top],)
+
+
+def _without(document: dict[str, Any], left_out: set[_Path]) -> dict[str, Any]:
+    """Return the document without these keys."""
+    given: dict[str, Any] = {}
+    for key, value in document.items():
+        if (key,) in left_out:
+            continue
+        given[key] = value
+        if isinstance(value, dict):
+            given[key] = {name: each for name, each in value.items() if (key.lower(), name) not in left_out}
+    return given

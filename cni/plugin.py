@@ -37,7 +37,19 @@ class Plugin(NamedTuple, Generic[C]):
     A verb that a plugin does not have succeeds, as the spec allows, with any configuration whose keys of the
     spec are valid: the plugin's model is not read. `pycni repair` reports a plugin without `repair`.
 
-    `calls_ipam`: GC and its dry run also call the plugin that `ipam.type` of the configuration names.
+    Attributes:
+        name: The `type` of configurations.
+        about: What the plugin does, for people.
+        conf: The model of the configuration.
+        add: The function of ADD. None if it is a module of `package`, or the plugin does not have the verb.
+        delete: The function of DEL, or None.
+        check: The function of CHECK, or None.
+        finders: Returns the finders of GC and its dry run, or None.
+        status: The function of STATUS, or None.
+        versions: The versions of the specification that the plugin supports.
+        repair: The function of `pycni repair`, or None.
+        package: The package that has the verbs as modules.
+        calls_ipam: GC and its dry run also call the plugin that `ipam.type` of the configuration names.
     """
 
     name: str

@@ -60,7 +60,12 @@ REQUIRED_BY = {
 
 
 class Attachment(NamedTuple):
-    """The key by which runtimes name an attachment of a network."""
+    """The key by which runtimes name an attachment of a network.
+
+    Attributes:
+        container_id: The value of CNI_CONTAINERID.
+        ifname: The value of CNI_IFNAME.
+    """
 
     container_id: str
     ifname: str
@@ -70,9 +75,20 @@ class Attachment(NamedTuple):
 class Request(NamedTuple):
     """One call of a plugin. `container_id`, `netns` and `ifname` are "" if the verb has none.
 
-    `version` is the configuration's, and `prev_result` is parsed already. `valid_attachments` are those that
-    GC must keep: None if the configuration has no such key, which differs from an empty set. `stdin` and
-    `env` are unchanged, for delegates.
+    Attributes:
+        verb: The value of CNI_COMMAND.
+        container_id: The value of CNI_CONTAINERID.
+        netns: The value of CNI_NETNS, the path of the container's namespace.
+        ifname: The value of CNI_IFNAME, the name of the container's link.
+        args: The value of CNI_ARGS, see `known_args`.
+        path: The folders of CNI_PATH.
+        version: The configuration's `cniVersion`.
+        prev_result: The result of the plugins before in the chain, parsed. None if the runtime sent none.
+        valid_attachments: The attachments that GC must keep. None if the configuration has no such key,
+            which differs from an empty set.
+        stdin: The configuration as it was read, for delegates.
+        env: The environment, for delegates.
+        run_delegate: Runs a plugin of this suite in the same process. None if every delegate is executed.
     """
 
     verb: Verb

@@ -14,7 +14,16 @@ IpNetwork = IPv4Network | IPv6Network
 
 
 class Interface(NamedTuple):
-    """A link of the attachment. `sandbox` is the value of CNI_NETNS, "" for a link on the host."""
+    """A link of the attachment.
+
+    Attributes:
+        name: Name of the link in its namespace.
+        mac: MAC address, "" if it has none.
+        sandbox: The value of CNI_NETNS, "" for a link on the host.
+        mtu: MTU, 0 if unknown.
+        socket_path: Path of the socket of a link that is no network device (vhost-user).
+        pci_id: Address on the PCI bus of a link that is a hardware device.
+    """
 
     name: str
     mac: str = ""
@@ -25,7 +34,13 @@ class Interface(NamedTuple):
 
 
 class Ip(NamedTuple):
-    """An address with its prefix. `interface` is an index into `Result.interfaces`, None if unknown."""
+    """An address of the container.
+
+    Attributes:
+        address: Address with its prefix length.
+        gateway: The default gateway of the subnet, None if it has none.
+        interface: Index into `Result.interfaces`, None if unknown.
+    """
 
     address: IpInterface
     gateway: IpAddress | None = None
@@ -33,10 +48,18 @@ class Ip(NamedTuple):
 
 
 class Route(NamedTuple):
-    """A route of the container. `table` and `scope` are None if absent, because 0 is a value.
+    """A route of the container. The spec has no keys for `src` and `is_onlink`: no result has them.
 
-    `src` is the source address that the kernel prefers. `is_onlink` lets a route have a gateway to which the
-    kernel has no connected route. The spec has no keys for these: no result has them.
+    Attributes:
+        dst: The destination. A prefix length of 0 is the default route.
+        gw: The gateway. None if the destination is on the link, or the plugin chooses one.
+        mtu: Largest packet on the route, 0 if not set.
+        advmss: Segment size that TCP announces, 0 if not set.
+        priority: Metric of the route, 0 if not set.
+        table: Routing table, None for the main one. 0 is a value.
+        scope: Scope (rtnetlink(7)), None if the kernel decides. 0 is a value.
+        src: Source address that the kernel prefers.
+        is_onlink: The gateway is on the link, although the kernel has no connected route to it.
     """
 
     dst: IpNetwork
@@ -51,7 +74,14 @@ class Route(NamedTuple):
 
 
 class Dns(NamedTuple):
-    """Settings of name resolution. The runtime applies them, no plugin does."""
+    """Settings of name resolution. The runtime applies them, no plugin does.
+
+    Attributes:
+        nameservers: Addresses of name servers, in order of preference.
+        domain: Local domain for short host names.
+        search: Domains to search for short host names, in order of preference.
+        options: Options for the resolver.
+    """
 
     nameservers: tuple[str, ...] = ()
     domain: str = ""
@@ -63,7 +93,14 @@ class Dns(NamedTuple):
 
 
 class Result(NamedTuple):
-    """The result of ADD (CNI spec 1.1.0, section 5), its members in the order in which they are printed."""
+    """The result of ADD (CNI spec 1.1.0, section 5), its members in the order in which they are printed.
+
+    Attributes:
+        interfaces: The links that plugins of the chain have made, in the container and on the host.
+        ips: The addresses of the container.
+        routes: The routes of the container.
+        dns: Settings of name resolution.
+    """
 
     interfaces: tuple[Interface, ...] = ()
     ips: tuple[Ip, ...] = ()

@@ -162,7 +162,8 @@ class _Call:
         # nor prevResult is read. A verb that does something refuses a malformed prevResult, DEL too. The spec
         # lets DEL succeed when resources or prevResult are missing, and has codes 6 and 7 for content that a
         # plugin cannot read. Ignoring it would report success for a link that only prevResult names.
-        conf = given.read(plugin.conf if run_verb else NetConf)
+        reading = given.read_for_delete if request.verb is Verb.DEL else given.read
+        conf = reading(plugin.conf if run_verb else NetConf)
         if request.verb is Verb.ADD and (unread := given.list_unread(plugin.conf, plugin.name)):
             _warn_of_keys(plugin.name, document, unread)
         if run_verb or request.verb in GC_VERBS:

@@ -20,7 +20,7 @@ from bench.interrupts import INTERRUPTS
 from bench.report import Report
 from bench.run import prove_all, run_scene, steps_of
 from bench.scenes import CHAIN, SIZES, plan_scenes
-from bench.sides import ACK, NFTABLES, SINGLE, WARM, Suites, version_of
+from bench.sides import ACK, INTERFACE, NFTABLES, SINGLE, WARM, Suites, version_of
 from cni.errors import CniError
 from cni.testing import GO, why_no_namespaces
 from plugin_table import ROOT
@@ -69,9 +69,9 @@ def _parse() -> argparse.Namespace:
 
 
 def _run(asked: argparse.Namespace, folder: Path, console: Console) -> Report:
-    if not (asked.go / "bridge").exists():
+    if not (asked.go / INTERFACE).exists():
         raise RuntimeError(
-            f"there is no {asked.go}/bridge: install Debian's package containernetworking-plugins"
+            f"there is no {asked.go}/{INTERFACE}: install Debian's package containernetworking-plugins"
         )
     bindir, about = ours.find(asked.ours, folder)
     suites = Suites(asked.go, bindir, asked.other)

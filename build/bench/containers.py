@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bench.sides import INTERFACE, IPAM, PORTS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -68,12 +70,12 @@ class Container(NamedTuple):
         common = {"cniVersion": _VERSION, "name": self.network_name}
         backend = side.backend
         bridge = {
-            "type": "bridge",
+            "type": INTERFACE,
             "bridge": f"bench{self.network}",
             "isGateway": True,
             "ipMasq": not self.is_bare,
             "ipam": {
-                "type": "host-local",
+                "type": IPAM,
                 "ranges": [[{"subnet": f"10.{_FIRST_SUBNET + self.network}.0.0/16"}]],
                 "routes": [{"dst": "0.0.0.0/0"}],
             },
@@ -82,7 +84,7 @@ class Container(NamedTuple):
         if self.is_bare:
             return
         mapping = {"hostPort": self.port, "containerPort": CONTAINER_PORT, "protocol": "tcp"}
-        portmap = {"type": "portmap", "runtimeConfig": {"portMappings": [mapping]}}
+        portmap = {"type": PORTS, "runtimeConfig": {"portMappings": [mapping]}}
         yield common | portmap | ({"backend": backend} if backend else {})
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bench.calls import run_all
 from bench.containers import Container
+from bench.sides import INTERFACE, IPAM
 from bench.stage import make_call
 
 if TYPE_CHECKING:
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 _CONF = {
     "cniVersion": "1.0.0",
     "name": "bench",
-    "type": "bridge",
-    "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.64.0.0/12"}]]},
+    "type": INTERFACE,
+    "ipam": {"type": IPAM, "ranges": [[{"subnet": "10.64.0.0/12"}]]},
 }
 _POOL = Path("/var/lib/cni/networks/bench")
 _FIRST = IPv4Address("10.64.0.2")
@@ -54,7 +55,7 @@ def _one(side: Side, verb: str, container: Container) -> float:
 
 
 def _work(side: Side, verb: str, container: Container) -> Work:
-    yield make_call(side, "host-local", verb, _CONF, container.env)
+    yield make_call(side, IPAM, verb, _CONF, container.env)
 
 
 class Version:
@@ -73,4 +74,4 @@ def _version(side: Side) -> float:
 
 
 def _version_work(side: Side) -> Work:
-    yield make_call(side, "bridge", "VERSION", {"cniVersion": "1.0.0"})
+    yield make_call(side, INTERFACE, "VERSION", {"cniVersion": "1.0.0"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
+from bench.sides import INTERFACE
 from cni.state import executables
 from plugin_table import ROOT, declared, packages
 
@@ -20,8 +21,8 @@ def find(bindir: Path | None, folder: Path) -> tuple[Path, str]:
     Raises RuntimeError when there is none.
     """
     if bindir:
-        if not (bindir / "bridge").exists():
-            raise RuntimeError(f"there is no {bindir}/bridge")
+        if not (bindir / INTERFACE).exists():
+            raise RuntimeError(f"there is no {bindir}/{INTERFACE}")
         return bindir, "pycni as installed"
     if not (BUNDLE / "launcher").exists():
         raise RuntimeError(f"there is no bundle in {BUNDLE}: make bundle")

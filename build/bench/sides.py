@@ -1,4 +1,4 @@
-"""The compared sides: a bin directory, the requested backend, and how our plugins are started."""
+"""The compared sides: plugins, a bin directory, the requested backend, and how our plugins are started."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+# The plugins that all suites have. Others than these are not measured.
+INTERFACE, IPAM, PORTS = "bridge", "host-local", "portmap"
 NFTABLES, IPTABLES = "nftables", "iptables"
 BACKENDS = (NFTABLES, IPTABLES)
 GO, OTHER = "go", "other"
@@ -79,8 +81,8 @@ class Suites:
 
 
 def version_of(bindir: Path) -> str:
-    """Return the version of a bin directory, from Debian or else its bridge plugin. Raises CniError."""
-    query, bridge = child.find("dpkg-query"), str(bindir / "bridge")
+    """Return the version of a bin directory, from Debian or else its interface plugin. Raises CniError."""
+    query, bridge = child.find("dpkg-query"), str(bindir / INTERFACE)
     owner = child.run([query, "--search", bridge]).stdout.decode().partition(":")[0] if query else ""
     if query and owner:
         asked = ["--show", "--showformat", "${Package} ${Version}", owner]

@@ -27,7 +27,13 @@ class RulesRemainError(CniError):
 
 
 class Owner(NamedTuple):
-    """The attachment that rules belong to. Every rule, chain and element can be traced to one."""
+    """The attachment that rules belong to. Every rule, chain and element can be traced to one.
+
+    Attributes:
+        network: Name of the network.
+        container_id: The value of CNI_CONTAINERID.
+        ifname: The value of CNI_IFNAME.
+    """
 
     network: str
     container_id: str
@@ -88,7 +94,14 @@ KINDS = (FORWARD, MASQUERADE)
 
 
 class PortMapping(NamedTuple):
-    """One published port. `host_ip` None is every local address of both families."""
+    """One published port.
+
+    Attributes:
+        protocol: "tcp", "udp" or "sctp".
+        host_port: Port of the host.
+        container_port: Port of the container.
+        host_ip: Address of the host. None is every local address of both families.
+    """
 
     protocol: str
     host_port: int
@@ -97,7 +110,12 @@ class PortMapping(NamedTuple):
 
 
 class Gateway(NamedTuple):
-    """The gateway of a container's subnet."""
+    """The gateway of a container's subnet.
+
+    Attributes:
+        ip: Address of the gateway.
+        network: The subnet.
+    """
 
     ip: IpAddress
     network: IpNetwork

@@ -38,7 +38,7 @@ Json = dict[str, Any]
 DEFAULT_TIMEOUT_S = 240.0
 
 # The Go plugins check these variables before they refuse an unknown command.
-_DUMMY = RuntimeArgs("dummy", "dummy", "dummy")
+_UNUSED = RuntimeArgs("unused", "unused", "unused")
 
 # The words of libcni's messages, which users search for.
 _VERB_WORDS = {Verb.DEL: "delete"}
@@ -236,7 +236,7 @@ class Runtime:
         return False
 
     def ask_own(
-        self, verb: Verb, plugin: PluginConf, stdin: bytes, runtime_args: RuntimeArgs = _DUMMY
+        self, verb: Verb, plugin: PluginConf, stdin: bytes, runtime_args: RuntimeArgs = _UNUSED
     ) -> bytes:
         """Run a command of this suite. Return b"" for a plugin of another suite, which does not know it."""
         try:
@@ -248,7 +248,7 @@ class Runtime:
 
     def versions(self, type_: str) -> tuple[str, ...]:
         """Return the spec versions that a plugin supports."""
-        env = plugin_env(self._env, Verb.VERSION, ("dummy",), _DUMMY)
+        env = plugin_env(self._env, Verb.VERSION, ("unused",), _UNUSED)
         stdin = json.dumps({"cniVersion": versions.CURRENT}).encode()
         try:
             response = run_plugin(delegate.find(type_, self.path), env, stdin, self._timeout_s)

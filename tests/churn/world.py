@@ -39,9 +39,9 @@ def _part(number: int, conf: dict[str, Any]) -> dict[str, Any]:
     """Return a plugin's configuration with what must differ between networks."""
     if conf.get("ipam") == ipam(scene.IPAM):
         conf["ipam"] = {"type": scene.IPAM, "ranges": [[{"subnet": f"10.{60 + number}.0.0/22"}]]}
-    if conf["type"] == scene.BRIDGE:
+    if conf["type"] == scene.INTERFACE:
         conf.update(bridge=f"churn{number}", hairpinMode=True)
-    if conf["type"] == scene.PORTMAP:
+    if conf["type"] == scene.PORTS:
         del conf["runtimeConfig"]
         conf["capabilities"] = {"portMappings": True}
     return conf

@@ -30,7 +30,7 @@ PAIRS = [
 ]
 MORE_PAIRS = ["IP=", "IP=10.1.0.1", "IP=fd00:1::5", "=", "a", "a=b=c", "", "IP=10.1.0.9/33"]
 ARGS = st.lists(st.sampled_from(PAIRS + MORE_PAIRS) | RAW, max_size=3).map(";".join)
-PATHS = ["", ":", f"/nowhere:{BIN}", "relative", str(BIN / scene.BRIDGE), "/run", f"{BIN}:{BIN}"]
+PATHS = ["", ":", f"/nowhere:{BIN}", "relative", str(BIN / scene.INTERFACE), "/run", f"{BIN}:{BIN}"]
 ENVIRONMENTS = st.fixed_dictionaries(
     {
         "CNI_COMMAND": inputs.mostly("ADD", "DEL", "CHECK", "STATUS", "GC", "VERSION", "", "add") | RAW,

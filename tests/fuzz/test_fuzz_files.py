@@ -153,7 +153,7 @@ PORTMAP = {
 
 def _portmap(folder: Path, files: dict[str, Plant]) -> bool:
     with restored() as before, planted(folder, files):
-        is_accepted = _lives(scene.PORTMAP, PORTMAP)
+        is_accepted = _lives(scene.PORTS, PORTMAP)
         rules = {line for line in footprint().own if not line.startswith("/")}
         assert rules == {line for line in before.own if not line.startswith("/")}
     return is_accepted
@@ -266,6 +266,6 @@ def test_networks(fuzz: Fuzz, host: Host) -> None:
     fuzz.run_inside(host, cases(0.1, files=files)(_conflists))
 
 
-def test_what_a_warm_server_reads(fuzz: Fuzz, host: Host) -> None:
+def test_a_warm_server_survives_any_settings(fuzz: Fuzz, host: Host) -> None:
     try_all = cases(0.1, content=documents(SETTINGS), status=documents(st.just({"asked": 1})))(_warm_settings)
     fuzz.run_inside(host, try_all)

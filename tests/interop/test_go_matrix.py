@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cni.testing import GO
+from tests.support import scene
 
 if TYPE_CHECKING:
     from cni.testing import Answer, Host, Sandbox
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 pytestmark = [
     pytest.mark.modes("warm"),
     pytest.mark.interop,
-    pytest.mark.skipif(not (GO / "bridge").exists(), reason=f"there are no Go plugins in {GO}"),
+    scene.needs_go,
 ]
 
 V4 = {"subnet": "10.88.0.0/24"}
@@ -38,12 +39,12 @@ class Runtime:
 
     @property
     def plugins(self) -> list[dict[str, Any]]:
-        ipam = {"type": "host-local", "ranges": RANGES[self.families], "routes": ROUTES[self.families]}
+        ipam = {"type": scene.IPAM, "ranges": RANGES[self.families], "routes": ROUTES[self.families]}
         port = {"hostPort": self.host_port, "containerPort": 80, "protocol": "tcp"}
         common = {"cniVersion": self.version, "name": "net1"}
-        bridge = {"type": "bridge", "bridge": "br0", "isGateway": True, "ipMasq": True, "ipam": ipam}
+        bridge = {"type": scene.INTERFACE, "bridge": "br0", "isGateway": True, "ipMasq": True, "ipam": ipam}
         # The Go plugins of this release know no other backend, and refuse no key that they do not know.
-        portmap = {"type": "portmap", "backend": "iptables", "runtimeConfig": {"portMappings": [port]}}
+        portmap = {"type": scene.PORTS, "backend": "iptables", "runtimeConfig": {"portMappings": [port]}}
         return [common | bridge | {"ipMasqBackend": "iptables"}, common | portmap]
 
     def add(self, suite: str, sandbox: Sandbox) -> dict[str, Any]:
@@ -56,7 +57,7 @@ class Runtime:
     def check(self, suite: str, sandbox: Sandbox, result: dict[str, Any]) -> None:
         for conf in self.plugins:
             answer = self._ask(suite, "CHECK", conf | {"prevResult": result}, sandbox, sandbox.path)
-            if suite == "go" and conf["type"] == "portmap":
+            if suite == "go" and conf["type"] == scene.PORTS:
                 # This release looks for IPv4 addresses in IPv6 rules, in what it has made itself too. It
                 # gets there only when it has found the IPv4 rules as it wants them.
                 assert answer.msg.startswith("could not check ipv6 dnat: "), answer
@@ -93,7 +94,7 @@ def _prime(runtime: Runtime, name: str) -> None:
 @pytest.mark.parametrize("families", RANGES)
 @pytest.mark.parametrize("version", ["0.4.0", "1.0.0"])
 @pytest.mark.parametrize(("adds", "removes"), WAYS)
-def test_one_suite_takes_away_what_the_other_made(
+def test_each_suite_removes_attachments_of_the_other(
     host: Host, adds: str, removes: str, version: str, families: str
 ) -> None:
     outside = host.outside
@@ -130,7 +131,9 @@ def test_the_other_suites_check_sees_a_missing_address(host: Host, adds: str, re
     result = runtime.add(adds, sandbox)
     sandbox.run(["ip", "addr", "flush", "dev", "eth0"])
     bridge = runtime.plugins[0] | {"prevResult": result}
-    answer = host.plugin("bridge", "CHECK", bridge, netns=sandbox, container_id="c1", bindir=SUITES[removes])
+    answer = host.plugin(
+        scene.INTERFACE, "CHECK", bridge, netns=sandbox, container_id="c1", bindir=SUITES[removes]
+    )
     assert not answer.ok
 
 

@@ -12,6 +12,7 @@ from cni.testing import GO, warm
 from cni.testing.executables import make_warm_bindir
 from plugin_table import declared, packages
 from tests.interop.streams import Echo, Stream
+from tests.support import scene
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.interop,
-    pytest.mark.skipif(not (GO / "bridge").exists(), reason=f"there are no Go plugins in {GO}"),
+    scene.needs_go,
 ]
 
 COUNT = 50
@@ -50,14 +51,20 @@ class Node:
         """Return the conflist's plugins for a container, whose name ends in its number."""
         network = int(name[1:]) % 2
         ipam = {
-            "type": "host-local",
+            "type": scene.IPAM,
             "ranges": [[{"subnet": f"10.{80 + network}.0.0/24"}]],
             "routes": [{"dst": "0.0.0.0/0"}],
         }
         common = {"cniVersion": "1.0.0", "name": f"net{network}"}
-        bridge = {"type": "bridge", "bridge": f"br{network}", "isGateway": True, "ipMasq": True, "ipam": ipam}
+        bridge = {
+            "type": scene.INTERFACE,
+            "bridge": f"br{network}",
+            "isGateway": True,
+            "ipMasq": True,
+            "ipam": ipam,
+        }
         mapping = {"hostPort": port, "containerPort": PORT, "protocol": "tcp"}
-        portmap = {"type": "portmap", "runtimeConfig": {"portMappings": [mapping]}}
+        portmap = {"type": scene.PORTS, "runtimeConfig": {"portMappings": [mapping]}}
         return [common | bridge, common | portmap]
 
     def try_add(self, name: str, port: int) -> Answer:
@@ -80,7 +87,7 @@ class Node:
     def check(self, name: str, port: int) -> None:
         for conf in self.plugins(name, port):
             answer = self._call("CHECK", name, conf | {"prevResult": self.results[name]})
-            if conf["type"] == "portmap" and self.bindir.resolve() == GO.resolve():
+            if conf["type"] == scene.PORTS and self.bindir.resolve() == GO.resolve():
                 # This release wants IPv6 rules of every container, its own too, when all others are right.
                 assert answer.msg.startswith("could not check ipv6 dnat: "), answer
             else:

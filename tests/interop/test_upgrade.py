@@ -182,7 +182,7 @@ def test_gc_takes_what_is_dead_and_nothing_else(node: Node, remaining: list[str]
     assert _more(node, remaining) == []
 
 
-def test_what_was_lost_is_repaired(node: Node) -> None:
+def test_repair_restores_lost_objects(node: Node) -> None:
     """Rules that a reload of the firewall deletes, and a bridge's port."""
     attached = node.results()
     node.host.run(["nft", "flush", "ruleset"])

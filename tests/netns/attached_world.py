@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from cni.testing import make_command
+from tests.support import scene
 
 if TYPE_CHECKING:
     import subprocess
@@ -24,15 +25,15 @@ class World:
         self.host = host
         self.command = str(make_command(folder, host.bindir))
         self.bridge = {
-            "type": "bridge",
+            "type": scene.INTERFACE,
             "bridge": "web0",
             "isDefaultGateway": True,
             "ipMasq": True,
             "ipMasqBackend": backend,
             "hairpinMode": True,
-            "ipam": {"type": "host-local", "ranges": RANGES},
+            "ipam": {"type": scene.IPAM, "ranges": RANGES},
         } | keys
-        portmap = {"type": "portmap", "backend": backend, "capabilities": {"portMappings": True}}
+        portmap = scene.ports(backend=backend)
         self.configure("web", self.bridge, portmap)
         self.sandboxes: dict[str, Sandbox] = {}
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cni.testing import Host, why_no_namespaces
+from tests.support import scene
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,11 +19,11 @@ PREFIX, BINDIR = Path("/opt/cni/bin/pycni"), Path("/opt/cni/bin")
 BRIDGE: dict[str, object] = {
     "cniVersion": "1.1.0",
     "name": "net",
-    "type": "bridge",
+    "type": scene.INTERFACE,
     "isGateway": True,
     "ipMasq": True,
     "ipam": {
-        "type": "host-local",
+        "type": scene.IPAM,
         "ranges": [[{"subnet": "10.30.0.0/24"}]],
         "routes": [{"dst": "0.0.0.0/0"}],
     },
@@ -49,7 +50,7 @@ def add_check_del(host: Host, sandbox: Sandbox, *, warm: str) -> None:
 
     def call(verb: str, conf: dict[str, object]) -> object:
         env = {"PYCNI_WARM": warm}
-        return host.plugin("bridge", verb, conf, netns=sandbox, env=env).must()
+        return host.plugin(scene.INTERFACE, verb, conf, netns=sandbox, env=env).must()
 
     after_add = {**BRIDGE, "prevResult": call("ADD", BRIDGE)}
     call("CHECK", after_add)

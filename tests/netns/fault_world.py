@@ -53,7 +53,7 @@ class World:
     """The usual network of both families, with `plugin` in it; two containers publish a port each."""
 
     def __init__(
-        self, host: Host, backend: str, tally: dict[str, int] | None = None, plugin: str = scene.BRIDGE
+        self, host: Host, backend: str, tally: dict[str, int] | None = None, plugin: str = scene.INTERFACE
     ) -> None:
         self.host = host
         self.backend = backend
@@ -72,7 +72,7 @@ class World:
         if not name:
             conf.pop("runtimeConfig", None)
             return conf
-        if plugin == scene.PORTMAP:
+        if plugin == scene.PORTS:
             conf["runtimeConfig"] = {"portMappings": [_mapping(name, "tcp"), _mapping(name, "udp")]}
         if plugin == self._interface and conf["ipam"] != ipam(scene.IPAM):
             # An IPAM plugin with fixed addresses needs others for each container.
@@ -234,7 +234,7 @@ def world(
     """Return a host on which nothing was ever attached; its network has the test's parameter "plugin"."""
     if why_no_namespaces():
         pytest.skip(why_no_namespaces())
-    plugin = request.node.callspec.params.get("plugin", scene.BRIDGE)
+    plugin = request.node.callspec.params.get("plugin", scene.INTERFACE)
     with Host(faulty_bindir) as host:
         made = World(host, backend, plugin=plugin)
         record_property("figures", ("faults", "times that a call was cut short", made.tally))

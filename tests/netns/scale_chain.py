@@ -10,6 +10,7 @@ from cni.kernel import background
 from cni.testing.place import BARE_ENV
 from plugin_table import declared, packages
 from tests.netns.scale_meter import least
+from tests.support import scene
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -117,10 +118,16 @@ class Chain:
         return result
 
     def _confs(self, container: Container) -> list[dict[str, Any]]:
-        ipam = {"type": "host-local", "ranges": [[{"subnet": "10.22.0.0/16"}]]}
-        bridge = {"type": "bridge", "bridge": "scale0", "isGateway": True, "ipMasq": True, "ipam": ipam}
+        ipam = {"type": scene.IPAM, "ranges": [[{"subnet": "10.22.0.0/16"}]]}
+        bridge = {
+            "type": scene.INTERFACE,
+            "bridge": "scale0",
+            "isGateway": True,
+            "ipMasq": True,
+            "ipam": ipam,
+        }
         mapping = {"hostPort": _FIRST_PORT + container.number, "containerPort": 80, "protocol": "tcp"}
-        portmap = {"type": "portmap", "runtimeConfig": {"portMappings": [mapping]}}
+        portmap = {"type": scene.PORTS, "runtimeConfig": {"portMappings": [mapping]}}
         return [
             NETWORK | bridge | {"ipMasqBackend": self._backend},
             NETWORK | portmap | {"backend": self._backend},

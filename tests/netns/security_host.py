@@ -10,6 +10,7 @@ import pytest
 from cni.testing import Host, warm, why_no_namespaces
 from cni.testing.executables import make_warm_bindir
 from plugin_table import declared, packages
+from tests.support import scene
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -38,22 +39,23 @@ class Chain:
     ) -> None:
         self.host = host
         conf = {"cniVersion": "1.0.0", "name": "net1", **(keys or {})}
-        ipam = {"type": "host-local", "ranges": [[{"subnet": "10.1.0.0/24"}]]}
+        ipam = {"type": scene.IPAM, "ranges": [[{"subnet": "10.1.0.0/24"}]]}
         self._bridge = conf | {
-            "type": "bridge", "isGateway": True, "ipMasq": True, "ipMasqBackend": backend, "ipam": ipam,
+            "type": scene.INTERFACE, "isGateway": True, "ipam": ipam,
+            "ipMasq": True, "ipMasqBackend": backend,
         }  # fmt: skip
         published = {"hostPort": port, "containerPort": 80, "protocol": "tcp"}
         self._portmap = conf | {
-            "type": "portmap", "backend": backend, "runtimeConfig": {"portMappings": [published]},
+            "type": scene.PORTS, "backend": backend, "runtimeConfig": {"portMappings": [published]},
         }  # fmt: skip
 
     def add(self, sandbox: Sandbox, **more: Any) -> Answer:
         """Attach and give the answer of the last plugin that was called: of the first that failed."""
         more = {"netns": sandbox, **more}
-        answer = self.host.plugin("bridge", "ADD", self._bridge, **more)
+        answer = self.host.plugin(scene.INTERFACE, "ADD", self._bridge, **more)
         if not answer.ok:
             return answer
-        return self.host.plugin("portmap", "ADD", self._portmap | {"prevResult": answer.json}, **more)
+        return self.host.plugin(scene.PORTS, "ADD", self._portmap | {"prevResult": answer.json}, **more)
 
     def check(self, sandbox: Sandbox, result: dict[str, Any], **more: Any) -> None:
         for conf in (self._bridge, self._portmap):

@@ -10,6 +10,7 @@ import pytest
 from cni.testing import GO
 from cni.testing.wired import Wired
 from tests.netns.firewall_hosts import VARIANTS, equipped, plain
+from tests.support import scene
 
 if TYPE_CHECKING:
     from cni.testing import Answer, Host
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 pytestmark = [
     pytest.mark.modes("warm"),
     pytest.mark.interop,
-    pytest.mark.skipif(not (GO / "portmap").exists(), reason=f"there are no Go plugins in {GO}"),
+    scene.needs_go,
 ]
 
 WEB = {"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}
@@ -31,7 +32,7 @@ def net(host: Host) -> Wired:
 
 def portmap(net: Wired, verb: str, container: Container, mapping: dict[str, Any], **options: Any) -> Answer:
     conf = {"runtimeConfig": {"portMappings": [mapping]}}
-    return net.call("portmap", verb, container, conf | options.pop("conf", {}), **options)
+    return net.call(scene.PORTS, verb, container, conf | options.pop("conf", {}), **options)
 
 
 @pytest.mark.parametrize("backend", ["iptables", "nftables"])
@@ -52,7 +53,7 @@ def test_a_port_that_go_has_published_is_taken_until_its_rules_are_gone(
             assert net.host.outside.sandbox.dial(net.host.outside.host_address, 8080)
 
 
-def test_addresses_of_the_host_are_told_apart(net: Wired) -> None:
+def test_addresses_of_the_host_are_distinguished(net: Wired) -> None:
     c1, c2 = net.container(1), net.container(2)
     portmap(net, "ADD", c1, WEB | {"hostIP": "127.0.0.1"}, bindir=GO).must()
     assert portmap(net, "ADD", c2, WEB).code == 103
@@ -69,7 +70,7 @@ def test_our_del_of_a_container_of_go_frees_its_port(net: Wired) -> None:
     assert net.host.run(["find", "/run/pycni/hostports", "-type", "f"]) == ""
 
 
-def test_it_is_looked_again_when_asked_for(net: Wired) -> None:
+def test_rules_are_imported_again_without_the_marker(net: Wired) -> None:
     c1, c2, c3 = (net.container(number) for number in (1, 2, 3))
     portmap(net, "ADD", c1, WEB).must()
     mine = net.host.run(["sh", "-c", "cat /run/pycni/hostports/by-owner/*"])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.netns.attached_world import World
+from tests.support import scene
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +32,7 @@ class Attacked:
     def __init__(self, host: Host, folder: Path) -> None:
         self.host = host
         self.world = World(host, folder)
-        ipam = {"type": "host-local", "subnet": "10.8.0.0/24"}
+        ipam = {"type": scene.IPAM, "subnet": "10.8.0.0/24"}
         self.world.configure("other", self.world.bridge | {"bridge": "other0", "ipam": ipam})
         self.world.sandboxes["victim"] = host.sandbox("victim")
         # So that the indices differ, and the victim's are free in the attacker's namespace.

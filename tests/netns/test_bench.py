@@ -26,6 +26,7 @@ from bench.stage import Stage
 from cni.testing import GO, why_no_namespaces
 from cni.testing.executables import make_warm_bindir
 from plugin_table import declared, packages
+from tests.support import scene
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +70,7 @@ def _list_processes_of(folder: Path) -> list[str]:
 @pytest.mark.long
 @pytest.mark.interop
 @pytest.mark.skipif(bool(why_no_namespaces()), reason=why_no_namespaces() or "they can be made")
-@pytest.mark.skipif(not (GO / "bridge").exists(), reason="the package containernetworking-plugins is missing")
+@scene.needs_go
 def test_a_run_tells_everything_and_leaves_nothing(tmp_path: Path, launcher: Path) -> None:
     ours = make_warm_bindir(tmp_path, packages(declared()), launcher)
     into = tmp_path / "out"

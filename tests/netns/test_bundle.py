@@ -31,7 +31,7 @@ def test_children_of_a_cold_call_do_not_get_the_bundles_libraries(empty_opt: Hos
     conf = {**BRIDGE, "ipam": {"type": delegate.name}}
     for given in ("", "/some/where"):
         environment = {"PYCNI_WARM": "off", "LD_LIBRARY_PATH": given}
-        answer = empty_opt.plugin(scene.BRIDGE, "DEL", conf, env=environment)
+        answer = empty_opt.plugin(scene.INTERFACE, "DEL", conf, env=environment)
         lines = answer.stderr.splitlines()
         assert "CNI_COMMAND=DEL" in lines
         assert [line for line in lines if line.startswith(("LD_", "_PYI"))] == (
@@ -54,7 +54,9 @@ def test_an_upgrade_loses_no_call_and_mixes_no_builds(empty_opt: Host, bundle: P
         sandbox = host.sandbox(f"c{number}")
         while not is_over.is_set():
             for verb in ("ADD", "DEL"):
-                answers += [host.plugin(scene.BRIDGE, verb, BRIDGE, netns=sandbox, container_id=f"c{number}")]
+                answers += [
+                    host.plugin(scene.INTERFACE, verb, BRIDGE, netns=sandbox, container_id=f"c{number}")
+                ]
         return answers
 
     with ThreadPoolExecutor(3) as pool:

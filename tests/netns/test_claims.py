@@ -170,7 +170,7 @@ def test_invalid_holders_of_a_network_are_listed(machine: Host) -> None:
     assert machine.call(ledger.list_invalid, "net3", ()) == []
 
 
-def test_what_an_earlier_boot_has_left_is_of_nobody_who_lives(host: Host) -> None:
+def test_leases_of_an_earlier_boot_have_no_living_holder(host: Host) -> None:
     host.sandbox("c1")
     host.call(claim, ONE, web(port=80))
     assert host.call(ledger.list_live, "net1") == [ONE]

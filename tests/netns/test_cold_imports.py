@@ -54,7 +54,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[Call, Modules]:
     if why_no_namespaces():
         pytest.skip(why_no_namespaces())
     bindir = make_bindir(tmp_path_factory.mktemp("cold"), packages(declared()))
-    script = (bindir / scene.BRIDGE).read_text().replace("from cni.multicall import main\n", _TELL)
+    script = (bindir / scene.INTERFACE).read_text().replace("from cni.multicall import main\n", _TELL)
     executables.put(bindir, packages(declared()), script)
     with Host(bindir) as host:
         found: dict[Call, Modules] = {}
@@ -82,7 +82,7 @@ def _call_all(host: Host, sandbox: Sandbox, subject: str, backend: str) -> dict[
         previous = previous or ({"prevResult": result} if "ipam" in conf else {})
     for conf in reversed(confs):
         call(conf["type"], "DEL", conf | previous)
-    if subject == scene.BRIDGE:
+    if subject == scene.INTERFACE:
         for plugin in PLUGINS:
             call(plugin, "VERSION", configuration(plugin))
         return found

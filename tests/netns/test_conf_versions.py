@@ -10,6 +10,7 @@ import pytest
 
 from cni.runtime.conflists import load_file
 from cni.testing.host import GO
+from tests.support import scene
 
 if TYPE_CHECKING:
     from cni.testing import Host
@@ -28,14 +29,14 @@ def test_every_version_of_a_network_is_one_that_go_1_1_1_knows(path: Path) -> No
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("*.conflist")), ids=lambda path: path.name)
 def test_the_go_plugins_delete_what_ours_have_attached(host: Host, path: Path) -> None:
-    if not (GO / "bridge").exists():
+    if not (GO / scene.INTERFACE).exists():
         pytest.skip("containernetworking-plugins is not installed")
     network, sandbox = load_file(path), host.sandbox("c1")
     plugin = network.plugins[0]
     conf = {**plugin.document, "name": network.name, "cniVersion": network.cni_version}
     # Rules of nftables are ours alone: docs/install.md says what to do before going back.
     conf.pop("ipMasqBackend", None)
-    ifname = "lo" if plugin.type == "loopback" else "eth0"
+    ifname = "lo" if plugin.type == scene.LOOPBACK else "eth0"
     result = host.plugin(plugin.type, "ADD", conf, netns=sandbox, ifname=ifname).must()
     after = {**conf, "prevResult": result}
     host.plugin(plugin.type, "DEL", after, netns=sandbox, ifname=ifname, bindir=GO).must()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from plugin_table import ROOT
+from tests.support import scene
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from cni.testing import Host
 
 PAGE = (ROOT / "docs" / "writing-a-plugin.md").read_text()
-IPAM = {"type": "host-local", "ranges": [[{"subnet": "10.1.0.0/24"}], [{"subnet": "fd01::/64"}]]}
+IPAM = {"type": scene.IPAM, "ranges": [[{"subnet": "10.1.0.0/24"}], [{"subnet": "fd01::/64"}]]}
 CONF = {"cniVersion": "1.1.0", "name": "net1", "type": "isolated", "mtu": 1400, "ipam": IPAM}
 
 

@@ -23,14 +23,14 @@ from tests.netns.fault_world import (
     faulty_bindir,
     world,
 )
-from tests.support.scene import PORTMAP
+from tests.support.scene import PORTS
 
 if TYPE_CHECKING:
     from tests.netns.fault_world import World
 
 __all__ = ["busy_world", "faulty_bindir", "world"]
 
-ADD = Step(PORTMAP, "ADD")
+ADD = Step(PORTS, "ADD")
 
 
 def leave_dead(world: World) -> None:
@@ -44,7 +44,7 @@ def list_positions(world: World) -> list[Fault]:
     """List the points of an ADD that takes over, each where it comes by first and last."""
     leave_dead(world)
     world.prepare(ADD)
-    answer = world.call(PORTMAP, "ADD", CUT, Fault(TELL, "").env | COLD)
+    answer = world.call(PORTS, "ADD", CUT, Fault(TELL, "").env | COLD)
     answer.must()
     world.delete(CUT)
     world.collect([CALM])
@@ -57,7 +57,7 @@ def cut_short(world: World, fault: Fault) -> list[str]:
     """Cut a take-over short, then try again as a runtime does; tell what went wrong."""
     leave_dead(world)
     world.prepare(ADD)
-    answer = world.call(PORTMAP, "ADD", CUT, fault.env | COLD)
+    answer = world.call(PORTS, "ADD", CUT, fault.env | COLD)
     if not fault.was_met(answer):
         return [f"was not reached: {answer}"]
     wrong = []
@@ -96,7 +96,7 @@ def test_a_take_over_that_has_to_wait_too_long_for_a_lock(busy_world: World, bac
     path = orphans._path(Owner("net1", DEAD, "eth0"))  # noqa: SLF001 - the name of the file
     holder = ["sh", "-c", f"(flock 9; sleep 33) 9>{path} >/dev/null 2>&1 & sleep 0.2"]
     world.host.run(holder)
-    assert world.call(PORTMAP, "ADD", CUT, COLD).code == Code.TRY_AGAIN
+    assert world.call(PORTS, "ADD", CUT, COLD).code == Code.TRY_AGAIN
     world.host.run(["flock", str(path), "true"])
     world.delete(CUT)
     world.add(CUT)

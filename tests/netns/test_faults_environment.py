@@ -15,7 +15,7 @@ from cni.errors import Code
 from cni.testing.faults import STOP, Fault
 from cni.testing.place import BARE_ENV
 from tests.netns.fault_world import BACKENDS, CALM, COLD, CUT, busy_world, faulty_bindir, world
-from tests.support.scene import BRIDGE, LOOPBACK, PORTMAP
+from tests.support.scene import INTERFACE, LOOPBACK, PORTS
 
 if TYPE_CHECKING:
     from tests.netns.fault_world import World
@@ -61,10 +61,10 @@ def test_nothing_is_attached_where_nothing_can_be_written(busy_world: World, bac
     for folder, reason, make, unmake in SPOILED:
         world.host.run(["sh", "-c", make])
         world.call(LOOPBACK, "ADD", CUT, COLD).must()
-        refused = world.call(BRIDGE, "ADD", CUT, COLD)
+        refused = world.call(INTERFACE, "ADD", CUT, COLD)
         if refused.ok:
             # What it has to write lies elsewhere.
-            refused = world.call(PORTMAP, "ADD", CUT, COLD)
+            refused = world.call(PORTS, "ADD", CUT, COLD)
         world.host.run(["sh", "-c", unmake])
         assert (refused.code, reason in refused.msg, folder in refused.msg) == (Code.STORE, True, True), (
             refused
@@ -80,7 +80,7 @@ def test_del_takes_away_what_it_can_where_nothing_can_be_written(busy_world: Wor
     for folder, reason, make, unmake in SPOILED:
         world.add(CUT)
         world.host.run(["sh", "-c", make])
-        answers = [world.call(each, "DEL", CUT, COLD) for each in (PORTMAP, BRIDGE, LOOPBACK)]
+        answers = [world.call(each, "DEL", CUT, COLD) for each in (PORTS, INTERFACE, LOOPBACK)]
         world.host.run(["sh", "-c", unmake])
         assert {each.code for each in answers} <= ({0, Code.STORE} if "read" in reason else {0})
         # Only files can be left: links, addresses, routes and rules are gone.
@@ -157,8 +157,8 @@ def test_a_lock_that_a_stopped_process_holds_is_told_in_time(busy_world: World, 
     # Those of the bridge and of nft's process come before that of the pool.
     fault = Fault(STOP, "lock.taken", 3).env
     holder = world.host.place.popen(
-        [str(world.host.bindir / BRIDGE)],
-        json.dumps(world.conf(BRIDGE, CUT)),
+        [str(world.host.bindir / INTERFACE)],
+        json.dumps(world.conf(INTERFACE, CUT)),
         env=BARE_ENV | env | COLD | fault,
     )
     while "State:\tT" not in Path(f"/proc/{holder.pid}/status").read_text():
@@ -166,7 +166,7 @@ def test_a_lock_that_a_stopped_process_holds_is_told_in_time(busy_world: World, 
     other = world.host.sandbox("other")
     begin = time.monotonic()
     answer = world.host.plugin(
-        BRIDGE, "ADD", world.conf(BRIDGE), netns=other, container_id="other", timeout_s=120
+        INTERFACE, "ADD", world.conf(INTERFACE), netns=other, container_id="other", timeout_s=120
     )
     assert 29 < time.monotonic() - begin < 60
     command = Path(f"/proc/{holder.pid}/comm").read_text().strip()
@@ -197,8 +197,8 @@ def test_a_link_renamed_by_hand_is_told_by_check_and_removed_by_del(
     inside = world.sandboxes[where] if where else world.host
     name = name or str(world.results[CUT]["interfaces"][1]["name"])
     inside.run(["ip", "link", "set", name, "down", "name", "handmade"])
-    conf = world.conf(BRIDGE, CUT) | {"prevResult": world.results[CUT]}
-    answer = world.host.plugin(BRIDGE, "CHECK", conf, netns=world.sandboxes[CUT], container_id=CUT)
+    conf = world.conf(INTERFACE, CUT) | {"prevResult": world.results[CUT]}
+    answer = world.host.plugin(INTERFACE, "CHECK", conf, netns=world.sandboxes[CUT], container_id=CUT)
     assert answer.code == Code.MISMATCH
     assert told in f"{answer.json}"
     world.delete(CUT)

@@ -22,7 +22,7 @@ from tests.netns.fault_world import (
     step_of,
     world,
 )
-from tests.support.scene import PORTMAP
+from tests.support.scene import PORTS
 
 if TYPE_CHECKING:
     from cni.testing.faults import Fault
@@ -48,7 +48,7 @@ def interrupt_add(world: World, step: Step, fault: Fault) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("backend", "plugin"), [*(("nftables", each) for each in PARTS), ("iptables", PORTMAP)]
+    ("backend", "plugin"), [*(("nftables", each) for each in PARTS), ("iptables", PORTS)]
 )
 def test_an_add_that_is_interrupted_takes_all_back(busy_world: World, backend: str, plugin: str) -> None:
     world, step = busy_world, step_of(plugin, "ADD")

@@ -9,7 +9,7 @@ import pytest
 
 from cni.testing.faults import KILL, TELL, Fault, list_met
 from tests.netns.fault_world import CALM, CUT, busy_world, faulty_bindir, world
-from tests.support.scene import BRIDGE, PORTMAP
+from tests.support.scene import INTERFACE, PORTS
 
 if TYPE_CHECKING:
     from tests.netns.fault_world import World
@@ -35,7 +35,7 @@ def list_started(world: World, plugin: str, env: dict[str, str]) -> list[Fault]:
 
 
 @pytest.mark.parametrize(
-    ("plugin", "backend"), [(BRIDGE, "iptables"), (PORTMAP, "iptables"), (BRIDGE, "nftables")]
+    ("plugin", "backend"), [(INTERFACE, "iptables"), (PORTS, "iptables"), (INTERFACE, "nftables")]
 )
 def test_what_an_orphan_does_is_not_left(busy_world: World, plugin: str, backend: str) -> None:
     world = busy_world

@@ -10,7 +10,7 @@ import pytest
 from cni import faults
 from cni.testing.faults import KILL, TELL, Fault, list_met
 from tests.netns.fault_world import CALM, CUT, Step, assert_none, busy_world, faulty_bindir, world
-from tests.support.scene import BRIDGE, PORTMAP
+from tests.support.scene import INTERFACE, PORTS
 
 if TYPE_CHECKING:
     from tests.netns.fault_world import World
@@ -53,7 +53,7 @@ def without_cache(lines: list[str]) -> list[str]:
 
 @pytest.mark.parametrize("verb", ["ADD", "DEL"])
 def test_killed_while_a_large_pool_is_changed(busy_world: World, backend: str, verb: str) -> None:
-    world, step = busy_world, Step(BRIDGE, verb)
+    world, step = busy_world, Step(INTERFACE, verb)
     fill_pool(world)
     world.add(CUT)
     world.delete(CUT)
@@ -62,13 +62,13 @@ def test_killed_while_a_large_pool_is_changed(busy_world: World, backend: str, v
     kinds = ("index.changed", "store.", "lock.taken")
     for at in [each for each in world.positions(step) if each.point.startswith(kinds)]:
         world.prepare(step)
-        answer = world.call(BRIDGE, verb, CUT, at._replace(action=KILL).env)
+        answer = world.call(INTERFACE, verb, CUT, at._replace(action=KILL).env)
         found[at] = [] if at.was_met(answer) and not answer.ok else [f"it was not killed: {answer}"]
         world.delete(CUT)
         found[at] += without_cache(world.left(before))
         world.add(CUT)
         # What the cache says of the container must be what lies there.
-        second = world.call(BRIDGE, "ADD", CUT)
+        second = world.call(INTERFACE, "ADD", CUT)
         found[at] += [f"a second ADD: {second}"] if second.ok else []
         world.delete(CUT)
         found[at] += without_cache(world.left(before))
@@ -96,7 +96,7 @@ def test_killed_while_flows_are_forgotten(busy_world: World, backend: str, end: 
     assert sorted(list_flows(world)) == ["8080", "9090", "9090"]
     assert [line for line in world.left(before) if line.startswith("+ flows: ") and " 9090 " in line]
     at = Fault(KILL, "conntrack.forgotten")
-    answer = world.call(PORTMAP, "DEL", CUT, at.env)
+    answer = world.call(PORTS, "DEL", CUT, at.env)
     assert at.was_met(answer)
     assert not answer.ok
     assert sorted(list_flows(world)) == ["8080", "9090"]

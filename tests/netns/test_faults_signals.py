@@ -19,7 +19,7 @@ from cni.testing.place import BARE_ENV
 from cni.warm import control
 from tests.netns.fault_pause import ends
 from tests.netns.fault_world import COLD, CUT, Step, assert_none, busy_world, faulty_bindir, world
-from tests.support.scene import BRIDGE
+from tests.support.scene import INTERFACE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["busy_world", "faulty_bindir", "world"]
 
-ADD_STEP = Step(BRIDGE, "ADD")
+ADD_STEP = Step(INTERFACE, "ADD")
 MODES = {"cold": COLD, "warm": {}}
 # The second and later call of a worker.
 FULL = "/dev/full"
@@ -80,10 +80,10 @@ def paused(world: World, fault: Fault, env: dict[str, str], send: Send, stdout: 
         "CNI_COMMAND": "ADD", "CNI_CONTAINERID": CUT, "CNI_NETNS": f"/run/netns/{CUT}", "CNI_IFNAME": "eth0",
         "CNI_PATH": str(world.host.bindir),
     }  # fmt: skip
-    program = [str(world.host.bindir / BRIDGE)]
+    program = [str(world.host.bindir / INTERFACE)]
     if stdout:
         program = ["sh", "-c", f'exec "$0" >{stdout}', *program]
-    conf = json.dumps(world.conf(BRIDGE, CUT))
+    conf = json.dumps(world.conf(INTERFACE, CUT))
     process = world.host.place.popen(program, conf, env=BARE_ENV | variables | env | fault.env)
     servers = world.host.call(control.find) if env == {} else []
     deadline = time.monotonic() + 30
@@ -107,7 +107,7 @@ def stop_at(world: World, fault: Fault, env: dict[str, str], send: Send) -> list
     before = world.host.snapshot()
     answer = paused(world, fault, env, send)
     if answer.ok:
-        world.delete_one(BRIDGE, CUT)
+        world.delete_one(INTERFACE, CUT)
         return [] if fault.point == "answer.written" or not fault.was_met(answer) else ["it goes on"]
     wrong = (
         [] if answer.code == Code.TRY_AGAIN and "interrupted by SIG" in answer.msg else [f"it says: {answer}"]

@@ -10,7 +10,7 @@ import pytest
 from cni.kernel import link
 from cni.testing.faults import KILL, Fault
 from tests.netns.fault_world import CALM, COLD, CUT, busy_world, faulty_bindir, world
-from tests.support.scene import BRIDGE
+from tests.support.scene import INTERFACE
 
 if TYPE_CHECKING:
     from tests.netns.fault_world import World
@@ -34,7 +34,7 @@ def unfinished(world: World) -> list[str]:
 
 
 def cut_short(world: World) -> None:
-    answer = world.call(BRIDGE, "ADD", CUT, COLD | Fault(KILL, "netlink.changed", 1).env)
+    answer = world.call(INTERFACE, "ADD", CUT, COLD | Fault(KILL, "netlink.changed", 1).env)
     assert not answer.ok
     assert len(unfinished(world)) == 1
     assert "eth0" in world.sandboxes[CUT].links()
@@ -46,8 +46,8 @@ def test_gc_finds_it_although_its_namespace_lives(busy_world: World, backend: st
     cut_short(world)
     (name,) = unfinished(world)
     keys = {"cni.dev/valid-attachments": [{"containerID": CALM, "ifname": "eth0"}]}
-    conf = world.conf(BRIDGE) | keys
-    answer = world.host.plugin(BRIDGE, "PYCNI_GC_PLAN", conf, container_id="", ifname="")
+    conf = world.conf(INTERFACE) | keys
+    answer = world.host.plugin(INTERFACE, "PYCNI_GC_PLAN", conf, container_id="", ifname="")
     assert {
         "kind": "link", "name": name, "network": "net1", "reason": "its ADD was killed before the end"
     } in answer.must()["stale"]  # fmt: skip
@@ -62,11 +62,11 @@ def test_del_finds_it_although_its_namespace_has_no_path_any_more(busy_world: Wo
     cut_short(world)
     for netns in (GONE, ""):
         answer = world.host.plugin(
-            BRIDGE, "DEL", world.conf(BRIDGE), netns=netns, container_id="other", ifname="eth0"
+            INTERFACE, "DEL", world.conf(INTERFACE), netns=netns, container_id="other", ifname="eth0"
         )
         answer.must()
         assert len(unfinished(world)) == 1
-    world.host.plugin(BRIDGE, "DEL", world.conf(BRIDGE), netns=GONE, container_id=CUT).must()
+    world.host.plugin(INTERFACE, "DEL", world.conf(INTERFACE), netns=GONE, container_id=CUT).must()
     assert unfinished(world) == []
     assert world.sandboxes[CUT].links() == ["lo"]
     assert world.is_calm()
@@ -85,16 +85,18 @@ def test_gc_takes_nothing_from_adds_that_go_on(busy_world: World, backend: str) 
 
     def add(name: str) -> bool:
         for _ in range(3):
-            conf = world.conf(BRIDGE)
-            world.host.plugin(BRIDGE, "ADD", conf, netns=boxes[name], container_id=name).must()
-            world.host.plugin(BRIDGE, "DEL", conf, netns=boxes[name], container_id=name).must()
+            conf = world.conf(INTERFACE)
+            world.host.plugin(INTERFACE, "ADD", conf, netns=boxes[name], container_id=name).must()
+            world.host.plugin(INTERFACE, "DEL", conf, netns=boxes[name], container_id=name).must()
         return True
 
     with ThreadPoolExecutor(4) as pool:
         adds = [pool.submit(add, name) for name in names]
         rounds = 0
         while not all(each.done() for each in adds):
-            world.host.plugin(BRIDGE, "GC", world.conf(BRIDGE) | keys, container_id="", ifname="").must()
+            world.host.plugin(
+                INTERFACE, "GC", world.conf(INTERFACE) | keys, container_id="", ifname=""
+            ).must()
             rounds += 1
         assert all(each.result() for each in adds)
     assert rounds > 3

@@ -21,7 +21,7 @@ from tests.netns.fault_world import (
     step_of,
     world,
 )
-from tests.support.scene import BRIDGE
+from tests.support.scene import INTERFACE
 
 if TYPE_CHECKING:
     from cni.testing.faults import Fault
@@ -66,7 +66,7 @@ def test_a_namespace_that_goes_at_any_point(busy_world: World, backend: str, plu
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("verb", ["ADD", "DEL"])
 def test_a_link_that_somebody_removes_at_any_point(busy_world: World, backend: str, verb: str) -> None:
-    world, step = busy_world, Step(BRIDGE, verb)
+    world, step = busy_world, Step(INTERFACE, verb)
     before = world.host.snapshot()
     found: dict[Fault, list[str]] = {}
 

@@ -12,6 +12,7 @@ from cni.testing.executables import make_warm_bindir
 from cni.testing.server_zygote import ServerZygote
 from plugin_table import declared, packages
 from tests.netns.firewall_hosts import NFT, equipped, plain, rules, suffixed, variants_used
+from tests.support import scene
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -68,17 +69,17 @@ class Chain:
     def __post_init__(self) -> None:
         ranges = [[{"subnet": "10.88.0.0/24"}], [{"subnet": "fd88::/64"}]][: self.families]
         routes = [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}][: self.families]
-        ipam = {"type": "host-local", "ranges": ranges, "routes": routes}
+        ipam = {"type": scene.IPAM, "ranges": ranges, "routes": routes}
         common = {"cniVersion": self.version, "name": self.name}
         self.bridge = common | {
-            "type": "bridge",
+            "type": scene.INTERFACE,
             "bridge": "br0",
             "isGateway": True,
             "hairpinMode": True,
             "ipMasq": True,
             "ipam": ipam,
         }
-        self.portmap = common | {"type": "portmap"}
+        self.portmap = common | {"type": scene.PORTS}
         self.results: dict[str, dict[str, Any]] = {}
 
     def _ports(self, port: int) -> dict[str, Any]:

@@ -218,7 +218,7 @@ def test_gc_finds_it_by_its_owner_and_leaves_other_kinds_alone(machine: Machine)
 
 
 @setups
-def test_whether_it_is_installed_is_seen_by_names(machine: Machine) -> None:
+def test_names_show_whether_rules_are_installed(machine: Machine) -> None:
     machine.add(1)
     owned = [owner(1), owner(2)]
     assert machine.call(installed.without, owned, ADMIT, (4, 6)) == [owner(2)]

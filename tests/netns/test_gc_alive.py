@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.netns.attached_world import BACKENDS, World
+from tests.support import scene
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,14 +27,14 @@ PORTS = [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]
 
 def attach_directly(world: World, container_id: str, version: str, backend: str) -> Sandbox:
     """Attach as a runtime does that keeps its results elsewhere: nothing gets into the cache."""
-    portmap = {"type": "portmap", "backend": backend, "capabilities": {"portMappings": True}}
+    portmap = scene.ports(backend=backend)
     world.configure("web", world.bridge, portmap, version=version)
     sandbox = world.sandboxes["c1"] = world.host.sandbox("c1")
     head = {"cniVersion": version, "name": "web"}
     call: dict[str, Any] = {"netns": sandbox, "container_id": container_id}
-    result = world.host.plugin("bridge", "ADD", world.bridge | head, **call).must()
+    result = world.host.plugin(scene.INTERFACE, "ADD", world.bridge | head, **call).must()
     published = portmap | head | {"prevResult": result, "runtimeConfig": {"portMappings": PORTS}}
-    world.host.plugin("portmap", "ADD", published, **call).must()
+    world.host.plugin(scene.PORTS, "ADD", published, **call).must()
     return sandbox
 
 
@@ -50,7 +51,7 @@ def state(world: World) -> list[Any]:
 @IDS
 @VERSIONS
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_what_lives_without_a_cached_result_stays(
+def test_living_attachments_without_a_cached_result_stay(
     host: Host, tmp_path: Path, backend: str, version: str, container_id: str
 ) -> None:
     world = World(host, tmp_path, backend)
@@ -110,7 +111,9 @@ def test_a_host_end_in_use_outweighs_a_missing_path(hidden: World) -> None:
 
 
 @pytest.mark.parametrize("verb", ["show", "ipam"])
-def test_what_the_caller_cannot_see_is_not_called_gone(host: Host, tmp_path: Path, verb: str) -> None:
+def test_an_attachment_that_the_caller_cannot_see_is_not_reported_as_gone(
+    host: Host, tmp_path: Path, verb: str
+) -> None:
     world = World(host, tmp_path)
     world.attach("c1")
     arguments = {"show": "show --json", "ipam": "ipam list web --json"}[verb]

@@ -8,6 +8,7 @@ import pytest
 
 from cni.testing import GO
 from tests.netns.attached_world import World
+from tests.support import scene
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from cni.testing import Host
 
 
-def test_what_lives_elsewhere_is_kept_and_the_dead_go(host: Host, tmp_path: Path) -> None:
+def test_gc_keeps_a_container_in_a_hidden_namespace_and_removes_the_dead(host: Host, tmp_path: Path) -> None:
     world = World(host, tmp_path)
     world.attach("well", (8080, "tcp"))
     world.attach("dead", (8081, "tcp"))
@@ -28,7 +29,7 @@ def test_what_lives_elsewhere_is_kept_and_the_dead_go(host: Host, tmp_path: Path
 
 
 @pytest.mark.interop
-@pytest.mark.skipif(not (GO / "bridge").exists(), reason=f"there are no Go plugins in {GO}")
+@scene.needs_go
 @pytest.mark.parametrize("verb", ["gc web", "del web c1"])
 def test_no_address_is_freed_of_what_stays_attached(host: Host, tmp_path: Path, verb: str) -> None:
     """DEL has no result before version 0.4.0, and the Go plugins leave no mark on a host end."""

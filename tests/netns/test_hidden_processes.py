@@ -12,6 +12,7 @@ from cni.kernel import netns
 from cni.testing import GO
 from cni.testing.wired import Wired
 from tests.netns.attached_world import BACKENDS
+from tests.support import scene
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 # A caller without the capability, which may not trace other users' processes.
 WITHOUT = ["setpriv", "--bounding-set", "-sys_ptrace", "--inh-caps", "-sys_ptrace"]
-IPAM = {"type": "host-local", "ranges": [[{"subnet": "10.9.0.0/24"}]]}
+IPAM = {"type": scene.IPAM, "ranges": [[{"subnet": "10.9.0.0/24"}]]}
 FREE, INVALID_NETNS, TAKEN = 0, 8, 103
 
 
@@ -74,9 +75,9 @@ def test_a_hidden_holder_keeps_its_port(host: Host, pid: str, backend: str) -> N
     address = {"address": "10.22.0.9/16", "interface": 0}
     # As behind a plugin whose results name no link of the host.
     first = {"interfaces": [{"name": "eth0", "sandbox": path}], "ips": [address], "cniVersion": "1.0.0"}
-    conf: dict[str, Any] = {"cniVersion": "1.0.0", "name": "net1", "type": "portmap", "backend": backend}
+    conf: dict[str, Any] = {"cniVersion": "1.0.0", "name": "net1", "type": scene.PORTS, "backend": backend}
     conf |= {"runtimeConfig": {"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}}
-    host.plugin("portmap", "ADD", conf | {"prevResult": first}, netns=path, container_id="c9").must()
+    host.plugin(scene.PORTS, "ADD", conf | {"prevResult": first}, netns=path, container_id="c9").must()
     second = conf | {"prevResult": c2.prev_result}
     assert call(host, "ADD", second, c2.sandbox.path, "c2") == TAKEN
     host.run(["kill", pid])
@@ -85,9 +86,9 @@ def test_a_hidden_holder_keeps_its_port(host: Host, pid: str, backend: str) -> N
 
 
 def test_del_of_a_hidden_process_detaches_it(host: Host, pid: str) -> None:
-    conf = {"cniVersion": "0.3.1", "name": "net1", "type": "bridge", "bridge": "br1", "ipam": IPAM}
+    conf = {"cniVersion": "0.3.1", "name": "net1", "type": scene.INTERFACE, "bridge": "br1", "ipam": IPAM}
     path = f"/proc/{pid}/ns/net"
-    host.plugin("bridge", "ADD", conf, netns=path, container_id="c9").must()
+    host.plugin(scene.INTERFACE, "ADD", conf, netns=path, container_id="c9").must()
     assert len(leases(host)) == 1
     assert call(host, "DEL", conf, path, "c9") == FREE
     assert leases(host) == []
@@ -95,16 +96,16 @@ def test_del_of_a_hidden_process_detaches_it(host: Host, pid: str) -> None:
 
 
 @pytest.mark.interop
-@pytest.mark.skipif(not (GO / "bridge").exists(), reason=f"there are no Go plugins in {GO}")
+@scene.needs_go
 def test_del_frees_no_address_that_a_hidden_process_uses(host: Host, pid: str) -> None:
     """Of a pair of the Go plugins nothing is known without a result, which DEL gets from 0.4.0 on."""
-    conf = {"cniVersion": "0.3.1", "name": "net1", "type": "bridge", "bridge": "br1", "ipam": IPAM}
+    conf = {"cniVersion": "0.3.1", "name": "net1", "type": scene.INTERFACE, "bridge": "br1", "ipam": IPAM}
     path = f"/proc/{pid}/ns/net"
-    host.plugin("bridge", "ADD", conf, netns=path, container_id="c9", bindir=GO).must()
+    host.plugin(scene.INTERFACE, "ADD", conf, netns=path, container_id="c9", bindir=GO).must()
     held = leases(host)
     assert call(host, "DEL", conf, path, "c9") == INVALID_NETNS
     assert leases(host) == held
     assert any(each.startswith("veth") for each in host.links())
-    host.plugin("bridge", "DEL", conf, netns=path, container_id="c9").must()
+    host.plugin(scene.INTERFACE, "DEL", conf, netns=path, container_id="c9").must()
     assert leases(host) == []
     assert not any(each.startswith("veth") for each in host.links())

@@ -10,6 +10,7 @@ import pytest
 from cni.testing import GO
 from cni.testing.wired import Wired
 from tests.netns.firewall_hosts import VARIANTS, equipped, plain
+from tests.support import scene
 
 if TYPE_CHECKING:
     from cni.testing import Answer, Host
@@ -35,12 +36,14 @@ def portmap(net: Wired, verb: str, container: Container, **options: Any) -> Answ
     conf = {
         "cniVersion": net.version,
         "name": net.name,
-        "type": "portmap",
+        "type": scene.PORTS,
         "prevResult": container.prev_result,
         "runtimeConfig": {"portMappings": [mapping]},
         **options.pop("conf", {}),
     }
-    return net.host.plugin("portmap", verb, conf, netns=netns, container_id=container.container_id, **options)
+    return net.host.plugin(
+        scene.PORTS, verb, conf, netns=netns, container_id=container.container_id, **options
+    )
 
 
 def is_reached(net: Wired) -> bool:
@@ -52,7 +55,7 @@ def call_from(net: Wired, wrapper: list[str], container: Container, backend: str
     conf = {
         "cniVersion": net.version,
         "name": net.name,
-        "type": "portmap",
+        "type": scene.PORTS,
         "backend": backend,
         "prevResult": container.prev_result,
         "runtimeConfig": {"portMappings": [WEB]},
@@ -66,7 +69,7 @@ def call_from(net: Wired, wrapper: list[str], container: Container, backend: str
         "PYCNI_WARM": "off",
     }
     given = [f"{name}={value}" for name, value in variables.items()]
-    program = ["env", *given, *wrapper, str(net.host.bindir / "portmap")]
+    program = ["env", *given, *wrapper, str(net.host.bindir / scene.PORTS)]
     done = net.host.place.run(program, json.dumps(conf), check=False)
     return int(json.loads(done.stdout).get("code", 0))
 
@@ -142,7 +145,7 @@ def test_a_record_of_the_first_release_is_judged_by_the_machines_own_view(net: W
 
 
 @pytest.mark.interop
-@pytest.mark.skipif(not (GO / "portmap").exists(), reason=f"there are no Go plugins in {GO}")
+@scene.needs_go
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_port_whose_rules_the_go_plugin_has_removed_is_free(net: Wired, variant: str) -> None:
     """Container, namespace and host end are there still: only the kernel knows that nothing is published."""

@@ -12,6 +12,7 @@ import pytest
 
 from plugin_table import ROOT
 from tests.netns.bundled_host import BINDIR, PREFIX, add_check_del, empty_opt, install
+from tests.support import scene
 
 if TYPE_CHECKING:
     import subprocess
@@ -142,8 +143,8 @@ def test_another_user_is_told_to_be_root(empty_opt: Host, bundle: Path) -> None:
 
 
 def test_a_folder_with_a_plugins_name_is_refused(empty_opt: Host, bundle: Path) -> None:
-    empty_opt.run(["mkdir", "-p", str(BINDIR / "bridge")])
-    assert f"{BINDIR}/bridge is a folder: remove it" in _refused(empty_opt, bundle)
+    empty_opt.run(["mkdir", "-p", str(BINDIR / scene.INTERFACE)])
+    assert f"{BINDIR}/{scene.INTERFACE} is a folder: remove it" in _refused(empty_opt, bundle)
 
 
 def test_a_link_or_a_network_of_somebody_else_is_told_before(empty_opt: Host, bundle: Path) -> None:
@@ -179,7 +180,7 @@ def _broken(bundle: Path, folder: Path) -> Path:
 
 def test_a_bundle_that_does_not_work_changes_nothing(empty_opt: Host, bundle: Path, tmp_path: Path) -> None:
     host, broken = empty_opt, _broken(bundle, tmp_path)
-    host.run(["sh", "-c", f"mkdir -p {BINDIR}; echo theirs > {BINDIR}/bridge"])
+    host.run(["sh", "-c", f"mkdir -p {BINDIR}; echo theirs > {BINDIR}/{scene.INTERFACE}"])
     before = _files(host, "/opt", "/etc/cni", "/run")
     told = _try(host, broken)
     assert told.returncode == 1
@@ -193,7 +194,7 @@ def test_a_bundle_that_does_not_work_changes_nothing(empty_opt: Host, bundle: Pa
     assert _files(host, "/opt", "/etc/cni", "/run") == before
     add_check_del(host, host.sandbox("c1"), warm="on")
     assert "self-test: skipped, as SELFTEST=no" in _try(host, broken, "--no-self-test").stdout
-    assert not host.plugin("bridge", "ADD", {"name": "x"}).ok
+    assert not host.plugin(scene.INTERFACE, "ADD", {"name": "x"}).ok
 
 
 def test_the_self_test_leaves_nothing(empty_opt: Host, bundle: Path) -> None:

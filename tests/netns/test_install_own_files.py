@@ -13,6 +13,7 @@ import pytest
 
 from cni.state import same_program
 from tests.netns.bundled_host import BINDIR, BRIDGE, PREFIX, add_check_del, empty_opt, install
+from tests.support import scene
 
 if TYPE_CHECKING:
     from cni.testing import Host, Sandbox
@@ -48,8 +49,8 @@ def _foreign_calls(host: Host) -> list[str]:
 
 
 def _add(host: Host, sandbox: Sandbox, env: dict[str, str]) -> dict[str, Any]:
-    result = host.plugin("bridge", "ADD", BRIDGE, netns=sandbox, env=env).must()
-    host.plugin("bridge", "DEL", BRIDGE, netns=sandbox, env=env).must()
+    result = host.plugin(scene.INTERFACE, "ADD", BRIDGE, netns=sandbox, env=env).must()
+    host.plugin(scene.INTERFACE, "DEL", BRIDGE, netns=sandbox, env=env).must()
     assert isinstance(result, dict)
     return result
 
@@ -58,13 +59,14 @@ def test_a_program_copied_over_one_plugin_replaces_no_other(empty_opt: Host, bun
     """containerd's installation script runs `cp -r bin /opt/cni`."""
     host = empty_opt
     install(host, bundle)
-    host.run(["cp", "/bin/true", str(BINDIR / "portmap")])
+    host.run(["cp", "/bin/true", str(BINDIR / scene.PORTS)])
     assert (
-        host.run(["stat", "-c", "%h", *(str(BINDIR / name) for name in ("bridge", "host-local"))]) == "1\n1\n"
+        host.run(["stat", "-c", "%h", *(str(BINDIR / name) for name in (scene.INTERFACE, scene.IPAM))])
+        == "1\n1\n"
     )
     for warm in ("off", "on"):
         add_check_del(host, host.sandbox(f"c{warm}"), warm=warm)
-    assert host.plugin("portmap", "VERSION", {}).stdout == ""
+    assert host.plugin(scene.PORTS, "VERSION", {}).stdout == ""
 
 
 @pytest.mark.parametrize("env", MODES, ids=IDS)
@@ -79,7 +81,7 @@ def test_a_foreign_plugin_copied_over_ours_is_executed(
     for _ in range(6):
         _add(host, sandbox, env)
     assert _foreign_calls(host) == []
-    host.call(_copy_foreign, BINDIR / "host-local")
+    host.call(_copy_foreign, BINDIR / scene.IPAM)
     for _ in range(6):
         assert _add(host, sandbox, env)["ips"][0]["address"] == "10.30.0.77/24"
     assert _foreign_calls(host) == ["ADD", "DEL"] * 6
@@ -94,7 +96,7 @@ def test_a_foreign_plugin_in_an_earlier_folder_is_executed(
     for _ in range(4):
         _add(host, sandbox, env)
     host.run(["mkdir", "/opt/first"])
-    host.call(_copy_foreign, Path("/opt/first/host-local"))
+    host.call(_copy_foreign, Path("/opt/first") / scene.IPAM)
     _add(host, sandbox, env | {"CNI_PATH": f"/opt/first:{BINDIR}"})
     assert _foreign_calls(host) == ["ADD", "DEL"]
     _add(host, sandbox, env | {"CNI_PATH": f"{BINDIR}:/opt/first"})
@@ -116,11 +118,11 @@ def test_the_folder_of_plugins_works_wherever_it_is(
     host.run([*how, str(BINDIR), str(other)])
     host.run(["mount", "-t", "tmpfs", "tmpfs", "/opt/cni"])
     host.run(["mkdir", "/opt/links"])
-    host.run(["ln", "-s", str(other / "bridge"), "/opt/links/bridge"])
+    host.run(["ln", "-s", str(other / scene.INTERFACE), f"/opt/links/{scene.INTERFACE}"])
     for _ in range(3):
-        host.plugin("bridge", "ADD", BRIDGE, netns=sandbox, bindir=other, env=env).must()
-        host.plugin("bridge", "DEL", BRIDGE, netns=sandbox, bindir=other, env=env).must()
-    host.plugin("bridge", "VERSION", {}, bindir=Path("/opt/links"), env=env).must()
+        host.plugin(scene.INTERFACE, "ADD", BRIDGE, netns=sandbox, bindir=other, env=env).must()
+        host.plugin(scene.INTERFACE, "DEL", BRIDGE, netns=sandbox, bindir=other, env=env).must()
+    host.plugin(scene.INTERFACE, "VERSION", {}, bindir=Path("/opt/links"), env=env).must()
     assert "pycni 0" in host.run([str(other / "pycni/bin/pycni"), "version"])
     # It knows its own folder, so that the copy can be removed as the original can.
     assert "bridge: removed" in host.run([str(other / "pycni/bin/pycni"), "--uninstall"])
@@ -131,9 +133,9 @@ def test_a_copied_launcher_uses_the_bundle_of_its_installation(empty_opt: Host, 
     host = empty_opt
     install(host, bundle)
     host.run(["mkdir", "/opt/other"])
-    host.run(["cp", str(BINDIR / "loopback"), "/opt/other/"])
+    host.run(["cp", str(BINDIR / scene.LOOPBACK), "/opt/other/"])
     for env in MODES:
-        host.plugin("loopback", "VERSION", {}, bindir=Path("/opt/other"), env=env).must()
+        host.plugin(scene.LOOPBACK, "VERSION", {}, bindir=Path("/opt/other"), env=env).must()
 
 
 def test_a_missing_bundle_is_named_with_the_remedy(empty_opt: Host, bundle: Path) -> None:
@@ -142,7 +144,7 @@ def test_a_missing_bundle_is_named_with_the_remedy(empty_opt: Host, bundle: Path
     build = (bundle / "build").read_text()
 
     def fail() -> dict[str, Any]:
-        answer = host.plugin("bridge", "VERSION", {}, env={"PYCNI_WARM": "off"})
+        answer = host.plugin(scene.INTERFACE, "VERSION", {}, env={"PYCNI_WARM": "off"})
         assert (answer.status, answer.stderr) == (1, "")
         error: dict[str, Any] = json.loads(answer.stdout)
         assert error["code"] == 5

@@ -14,13 +14,14 @@ from cni.state import executables
 from cni.testing import Host, why_no_namespaces
 from cni.testing.place import CommandError
 from install_tree import Prefix
+from tests.support import scene
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BUILD = "0.1.0-0123456789ab"
 FILES = 50
-NAMES = ("bridge", "portmap")
+NAMES = (scene.INTERFACE, scene.PORTS)
 PROGRAM = b"a program" * 1000
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.netns.bundled_host import empty_opt
+from tests.support import scene
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,11 +94,11 @@ def _network(host: Host, path: str, name: str, *plugins: object) -> None:
     _write(host, path, text)
 
 
-BRIDGE = {"type": "bridge", "ipam": {"type": "host-local"}}
+BRIDGE = {"type": scene.INTERFACE, "ipam": {"type": scene.IPAM}}
 
 
 def test_nothing_to_warn_of(bare: Host, bundle: Path) -> None:
-    _network(bare, "/etc/cni/net.d/10.conflist", "net", BRIDGE, {"type": "portmap"})
+    _network(bare, "/etc/cni/net.d/10.conflist", "net", BRIDGE, {"type": scene.PORTS})
     assert _warnings(bare, bundle) == []
 
 
@@ -149,7 +150,7 @@ def test_the_folders_of_all_runtimes_are_read(bare: Host, bundle: Path, folder: 
     _write(host, "/etc/containerd/config.toml", conf)
     _program(host, "podman")
     _write(host, "/etc/containers/containers.conf", '[network]\nnetwork_config_dir = "/var/podman-networks"')
-    _network(host, f"{folder}/10.conflist", "net", {"type": "bandwidth"})
+    _network(host, f"{folder}/10.conflist", "net", {"type": "theirs"})
     options = ["--confdir=/etc/cni/elsewhere"] if folder == "/etc/cni/elsewhere" else []
     found = [line for line in _warnings(host, bundle, *options) if line.startswith("network net ")]
     assert len(found) == 1
@@ -216,24 +217,24 @@ def test_what_podman_would_take_is_named(bare: Host, bundle: Path) -> None:
     _program(host, "podman")
     [line] = _warnings(host, bundle)
     assert line.startswith(f"podman looks in {PODMAN_DEFAULT} before /opt/cni/bin, where none of ")
-    host.run(["sh", "-c", "mkdir -p /usr/local/lib/cni; touch /usr/local/lib/cni/bridge"])
+    host.run(["sh", "-c", f"mkdir -p /usr/local/lib/cni; touch /usr/local/lib/cni/{scene.INTERFACE}"])
     [line] = _warnings(host, bundle)
-    assert "before /opt/cni/bin, and takes /usr/local/lib/cni/bridge (its default): " in line
+    assert f"before /opt/cni/bin, and takes /usr/local/lib/cni/{scene.INTERFACE} (its default): " in line
     text = '[network]\ncni_plugin_dirs = ["/opt/cni/bin", "/usr/local/lib/cni"]'
     _write(host, "/etc/containers/containers.conf", text)
     assert _warnings(host, bundle) == []
     # A plugin that the network needs, and that is in a later folder, is found by podman.
-    _network(host, "/etc/cni/net.d/87.conflist", "podman", BRIDGE, {"type": "tuning"})
-    host.run(["touch", "/usr/local/lib/cni/tuning"])
+    _network(host, "/etc/cni/net.d/87.conflist", "podman", BRIDGE, {"type": "theirs"})
+    host.run(["touch", "/usr/local/lib/cni/theirs"])
     [line] = _warnings(host, bundle)
     assert line == (
-        "network podman also needs tuning: not in /opt/cni/bin "
-        "(tuning is in /usr/local/lib/cni); /etc/cni/net.d/87.conflist"
+        "network podman also needs theirs: not in /opt/cni/bin "
+        "(theirs is in /usr/local/lib/cni); /etc/cni/net.d/87.conflist"
     )
     _write(host, "/etc/containers/containers.conf.d/10.conf", '[network]\nnetwork_backend = "netavark"')
     assert not any(line.startswith("podman") for line in _warnings(host, bundle))
 
 
 def test_another_root_is_not_described(bare: Host, bundle: Path) -> None:
-    _network(bare, "/etc/cni/net.d/10.conflist", "net", {"type": "bandwidth"})
+    _network(bare, "/etc/cni/net.d/10.conflist", "net", {"type": "theirs"})
     assert _warnings(bare, bundle, "--destdir=/opt/root") == []

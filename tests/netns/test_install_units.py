@@ -13,6 +13,7 @@ import pytest
 from cni.warm import control, units
 from plugin_table import ROOT
 from tests.netns.bundled_host import BINDIR, BRIDGE, PREFIX, empty_opt
+from tests.support import scene
 from tests.warm.test_warm_control import Systemd
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def test_make_installs_and_removes_the_units(booted: Host) -> None:
     assert _asked(host) == STARTED
     assert _written(host) == sorted(NAMES.split())
     texts = [host.run(["cat", str(units.FOLDER / name)]) for name in NAMES.split()]
-    assert all(f"{BINDIR}/bridge --warm-" in text for text in texts)
+    assert all(f"{BINDIR}/{scene.INTERFACE} --warm-" in text for text in texts)
     assert all(re.search(r"^\[Install\]$", text, re.MULTILINE) for text in texts)
     # Again: they are the installation's to write.
     host.run([*make, "install"], env=ENV)
@@ -103,7 +104,7 @@ def test_no_units_where_they_are_not_wanted_or_cannot_be(booted: Host, bundle: P
 def test_units_of_somebody_else_are_left_alone(booted: Host, bundle: Path) -> None:
     host = booted
     path = units.FOLDER / units.SERVICE_NAME
-    text = units.units(BINDIR / "loopback")[units.SERVICE_NAME]
+    text = units.units(BINDIR / scene.LOOPBACK)[units.SERVICE_NAME]
     host.call(path.write_text, text)
     told = _do(host, bundle, "--install").stdout
     assert f"{path}: was not written by an installation, and is not changed\n" in told
@@ -134,7 +135,7 @@ def test_a_systemd_that_refuses_is_told_after_all_else_is_in_place(
     assert f"systemctl {verb}" in done.stderr
     assert f"Failed to {verb} unit: it is masked." in done.stderr
     assert "UNITS=no installs without units" in done.stderr
-    host.plugin("loopback", "VERSION", {}).must()
+    host.plugin(scene.LOOPBACK, "VERSION", {}).must()
     host.run(["rm", "/run/fail"])
     assert _do(host, bundle, "--uninstall").returncode == 0
     assert _written(host) == []
@@ -146,7 +147,7 @@ def test_a_systemd_that_refuses_to_stop_keeps_everything(booted: Host, bundle: P
     host.run(["sh", "-c", "echo disable > /run/fail"])
     done = _do(host, bundle, "--uninstall")
     assert (done.returncode, "systemctl disable --now" in done.stderr) == (1, True)
-    host.plugin("loopback", "VERSION", {}).must()
+    host.plugin(scene.LOOPBACK, "VERSION", {}).must()
     host.run(["rm", "/run/fail"])
     assert _do(host, bundle, "--uninstall").returncode == 0
 
@@ -176,12 +177,12 @@ def test_the_first_call_after_boot_is_served_by_the_units_server(booted: Host, b
     assert _do(host, bundle, "--install").returncode == 0
     service = host.run(["cat", str(units.FOLDER / units.SERVICE_NAME)])
     assert "WantedBy=multi-user.target" in service
-    server = host.call(_boot, BINDIR / "bridge")
-    host.plugin("bridge", "ADD", BRIDGE, netns=sandbox).must()
+    server = host.call(_boot, BINDIR / scene.INTERFACE)
+    host.plugin(scene.INTERFACE, "ADD", BRIDGE, netns=sandbox).must()
     deadline = time.monotonic() + 60
     while host.call(_requests) != 1:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert [each.pid for each in host.call(control.find)] == [server]
     assert str(Path(f"/proc/{server}/exe").readlink()).startswith(f"{PREFIX}/")
-    host.plugin("bridge", "DEL", BRIDGE, netns=sandbox).must()
+    host.plugin(scene.INTERFACE, "DEL", BRIDGE, netns=sandbox).must()

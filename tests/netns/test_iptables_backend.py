@@ -19,6 +19,7 @@ from cni.request import Attachment
 from cni.testing import GO
 from cni.testing.wired import Wired
 from cni.undo import Undo
+from tests.support import scene
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -101,7 +102,7 @@ def undone() -> Iterator[Undo]:
 
 
 @variants
-def test_what_is_added_is_there_once_and_goes_again(machine: Machine) -> None:
+def test_add_and_remove_may_be_repeated(machine: Machine) -> None:
     machine.call(lambda backend: add_all(backend, 9))
     before = machine.host.snapshot()
     machine.call(add_all)
@@ -303,23 +304,22 @@ def test_iptables_comes_first_and_nftables_where_it_is_missing(host: Host) -> No
 
 
 @pytest.mark.interop
-@pytest.mark.skipif(not (GO / "portmap").exists(), reason="the Go plugins are not installed")
+@scene.needs_go
 def test_first_adds_of_both_suites_at_once_leave_shared_rules_once(host: Host) -> None:
     net = Wired(host)
     containers = [net.container(number) for number in range(1, 13)]
 
     def add(number: int) -> tuple[bool, bool]:
         is_ours = number % 2 == 0
-        mapping = {"hostPort": 8000 + number, "containerPort": 80, "protocol": "tcp"}
-        conf = {"backend": "iptables", "runtimeConfig": {"portMappings": [mapping]}}
+        conf = {"backend": "iptables", **_ports(8000 + number)}
         bindir = None if is_ours else GO
-        return is_ours, net.call("portmap", "ADD", containers[number], conf, bindir=bindir).ok
+        return is_ours, net.call(scene.PORTS, "ADD", containers[number], conf, bindir=bindir).ok
 
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(add, range(11)))
     assert all(worked for is_ours, worked in results if is_ours)
     # The Go plugin may have come last with a double; the next one of ours takes it away.
-    assert net.call("portmap", "ADD", containers[11], {"backend": "iptables", **_ports(9000)}).ok
+    assert net.call(scene.PORTS, "ADD", containers[11], {"backend": "iptables", **_ports(9000)}).ok
     for program in ("iptables", "ip6tables"):
         lines = host.run([f"{program}-save", "-t", "nat"]).splitlines()
         shared = [line for line in lines if "CNI-HOSTPORT" in line and "CNI-DN" not in line]
@@ -386,7 +386,7 @@ SAYS = {
 
 
 @pytest.mark.parametrize("said", SAYS)
-def test_what_iptables_says_is_passed_on(host: Host, said: str) -> None:
+def test_an_error_text_of_iptables_is_passed_on(host: Host, said: str) -> None:
     """A program that says what another kernel would make it say stands in for it."""
     script = f"#!/bin/sh\ncat >&2 <<'END'\n{said}\nEND\nexit 3\n"
     host.run(["sh", "-c", "mkdir /run/fake; cat > /run/fake/ip6tables-restore; chmod +x /run/fake/*"], script)

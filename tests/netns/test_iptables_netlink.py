@@ -144,7 +144,7 @@ def _children_of_second_add(change: Callable[[], None] | None) -> list[str]:
     return started
 
 
-def test_what_was_proven_once_needs_no_program(nft_host: Host) -> None:
+def test_rules_that_were_verified_once_need_no_program(nft_host: Host) -> None:
     assert nft_host.call(_children_of_second_add, None) == []
 
 
@@ -170,7 +170,7 @@ def test_steps_and_netlink_make_the_same_of_an_intent() -> None:
     assert told == [each.line for each in _forward_rules(intent)]
 
 
-def test_hundreds_of_ports_are_taken_back(nft_host: Host) -> None:
+def test_an_add_of_hundreds_of_ports_is_undone(nft_host: Host) -> None:
     ports = tuple(PortMapping("tcp", 9000 + number, 80) for number in range(300))
     many = PortForward(Owner("net1", "many", "eth0"), ports, (ip_interface("10.1.0.9/24"),))
 

@@ -268,7 +268,7 @@ def test_a_path_is_known_to_be_the_own_namespace_or_not(host: Host) -> None:
     assert host.call(netns.is_own, "/proc/self/ns/net")
 
 
-def test_a_namespace_of_another_kind_is_told() -> None:
+def test_a_namespace_of_another_kind_is_reported() -> None:
     with pytest.raises(CniError) as caught:
         netns.open_netns(OTHER_KIND)
     assert caught.value.code == 8

@@ -185,7 +185,7 @@ def test_a_rule_leads_to_its_table(host: Host) -> None:
     assert look_up("10.1.0.2") == "10.1.0.1"
 
 
-def test_a_refused_rule_is_told_in_words(host: Host) -> None:
+def test_a_refused_rule_is_reported_in_words(host: Host) -> None:
     def run() -> None:
         with Netlink() as nl:
             nl.batch([rule.add(Rule(4, 100, iif="a-name-that-is-too-long"))])

@@ -52,7 +52,7 @@ def test_another_link_that_has_got_the_name_stays(host: Host) -> None:
     host.call(run)
 
 
-def test_what_is_not_there_is_no_error(host: Host) -> None:
+def test_an_absent_link_is_no_error(host: Host) -> None:
     path = host.sandbox("c1").path
 
     def run() -> None:
@@ -62,7 +62,7 @@ def test_what_is_not_there_is_no_error(host: Host) -> None:
     host.call(run)
 
 
-def test_a_refused_removal_is_told(host: Host) -> None:
+def test_a_refused_removal_is_reported(host: Host) -> None:
     path = host.sandbox("c1").path
 
     def run() -> None:
@@ -86,7 +86,7 @@ def test_the_thread_that_waits_for_the_kernel_ends_and_leaves_no_descriptor(host
     host.call(run)
 
 
-def test_only_who_asks_for_it_goes_on_early() -> None:
+def test_only_a_caller_that_asks_for_it_continues_early() -> None:
     assert link.is_early({link.ANSWER_VARIABLE: "gone"})
     assert not link.is_early({link.ANSWER_VARIABLE: "ack"})
     assert not link.is_early({})

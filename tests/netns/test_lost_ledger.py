@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cni.testing.wired import Wired
+from tests.support import scene
 
 if TYPE_CHECKING:
     from cni.testing import Answer, Host
@@ -28,7 +29,7 @@ def net(host: Host) -> Wired:
 
 def portmap(net: Wired, verb: str, container: Container, backend: str, **mapping: Any) -> Answer:
     conf = {"backend": backend, "runtimeConfig": {"portMappings": [WEB | mapping]}}
-    return net.call("portmap", verb, container, conf)
+    return net.call(scene.PORTS, verb, container, conf)
 
 
 @backends
@@ -44,8 +45,8 @@ def test_overlapping_addresses_are_refused_when_the_ledger_was_removed(
     assert 'container "c1"' in answer.msg
     # Another port is free, and DEL, told nothing, frees this one.
     portmap(net, "ADD", c2, backend, hostIP=asked, hostPort=8090).must()
-    conf = {"cniVersion": net.version, "name": net.name, "type": "portmap"}
-    net.host.plugin("portmap", "DEL", conf, container_id="c1").must()
+    conf = {"cniVersion": net.version, "name": net.name, "type": scene.PORTS}
+    net.host.plugin(scene.PORTS, "DEL", conf, container_id="c1").must()
     portmap(net, "ADD", c2, backend, hostIP=asked).must()
 
 

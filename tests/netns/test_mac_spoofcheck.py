@@ -14,6 +14,7 @@ from cni.firewall.intents import Owner
 from cni.kernel.netns import open_netns
 from cni.testing import GO
 from cni.undo import Undo
+from tests.support import scene
 
 if TYPE_CHECKING:
     from cni.testing import Host, Sandbox
@@ -30,10 +31,10 @@ GO_RULESET = (Path(__file__).parent.parent / "data" / "go_macspoofchk.nft").read
 GO_CONF = {
     "cniVersion": "1.0.0",
     "name": "net1",
-    "type": "bridge",
+    "type": scene.INTERFACE,
     "bridge": "br0",
     "macspoofchk": True,
-    "ipam": {"type": "host-local", "subnet": "10.22.0.0/16"},
+    "ipam": {"type": scene.IPAM, "subnet": "10.22.0.0/16"},
 }
 
 
@@ -112,7 +113,7 @@ def test_removal_needs_the_owner_only_and_may_be_repeated(host: Host, owner: Own
         assert before.differences(host.snapshot(exact=True)) == []
 
 
-def test_what_the_go_plugin_made_is_found_and_removed(host: Host) -> None:
+def test_objects_of_the_go_plugin_are_found_and_removed(host: Host) -> None:
     host.run(["nft", "-f", "-"], GO_RULESET)
     assert host.call(spoofcheck.differences, OWNER, "vc1", MAC) == []
     host.call(spoofcheck.remove, OWNER)
@@ -171,10 +172,10 @@ def test_an_odd_mac_is_refused_before_anything_is_made() -> None:
 
 
 @pytest.mark.interop
-@pytest.mark.skipif(not (GO / "bridge").exists(), reason="the Go plugins are not installed")
-def test_what_the_go_plugin_adds_is_checked_and_removed(host: Host) -> None:
+@scene.needs_go
+def test_an_add_of_the_go_plugin_is_checked_and_removed(host: Host) -> None:
     sandbox = host.sandbox("c1")
-    added = host.plugin("bridge", "ADD", GO_CONF, netns=sandbox, container_id="cid1", bindir=GO).must()
+    added = host.plugin(scene.INTERFACE, "ADD", GO_CONF, netns=sandbox, container_id="cid1", bindir=GO).must()
     host_end, container_end = added["interfaces"][1:3]
     assert host.call(spoofcheck.differences, OWNER, host_end["name"], container_end["mac"]) == []
     host.call(spoofcheck.remove, OWNER)
@@ -182,11 +183,14 @@ def test_what_the_go_plugin_adds_is_checked_and_removed(host: Host) -> None:
 
 
 @pytest.mark.interop
-@pytest.mark.skipif(not (GO / "bridge").exists(), reason="the Go plugins are not installed")
+@scene.needs_go
 def test_the_go_plugin_removes_what_was_added_here(host: Host) -> None:
     sandbox = host.sandbox("c1")
-    host.plugin("bridge", "ADD", GO_CONF, netns=sandbox, container_id="cid1", bindir=GO).must()
+    host.plugin(scene.INTERFACE, "ADD", GO_CONF, netns=sandbox, container_id="cid1", bindir=GO).must()
     host.run(["nft", "flush", "ruleset"])
     _ensure(host)
-    assert host.plugin("bridge", "DEL", GO_CONF, netns=sandbox, container_id="cid1", bindir=GO).status == 0
+    assert (
+        host.plugin(scene.INTERFACE, "DEL", GO_CONF, netns=sandbox, container_id="cid1", bindir=GO).status
+        == 0
+    )
     assert "cid1" not in host.run(["nft", "list", "ruleset"])

@@ -12,6 +12,7 @@ import pytest
 
 from cni.testing import Host, why_no_namespaces
 from plugin_table import ROOT
+from tests.support import scene
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,8 +24,8 @@ pytestmark = pytest.mark.modes("warm")
 
 MESSAGES: list[dict[str, Any]] = json.loads((ROOT / "tests/data/messages.json").read_text())
 WEB = {"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}
-IPAM = {"type": "host-local", "subnet": "10.1.0.0/24"}
-SMALL = {"type": "host-local", "subnet": "10.9.0.0/30", "rangeStart": "10.9.0.1", "rangeEnd": "10.9.0.1"}
+IPAM = {"type": scene.IPAM, "subnet": "10.1.0.0/24"}
+SMALL = {"type": scene.IPAM, "subnet": "10.9.0.0/30", "rangeStart": "10.9.0.1", "rangeEnd": "10.9.0.1"}
 OPEN_TO_ALL = "/var/lib/cni/networks/open"
 
 
@@ -52,16 +53,16 @@ class World:
     def bridge(self, verb: str, name: str, /, **keys: Any) -> Answer:
         """Call bridge; keys override the configuration's."""
         usual = {"bridge": "br0", "isGateway": True, "ipam": IPAM}
-        return self.call("bridge", verb, name, usual | keys)
+        return self.call(scene.INTERFACE, verb, name, usual | keys)
 
     def ipam(self, verb: str, name: str, args: str = "", /, **keys: Any) -> Answer:
         """Call host-local; keys override those of `ipam`."""
-        return self.call("host-local", verb, name, {"ipam": IPAM | keys}, args=args)
+        return self.call(scene.IPAM, verb, name, {"ipam": IPAM | keys}, args=args)
 
     def portmap(self, verb: str, name: str, /, *ports: dict[str, Any], **keys: Any) -> Answer:
         """Call portmap for ports, by default for the one of c1."""
         told = {"backend": "nftables", "runtimeConfig": {"portMappings": [*ports] or [WEB]}}
-        return self.call("portmap", verb, name, told | keys)
+        return self.call(scene.PORTS, verb, name, told | keys)
 
     def changed(self, change: list[str], back: list[str], ask: Callable[[], Answer]) -> Answer:
         """Ask while something is not as it was."""
@@ -79,16 +80,16 @@ class World:
 IN_C1 = ["ip", "-n", "c1"]
 FAILURES: dict[str, Callable[[World], Answer]] = {
     "an unknown version": lambda w: w.bridge("ADD", "c2", cniVersion="0.9.0"),
-    "stdin that is no JSON": lambda w: w.call("bridge", "ADD", "c2", "{name: net1}"),
+    "stdin that is no JSON": lambda w: w.call(scene.INTERFACE, "ADD", "c2", "{name: net1}"),
     "a network without a name": lambda w: w.bridge("ADD", "c2", name=""),
-    "no container ID": lambda w: w.call("bridge", "ADD", "c2", {}, container_id=""),
-    "an interface name with a slash": lambda w: w.call("bridge", "ADD", "c2", {}, ifname="a/b"),
-    "an unknown verb": lambda w: w.call("bridge", "FETCH", "c2", {}),
+    "no container ID": lambda w: w.call(scene.INTERFACE, "ADD", "c2", {}, container_id=""),
+    "an interface name with a slash": lambda w: w.call(scene.INTERFACE, "ADD", "c2", {}, ifname="a/b"),
+    "an unknown verb": lambda w: w.call(scene.INTERFACE, "FETCH", "c2", {}),
     "a number that is none": lambda w: w.bridge("ADD", "c2", mtu="large"),
     "a namespace that is gone": lambda w: w.call(
-        "bridge", "ADD", "c2", {"ipam": IPAM}, netns="/run/netns/gone"
+        scene.INTERFACE, "ADD", "c2", {"ipam": IPAM}, netns="/run/netns/gone"
     ),
-    "the host's own namespace": lambda w: w.call("bridge", "ADD", "c2", {}, netns="/proc/self/ns/net"),
+    "the host's own namespace": lambda w: w.call(scene.INTERFACE, "ADD", "c2", {}, netns="/proc/self/ns/net"),
     "an IPAM plugin that is not there": lambda w: w.bridge("ADD", "c2", ipam={"type": "nowhere"}),
     "a bridge that is none": lambda w: w.bridge("ADD", "c2", bridge="vxlan0"),
     "a bridge with another address": lambda w: w.bridge("ADD", "c2", bridge="dummy0"),
@@ -103,9 +104,9 @@ FAILURES: dict[str, Callable[[World], Answer]] = {
         lambda: w.bridge("CHECK", "c1", prevResult=w.result),
     ),
     "a STATUS of what cannot work": lambda w: w.bridge("STATUS", "c2", ipam={"type": "nowhere"}),
-    "no ranges": lambda w: w.call("host-local", "ADD", "c2", {"ipam": {"type": "host-local"}}),
+    "no ranges": lambda w: w.call(scene.IPAM, "ADD", "c2", {"ipam": {"type": scene.IPAM}}),
     "a subnet without a length": lambda w: w.ipam("ADD", "c2", subnet="10.1.0.0"),
-    "a full pool": lambda w: w.call("host-local", "ADD", "c2", {"name": "small", "ipam": SMALL}),
+    "a full pool": lambda w: w.call(scene.IPAM, "ADD", "c2", {"name": "small", "ipam": SMALL}),
     "an address that is the gateway's": lambda w: w.ipam("ADD", "c2", "IP=10.1.0.1"),
     "an address that another one has": lambda w: w.ipam("ADD", "c2", "IP=10.1.0.2"),
     "an address of no range": lambda w: w.ipam("ADD", "c2", "IP=10.9.9.9"),
@@ -113,9 +114,7 @@ FAILURES: dict[str, Callable[[World], Answer]] = {
     "an address that it has already": lambda w: w.ipam("ADD", "c1"),
     "a lease that is not there": lambda w: w.ipam("CHECK", "c2"),
     "a resolv.conf that is not there": lambda w: w.ipam("ADD", "c2", resolvConf="/nowhere"),
-    "a pool that all may write to": lambda w: w.call(
-        "host-local", "ADD", "c2", {"name": "open", "ipam": IPAM}
-    ),
+    "a pool that all may write to": lambda w: w.call(scene.IPAM, "ADD", "c2", {"name": "open", "ipam": IPAM}),
     "portmap without an interface": lambda w: w.portmap("ADD", "c2"),
     "a port that another one has": lambda w: w.portmap("ADD", "c2", prevResult=w.result_of_another()),
     "a port that is none": lambda w: w.portmap("ADD", "c2", WEB | {"hostPort": 70000}),
@@ -124,7 +123,7 @@ FAILURES: dict[str, Callable[[World], Answer]] = {
     "rules that were flushed": lambda w: w.changed(
         ["nft", "flush", "ruleset"], ["true"], lambda: w.portmap("CHECK", "c1", prevResult=w.result)
     ),
-    "a loopback that is down": lambda w: w.call("loopback", "CHECK", "c2", {"prevResult": w.result}),
+    "a loopback that is down": lambda w: w.call(scene.LOOPBACK, "CHECK", "c2", {"prevResult": w.result}),
 }
 
 

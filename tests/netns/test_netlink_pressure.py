@@ -57,8 +57,8 @@ class Narrow(Netlink):
 
 
 def bridge_conf(**more: Any) -> dict[str, Any]:
-    ipam = {"type": "host-local", "ranges": [[{"subnet": "10.1.0.0/24"}]], **more.pop("ipam", {})}
-    own = {"cniVersion": "1.1.0", "name": "net1", "type": "bridge", "bridge": "br0", "isGateway": True}
+    ipam = {"type": scene.IPAM, "ranges": [[{"subnet": "10.1.0.0/24"}]], **more.pop("ipam", {})}
+    own = {"cniVersion": "1.1.0", "name": "net1", "type": scene.INTERFACE, "bridge": "br0", "isGateway": True}
     return {**own, "ipam": ipam, **more}
 
 
@@ -72,15 +72,15 @@ def test_an_add_with_two_thousand_routes(host: Host) -> None:
     sandbox = host.sandbox("c1")
     routes = [{"dst": f"10.{2 + each // 256}.{each % 256}.0/24"} for each in range(ROUTES)]
     conf = bridge_conf(ipam={"routes": routes})
-    result = host.plugin("bridge", "ADD", conf, netns=sandbox).must()
+    result = host.plugin(scene.INTERFACE, "ADD", conf, netns=sandbox).must()
     through = sandbox.json(["ip", "-j", "route", "show", "via", "10.1.0.1"])
     assert {each["dst"] for each in through} == {each["dst"] for each in routes}
-    host.plugin("bridge", "CHECK", conf | {"prevResult": result}, netns=sandbox).must()
-    host.plugin("bridge", "DEL", conf, netns=sandbox).must()
+    host.plugin(scene.INTERFACE, "CHECK", conf | {"prevResult": result}, netns=sandbox).must()
+    host.plugin(scene.INTERFACE, "DEL", conf, netns=sandbox).must()
     assert sandbox.links() == ["lo"]
 
 
-def test_each_of_many_refusals_is_told(host: Host) -> None:
+def test_each_of_many_refusals_is_reported(host: Host) -> None:
     """A refusal has a text, and needs more room than an acknowledgement."""
 
     def run() -> None:
@@ -238,7 +238,7 @@ def test_alarms_all_the_time_disturb_no_call(host: Host, backend: str) -> None:
         }  # fmt: skip
         stdout = io.BytesIO()
         status = skel.run(
-            lambda: scene.load(scene.BRIDGE), env, io.BytesIO(json.dumps(stdin).encode()), stdout
+            lambda: scene.load(scene.INTERFACE), env, io.BytesIO(json.dumps(stdin).encode()), stdout
         )
         assert status == 0, stdout.getvalue()
         return dict(json.loads(stdout.getvalue() or "{}"))
@@ -255,8 +255,8 @@ def test_alarms_all_the_time_disturb_no_call(host: Host, backend: str) -> None:
         return next(alarms)
 
     before = host.snapshot()
-    host.plugin("bridge", "ADD", conf, netns=sandbox).must()
-    host.plugin("bridge", "DEL", conf, netns=sandbox).must()
+    host.plugin(scene.INTERFACE, "ADD", conf, netns=sandbox).must()
+    host.plugin(scene.INTERFACE, "DEL", conf, netns=sandbox).must()
     after_one = host.snapshot()
     assert host.call(run) > 100
     assert after_one.differences(host.snapshot()) == []

@@ -72,7 +72,7 @@ def test_the_comment_is_the_one_of_the_go_plugins(host: Host) -> None:
     assert host.run(["nft", "list", "ruleset"]).count(expected) == 2
 
 
-def test_long_container_ids_are_told_apart(host: Host) -> None:
+def test_long_container_ids_are_distinguished(host: Host) -> None:
     ids = [f"default-{'a' * 100}{suffix}" for suffix in "xy"]
     for number, container_id in enumerate(ids):
         port = PortMapping("tcp", 8080 + number, 80)
@@ -118,7 +118,7 @@ def test_a_taken_port_names_its_holder_and_nothing_is_changed(host: Host) -> Non
     assert before.differences(host.snapshot(exact=True)) == []
 
 
-def test_what_a_dead_container_left_in_a_set_is_taken_over(host: Host) -> None:
+def test_removal_keeps_an_element_that_another_owner_has_taken_over(host: Host) -> None:
     add(host, masquerade(owner_of("dead")))
     add(host, masquerade(owner_of("alive")))
     host.call(BACKEND.remove, owner_of("dead"), MASQUERADE)

@@ -215,7 +215,7 @@ def test_an_unused_subnet_is_removed_only_while_nobody_uses_it(host: Host) -> No
     assert host.call(base.list_shared) == []
 
 
-def test_the_reason_why_it_cannot_be_used_is_told(host: Host) -> None:
+def test_the_reason_why_it_cannot_be_used_is_reported(host: Host) -> None:
     assert host.call(BACKEND.unusable_because) == ""
     command = (
         "from cni.firewall.nftables.backend import Nftables; print(Nftables().unusable_because(), end='')"

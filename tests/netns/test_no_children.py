@@ -32,7 +32,7 @@ class Chain:
     """The usual network with a plugin in it and one family, as a runtime calls it for one container."""
 
     def __init__(
-        self, host: Host, backend: str, env: dict[str, str] | None = None, subject: str = scene.BRIDGE
+        self, host: Host, backend: str, env: dict[str, str] | None = None, subject: str = scene.INTERFACE
     ) -> None:
         self.host = host
         confs = chain(subject, backend, full=False)
@@ -110,7 +110,7 @@ def test_a_call_starts_no_process_and_says_little_to_the_kernel(
 
 def test_the_first_container_of_an_iptables_host_starts_some(host: Host) -> None:
     """So the points tell of them."""
-    assert set(Chain(host, "iptables").count("ADD", host.sandbox("c1"))[scene.PORTMAP]) >= CHILDREN
+    assert set(Chain(host, "iptables").count("ADD", host.sandbox("c1"))[scene.PORTS]) >= CHILDREN
 
 
 @pytest.fixture
@@ -126,11 +126,11 @@ def copies(telling_bindir: Path, tmp_path: Path) -> Path:
 def test_ipam_of_a_copy_runs_in_the_same_process(copies: Path, env: dict[str, str]) -> None:
     with Host(copies) as host:
         warm.set_up(host.place, workers=1)
-        Chain(host, "nftables", env).count_one(scene.BRIDGE, "ADD", host.sandbox("first"))
-        met = Chain(host, "nftables", env).count_one(scene.BRIDGE, "ADD", host.sandbox("c1"))
+        Chain(host, "nftables", env).count_one(scene.INTERFACE, "ADD", host.sandbox("first"))
+        met = Chain(host, "nftables", env).count_one(scene.INTERFACE, "ADD", host.sandbox("c1"))
         assert met["answer.written"] == 2
         assert not CHILDREN & set(met)
         # One byte more, and it is another program.
         host.run(["sh", "-c", f"printf x >> {copies}/{scene.IPAM}"])
-        met = Chain(host, "nftables", env).count_one(scene.BRIDGE, "ADD", host.sandbox("c2"))
+        met = Chain(host, "nftables", env).count_one(scene.INTERFACE, "ADD", host.sandbox("c2"))
         assert set(met) >= CHILDREN

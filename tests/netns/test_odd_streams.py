@@ -19,6 +19,7 @@ from cni.testing.executables import make_command
 from cni.testing.place import BARE_ENV
 from plugin_table import declared, packages
 from tests.netns.security_host import make_host
+from tests.support import scene
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,12 +28,12 @@ if TYPE_CHECKING:
     from cni.testing import Host
 
 WAYS = {"cold": {"PYCNI_WARM": "off"}, "warm": {}}
-IPAM = {"type": "host-local", "ranges": [[{"subnet": "10.1.0.0/24"}]]}
-BRIDGE = {"cniVersion": "1.0.0", "name": "net1", "type": "bridge", "bridge": "br0", "ipam": IPAM}
+IPAM = {"type": scene.IPAM, "ranges": [[{"subnet": "10.1.0.0/24"}]]}
+BRIDGE = {"cniVersion": "1.0.0", "name": "net1", "type": scene.INTERFACE, "bridge": "br0", "ipam": IPAM}
 # What the note of a port on localhost is for.
 PORT = {"hostPort": 8080, "containerPort": 80, "protocol": "tcp", "hostIP": "::1"}
 PORTMAP = {
-    "cniVersion": "1.0.0", "name": "net1", "type": "portmap", "backend": "nftables",
+    "cniVersion": "1.0.0", "name": "net1", "type": scene.PORTS, "backend": "nftables",
     "runtimeConfig": {"portMappings": [PORT]},
     "prevResult": {
         "cniVersion": "1.0.0",
@@ -140,18 +141,18 @@ UNWRITABLE: dict[str, Callable[[], int]] = {
 @pytest.mark.parametrize("what", UNWRITABLE)
 def test_a_stderr_that_cannot_be_written_is_no_failure(case: Case, what: str) -> None:
     """portmap writes a note, and VERSION without a verb writes nothing else."""
-    assert case.call("bridge", "ADD", stdin=text_file(BRIDGE), stderr=UNWRITABLE[what]())[0] == 0
+    assert case.call(scene.INTERFACE, "ADD", stdin=text_file(BRIDGE), stderr=UNWRITABLE[what]())[0] == 0
     conf = PORTMAP
-    process = case.start("portmap", "ADD", stdin=text_file(conf))
+    process = case.start(scene.PORTS, "ADD", stdin=text_file(conf))
     _, noted = process.communicate(timeout=60)
     assert process.returncode == 0
     assert noted, "there is no note"
     for verb in ("ADD", "CHECK", "DEL"):
-        status, told = case.call("portmap", verb, stdin=text_file(conf), stderr=UNWRITABLE[what]())
+        status, told = case.call(scene.PORTS, verb, stdin=text_file(conf), stderr=UNWRITABLE[what]())
         assert (status, "code" in told) == (0, False)
-    assert case.call("bridge", "", stderr=UNWRITABLE[what]()) == (0, {})
+    assert case.call(scene.INTERFACE, "", stderr=UNWRITABLE[what]()) == (0, {})
     # The next caller of the same worker reads nothing of it.
-    process = case.start("portmap", "ADD", stdin=text_file(conf))
+    process = case.start(scene.PORTS, "ADD", stdin=text_file(conf))
     assert process.communicate(timeout=60)[1] == noted
 
 
@@ -170,10 +171,10 @@ def test_the_command_fails_for_its_own_reason(tmp_path: Path, what: str) -> None
 
 @pytest.mark.parametrize("what", sorted(UNWRITABLE.keys() - {"full pipe"}))
 def test_a_stdout_that_cannot_be_written_is_a_failure_that_is_undone(case: Case, what: str) -> None:
-    case.call("bridge", "ADD", stdin=text_file(BRIDGE))
-    case.call("bridge", "DEL", stdin=text_file(BRIDGE))
+    case.call(scene.INTERFACE, "ADD", stdin=text_file(BRIDGE))
+    case.call(scene.INTERFACE, "DEL", stdin=text_file(BRIDGE))
     before = case.host.snapshot()
-    process = case.start("bridge", "ADD", stdin=text_file(BRIDGE), stdout=UNWRITABLE[what]())
+    process = case.start(scene.INTERFACE, "ADD", stdin=text_file(BRIDGE), stdout=UNWRITABLE[what]())
     process.communicate(timeout=60)
     assert process.returncode == 1
     assert before.differences(case.host.snapshot()) == []
@@ -184,7 +185,7 @@ def test_a_full_stdout_that_does_not_block_is_waited_for(case: Case) -> None:
     os.set_blocking(writer, False)
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
     os.write(writer, b" " * 4096)
-    process = case.start("bridge", "ADD", stdin=text_file(BRIDGE), stdout=writer)
+    process = case.start(scene.INTERFACE, "ADD", stdin=text_file(BRIDGE), stdout=writer)
     os.close(writer)
     time.sleep(1)
     with os.fdopen(reader, "rb") as pipe:
@@ -208,7 +209,7 @@ def test_a_stdin_that_does_not_block_is_read_to_its_end(case: Case, kind: str, p
             reader, writer = theirs.detach(), ours.detach()
         stack.callback(os.close, reader)
         os.set_blocking(reader, False)
-        process = case.start("bridge", "ADD", stdin=reader)
+        process = case.start(scene.INTERFACE, "ADD", stdin=reader)
         data = json.dumps(BRIDGE | {"padding": "x" * 300_000}).encode()
 
         def write() -> None:
@@ -235,21 +236,23 @@ UNREADABLE: dict[str, Callable[[], int]] = {
 @pytest.mark.parametrize("what", UNREADABLE)
 def test_a_stdin_that_cannot_be_read_is_an_error_object(case: Case, what: str) -> None:
     for verb in ("ADD", "CHECK", "DEL"):
-        status, told = case.call("bridge", verb, stdin=UNREADABLE[what]())
+        status, told = case.call(scene.INTERFACE, verb, stdin=UNREADABLE[what]())
         assert (status, told["code"]) == (1, 5)
         assert "could not read the network configuration from stdin" in told["msg"]
         assert told["details"].startswith("Open stdin for reading")
-    assert case.call("bridge", "VERSION", stdin=UNREADABLE[what]())[0] == 0
-    process = case.start("bridge", "", stdin=UNREADABLE[what]())
+    assert case.call(scene.INTERFACE, "VERSION", stdin=UNREADABLE[what]())[0] == 0
+    process = case.start(scene.INTERFACE, "", stdin=UNREADABLE[what]())
     assert process.communicate(timeout=60)[1].startswith(b"CNI bridge plugin v")
 
 
 def test_closed_streams_are_no_traceback(case: Case) -> None:
     for closing in ("<&-", "<&- 2>&-", "2>&-"):
         script = f'exec "$0" {closing}'
-        status, told = case.call("bridge", "ADD", before=["sh", "-c", script])
+        status, told = case.call(scene.INTERFACE, "ADD", before=["sh", "-c", script])
         assert (status, told["code"]) == (1, 6)
-    process = case.start("bridge", "ADD", before=["sh", "-c", 'exec "$0" >&-'], stdin=text_file(BRIDGE))
+    process = case.start(
+        scene.INTERFACE, "ADD", before=["sh", "-c", 'exec "$0" >&-'], stdin=text_file(BRIDGE)
+    )
     _, err = process.communicate(timeout=60)
     assert b"Traceback" not in err
 
@@ -261,7 +264,7 @@ def test_a_call_without_rights_is_told_to_run_as_root(case: Case) -> None:
     """It may open the namespace, and not enter it."""
     drop = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--"]
     case.host.run(["install", "-d", "-m", "700", "/run/pycni"])
-    for plugin, conf in (("bridge", BRIDGE), ("loopback", BRIDGE | {"type": "loopback"})):
+    for plugin, conf in ((scene.INTERFACE, BRIDGE), (scene.LOOPBACK, BRIDGE | {"type": scene.LOOPBACK})):
         status, told = case.call(plugin, "ADD", stdin=text_file(conf), before=drop)
         assert (status, told["code"]) == (1, 100)
         assert "operation not permitted" in told["msg"]
@@ -273,14 +276,17 @@ def test_a_call_with_few_descriptors_is_told_so(case: Case) -> None:
     found = set()
     for number in range(6, 14):
         status, told = case.call(
-            "bridge", "ADD", stdin=text_file(BRIDGE), before=["prlimit", f"--nofile={number}:{number}", "--"]
+            scene.INTERFACE,
+            "ADD",
+            stdin=text_file(BRIDGE),
+            before=["prlimit", f"--nofile={number}:{number}", "--"],
         )
         assert "fault of the plugin" not in json.dumps(told)
         found.add((status, told.get("code", 0)))
-        case.call("bridge", "DEL", stdin=text_file(BRIDGE))
+        case.call(scene.INTERFACE, "DEL", stdin=text_file(BRIDGE))
     assert found <= {(0, 0), (1, 5), (1, 100), (1, 106), (1, 8), (1, 11), (1, 0)}
 
 
 def test_a_folder_that_is_gone_is_no_failure(case: Case) -> None:
     script = 'mkdir /run/gone && cd /run/gone && rmdir /run/gone && exec "$0"'
-    assert case.call("bridge", "ADD", stdin=text_file(BRIDGE), before=["sh", "-c", script])[0] == 0
+    assert case.call(scene.INTERFACE, "ADD", stdin=text_file(BRIDGE), before=["sh", "-c", script])[0] == 0

@@ -13,6 +13,7 @@ from cni.testing.executables import make_warm_bindir
 from cni.testing.server_zygote import ServerZygote
 from plugin_table import declared, packages
 from tests.netns.firewall_hosts import NFT, VARIANTS, equipped, plain, rules, suffixed
+from tests.support import scene
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -52,7 +53,7 @@ class Calls:
     def __init__(self, host: Host, families: int = 2) -> None:
         self.host = host
         self.ipam = {
-            "type": "host-local",
+            "type": scene.IPAM,
             "ranges": [[{"subnet": subnet}] for subnet in SUBNETS[:families]],
             "routes": [{"dst": route} for route in ROUTES[:families]],
         }
@@ -74,11 +75,16 @@ class Calls:
         return [self._call("DEL", sandbox, conf | previous, None) for conf in confs]
 
     def _bridge(self) -> dict[str, Any]:
-        return {"cniVersion": "1.0.0", "name": "net1", "type": "bridge", "ipam": self.ipam} | self.bridge_keys
+        return {
+            "cniVersion": "1.0.0",
+            "name": "net1",
+            "type": scene.INTERFACE,
+            "ipam": self.ipam,
+        } | self.bridge_keys
 
     def _portmap(self, *ports: int) -> dict[str, Any]:
         mappings = [{"hostPort": port, "containerPort": port, "protocol": "tcp"} for port in ports]
-        conf = {"cniVersion": "1.0.0", "name": "net1", "type": "portmap"}
+        conf = {"cniVersion": "1.0.0", "name": "net1", "type": scene.PORTS}
         return conf | {"runtimeConfig": {"portMappings": mappings}} | self.portmap_keys
 
     def _call(self, verb: str, sandbox: Sandbox, conf: dict[str, Any], bindir: Path | None) -> Answer:
@@ -203,7 +209,7 @@ def test_pain_29_an_add_of_20_ports_starts_few_programs(host: Host, kind: str) -
 
 
 @pytest.mark.interop
-@pytest.mark.skipif(not (GO / "bridge").exists(), reason=f"there are no Go plugins in {GO}")
+@scene.needs_go
 @pytest.mark.parametrize(
     ("variant", "share"),
     [
@@ -257,7 +263,7 @@ add rule ip nat POSTROUTING ip saddr @hidden masquerade""",
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_pain_44_who_asks_for_no_rules_gets_none(host: Host, variant: str) -> None:
+def test_pain_44_a_configuration_without_rules_gets_none(host: Host, variant: str) -> None:
     calls, c1 = Calls(host), host.sandbox("c1")
     calls.bridge_keys["ipMasq"] = False
     programs, script = logged(dict(plain(variant)) | NFT)

@@ -20,6 +20,7 @@ from cni.request import Attachment
 from cni.testing import make_command
 from cni.testing.place import BARE_ENV
 from tests.netns.security_host import Chain
+from tests.support import scene
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -42,13 +43,13 @@ CONFLIST = {
     "name": "net1",
     "plugins": [
         {
-            "type": "bridge",
+            "type": scene.INTERFACE,
             "isGateway": True,
             "ipMasq": True,
             "ipMasqBackend": "nftables",
-            "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.1.0.0/24"}]]},
+            "ipam": {"type": scene.IPAM, "ranges": [[{"subnet": "10.1.0.0/24"}]]},
         },
-        {"type": "portmap", "backend": "nftables", "capabilities": {"portMappings": True}},
+        scene.ports(backend="nftables"),
     ],
 }
 # What stands for the kinds of files: the first part that is found in a path.
@@ -125,8 +126,8 @@ POOL = NETWORKS / "net1"
 IPAM = {
     "cniVersion": "1.0.0",
     "name": "net1",
-    "type": "host-local",
-    "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.1.0.0/24"}]]},
+    "type": scene.IPAM,
+    "ipam": {"type": scene.IPAM, "ranges": [[{"subnet": "10.1.0.0/24"}]]},
 }
 
 
@@ -177,7 +178,7 @@ def disk(host: Host, image: Path) -> Iterator[list[str]]:
 @pytest.mark.skipif(not shutil.which("mkfs.ext4", path=BARE_ENV["PATH"]), reason="needs e2fsprogs")
 def test_after_a_power_cut_each_lease_is_whole_or_not_there(host: Host, tmp_path: Path) -> None:
     def call(verb: str, number: int) -> list[str]:
-        answer = host.plugin("host-local", verb, IPAM, netns="/run/netns/none", container_id=f"c{number}")
+        answer = host.plugin(scene.IPAM, verb, IPAM, netns="/run/netns/none", container_id=f"c{number}")
         answer.must()
         return answer.addresses
 
@@ -245,7 +246,7 @@ def test_claims_and_records_of_another_boot_do_not_count(host: Host, tmp_path: P
     assert '"c1"' in refused.msg
 
 
-def test_what_a_release_without_boots_has_left_is_kept(host: Host, tmp_path: Path) -> None:
+def test_state_of_a_release_without_boot_records_stays(host: Host, tmp_path: Path) -> None:
     chain, sandboxes = Chain(host), [host.sandbox(f"c{number}") for number in range(2)]
     chain.add(sandboxes[0], container_id="c0").must()
     host.run(["rm", "/run/pycni/boot"])
@@ -274,6 +275,6 @@ def test_a_cache_of_leases_of_another_boot_does_not_count(host: Host, tmp_path: 
     set_boot(host, tmp_path, "one")
     host.call(fill_and_forge)
     set_boot(host, tmp_path, "two")
-    host.plugin("host-local", "DEL", IPAM, netns="/run/netns/none", container_id="c0").must()
+    host.plugin(scene.IPAM, "DEL", IPAM, netns="/run/netns/none", container_id="c0").must()
     assert "10.1.0.2" not in host.run(["ls", str(POOL)]).split()
     assert host.run(["cat", "/run/pycni/boot"]) == "two\n"

@@ -14,6 +14,7 @@ import pytest
 
 from cni.testing import make_command
 from cni.testing.scripted import ScriptedPlugins
+from tests.support import scene
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -217,7 +218,7 @@ def test_an_interrupted_call_says_so(pycni: Pycni) -> None:
     assert told == 'pycni: interrupted; run "pycni del" to remove partial state\n'
 
 
-def test_what_a_plugin_prints_cannot_act_on_the_terminal(pycni: Pycni) -> None:
+def test_output_of_a_plugin_cannot_control_the_terminal(pycni: Pycni) -> None:
     pycni.plugins.write("first", r'print(json.dumps({"code": 7, "msg": "a\x1b[2Jb\nc"})); sys.exit(1)')
     assert pycni.run("add", "net", "/n").stderr == 'pycni: plugin type="first" failed (add): a [2Jb c\n'
 
@@ -264,8 +265,8 @@ def test_versions_are_those_of_the_plugins(pycni: Pycni) -> None:
 
 
 def test_networks_lists_what_is_configured(pycni: Pycni) -> None:
-    ipam = {"type": "host-local", "ranges": [[{"subnet": "10.1.0.0/16"}], [{"subnet": "fd01::/64"}]]}
-    pycni.network("web", {"type": "bridge", "ipam": ipam}, {"type": "portmap"}, version="1.0.0")
+    ipam = {"type": scene.IPAM, "ranges": [[{"subnet": "10.1.0.0/16"}], [{"subnet": "fd01::/64"}]]}
+    pycni.network("web", {"type": scene.INTERFACE, "ipam": ipam}, {"type": scene.PORTS}, version="1.0.0")
     pycni.network("net", file="20.conflist")
     pycni.write("30.conf", "{")
     done = pycni.run("networks", "--json")
@@ -274,7 +275,7 @@ def test_networks_lists_what_is_configured(pycni: Pycni) -> None:
     assert shown["networks"][1] == {
         "name": "web",
         "cniVersion": "1.0.0",
-        "plugins": ["bridge", "portmap"],
+        "plugins": [scene.INTERFACE, scene.PORTS],
         "subnets": ["10.1.0.0/16", "fd01::/64"],
         "file": "/etc/cni/net.d/10-web.conflist",
     }

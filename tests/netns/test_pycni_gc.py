@@ -9,6 +9,7 @@ import pytest
 
 from cni.testing import GO
 from tests.netns.attached_world import BACKENDS, World
+from tests.support import scene
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -131,7 +132,7 @@ def test_the_table_is_for_people(host: Host, tmp_path: Path) -> None:
 @backends
 def test_a_network_older_than_gc_plans_the_same(host: Host, tmp_path: Path, backend: str) -> None:
     world = World(host, tmp_path, backend)
-    portmap = {"type": "portmap", "backend": backend, "capabilities": {"portMappings": True}}
+    portmap = scene.ports(backend=backend)
     world.configure("web", world.bridge, portmap, version="1.0.0")
     world.attach("c1", (8080, "tcp"))
     world.attach("lost")
@@ -150,10 +151,10 @@ def test_a_network_older_than_gc_plans_the_same(host: Host, tmp_path: Path, back
 
 
 @pytest.mark.interop
-@pytest.mark.skipif(not (GO / "portmap").exists(), reason="the Go plugins are not installed")
-def test_what_the_go_plugins_left_goes(host: Host, tmp_path: Path) -> None:
+@scene.needs_go
+def test_stale_objects_of_the_go_plugins_are_removed(host: Host, tmp_path: Path) -> None:
     world = World(host, tmp_path, "iptables")
-    portmap = {"type": "portmap", "capabilities": {"portMappings": True}}
+    portmap = scene.ports()
     go = {key: value for key, value in world.bridge.items() if key != "ipMasqBackend"}
     world.configure("web", go, portmap, version="1.0.0")
     kept = world.attach("kept", (8080, "tcp"), bindir=GO)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.netns.attached_world import World
+from tests.support import scene
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +28,7 @@ RANGES = [
 
 
 def test_used_free_and_holders_are_listed(host: Host, tmp_path: Path) -> None:
-    world = World(host, tmp_path, ipam={"type": "host-local", "ranges": RANGES})
+    world = World(host, tmp_path, ipam={"type": scene.IPAM, "ranges": RANGES})
     told = json.loads(world.ok("ipam", "list", "web", "--json"))
     assert told["sets"] == [
         {"ranges": ["10.9.0.1-10.9.0.6", "10.9.1.10-10.9.1.19"], "used": 0, "free": 15, "last": None},

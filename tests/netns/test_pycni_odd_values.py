@@ -31,7 +31,7 @@ def test_a_timeout_that_no_clock_can_wait_is_refused_and_nothing_made(world: Wor
     assert before.differences(world.host.snapshot()) == []
 
 
-def test_a_day_is_a_timeout(world: World) -> None:
+def test_a_timeout_of_a_day_is_accepted(world: World) -> None:
     world.host.sandbox("c1")
     world.ok("add", "web", "c1", "--timeout", "86400")
 
@@ -47,7 +47,7 @@ def test_help_that_cannot_be_printed_is_one_line(world: World, arguments: str) -
         assert (done.stdout, done.stderr) == (f"{status}\n", told)
 
 
-def test_a_wrong_type_is_told_in_words_of_json(world: World) -> None:
+def test_a_wrong_type_is_reported_in_words_of_json(world: World) -> None:
     world.host.sandbox("c1")
     done = world.run("add", "web", "c1", "--undo", CAP_ARGS='{"portMappings": "x"}')
     assert done.returncode == 1

@@ -9,6 +9,7 @@ import pytest
 
 from cni.testing import GO
 from tests.netns.attached_world import BACKENDS, World
+from tests.support import scene
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,7 +52,7 @@ def old_world(host: Host, folder: Path, version: str, backend: str = "nftables",
     world = World(host, folder, backend)
     ranges = [[{"subnet": "10.9.0.0/24"}]]
     world.bridge |= {"ipam": {"type": "host-local", "ranges": ranges}}
-    portmap = {"type": "portmap", "backend": backend, "capabilities": {"portMappings": True}}
+    portmap = scene.ports(backend=backend)
     world.configure("web", world.bridge, portmap, *more, version=version)
     return world
 

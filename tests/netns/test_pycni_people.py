@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.netns.attached_world import World
+from tests.support import scene
 
 if TYPE_CHECKING:
     import subprocess
@@ -72,7 +73,7 @@ def test_verbs_that_only_read_the_configuration_need_no_root(world: World) -> No
 
 def test_the_root_of_a_user_namespace_is_root(host: Host, tmp_path: Path) -> None:
     world = World(host, tmp_path)
-    world.configure("lo", {"type": "loopback"})
+    world.configure("lo", {"type": scene.LOOPBACK})
     script = (
         "set -e; mount -t tmpfs tmpfs /var/lib/cni; mount -t tmpfs tmpfs /run; mkdir /run/netns; "
         "ip netns add c1; "
@@ -156,14 +157,14 @@ def test_a_misspelt_key_is_a_warning(world: World, key: str, near: str) -> None:
     # A runtime's call warns, too.
     conf = {**world.bridge, "cniVersion": "0.4.0", "name": "web", key: True}
     sandbox = world.host.sandbox("c2")
-    answer = world.host.plugin("bridge", "ADD", conf, netns=sandbox, container_id="c2")
+    answer = world.host.plugin(scene.INTERFACE, "ADD", conf, netns=sandbox, container_id="c2")
     assert answer.ok
     assert told in answer.stderr
 
 
 def test_misspelt_keys_of_ipam_and_of_the_list_are_warnings(world: World) -> None:
     ipam = {
-        "type": "host-local",
+        "type": scene.IPAM,
         "ranges": [[{"subnet": "10.9.0.0/24", "rangestart": "10.9.0.9", "rangeEnt": ""}]],
     }
     bridge = world.bridge | {"ipam": ipam}
@@ -203,7 +204,7 @@ FOREIGN_KEYS: dict[str, Any] = {
 
 
 def test_keys_of_others_are_no_warnings(world: World) -> None:
-    world.configure("web", world.bridge | FOREIGN_KEYS, {"type": "portmap", **FOREIGN_KEYS})
+    world.configure("web", world.bridge | FOREIGN_KEYS, {"type": scene.PORTS, **FOREIGN_KEYS})
     world.host.sandbox("c1")
     assert world.run("networks").stderr == ""
     assert "unknown key" not in world.run("add", "web", "c1").stderr
@@ -235,14 +236,14 @@ def test_an_add_of_a_runtime_warns_of_one_subnet_once_for_a_bridge(world: World)
     told = []
     for number, each in enumerate((conf, conf, other, other)):
         sandbox = world.host.sandbox(f"c{number}")
-        answer = world.host.plugin("bridge", "ADD", each, netns=sandbox, container_id=f"c{number}")
+        answer = world.host.plugin(scene.INTERFACE, "ADD", each, netns=sandbox, container_id=f"c{number}")
         assert answer.ok
         told.append("overlaps 10.9.0.0/24 of web0" in answer.stderr)
     assert told == [False, False, True, False]
 
 
 def test_networks_with_subnets_of_their_own_are_no_warning(world: World) -> None:
-    ipam = {"type": "host-local", "ranges": [[{"subnet": "10.8.0.0/24"}], [{"subnet": "fd08::/64"}]]}
+    ipam = {"type": scene.IPAM, "ranges": [[{"subnet": "10.8.0.0/24"}], [{"subnet": "fd08::/64"}]]}
     world.configure("other", world.bridge | {"bridge": "other0", "ipam": ipam})
     world.host.outside  # noqa: B018 - a host with a default route
     world.host.sandbox("c1")
@@ -279,7 +280,7 @@ def test_help_is_plain_text_in_a_pipe(world: World, verb: str) -> None:
 @pytest.mark.parametrize("backend", ["iptables", "nftables"])
 def test_repair_names_ports_and_not_rules(host: Host, tmp_path: Path, backend: str) -> None:
     world = World(host, tmp_path, backend)
-    portmap = {"type": "portmap", "backend": backend, "capabilities": {"portMappings": True}}
+    portmap = scene.ports(backend=backend)
     world.configure("web", world.bridge, portmap, version="0.4.0")
     world.attach("c1", (8080, "tcp"), (8081, "udp"))
     host.run(["sh", "-c", "iptables -t nat -F; ip6tables -t nat -F; nft flush ruleset"])
@@ -314,8 +315,8 @@ def test_show_names_pods_and_containers(world: World) -> None:
 
 def test_show_names_what_a_failed_add_left_and_what_to_do(host: Host, tmp_path: Path) -> None:
     world = World(host, tmp_path, "iptables")
-    portmap = {"type": "portmap", "capabilities": {"portMappings": True}}
-    world.configure("web", world.bridge, portmap, {"type": "firewall"}, version="0.4.0")
+    portmap = scene.ports()
+    world.configure("web", world.bridge, portmap, {"type": "missing"}, version="0.4.0")
     host.sandbox("c1")
     ports = {"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}
     assert world.run("add", "web", "c1", CAP_ARGS=json.dumps(ports)).returncode == 1
@@ -328,7 +329,7 @@ def test_show_names_what_a_failed_add_left_and_what_to_do(host: Host, tmp_path: 
     assert attached["remedy"] == "pycni del web c1"
     done = world.run("show")
     tree = done.stdout
-    assert 'failed to find plugin "firewall"' in done.stderr
+    assert 'failed to find plugin "missing"' in done.stderr
     assert f"remains: link {veth}" in tree
     assert "remedy: pycni del web c1" in tree
     # The remedy reports the missing plugin, and helps.
@@ -339,7 +340,7 @@ def test_show_names_what_a_failed_add_left_and_what_to_do(host: Host, tmp_path: 
 
 def test_show_offers_gc_where_the_namespace_is_not_known(host: Host, tmp_path: Path) -> None:
     world = World(host, tmp_path)
-    world.configure("web", world.bridge, {"type": "firewall"}, version="0.4.0")
+    world.configure("web", world.bridge, {"type": "missing"}, version="0.4.0")
     host.sandbox("c1")
     world.run("add", "web", "c1")
     host.run(["ip", "netns", "delete", "c1"])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.netns.attached_world import BACKENDS, World
+from tests.support import scene
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -212,7 +213,7 @@ def test_a_dry_run_changes_nothing(host: Host, tmp_path: Path) -> None:
     assert any(line.strip().startswith("portmap: ") for line in lines)
 
 
-def test_what_cannot_be_repaired_is_told_and_the_rest_is_repaired(host: Host, tmp_path: Path) -> None:
+def test_repair_reports_what_it_cannot_restore_and_restores_the_rest(host: Host, tmp_path: Path) -> None:
     world = World(host, tmp_path)
     attach_all(world)
     # c2's end is gone, c3's lease belongs to another container by now, c4 has no namespace any more.
@@ -248,7 +249,7 @@ def test_only_the_named_network_is_repaired(host: Host, tmp_path: Path) -> None:
     world = World(host, tmp_path)
     world.attach("c1")
     world.configure(
-        "other", world.bridge | {"bridge": "other0", "ipam": {"type": "host-local", "subnet": "10.8.0.0/24"}}
+        "other", world.bridge | {"bridge": "other0", "ipam": {"type": scene.IPAM, "subnet": "10.8.0.0/24"}}
     )
     world.attach("c1", network="other", ifname="net1")
     host.run(["nft", "flush", "ruleset"])
@@ -271,15 +272,16 @@ def test_a_network_older_than_check_is_repaired(host: Host, tmp_path: Path) -> N
         assert world.sandboxes["c1"].reaches(GATEWAY, 7000, timeout_s=10)
 
 
-def test_what_was_deleted_meanwhile_does_not_stay_repaired(host: Host, tmp_path: Path) -> None:
+def test_repair_undoes_itself_for_an_attachment_deleted_meanwhile(host: Host, tmp_path: Path) -> None:
     world = World(host, tmp_path)
     world.attach("c1", (8080, "tcp"))
     world.attach("c2")
     # A runtime's DEL between the repair and its end: the cached result goes while the plugins run.
-    script = "#!/bin/sh\n[ $CNI_COMMAND = PYCNI_CHECK ] && rm -f /var/lib/cni/results/*\nexec REAL/portmap\n"
+    wrapper, real = f"/run/bin/{scene.PORTS}", host.bindir / scene.PORTS
+    script = f"#!/bin/sh\n[ $CNI_COMMAND = PYCNI_CHECK ] && rm -f /var/lib/cni/results/*\nexec {real}\n"
     host.run(["mkdir", "/run/bin"])
-    host.run(["cp", "/dev/stdin", "/run/bin/portmap"], script.replace("REAL", str(host.bindir)))
-    host.run(["chmod", "755", "/run/bin/portmap"])
+    host.run(["cp", "/dev/stdin", wrapper], script)
+    host.run(["chmod", "755", wrapper])
     host.run(["nft", "flush", "ruleset"])
     told = repaired(world, CNI_PATH=f"/run/bin:{host.bindir}")
     assert states(told)[0] == "gone"

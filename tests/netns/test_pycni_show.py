@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cni.testing import GO, make_command
+from tests.support import scene
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,16 +28,16 @@ WEB = {
     "name": "web",
     "plugins": [
         {
-            "type": "bridge",
+            "type": scene.INTERFACE,
             "bridge": "web0",
             "isGateway": True,
             "mtu": 1400,
             "ipam": {
-                "type": "host-local",
+                "type": scene.IPAM,
                 "ranges": [[{"subnet": "10.9.0.0/24"}], [{"subnet": "fd09::/64"}]],
             },
         },
-        {"type": "portmap", "capabilities": {"portMappings": True}},
+        scene.ports(),
     ],
 }
 
@@ -66,7 +67,7 @@ class Shown:
 
 @pytest.fixture(params=["ours", "go"])
 def shown(request: pytest.FixtureRequest, host: Host, tmp_path: Path) -> Shown:
-    if request.param == "go" and not (GO / "portmap").exists():
+    if request.param == "go" and not (GO / scene.PORTS).exists():
         pytest.skip("the Go plugins are not installed")
     return Shown(host, tmp_path, GO if request.param == "go" else host.bindir)
 
@@ -121,7 +122,7 @@ def test_two_links_of_a_container_hang_on_one_line(ours: Shown) -> None:
     assert lines == ["web", "bridge", C1, "eth0", "net1"]
 
 
-def test_what_is_not_as_add_left_it_is_told(ours: Shown) -> None:
+def test_show_reports_differences_from_the_state_after_add(ours: Shown) -> None:
     for name in ("c1", "c2"):
         ours.run("add", "web", f"/run/netns/{name}")
     ours.host.run(["ip", "-n", "c1", "addr", "del", "10.9.0.2/24", "dev", "eth0"])

@@ -16,6 +16,7 @@ from plugin_table import declared, packages
 from tests.netns import scale_rules
 from tests.netns.scale_chain import VERBS, Chain, namespaces
 from tests.netns.scale_meter import FILES, NETLINK, OPENED, PROCESSES, RECEIVED, Meter
+from tests.support import scene
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from tests.netns.scale_chain import Costs
 
 FEW, MANY, RULES = 10, 1_000, 10_000
-PLUGINS = ("bridge", "portmap")
+PLUGINS = (scene.INTERFACE, scene.PORTS)
 CALLS = [(verb, plugin) for verb in VERBS for plugin in PLUGINS]
 # Names have more digits, and of the foreign rules the one is told that is in a chain with one of ours.
 SLACK = 1.1
@@ -82,7 +83,7 @@ def grown(stages: Stages, figures: tuple[str, ...], stage: str = "many", before:
 
 
 @pytest.mark.long
-def test_what_is_counted_is_there(nftables: Stages, iptables: Stages) -> None:
+def test_every_counted_figure_is_positive(nftables: Stages, iptables: Stages) -> None:
     for stages in (nftables, iptables):
         assert all(list(costs) == [*CALLS[:2], *reversed(CALLS[2:])] for costs in stages.values())
         for costs in stages.values():
@@ -122,10 +123,10 @@ def test_iptables_attachments_cost_the_same_next_to_foreign_rules(iptables: Stag
 @pytest.mark.parametrize(
     ("verb", "plugin", "chains"),
     [
-        ("ADD", "bridge", set()),
-        ("ADD", "portmap", {"CNI-HOSTPORT-SETMARK", "CNI-HOSTPORT-MASQ", "PREROUTING", "OUTPUT"}),
-        ("DEL", "portmap", {"CNI-DN-"}),
-        ("DEL", "bridge", {"CNI-"}),
+        ("ADD", scene.INTERFACE, set()),
+        ("ADD", scene.PORTS, {"CNI-HOSTPORT-SETMARK", "CNI-HOSTPORT-MASQ", "PREROUTING", "OUTPUT"}),
+        ("DEL", scene.PORTS, {"CNI-DN-"}),
+        ("DEL", scene.INTERFACE, {"CNI-"}),
     ],
 )
 def test_iptables_lists_only_what_all_ports_share_and_its_own_chain(

@@ -20,6 +20,7 @@ from cni.testing import GO
 from cni.testing.place import BARE_ENV
 from tests.netns.scale_chain import NETWORK, VERBS, Container, call
 from tests.netns.scale_meter import FILES, NETLINK, OPENED, Meter, least
+from tests.support import scene
 
 if TYPE_CHECKING:
     from cni.testing import Host
@@ -29,8 +30,8 @@ POOL = Path("/var/lib/cni/networks/scale")
 FIRST = IPv4Address("10.64.0.2")
 CONF: dict[str, Any] = {
     **NETWORK,
-    "type": "host-local",
-    "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.64.0.0/12"}]]},
+    "type": scene.IPAM,
+    "ipam": {"type": scene.IPAM, "ranges": [[{"subnet": "10.64.0.0/12"}]]},
 }
 FEW, SOME, MANY = 10, 1_000, 50_000
 ROUNDS = 4
@@ -39,7 +40,7 @@ SLACK = 1.1
 
 needs_go = [
     pytest.mark.interop,
-    pytest.mark.skipif(not (GO / "host-local").exists(), reason="no Go plugins in /usr/lib/cni"),
+    scene.needs_go,
 ]
 
 
@@ -104,7 +105,7 @@ class Pool:
         """Call the Go plugin."""
         env = {**BARE_ENV, **who.env, "CNI_COMMAND": verb, "CNI_PATH": str(GO)}
         asked = {"args": {"cni": {"ips": [address]}}} if address else {}
-        done = run([str(GO / "host-local")], json.dumps(CONF | asked).encode(), env=env)
+        done = run([str(GO / scene.IPAM)], json.dumps(CONF | asked).encode(), env=env)
         assert done.status == 0, done.stdout
 
     def held(self, who: Container) -> list[str]:

@@ -62,13 +62,13 @@ BAD_IFNAMES = ["..", ".", "a/b", "a\nb", "a b", "a\tb", "a:b", "x" * 16, "é" * 
 # The kernel takes them, so they are taken; nowhere are they anything but a name.
 ODD_IFNAMES = ["a;id>b", 'a"b', "a'b", "a\\b", "$(id)", "`id`", "-j", "a,b", "{a}", "a#b", "é", '"']
 CONF: dict[str, Any] = {
-    "cniVersion": "1.0.0", "type": "host-local", "ipam": {"type": "host-local", "subnet": "10.1.0.0/24"},
+    "cniVersion": "1.0.0", "type": scene.IPAM, "ipam": {"type": scene.IPAM, "subnet": "10.1.0.0/24"},
     "prevResult": {"cniVersion": "1.0.0"},
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", ["id", "network", "ifname"])
-def test_what_is_no_name_is_refused(host: Host, kind: str) -> None:
+def test_an_invalid_name_is_refused(host: Host, kind: str) -> None:
     """By the skeleton, which all plugins share, before anything is done."""
     before = host.snapshot(exact=True)
     names = BAD_IFNAMES if kind == "ifname" else BAD_NAMES
@@ -134,13 +134,13 @@ def _rules(host: Host) -> list[str]:
 
 @pytest.mark.parametrize("type_", ["../bin/sh", "/bin/sh", "..", "sh\n", "a/../../bin/sh"])
 def test_a_delegate_is_a_name_in_the_folders_of_plugins(host: Host, type_: str) -> None:
-    conf = {"cniVersion": "1.0.0", "name": "net1", "type": "bridge", "ipam": {"type": type_}}
-    answer = host.plugin("bridge", "ADD", conf, netns=host.sandbox("c1"))
+    conf = {"cniVersion": "1.0.0", "name": "net1", "type": scene.INTERFACE, "ipam": {"type": type_}}
+    answer = host.plugin(scene.INTERFACE, "ADD", conf, netns=host.sandbox("c1"))
     assert answer.code == Code.INVALID_CONFIG
     assert json.dumps(type_)[1:-1] in answer.stdout
 
 
-def test_what_the_kernel_would_make_another_name_of_is_refused(host: Host) -> None:
+def test_a_name_that_the_kernel_would_change_is_refused(host: Host) -> None:
     """Of "eth%d" it makes eth0."""
     sandbox, chain = host.sandbox("c1"), Chain(host)
     before = host.snapshot()
@@ -173,7 +173,7 @@ def _pose(path: str, launcher: str) -> tuple[bytes, bytes]:
 
 @as_root
 def test_a_server_of_another_user_hears_nothing(one_worker: Host) -> None:
-    launcher = str(one_worker.bindir / "loopback")
+    launcher = str(one_worker.bindir / scene.LOOPBACK)
     path = one_worker.run([launcher, "--warm-socket"]).strip()
     heard, answer = one_worker.call(_pose, path, launcher)
     assert heard == b""
@@ -212,15 +212,15 @@ def test_no_call_hears_of_another(one_worker: Host, backend: str) -> None:
     assert told["workers_made"] <= 6
     # Those that fail; what was sent is told to who has sent it.
     assert SECRET in theirs.add(sandbox, args=f"UNKNOWN={SECRET}").stdout
-    assert SECRET in host.plugin("bridge", "ADD", {"name": "n", "mtu": SECRET}, netns=sandbox).stdout
-    assert not host.plugin("loopback", "ADD", f'{{"name": "{SECRET}"', netns=sandbox).ok
+    assert SECRET in host.plugin(scene.INTERFACE, "ADD", {"name": "n", "mtu": SECRET}, netns=sandbox).stdout
+    assert not host.plugin(scene.LOOPBACK, "ADD", f'{{"name": "{SECRET}"', netns=sandbox).ok
     for wrong in ({"name": "n", "mtu": "x"}, "{", {"cniVersion": "9"}, {}):
-        heard += [host.plugin("bridge", verb, wrong, netns=other) for verb in ("ADD", "DEL", "NONE")]
+        heard += [host.plugin(scene.INTERFACE, verb, wrong, netns=other) for verb in ("ADD", "DEL", "NONE")]
     assert len(heard) == 21
     assert [each for each in heard if SECRET in each.stdout + each.stderr] == []
 
 
-def test_what_a_call_brings_stays_nowhere(one_worker: Host) -> None:
+def test_a_secret_of_a_call_is_stored_nowhere(one_worker: Host) -> None:
     """Neither in files nor in rules nor in the log; only the runtime's cache has it, for its user alone."""
     host = one_worker
     sandbox = host.sandbox("c1")

@@ -20,6 +20,7 @@ from cni.testing import make_command
 from cni.testing.place import BARE_ENV
 from cni.undo import Undo
 from tests.netns.security_host import BACKENDS, Chain, make_host
+from tests.support import scene
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -129,15 +130,15 @@ def test_a_link_above_the_store_is_followed_if_it_is_roots(host: Host) -> None:
     chain.add(sandbox).must()
     assert host.run(["ls", "/run/elsewhere/net1"]).split() == ["10.1.0.2", "last_reserved_ip.0", "lock"]
     host.run(["chown", "-h", "nobody", NETWORKS])
-    conf = {"cniVersion": "1.0.0", "name": "net2", "ipam": {"type": "host-local", "subnet": "10.2.0.0/24"}}
-    answer = host.plugin("host-local", "ADD", conf, netns=sandbox)
+    conf = {"cniVersion": "1.0.0", "name": "net2", "ipam": {"type": scene.IPAM, "subnet": "10.2.0.0/24"}}
+    answer = host.plugin(scene.IPAM, "ADD", conf, netns=sandbox)
     assert answer.code == Code.STORE
     assert f"could not use {NETWORKS}: it belongs to user {NOBODY}" in answer.msg
     assert host.run(["ls", "/run/elsewhere"]).split() == ["net1"]
 
 
 RESULTS = "/var/lib/cni/results"
-LO = {"cniVersion": "1.0.0", "name": "lo", "plugins": [{"type": "loopback"}]}
+LO = {"cniVersion": "1.0.0", "name": "lo", "plugins": [{"type": scene.LOOPBACK}]}
 
 
 def _configure_lo(host: Host) -> None:
@@ -220,7 +221,7 @@ def test_a_link_in_the_place_of_a_file_is_never_followed(
     if FILES[file] == "takes the address":
         assert answer.addresses == ["10.1.0.3"]
     chain.delete(sandbox)
-    host.plugin("host-local", "GC", chain.gc)
+    host.plugin(scene.IPAM, "GC", chain.gc)
     left = host.run(["cat", VICTIM], check=False)
     assert left == (content or "")
     assert host.run(["sh", "-c", f"ls {VICTIM} 2>/dev/null || true"]).strip() == (VICTIM if content else "")
@@ -244,7 +245,7 @@ def _claim_and_forge(owner: Owner) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_what_is_ours_is_for_its_user_alone(host: Host, tmp_path: Path, backend: str) -> None:
+def test_files_of_this_suite_are_for_their_user_alone(host: Host, tmp_path: Path, backend: str) -> None:
     """But for host-local's folders, which are as the Go plugin makes them."""
     sandbox = host.sandbox("c1")
     umask = os.umask(0)

@@ -51,7 +51,7 @@ def test_an_exception_inside_is_raised_outside(host: Host) -> None:
         host.call(os.stat, "/nowhere")
 
 
-def test_an_exception_that_does_not_pickle_is_told(host: Host) -> None:
+def test_an_exception_that_does_not_pickle_is_reported(host: Host) -> None:
     def fail() -> None:
         raise OddError("this", "that")
 

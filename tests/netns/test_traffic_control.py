@@ -75,7 +75,7 @@ def test_tc_shows_what_was_added(host: Host) -> None:
     assert shown["options"]["burst"] == 10_000
 
 
-def test_what_a_link_receives_is_redirected(host: Host) -> None:
+def test_packets_that_a_link_receives_are_redirected(host: Host) -> None:
     def work(nl: Netlink, index: int) -> None:
         assert ifb.create(nl, "ifb7", IFB_MAC, 1400)
         assert not ifb.create(nl, "ifb7", IFB_MAC)

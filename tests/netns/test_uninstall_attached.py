@@ -11,6 +11,7 @@ import pytest
 from cni.testing.host import GO
 from plugin_table import ROOT, declared, packages
 from tests.netns.bundled_host import BINDIR, PREFIX, empty_opt, install
+from tests.support import scene
 
 if TYPE_CHECKING:
     import subprocess
@@ -28,7 +29,7 @@ ENV = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "CAP_ARGS": json.dumps(PORTS)}
 @pytest.fixture
 def swapped(empty_opt: Host, bundle: Path) -> Host:
     """Return a host on which the suite has replaced Debian's Go plugins."""
-    if not (GO / "bridge").exists():
+    if not (GO / scene.INTERFACE).exists():
         pytest.skip("containernetworking-plugins is not installed")
     host = empty_opt
     host.run(["mkdir", "-p", str(BINDIR), "/etc/cni/net.d"])
@@ -39,13 +40,13 @@ def swapped(empty_opt: Host, bundle: Path) -> Host:
 
 def _network(host: Host, version: str, backend: str) -> None:
     bridge: dict[str, Any] = {
-        "type": "bridge",
+        "type": scene.INTERFACE,
         "bridge": "br0",
         "isGateway": True,
         "ipMasq": True,
-        "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.40.0.0/24"}]]},
+        "ipam": {"type": scene.IPAM, "ranges": [[{"subnet": "10.40.0.0/24"}]]},
     }
-    portmap: dict[str, Any] = {"type": "portmap", "capabilities": {"portMappings": True}}
+    portmap: dict[str, Any] = scene.ports()
     if backend == "nftables":
         bridge["ipMasqBackend"] = portmap["backend"] = backend
     text = json.dumps({"cniVersion": version, "name": "net", "plugins": [bridge, portmap]})
@@ -74,7 +75,7 @@ def _can_be_deleted_by_go(host: Host, sandbox: Sandbox) -> bool:
     plugins = json.loads(host.run(["cat", "/etc/cni/net.d/10.conflist"]))
     for plugin in reversed(plugins["plugins"]):
         conf = {**plugin, "name": "net", "cniVersion": plugins["cniVersion"], "prevResult": entry["result"]}
-        conf |= {"runtimeConfig": PORTS} if plugin["type"] == "portmap" else {}
+        conf |= {"runtimeConfig": PORTS} if plugin["type"] == scene.PORTS else {}
         answer = host.plugin(
             plugin["type"], "DEL", conf, netns=sandbox, container_id=entry["containerId"], bindir=BINDIR
         )
@@ -106,7 +107,7 @@ def test_attachments_that_would_be_lost_stop_it(
     # Once the container is gone nothing is in the way.
     host.run([COMMAND, "del", "net", sandbox.path], env=ENV)
     assert _uninstall(host).returncode == 0
-    assert host.run(["cmp", str(BINDIR / "bridge"), str(GO / "bridge")]) == ""
+    assert host.run(["cmp", str(BINDIR / scene.INTERFACE), str(GO / scene.INTERFACE)]) == ""
 
 
 @pytest.mark.parametrize("version", ["0.4.0", "1.0.0"])
@@ -120,7 +121,9 @@ def test_attachments_that_the_other_suite_deletes_are_no_obstacle(swapped: Host,
 
 
 @pytest.mark.parametrize(("version", "backend"), [("0.4.0", "nftables"), ("1.1.0", "iptables")])
-def test_detach_takes_them_away_first(swapped: Host, version: str, backend: str) -> None:
+def test_detach_removes_attachments_before_the_uninstallation(
+    swapped: Host, version: str, backend: str
+) -> None:
     host = swapped
     _network(host, version, backend)
     warm_up = host.sandbox("warm-up")
@@ -147,7 +150,7 @@ def test_detach_takes_them_away_first(swapped: Host, version: str, backend: str)
         assert host.run(["sh", "-c", "ls -d /run/pycni 2>/dev/null || true"]) == ""
 
 
-def test_leave_leaves_them_and_names_them(swapped: Host) -> None:
+def test_leave_keeps_attachments_and_names_them(swapped: Host) -> None:
     host, sandbox = swapped, swapped.sandbox("c1")
     _network(host, "0.4.0", "nftables")
     container = _attach(host, sandbox)
@@ -155,7 +158,7 @@ def test_leave_leaves_them_and_names_them(swapped: Host) -> None:
     assert done.returncode == 0
     assert f"left: net {container} eth0: has nftables rules of pycni" in done.stdout
     assert "eth0" in sandbox.links()
-    assert host.run(["cmp", str(BINDIR / "bridge"), str(GO / "bridge")]) == ""
+    assert host.run(["cmp", str(BINDIR / scene.INTERFACE), str(GO / scene.INTERFACE)]) == ""
 
 
 def test_attachments_that_nothing_can_delete_any_more(empty_opt: Host, bundle: Path) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.netns.bundled_host import BINDIR, add_check_del, empty_opt, install
+from tests.support import scene
 
 if TYPE_CHECKING:
     from cni.testing import Host
@@ -40,7 +41,7 @@ def _changed(log: str) -> set[str]:
 @pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
 def test_plugins_write_nowhere_else(empty_opt: Host, bundle: Path, tmp_path: Path) -> None:
     install(empty_opt, bundle)
-    plugin, told = BINDIR / "bridge", tmp_path / "told"
+    plugin, told = BINDIR / scene.INTERFACE, tmp_path / "told"
     empty_opt.run(["mv", str(plugin), str(BINDIR / "traced-bridge")])
     trace = f"exec strace -f -y -qq -A -o {told} -e trace={CHANGING} {BINDIR}/traced-bridge"
     empty_opt.run(["cp", "/dev/stdin", str(plugin)], f"#!/bin/sh\n{trace}\n")

@@ -48,7 +48,7 @@ def networks() -> dict[str, Json]:
         "flat": {
             "cniVersion": "0.4.0",
             "name": "flat",
-            "plugins": [{"type": scene.BRIDGE, "bridge": "flat0", "portIsolation": True, "mtu": 1400}],
+            "plugins": [{"type": scene.INTERFACE, "bridge": "flat0", "portIsolation": True, "mtu": 1400}],
         },
     }
 
@@ -56,11 +56,11 @@ def networks() -> dict[str, Json]:
 def _network(name: str, version: str, backend: str, number: int) -> Json:
     ranges = [[{"subnet": f"10.{number}.0.0/24"}], [{"subnet": f"fd0{number}::/64"}]]
     bridge = {
-        "type": scene.BRIDGE, "bridge": f"{name}0", "isDefaultGateway": True, "hairpinMode": True,
+        "type": scene.INTERFACE, "bridge": f"{name}0", "isDefaultGateway": True, "hairpinMode": True,
         "ipMasq": True, "ipMasqBackend": backend, "macspoofchk": True,
         "ipam": {"type": scene.IPAM, "ranges": ranges},
     }  # fmt: skip
-    portmap = {"type": scene.PORTMAP, "backend": backend, "capabilities": {"portMappings": True}}
+    portmap = scene.ports(backend=backend)
     return {"cniVersion": version, "name": name, "plugins": [bridge, portmap]}
 
 

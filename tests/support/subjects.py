@@ -85,18 +85,18 @@ def chain(subject: str, backend: str = "", *, full: bool = True) -> list[Json]:
     kind = PLUGINS[subject].kind
     types = list(scene.CHAIN)
     if kind == INTERFACE:
-        types[types.index(scene.BRIDGE)] = subject
+        types[types.index(scene.INTERFACE)] = subject
     elif kind == CHAINED and subject not in types:
         types.append(subject)
     confs = [chained(each, backend, **(full_keys(each) if full else {})) for each in types]
     if kind == IPAM:
-        confs[types.index(scene.BRIDGE)]["ipam"] = ipam(subject)
+        confs[types.index(scene.INTERFACE)]["ipam"] = ipam(subject)
     return confs
 
 
 def subjects(*, only_with_state: bool = False) -> list[str]:
     """Return plugins whose chains together have every plugin."""
-    usual = {*scene.CHAIN, scene.IPAM} - {scene.BRIDGE}
+    usual = {*scene.CHAIN, scene.IPAM} - {scene.INTERFACE}
     return [
         name
         for name, plugin in PLUGINS.items()
@@ -114,4 +114,4 @@ def parts() -> list[str]:
 
 def called(part: str) -> str:
     """Return the plugin that a runtime calls for a part: for an IPAM plugin the interface plugin."""
-    return scene.BRIDGE if PLUGINS[part].kind == IPAM else part
+    return scene.INTERFACE if PLUGINS[part].kind == IPAM else part

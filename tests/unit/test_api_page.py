@@ -80,3 +80,41 @@ def test_a_change_of_a_signature_changes_the_page(tmp_path: Path) -> None:
     assert "- `find(name: str) -> int`: Return it." in text
     (library / "kernel" / "link.py").write_text('def find(nl: str) -> int:\n    """Return it."""\n')
     assert api_page.render(tmp_path) != text
+
+
+def test_a_class_of_a_room_has_its_fields_with_their_meaning(tmp_path: Path) -> None:
+    library = tmp_path / "cni"
+    (library / "kernel").mkdir(parents=True)
+    (library / "__init__.py").write_text("")
+    text = '''class Link(NamedTuple):
+    """A link. Names differ.
+
+    It may be gone.
+
+    Attributes:
+        name: Name of the link,
+            of 15 bytes at most.
+        mtu: Its MTU.
+    """
+
+    name: str
+    mtu: int = 0
+    index: int = 0
+'''
+    (library / "kernel" / "link.py").write_text(text)
+    assert (
+        "- `class Link(NamedTuple)`: A link. Names differ. It may be gone.\n"
+        "  - `name: str`: Name of the link, of 15 bytes at most.\n"
+        "  - `mtu: int = 0`: Its MTU.\n"
+        "  - `index: int = 0`\n"
+    ) in api_page.render(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["Interface", "Ip", "Route", "Dns", "Result", "Request", "Attachment", "Plugin"]
+)
+def test_every_field_of_the_stable_values_has_a_meaning(name: str) -> None:
+    _, _, entry = api_page.PAGE.read_text().partition(f"- `class {name}(")
+    lines = entry.partition("\n- ")[0].partition("\n\n")[0].splitlines()[1:]
+    assert len(lines) >= 2
+    assert [line for line in lines if "`: " not in line] == []

@@ -32,7 +32,7 @@ def test_the_same_text_gives_the_same_configuration_to_each_plugin() -> None:
 
 
 @pytest.mark.parametrize("more", [{"prevResult": {"cniVersion": "1.0.0"}}, {"bridge": "x" * (1 << 14)}])
-def test_what_is_another_one_each_time_or_long_is_not_kept(more: dict[str, Any]) -> None:
+def test_documents_with_a_result_and_long_ones_are_not_cached(more: dict[str, Any]) -> None:
     assert conf.parse(text(**more)) is not conf.parse(text(**more))
 
 

@@ -14,6 +14,7 @@ from cni import faults
 from cni.state import executables
 from cni.testing.faults import ARMING, VARIABLE
 from plugin_table import ROOT, declared, packages
+from tests.support import scene
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,13 +76,13 @@ def libraries() -> list[str]:
 
 def was_killed(program: Path, folder: Path) -> bool:
     """Return whether an ADD of host-local was killed. If it was not, it has succeeded."""
-    ipam = {"type": "host-local", "subnet": "10.1.0.0/24", "dataDir": str(folder / "data")}
+    ipam = {"type": scene.IPAM, "subnet": "10.1.0.0/24", "dataDir": str(folder / "data")}
     env = {
-        "PYCNI_NAME": "host-local", "PYCNI_EXECUTABLE": str(folder / "host-local"), "CNI_COMMAND": "ADD",
+        "PYCNI_NAME": scene.IPAM, "PYCNI_EXECUTABLE": str(folder / scene.IPAM), "CNI_COMMAND": "ADD",
         "CNI_CONTAINERID": "c1", "CNI_NETNS": "/run/netns/none", "CNI_IFNAME": "eth0",
         "CNI_PATH": str(folder), VARIABLE: "kill store.written 1 x",
     }  # fmt: skip
-    conf = json.dumps({"cniVersion": "1.1.0", "name": "net", "type": "host-local", "ipam": ipam})
+    conf = json.dumps({"cniVersion": "1.1.0", "name": "net", "type": scene.IPAM, "ipam": ipam})
     done = subprocess.run([program], input=conf, env=env, capture_output=True, text=True, check=False)
     assert done.returncode in {0, -9}, done
     return done.returncode == -9

@@ -36,7 +36,7 @@ def test_a_comment_fits_and_begins_with_the_tags(network: str, container_id: str
     assert owners.tag(owner).startswith(owners.network_tag(network))
 
 
-def test_attachments_of_a_container_are_told_apart() -> None:
+def test_attachments_of_a_container_are_distinguished() -> None:
     tags = {owners.tag(Owner(net, "c1", ifname)) for net in ("a", "b") for ifname in ("eth0", "eth1")}
     assert len(tags) == 4
     assert owners.tags("a", [Attachment("c1", "eth0"), Attachment("c1", "eth1")]) < tags

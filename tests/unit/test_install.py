@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from plugin_table import ROOT, declared, packages
+from tests.support import scene
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -113,7 +114,7 @@ def test_a_second_installation_of_the_same_build_makes_no_second_tree(places: Pl
 def test_a_call_in_flight_survives_an_upgrade(places: Places, tmp_path: Path) -> None:
     other = places._replace(bundle=_other_build(places.bundle, tmp_path))
     with subprocess.Popen(
-        [places.bindir / "loopback"],
+        [places.bindir / scene.LOOPBACK],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -122,7 +123,7 @@ def test_a_call_in_flight_survives_an_upgrade(places: Places, tmp_path: Path) ->
         # The second one would remove the first build, did the call not run from it.
         assert other.install().returncode == other.install().returncode == 0
         assert len(places.trees()) == 2
-        answer, _ = call.communicate('{"cniVersion": "1.1.0", "name": "", "type": "loopback"}')
+        answer, _ = call.communicate('{"cniVersion": "1.1.0", "name": ""}')
     assert json.loads(answer)["msg"] == "missing network name"
     assert "nothing runs from it any more, removed" in other.install().stdout
     assert places.trees() == ["0.2.0-other"]
@@ -135,7 +136,7 @@ def test_a_build_stays_while_another_bindir_has_its_plugins(places: Places, tmp_
     assert places.install(f"--bindir={second}").returncode == 0
     other = places._replace(bundle=_other_build(places.bundle, tmp_path))
     assert other.install().returncode == other.install().returncode == 0
-    assert "1.1.0" in str(_call(second / "loopback"))
+    assert "1.1.0" in str(_call(second / scene.LOOPBACK))
     assert places.uninstall().returncode == 0
     assert list(second.iterdir()) == []
     assert places.install().returncode == 0
@@ -143,9 +144,9 @@ def test_a_build_stays_while_another_bindir_has_its_plugins(places: Places, tmp_
 
 def test_a_plugin_that_a_build_no_longer_has_goes(places: Places, tmp_path: Path) -> None:
     other = _other_build(places.bundle, tmp_path)
-    (other / "plugins.json").write_text('{"loopback": "cni_loopback"}')
+    (other / "plugins.json").write_text(json.dumps({scene.LOOPBACK: packages(declared())[scene.LOOPBACK]}))
     assert places._replace(bundle=other).install().returncode == 0
-    assert [path.name for path in places.bindir.iterdir()] == ["loopback"]
+    assert [path.name for path in places.bindir.iterdir()] == [scene.LOOPBACK]
     assert places.install().returncode == places.install().returncode == 0
 
 
@@ -172,7 +173,7 @@ def test_an_unknown_network_is_refused_with_the_known_ones(places: Places) -> No
 
 
 def test_another_suites_plugin_comes_back_when_ours_goes(places: Places) -> None:
-    theirs = places.bindir / "loopback"
+    theirs = places.bindir / scene.LOOPBACK
     theirs.unlink()
     theirs.write_text("#!/bin/sh\necho theirs\n")
     assert places.install().returncode == 0
@@ -186,7 +187,7 @@ def test_another_suites_plugin_comes_back_when_ours_goes(places: Places) -> None
 def test_another_prefix_keeps_its_executables(places: Places, tmp_path: Path) -> None:
     assert places.install(f"--prefix={tmp_path}", f"--bindir={tmp_path}/bin").returncode == 0
     assert places.uninstall(f"--prefix={tmp_path}").returncode == 0
-    assert "1.1.0" in str(_call(places.bindir / "loopback"))
+    assert "1.1.0" in str(_call(places.bindir / scene.LOOPBACK))
 
 
 def test_there_is_nothing_to_uninstall_where_nothing_is_installed(places: Places, tmp_path: Path) -> None:
@@ -211,5 +212,5 @@ def test_destdir_is_in_no_path_that_is_used_later(places: Places, tmp_path: Path
     options = ["--bindir=/opt/cni/bin", "--prefix=/opt/pycni", "--confdir=/etc/cni/net.d"]
     done = places.install(f"--destdir={tmp_path}", *options)
     assert done.returncode == 0, done.stderr
-    for path in [tmp_path / "opt/cni/bin/loopback", tmp_path / "opt/pycni/bin/pycni"]:
+    for path in [tmp_path / "opt/cni/bin" / scene.LOOPBACK, tmp_path / "opt/pycni/bin/pycni"]:
         assert str(tmp_path).encode() not in path.read_bytes()

@@ -17,6 +17,7 @@ import install_disk
 from cni.testing import Host, warm, why_no_namespaces
 from cni.warm import control, units
 from install_tree import InstallError, Prefix
+from tests.support import scene
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -128,7 +129,7 @@ def test_a_part_that_cannot_be_removed_is_told_and_goes_later(
 def test_a_server_that_does_not_end_is_named_and_keeps_its_files(
     bundle: Path, host: Host, tmp_path: Path
 ) -> None:
-    host.plugin("loopback", "VERSION", {}).must()
+    host.plugin(scene.LOOPBACK, "VERSION", {}).must()
     [server] = host.call(control.find)
     os.kill(server.pid, signal.SIGSTOP)
     uninstall = [str(tmp_path / "opt/bin/pycni"), "--uninstall", f"--bindir={tmp_path}/bin"]
@@ -153,7 +154,9 @@ def test_units_that_start_what_is_gone_are_named(bundle: Path, tmp_path: Path) -
     folder = tmp_path / f"root{units.FOLDER}"
     folder.mkdir(parents=True)
     assert run(bundle, "--install", tmp_path, *root).returncode == 0
-    (folder / units.SOCKET_NAME).write_text(units.units(Path("/opt/cni/bin/loopback"))[units.SOCKET_NAME])
+    (folder / units.SOCKET_NAME).write_text(
+        units.units(Path("/opt/cni/bin") / scene.LOOPBACK)[units.SOCKET_NAME]
+    )
     (folder / units.SERVICE_NAME).write_text(units.units(Path("/usr/bin/other"))[units.SERVICE_NAME])
     done = run(bundle, "--uninstall", tmp_path, *root)
     assert done.returncode == 0, done.stderr

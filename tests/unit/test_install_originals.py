@@ -17,12 +17,13 @@ import pytest
 import install
 from cni.state import executables
 from plugin_table import declared, packages
+from tests.support import scene
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 NAMES = tuple(sorted(packages(declared())))
-OTHERS = ("firewall", "tuning")
+OTHERS = ("first", "second")
 BUILD = "0.1.0-0123456789ab"
 # Python's audit events of what changes a file system, and of what reads it, for the points to be killed at.
 EVENTS = {
@@ -186,22 +187,22 @@ def test_an_installation_of_hard_links_is_taken_over(node: Node) -> None:
 
 def test_an_overwritten_plugin_stops_the_uninstallation(node: Node) -> None:
     node.install(1)
-    (node.bindir / "bridge").write_bytes(b"a newer one of Go")
+    (node.bindir / scene.INTERFACE).write_bytes(b"a newer one of Go")
     before = node.snapshot()
     status, told = node.uninstall(1)
     assert status == 1
-    saved = node.prefix(1) / f"replaced{node.bindir}/bridge"
-    assert f"{saved}: another program has replaced {node.bindir}/bridge since" in told
+    saved = node.prefix(1) / f"replaced{node.bindir}/{scene.INTERFACE}"
+    assert f"{saved}: another program has replaced {node.bindir}/{scene.INTERFACE} since" in told
     assert "Move each one to where it belongs, or delete it. Then uninstall again." in told
     assert node.snapshot() == before
-    saved.rename(node.bindir / "bridge")
+    saved.rename(node.bindir / scene.INTERFACE)
     assert node.uninstall(1)[0] == 0
     node.assert_as_before()
 
 
 def test_an_original_that_has_been_copied_back_is_no_conflict(node: Node) -> None:
     node.install(1)
-    shutil.copy(node.prefix(1) / f"replaced{node.bindir}/bridge", node.bindir / "bridge")
+    shutil.copy(node.prefix(1) / f"replaced{node.bindir}/{scene.INTERFACE}", node.bindir / scene.INTERFACE)
     assert node.uninstall(1)[0] == 0
     node.assert_as_before()
 
@@ -228,7 +229,7 @@ def test_a_folder_that_is_gone_stops_the_uninstallation(node: Node, *, is_delete
 
 def test_a_plugin_that_somebody_deleted_comes_back(node: Node) -> None:
     node.install(1)
-    (node.bindir / "bridge").unlink()
+    (node.bindir / scene.INTERFACE).unlink()
     assert node.uninstall(1)[0] == 0
     node.assert_as_before()
 
@@ -245,14 +246,14 @@ def test_a_prefix_that_somebody_deleted_leaves_no_launcher_behind(node: Node) ->
 
 def test_a_newer_original_comes_back_and_the_older_one_is_kept(node: Node) -> None:
     node.install(1)
-    (node.bindir / "bridge").write_bytes(b"newer")
+    (node.bindir / scene.INTERFACE).write_bytes(b"newer")
     node.install(1)
     status, told = node.uninstall(1)
     assert status == 0
-    assert (node.bindir / "bridge").read_bytes() == b"newer"
-    older = node.prefix(1) / f"replaced/older{node.bindir}/bridge"
+    assert (node.bindir / scene.INTERFACE).read_bytes() == b"newer"
+    older = node.prefix(1) / f"replaced/older{node.bindir}/{scene.INTERFACE}"
     assert f"{older}: kept, an original that a later one has superseded" in told
-    assert older.read_bytes() == node.originals()["bridge"]
+    assert older.read_bytes() == node.originals()[scene.INTERFACE]
 
 
 def test_links_come_back_as_links(node: Node) -> None:
@@ -260,9 +261,9 @@ def test_links_come_back_as_links(node: Node) -> None:
     (node.bindir / "cni").write_bytes(b"all of them")
     for name in NAMES[:2]:
         (node.bindir / name).unlink()
-        (node.bindir / name).symlink_to("cni" if name == "bridge" else "nowhere")
+        (node.bindir / name).symlink_to("cni" if name == scene.INTERFACE else "nowhere")
     assert node.install(1)[0] == 0
-    assert executables.launched_tree((node.bindir / "bridge").read_bytes())
+    assert executables.launched_tree((node.bindir / scene.INTERFACE).read_bytes())
     assert (node.bindir / "cni").read_bytes() == b"all of them"
     assert node.uninstall(1)[0] == 0
     assert [str((node.bindir / name).readlink()) for name in NAMES[:2]] == ["cni", "nowhere"]
@@ -270,12 +271,12 @@ def test_links_come_back_as_links(node: Node) -> None:
 
 def test_a_users_copy_under_another_name_goes_on_with_each_build(node: Node) -> None:
     node.install(1)
-    shutil.copy(node.bindir / "bridge", node.bindir / "cnv-bridge")
-    (node.bindir / "link-bridge").symlink_to("bridge")
+    shutil.copy(node.bindir / scene.INTERFACE, node.bindir / f"cnv-{scene.INTERFACE}")
+    (node.bindir / f"link-{scene.INTERFACE}").symlink_to(scene.INTERFACE)
     (node.bundle / "build").write_text("0.2.0-abcdef012345")
     assert node.install(1)[0] == 0
-    assert filecmp.cmp(node.bindir / "bridge", node.bindir / "cnv-bridge", shallow=False)
-    assert (node.bindir / "link-bridge").is_symlink()
+    assert filecmp.cmp(node.bindir / scene.INTERFACE, node.bindir / f"cnv-{scene.INTERFACE}", shallow=False)
+    assert (node.bindir / f"link-{scene.INTERFACE}").is_symlink()
     assert node.uninstall(1)[0] == 0
     node.assert_as_before()
 

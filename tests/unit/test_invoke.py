@@ -18,7 +18,7 @@ def folders(tmp_path: Path) -> list[str]:
     """Return two folders of plugins, the second one with a plugin of each kind of name."""
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
-    for name in ("host-local", "Bridge", "my_ipam"):
+    for name in ("first-ipam", "Link", "my_ipam"):
         (tmp_path / "second" / name).touch()
     return [str(tmp_path / "first"), str(tmp_path / "second")]
 
@@ -30,40 +30,40 @@ def refusal(type_: str, path: list[str]) -> delegate.NothingDoneError:
 
 
 def test_the_first_file_of_the_name_counts(folders: list[str], tmp_path: Path) -> None:
-    assert delegate.find("host-local", folders) == tmp_path / "second/host-local"
-    (tmp_path / "first/host-local").touch()
-    assert delegate.find("host-local", folders) == tmp_path / "first/host-local"
+    assert delegate.find("first-ipam", folders) == tmp_path / "second/first-ipam"
+    (tmp_path / "first/first-ipam").touch()
+    assert delegate.find("first-ipam", folders) == tmp_path / "first/first-ipam"
 
 
 @pytest.mark.parametrize(
-    ("type_", "near"), [("host_local", "host-local"), ("bridge", "Bridge"), ("MY-ipam", "my_ipam")]
+    ("type_", "near"), [("first_ipam", "first-ipam"), ("link", "Link"), ("MY-ipam", "my_ipam")]
 )
-def test_a_name_that_is_nearly_right_is_told(folders: list[str], type_: str, near: str) -> None:
+def test_a_name_that_is_nearly_right_is_reported(folders: list[str], type_: str, near: str) -> None:
     error = refusal(type_, folders)
     assert error.code == Code.INVALID_CONFIG
     assert error.msg == f'failed to find plugin "{type_}" in path [{" ".join(folders)}]'
     assert error.details == f"there is {folders[1]}/{near}"
 
 
-def test_folders_that_are_not_there_are_told_too(folders: list[str]) -> None:
-    error = refusal("bridge", ["/no/such", *folders])
-    assert error.details == f"no such folder: /no/such; there is {folders[1]}/Bridge"
+def test_folders_that_are_not_there_are_reported_too(folders: list[str]) -> None:
+    error = refusal("link", ["/no/such", *folders])
+    assert error.details == f"no such folder: /no/such; there is {folders[1]}/Link"
 
 
 @pytest.mark.parametrize("folder", ["/" + "x" * 300, "/x\0"])
 def test_a_folder_that_there_cannot_be_is_no_fault(folders: list[str], folder: str) -> None:
-    assert refusal("bridge", [folder, *folders]).details == (
-        f"no such folder: {folder}; there is {folders[1]}/Bridge"
+    assert refusal("link", [folder, *folders]).details == (
+        f"no such folder: {folder}; there is {folders[1]}/Link"
     )
 
 
-def test_where_nothing_is_near_the_remedy_is_told(folders: list[str]) -> None:
-    assert refusal("tuning", folders).details == "install it there or correct CNI_PATH"
+def test_a_name_unlike_any_plugin_gets_the_remedy(folders: list[str]) -> None:
+    assert refusal("other", folders).details == "install it there or correct CNI_PATH"
 
 
-def test_a_file_in_the_place_of_a_folder_is_told(tmp_path: Path) -> None:
+def test_a_file_in_the_place_of_a_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert refusal("tuning", [str(tmp_path / "file")]).details == f"no such folder: {tmp_path}/file"
+    assert refusal("other", [str(tmp_path / "file")]).details == f"no such folder: {tmp_path}/file"
 
 
 @pytest.mark.parametrize(
@@ -72,10 +72,10 @@ def test_a_file_in_the_place_of_a_folder_is_told(tmp_path: Path) -> None:
         ("", ["/bin"], Code.INVALID_CONFIG, "no plugin name provided"),
         ("../sh", ["/bin"], Code.INVALID_CONFIG, "invalid plugin name: ../sh"),
         ("..", ["/bin"], Code.INVALID_CONFIG, "invalid plugin name: .."),
-        ("bridge", [], Code.INVALID_ENVIRONMENT, "no paths provided"),
+        ("link", [], Code.INVALID_ENVIRONMENT, "no paths provided"),
     ],
 )
-def test_what_cannot_be_looked_for_is_refused(type_: str, path: list[str], code: Code, message: str) -> None:
+def test_an_impossible_plugin_name_is_refused(type_: str, path: list[str], code: Code, message: str) -> None:
     error = refusal(type_, path)
     assert (error.code, error.msg) == (code, message)
     assert error.details

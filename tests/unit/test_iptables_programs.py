@@ -31,13 +31,13 @@ def program(folder: Path, name: str, says: str, status: int = 0) -> Path:
         ("iptables v1.8.9 (legacy)", 1, ""),
     ],
 )
-def test_a_program_tells_its_variant(tmp_path: Path, says: str, status: int, variant: str) -> None:
+def test_a_program_reports_its_variant(tmp_path: Path, says: str, status: int, variant: str) -> None:
     program(tmp_path, "iptables", says, status)
     restore = program(tmp_path, "iptables-restore", "no such option", 2)
     assert execute.variant_of(str(restore)) == variant
 
 
-def test_where_there_is_only_the_restore_program_it_is_asked(tmp_path: Path) -> None:
+def test_the_restore_program_is_asked_if_it_is_the_only_one(tmp_path: Path) -> None:
     restore = program(tmp_path, "iptables-restore", "iptables-restore v1.8.9 (legacy)")
     assert execute.variant_of(str(restore)) == "legacy"
 

@@ -37,7 +37,7 @@ def _content(intent: Masquerade, version: int) -> list[Rule]:
     return [*wanted.rules, *wanted.last]
 
 
-def test_what_stays_in_a_subnet_is_accepted_before_anything_is_masqueraded() -> None:
+def test_traffic_within_a_subnet_is_accepted_before_masquerading() -> None:
     intent = Masquerade(OWNER, (TARGET, ip_interface("10.23.0.2/24"), TARGET6))
     assert [rule.line for rule in _content(intent, 4)] == [
         f"-A {CHAIN} -d 10.22.0.0/16 {COMMENT} -j ACCEPT",
@@ -192,7 +192,7 @@ def test_shared_chains_are_made_in_the_order_of_go() -> None:
     assert f"-I POSTROUTING 1 {MASQ_JUMP}" in commands
 
 
-def test_doubles_are_taken_away() -> None:
+def test_duplicate_rules_are_removed() -> None:
     seen = {**COMPLETE, "POSTROUTING": COMPLETE["POSTROUTING"] * 3}
     assert transaction.ensure_shared(_seen(seen), SHARED, _has_not) == [
         *[f"-D POSTROUTING {MASQ_JUMP}"] * 3,

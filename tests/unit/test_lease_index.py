@@ -45,7 +45,7 @@ def is_current(leases: Leases) -> bool:
     return lease_index.LeaseIndex(leases.folder).look()
 
 
-def test_what_we_change_keeps_the_cache_current(leases: Leases) -> None:
+def test_changes_by_this_suite_keep_the_index_current(leases: Leases) -> None:
     with leases.locked():
         leases.reserve(ip_address("10.1.1.1"), owner(3))
         leases.write_last(0, ip_address("10.1.1.1"))
@@ -100,7 +100,7 @@ def links() -> list[Path]:
     return sorted(lease_index.FOLDER.glob("*/*"))
 
 
-def test_a_cache_that_lies_is_not_believed(leases: Leases) -> None:
+def test_an_index_that_is_wrong_is_not_used(leases: Leases) -> None:
     assert is_current(leases)
     for link in links():
         link.unlink()
@@ -155,7 +155,7 @@ def test_a_change_while_the_cache_is_sealed_makes_it_stale(leases: Leases) -> No
     assert held(leases, 900) == ["10.1.2.2"]
 
 
-def test_what_is_likely_is_looked_at_whatever_the_cache_says(leases: Leases) -> None:
+def test_likely_addresses_are_read_whatever_the_index_contains(leases: Leases) -> None:
     """A file whose content is replaced in place does not change the folder's time."""
     (leases.folder / "10.1.0.5").write_bytes(b"c900\r\neth0")
     assert is_current(leases)

@@ -155,7 +155,7 @@ def test_a_folder_removed_while_waiting_for_its_lock_is_made_anew(leases: Leases
     assert leases.find(ADDRESS)
 
 
-def test_a_folder_that_cannot_be_listed_is_told(leases: Leases, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_listed_is_reported(leases: Leases, tmp_path: Path) -> None:
     (tmp_path / "networks").write_bytes(b"")
     with pytest.raises(CniError, match="not a directory") as caught:
         leases.list_all()

@@ -44,7 +44,7 @@ def test_both_ways_of_importing_give_the_same_bytes() -> None:
     assert run(ENCODE) == run(f"import pyroute2\n{ENCODE}") != "\n"
 
 
-def test_the_rest_of_the_package_is_there_for_who_asks_for_it() -> None:
+def test_the_rest_of_the_package_can_be_imported() -> None:
     """A plugin may use pyroute2 itself, before or after the library."""
     script = """
 import sys

@@ -104,7 +104,7 @@ def test_the_command_answers_in_every_version(version: str, capsys: pytest.Captu
 
 
 def test_an_ipam_plugin_leaves_the_keys_of_its_caller_alone() -> None:
-    _, printed = call("PYCNI_LINT", {"name": "net", "type": "bridge", "brige": 1, "ipam": {"type": "first"}})
+    _, printed = call("PYCNI_LINT", {"name": "net", "type": "second", "brige": 1, "ipam": {"type": "first"}})
     assert json.loads(printed) == {"warnings": []}
 
 

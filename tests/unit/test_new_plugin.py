@@ -16,6 +16,7 @@ from cni.cli.main import run
 from cni.errors import CniError, Code
 from cni.testing import why_no_namespaces
 from plugin_table import ROOT
+from tests.support import scene
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,7 +59,9 @@ def test_it_has_every_file_of_the_template_under_its_own_name(tree: Path) -> Non
     assert {"plugin.toml", "README.md", "tests/data/example.json", "tests/test_try_it_out_verbs.py"} <= files
     assert {"cni_try_it_out/__init__.py", "cni_try_it_out/gc.py", "cni_try_it_out/properties.py"} <= files
     texts = [path.read_text() for path in made.rglob("*") if path.is_file()]
-    assert not any(word in text for word in ("cni_loopback", '"loopback"', "LoopbackConf") for text in texts)
+    name = new_plugin.TEMPLATE
+    words = (f"cni_{name}", f'"{name}"', f"{name.title()}Conf")
+    assert not any(word in text for word in words for text in texts)
 
 
 def test_ruff_is_content(tree: Path) -> None:
@@ -96,7 +99,7 @@ def test_other_names_are_refused(tree: Path, name: str) -> None:
     assert caught.value.code == Code.INVALID_CONFIG
 
 
-@pytest.mark.parametrize("name", [NAME, "bridge", "host-local"])
+@pytest.mark.parametrize("name", [NAME, scene.INTERFACE, scene.IPAM])
 def test_a_plugin_is_not_overwritten(tree: Path, name: str) -> None:
     with pytest.raises(CniError) as caught:
         new_plugin.run(name, tree / "plugins")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from plugin_table import declared
+from tests.support import scene
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +29,7 @@ def test_a_name_that_cannot_be_an_executable_is_refused(tmp_path: Path, name: st
     assert json.dumps(name) in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["x", "host-local", "x.y", "X_1"])
+@pytest.mark.parametrize("name", ["x", scene.IPAM, "x.y", "X_1"])
 def test_other_names_are_taken(tmp_path: Path, name: str) -> None:
     write(tmp_path, name)
     assert [each.names for each in declared(tmp_path)] == [(name,)]

@@ -18,7 +18,7 @@ SH = "/bin/sh"
 LARGE = 1 << 20
 
 
-def test_what_goes_in_comes_out() -> None:
+def test_a_program_gets_its_input_and_its_output_is_returned() -> None:
     done = child.run([SH, "-c", "cat; echo said >&2; exit 3"], b"x" * LARGE)
     assert done == (3, b"x" * LARGE, "said")
 
@@ -40,7 +40,7 @@ def test_a_program_that_takes_too_long_is_killed() -> None:
     assert children(os.getpid()) == others
 
 
-def test_a_program_that_does_not_exist_is_told() -> None:
+def test_a_program_that_does_not_exist_is_reported() -> None:
     with pytest.raises(CniError, match="could not run /no/such"):
         child.run(["/no/such"])
 
@@ -49,7 +49,7 @@ def test_a_signal_is_a_negative_status() -> None:
     assert child.run([SH, "-c", "kill -TERM $$"]).status == -signal.SIGTERM
 
 
-def test_one_who_holds_its_output_open_is_not_waited_for() -> None:
+def test_a_process_that_holds_the_output_open_is_not_waited_for() -> None:
     started = time.monotonic()
     assert child.run([SH, "-c", "sleep 20 & echo here"]).stdout == b"here\n"
     assert time.monotonic() - started < 10
@@ -87,14 +87,14 @@ def test_a_program_that_takes_too_long_may_undo_its_work(tmp_path: Path) -> None
     assert told.read_text() == "undone\n"
 
 
-def test_one_that_does_not_end_when_asked_to_is_killed(tmp_path: Path) -> None:
+def test_a_process_that_ignores_the_request_to_end_is_killed(tmp_path: Path) -> None:
     told = tmp_path / "pid"
     with pytest.raises(CniError, match="did not end within"):
         child.run([SH, "-c", f"trap '' TERM; echo $$ >{told}; exec sleep 60"], timeout_s=0.3, grace_s=0.2)
     assert not Path(f"/proc/{told.read_text().strip()}").exists()
 
 
-def test_one_that_is_stopped_hears_that_it_shall_end(tmp_path: Path) -> None:
+def test_a_stopped_process_gets_the_signal_to_end(tmp_path: Path) -> None:
     told = tmp_path / "told"
     script = f"trap 'echo undone >{told}; exit 1' TERM; kill -STOP $$; sleep 60"
     with pytest.raises(CniError, match="did not end within"):

@@ -132,6 +132,6 @@ def test_status_gets_the_sentence_and_the_object() -> None:
     listed = [
         Property("veth1", "down", "up", "Interface veth1 is down", impairment="links are down"),
         Property("veth2", "up", "up", impairment="links are down"),
-        Property("bridge", "down", "up", "bridge is down"),
+        Property("link", "down", "up", "bridge is down"),
     ]
     assert list(properties.list_impairments(listed)) == [("links are down", "veth1"), ("bridge is down", "")]

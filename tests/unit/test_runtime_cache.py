@@ -39,7 +39,7 @@ def test_a_file_has_the_bytes_that_libcni_writes() -> None:
     assert show_entry(ENTRY) == FROM_LIBCNI
 
 
-def test_what_is_empty_is_left_out() -> None:
+def test_empty_members_are_left_out() -> None:
     shown = show_entry(Entry("net", "c1", "eth0", b"{}"))
     assert list(json.loads(shown)) == ["kind", "containerId", "config", "ifName", "networkName"]
 

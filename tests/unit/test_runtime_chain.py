@@ -117,7 +117,7 @@ def test_only_declared_capabilities_are_passed(plugins: ScriptedPlugins, runtime
     )
     chain = network(
         {"type": "first", "capabilities": {"mac": False}},
-        {"type": "second", "capabilities": {"portMappings": True, "bandwidth": True}},
+        {"type": "second", "capabilities": {"portMappings": True, "ipRanges": True}},
     )
     runtime.add(chain, told)
     assert "runtimeConfig" not in plugins.calls[0]["stdin"]
@@ -145,7 +145,7 @@ def test_a_failed_add_is_told_with_the_plugins_name_and_stops_there(
     assert not (tmp_path / "cni").exists()
 
 
-def test_a_failed_add_is_taken_back_when_asked(plugins: ScriptedPlugins, runtime: Runtime) -> None:
+def test_a_failed_add_is_undone_when_asked(plugins: ScriptedPlugins, runtime: Runtime) -> None:
     plugins.write("first")
     plugins.write("second", f'if verb == "ADD":\n    {FAIL}')
     with pytest.raises(CniError, match="port taken"):
@@ -210,7 +210,7 @@ def test_a_network_before_0_4_0_has_no_prev_result_on_del(
 
 
 @pytest.mark.parametrize("broken", [b"", b"{", b"[]", b'{"kind":"cniCacheV1"}', b'{"ips": 7}', b"\xff"])
-def test_a_broken_cache_keeps_nobody_from_a_del(
+def test_del_succeeds_with_a_broken_cache(
     plugins: ScriptedPlugins, runtime: Runtime, tmp_path: Path, broken: bytes
 ) -> None:
     plugins.write("first")

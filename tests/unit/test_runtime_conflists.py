@@ -11,7 +11,7 @@ from cni.errors import CniError
 from cni.runtime.conflists import Broken, find, list_files, load_all
 from cni.runtime.network import Network
 
-PLUGIN = {"type": "bridge"}
+PLUGIN = {"type": "usual"}
 
 
 def put(folder: Path, file: str, document: object) -> None:
@@ -80,14 +80,14 @@ def test_plugins_beside_the_list_are_appended(tmp_path: Path) -> None:
 def test_a_list_may_have_all_its_plugins_beside_it(tmp_path: Path) -> None:
     put(tmp_path, "10.conflist", {"name": "net", "cniVersion": "1.1.0"})
     put(tmp_path, "net/10.conf", PLUGIN)
-    assert [each.type for each in find(tmp_path, "net").plugins] == ["bridge"]
+    assert [each.type for each in find(tmp_path, "net").plugins] == ["usual"]
 
 
 @pytest.mark.parametrize("value", [True, "true", "TRUE"])
 def test_inlined_plugins_alone_are_loaded_when_asked(tmp_path: Path, value: object) -> None:
     put(tmp_path, "10.conflist", a_list("net", loadOnlyInlinedPlugins=value))
     put(tmp_path, "net/10.conf", "broken")
-    assert [each.type for each in find(tmp_path, "net").plugins] == ["bridge"]
+    assert [each.type for each in find(tmp_path, "net").plugins] == ["usual"]
 
 
 @pytest.mark.parametrize(
@@ -100,8 +100,8 @@ def test_inlined_plugins_alone_are_loaded_when_asked(tmp_path: Path, value: obje
         ({"name": 7, "plugins": [PLUGIN]}, "no network name"),
         ({"name": "net"}, "no plugin configs found"),
         ({"name": "net", "plugins": []}, "no plugins in list"),
-        ({"name": "net", "plugins": PLUGIN}, '"plugins" is {"type": "bridge"}'),
-        ({"name": "net", "plugins": ["bridge"]}, 'plugins[0]: "bridge" is no plugin'),
+        ({"name": "net", "plugins": PLUGIN}, '"plugins" is {"type": "usual"}'),
+        ({"name": "net", "plugins": ["usual"]}, 'plugins[0]: "usual" is no plugin'),
         ({"name": "net", "plugins": [PLUGIN, {}]}, "plugins[1]: missing 'type'"),
         (a_list("net", cniVersion=1), '"cniVersion" is 1'),
         (a_list("net", cniVersions="1.0.0"), '"cniVersions" is "1.0.0"'),
@@ -138,7 +138,7 @@ def test_a_missing_folder_has_no_networks(tmp_path: Path) -> None:
     assert load_all(tmp_path / "none") == []
 
 
-def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+def test_a_path_that_is_no_regular_file_is_refused_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "10.conflist")
     (tmp_path / "20.conflist").symlink_to(tmp_path / "nowhere")
     one, two = load_all(tmp_path)

@@ -79,7 +79,7 @@ def test_del_goes_on_without_a_plugin_that_is_missing(
     assert list((tmp_path / "cni/results").iterdir()) == []
 
 
-def test_a_failed_add_is_taken_back_without_the_plugin_that_is_missing(
+def test_a_failed_add_is_undone_without_the_missing_plugin(
     plugins: ScriptedPlugins, runtime: Runtime
 ) -> None:
     plugins.write("first")

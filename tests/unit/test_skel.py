@@ -228,7 +228,7 @@ def test_the_own_namespace_is_allowed_on_demand(value: str) -> None:
     ],
     ids=["absent", "null", "empty", "one", "the older key in another case"],
 )
-def test_gc_tells_no_list_from_an_empty_one(extra: dict[str, Any], expected: object) -> None:
+def test_gc_distinguishes_no_list_from_an_empty_one(extra: dict[str, Any], expected: object) -> None:
     recorder = Recorder()
     assert call(recorder, "GC", {"cniVersion": "1.1.0", "name": "n"} | extra)[0] == 0
     heard = [request.valid_attachments for _, request in recorder.calls]

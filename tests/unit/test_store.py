@@ -68,7 +68,7 @@ def test_write_replaces_and_create_does_not(tmp_path: Path) -> None:
     assert names(tmp_path) == ["file"]
 
 
-def test_who_has_the_old_file_open_goes_on_reading_it(tmp_path: Path) -> None:
+def test_a_reader_of_the_old_file_continues_to_read_it(tmp_path: Path) -> None:
     path = tmp_path / "file"
     files.write_atomic(path, b"one")
     with path.open("rb") as reader:
@@ -154,7 +154,7 @@ def test_folders_made_are_told_and_removed_up_to_one_in_use(tmp_path: Path) -> N
     assert names(tmp_path / "a") == ["file"]
 
 
-def test_a_file_in_the_place_of_a_folder_is_told(tmp_path: Path) -> None:
+def test_a_file_in_the_place_of_a_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"")
     with pytest.raises(CniError, match="not a directory") as caught:
         files.ensure_directory(tmp_path / "a" / "b")

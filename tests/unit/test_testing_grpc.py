@@ -27,7 +27,7 @@ def test_the_example_of_the_protobuf_documentation() -> None:
 
 
 @given(st.dictionaries(st.integers(1, 2000), VALUES, max_size=6))
-def test_what_is_encoded_is_decoded(fields: dict[int, Value]) -> None:
+def test_an_encoded_message_is_decoded_unchanged(fields: dict[int, Value]) -> None:
     assert dict(grpc.decode(grpc.encode(fields))) == fields
 
 

@@ -16,7 +16,7 @@ REFUSED = {("PYCNI_REPAIR", name) for name in PLUGINS if not scene.load(name).fi
 
 Call = tuple[str, str, dict[str, Any] | str, dict[str, Any]]
 
-_BRIDGE = configuration(scene.BRIDGE)
+_BRIDGE = configuration(scene.INTERFACE)
 
 
 def _list_wrong() -> dict[str, Call]:
@@ -49,15 +49,15 @@ def _list_wrong() -> dict[str, Call]:
 
 # These calls reach what all plugins share, so one plugin is enough.
 WRONG = _list_wrong() | {
-    "a name that is a path": (scene.BRIDGE, "DEL", _BRIDGE | {"name": "../x"}, {}),
-    "a verb of a later version": (scene.BRIDGE, "STATUS", _BRIDGE | {"cniVersion": "0.4.0"}, {}),
-    "an IPAM that is not there": (scene.BRIDGE, "ADD", _BRIDGE | {"ipam": {"type": "none"}}, {}),
-    "no result before": (scene.PORTMAP, "CHECK", BASE | {"type": scene.PORTMAP}, {}),
-    "no verb": (scene.BRIDGE, "", _BRIDGE, {}),
-    "another verb": (scene.BRIDGE, "MEND", _BRIDGE, {}),
-    "no variables": (scene.BRIDGE, "ADD", _BRIDGE, {"env": {"CNI_IFNAME": "", "CNI_CONTAINERID": ""}}),
+    "a name that is a path": (scene.INTERFACE, "DEL", _BRIDGE | {"name": "../x"}, {}),
+    "a verb of a later version": (scene.INTERFACE, "STATUS", _BRIDGE | {"cniVersion": "0.4.0"}, {}),
+    "an IPAM that is not there": (scene.INTERFACE, "ADD", _BRIDGE | {"ipam": {"type": "none"}}, {}),
+    "no result before": (scene.PORTS, "CHECK", BASE | {"type": scene.PORTS}, {}),
+    "no verb": (scene.INTERFACE, "", _BRIDGE, {}),
+    "another verb": (scene.INTERFACE, "MEND", _BRIDGE, {}),
+    "no variables": (scene.INTERFACE, "ADD", _BRIDGE, {"env": {"CNI_IFNAME": "", "CNI_CONTAINERID": ""}}),
     "an ID that is a path": (scene.IPAM, "ADD", configuration(scene.IPAM), {"container_id": "../c"}),
-    "arguments of another kind": (scene.BRIDGE, "ADD", _BRIDGE, {"args": "MAC"}),
+    "arguments of another kind": (scene.INTERFACE, "ADD", _BRIDGE, {"args": "MAC"}),
 }
 
 

@@ -15,6 +15,7 @@ from cni.state import executables
 from cni.testing import Host, warm
 from cni.warm import control
 from plugin_table import declared, packages
+from tests.support import scene
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,12 +27,18 @@ SECONDS = 30
 def chain(number: int) -> list[dict[str, Any]]:
     """Return the configurations of a network in the order of ADD; each loop publishes another port."""
     base = {"cniVersion": "1.0.0", "name": "net"}
-    ipam = {"type": "host-local", "subnet": "10.88.0.0/16"}
+    ipam = {"type": scene.IPAM, "subnet": "10.88.0.0/16"}
     ports = [{"hostPort": 8000 + number, "containerPort": 80, "protocol": "tcp"}]
     return [
         base
-        | {"type": "bridge", "isGateway": True, "ipMasq": True, "ipMasqBackend": "nftables", "ipam": ipam},
-        base | {"type": "portmap", "backend": "nftables", "runtimeConfig": {"portMappings": ports}},
+        | {
+            "type": scene.INTERFACE,
+            "isGateway": True,
+            "ipMasq": True,
+            "ipMasqBackend": "nftables",
+            "ipam": ipam,
+        },
+        base | {"type": scene.PORTS, "backend": "nftables", "runtimeConfig": {"portMappings": ports}},
     ]
 
 
@@ -40,7 +47,7 @@ def loop(host: Host, number: int, until: float) -> None:
     sandbox, container = host.sandbox(f"c{number}"), f"c{number}"
     bridge, portmap = chain(number)
     while time.monotonic() < until:
-        added = host.plugin("bridge", "ADD", bridge, netns=sandbox, container_id=container)
+        added = host.plugin(scene.INTERFACE, "ADD", bridge, netns=sandbox, container_id=container)
         before = {"prevResult": added.must()}
         for plugin, verb in ((portmap, "ADD"), (portmap, "DEL"), (bridge, "DEL")):
             host.plugin(plugin["type"], verb, plugin | before, netns=sandbox, container_id=container).must()
@@ -60,7 +67,7 @@ def measure(bundle: Path) -> None:
         build = (bundle / "build").read_text().strip()
         program = executables.launcher((bundle / "launcher").read_bytes(), str(bundle.resolve()), build)
         host.call(executables.put, host.bindir, list(packages(declared())), program)
-        host.plugin("loopback", "VERSION", "").must()
+        host.plugin(scene.LOOPBACK, "VERSION", "").must()
         until = time.monotonic() + SECONDS
         children = []
         for number in range(LOOPS):

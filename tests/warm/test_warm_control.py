@@ -18,6 +18,7 @@ import pytest
 from cni.state import executables
 from cni.testing.place import BARE_ENV
 from cni.warm import control, units
+from tests.support import scene
 from tests.warm.test_warm_deaths import wait_for_end
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ def _serve_as_systemd(launcher: Path) -> tuple[int, int, list[str]]:
 
 
 def test_the_server_runs_under_systemd(warm_host: WarmHost) -> None:
-    first, second, outputs = warm_host.call(_serve_as_systemd, warm_host.bindir / "loopback")
+    first, second, outputs = warm_host.call(_serve_as_systemd, warm_host.bindir / scene.LOOPBACK)
     assert first != second
     assert all("1.1.0" in output for output in outputs)
     journal = warm_host.run(["cat", "/run/journal"])
@@ -191,7 +192,7 @@ def _take_over(launcher: Path) -> int:
 
 
 def test_a_systemd_server_replaces_the_running_one(warm_host: WarmHost) -> None:
-    first = warm_host.call(_take_over, warm_host.bindir / "loopback")
+    first = warm_host.call(_take_over, warm_host.bindir / scene.LOOPBACK)
     assert not Path(f"/proc/{first}/root").exists()
     assert warm_host.servers() == []
     assert warm_host.run(["cat", "/run/journal"]).count("listens at") == 2
@@ -234,9 +235,9 @@ def _upgrade(launcher: Path, new: bytes) -> tuple[Path, Path]:
 def test_the_systemd_socket_of_an_old_build_is_replaced(warm_host: WarmHost, launcher: Path) -> None:
     tree, program = str(warm_host.bindir.parent), launcher.read_bytes()
     warm_host.run(["mkdir", "/run/bin"])
-    installed = Path("/run/bin/loopback")
+    installed = Path("/run/bin") / scene.LOOPBACK
     warm_host.call(
-        executables.put, installed.parent, ["loopback"], executables.launcher(program, tree, "old")
+        executables.put, installed.parent, [scene.LOOPBACK], executables.launcher(program, tree, "old")
     )
     old, new = warm_host.call(_upgrade, installed, executables.launcher(program, tree, "new"))
     files = warm_host.run(["ls", "/run/pycni/warm"]).split()

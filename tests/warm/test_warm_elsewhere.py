@@ -10,6 +10,7 @@ import pytest
 
 from cni.testing.place import BARE_ENV
 from cni.warm import control
+from tests.support import scene
 from tests.warm import peers
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def away(warm_host: WarmHost) -> WarmHost:
 
 
 def version(host: WarmHost, *wrapper: str) -> None:
-    assert "1.1.0" in host.run([*wrapper, str(host.bindir / "loopback")], env=VERSION)
+    assert "1.1.0" in host.run([*wrapper, str(host.bindir / scene.LOOPBACK)], env=VERSION)
 
 
 def test_calls_that_each_have_a_mount_namespace_leave_no_server(away: WarmHost) -> None:
@@ -74,14 +75,14 @@ def test_a_call_after_a_pause_counts_as_the_first_one(away: WarmHost) -> None:
 
 def test_an_inode_number_that_is_used_again_is_another_place(away: WarmHost) -> None:
     """The kernel gives the number of a mount namespace that has ended to the next one."""
-    script = f"readlink /proc/self/ns/mnt; {away.bindir}/loopback --warm-socket"
+    script = f"readlink /proc/self/ns/mnt; {away.bindir}/{scene.LOOPBACK} --warm-socket"
     seen = [away.run(["unshare", "--mount", "sh", "-c", script]).split() for _ in range(10)]
     assert len({inode for inode, _ in seen}) < len(seen)
     assert len({path for _, path in seen}) == len(seen)
 
 
 def test_in_the_mount_namespace_of_process_1_the_first_call_starts_a_server(away: WarmHost) -> None:
-    script = f"{away.bindir}/loopback > /dev/null; cat /run/pycni/warm/log"
+    script = f"{away.bindir}/{scene.LOOPBACK} > /dev/null; cat /run/pycni/warm/log"
     command = ["unshare", "--pid", "--fork", "--mount-proc", "sh", "-c", script]
     assert "listens at" in away.run(command, env=VERSION)
 
@@ -110,7 +111,7 @@ def test_a_file_in_place_of_the_notes_is_harmless(away: WarmHost, obstacle: str)
 
 
 def test_the_command_starts_a_server_at_once(away: WarmHost) -> None:
-    server = away.call(control.start, away.bindir / "loopback")
+    server = away.call(control.start, away.bindir / scene.LOOPBACK)
     assert away.servers() == [server.pid]
 
 
@@ -129,6 +130,6 @@ def _call_without_own_proc(program: str) -> bytes:
 
 def test_no_server_starts_if_proc_shows_another_pid_namespace(warm_host: WarmHost) -> None:
     """A worker could not read the properties of its callers there."""
-    told = warm_host.call(_call_without_own_proc, str(warm_host.bindir / "loopback"))
+    told = warm_host.call(_call_without_own_proc, str(warm_host.bindir / scene.LOOPBACK))
     assert b"1.1.0" in told
     assert warm_host.servers() == []

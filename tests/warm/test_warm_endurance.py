@@ -14,6 +14,7 @@ import pytest
 
 from cni.testing.place import BARE_ENV
 from cni.warm import control
+from tests.support import scene
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,10 +33,10 @@ GROWTH_KIB, GROWTH_OF_WORKER_KIB = 700, 6_000
 def _chain(backend: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the configurations of two plugins that are called one after the other."""
     bridge = {
-        "type": "bridge", "isGateway": True, "ipMasq": True, "ipMasqBackend": backend,
-        "ipam": {"type": "host-local", "subnet": "10.22.0.0/16"},
+        "type": scene.INTERFACE, "isGateway": True, "ipMasq": True, "ipMasqBackend": backend,
+        "ipam": {"type": scene.IPAM, "subnet": "10.22.0.0/16"},
     }  # fmt: skip
-    return BASE | bridge, BASE | {"type": "portmap", "backend": backend, "runtimeConfig": PORTS}
+    return BASE | bridge, BASE | {"type": scene.PORTS, "backend": backend, "runtimeConfig": PORTS}
 
 
 class _Runtime:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support import scene
 from tests.support.patience import patience
 from tests.warm.odd.cni_odd import CHANGES, LEAKS
 
@@ -89,21 +90,21 @@ def test_workers_are_used_for_two_hundred_mixed_calls(warm_host: WarmHost) -> No
     calls = 0
     for backend in ("nftables", "iptables"):
         conf = {
-            "cniVersion": "1.0.0", "name": "n", "type": "bridge", "isGateway": True, "ipMasq": True,
-            "ipMasqBackend": backend, "ipam": {"type": "host-local", "subnet": "10.22.0.0/16"},
+            "cniVersion": "1.0.0", "name": "n", "type": scene.INTERFACE, "isGateway": True, "ipMasq": True,
+            "ipMasqBackend": backend, "ipam": {"type": scene.IPAM, "subnet": "10.22.0.0/16"},
         }  # fmt: skip
         mapping = {"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}
         ports = {
-            "cniVersion": "1.0.0", "name": "n", "type": "portmap", "backend": backend,
+            "cniVersion": "1.0.0", "name": "n", "type": scene.PORTS, "backend": backend,
             "runtimeConfig": {"portMappings": [mapping]},
         }  # fmt: skip
         for _ in range(17):
-            result = warm_host.plugin("bridge", "ADD", conf, netns=sandbox).must()
+            result = warm_host.plugin(scene.INTERFACE, "ADD", conf, netns=sandbox).must()
             known = {"prevResult": result}
-            warm_host.plugin("portmap", "ADD", ports | known, netns=sandbox).must()
-            for name, own in (("bridge", conf), ("portmap", ports)):
+            warm_host.plugin(scene.PORTS, "ADD", ports | known, netns=sandbox).must()
+            for name, own in ((scene.INTERFACE, conf), (scene.PORTS, ports)):
                 warm_host.plugin(name, "CHECK", own | known, netns=sandbox).must()
-            for name, own in (("portmap", ports), ("bridge", conf)):
+            for name, own in ((scene.PORTS, ports), (scene.INTERFACE, conf)):
                 warm_host.plugin(name, "DEL", own | known, netns=sandbox).must()
             calls += 6
     status = warm_host.status()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cni.warm import control
+from tests.support import scene
 from tests.support.patience import patience
 from tests.warm.test_warm_deaths import start
 
@@ -35,16 +36,26 @@ class Attachment:
     def __init__(self, host: WarmHost, backend: str) -> None:
         self.host = host
         self.sandbox: Sandbox = host.sandbox("c1")
-        ipam = {"type": "host-local", "subnet": "10.22.0.0/16"}
-        bridge = {"type": "bridge", "isGateway": True, "ipMasq": True, "ipMasqBackend": backend, "ipam": ipam}
+        ipam = {"type": scene.IPAM, "subnet": "10.22.0.0/16"}
+        bridge = {
+            "type": scene.INTERFACE,
+            "isGateway": True,
+            "ipMasq": True,
+            "ipMasqBackend": backend,
+            "ipam": ipam,
+        }
         self.bridge: dict[str, Any] = BASE | bridge
-        self.portmap: dict[str, Any] = BASE | {"type": "portmap", "backend": backend, "runtimeConfig": PORTS}
+        self.portmap: dict[str, Any] = BASE | {
+            "type": scene.PORTS,
+            "backend": backend,
+            "runtimeConfig": PORTS,
+        }
         self.late = 0
         self.killed = 0
-        self._after_s = {"bridge": 0.008, "portmap": 0.008}
+        self._after_s = {"bridge": 0.008, scene.PORTS: 0.008}
 
     def add(self) -> None:
-        result = self.host.plugin("bridge", "ADD", self.bridge, netns=self.sandbox).must()
+        result = self.host.plugin(scene.INTERFACE, "ADD", self.bridge, netns=self.sandbox).must()
         self.portmap["prevResult"] = result
 
     def delete(self) -> None:
@@ -93,7 +104,7 @@ def test_del_cleans_up_after_an_add_that_was_killed_anywhere(
     """The DEL comes at once, as a runtime's does. A worker that ends in the middle of a call is logged."""
     attachment = Attachment(warm_host, backend)
     attachment.add()
-    attachment.host.plugin("portmap", "ADD", attachment.portmap, netns=attachment.sandbox).must()
+    attachment.host.plugin(scene.PORTS, "ADD", attachment.portmap, netns=attachment.sandbox).must()
     attachment.delete()
     before = warm_host.snapshot()
     tries = 0

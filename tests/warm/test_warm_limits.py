@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cni.testing.place import BARE_ENV
 from cni.warm import control
+from tests.support import scene
 
 if TYPE_CHECKING:
     from tests.warm.conftest import WarmHost
@@ -21,7 +22,7 @@ def _limits(pid: int) -> dict[str, tuple[int, int]]:
 
 def test_soft_limits_of_the_first_caller_are_not_inherited(warm_host: WarmHost) -> None:
     lowered = "ulimit -S -n 300; ulimit -S -s 1024; ulimit -S -l 64; ulimit -S -i 1000; ulimit -S -q 1000"
-    script = f"{lowered}; ulimit -S -u 2000; ulimit -S -c unlimited; exec {warm_host.bindir}/loopback"
+    script = f"{lowered}; ulimit -S -u 2000; ulimit -S -c unlimited; exec {warm_host.bindir}/{scene.LOOPBACK}"
     warm_host.run(["bash", "-c", script], env=BARE_ENV | {"CNI_COMMAND": "VERSION"})
     [server] = warm_host.call(control.find)
     ours = _limits(0)

@@ -18,6 +18,7 @@ from cni.testing.faults import KILL, Fault
 from cni.testing.place import BARE_ENV
 from cni.warm import control
 from tests.netns.fault_world import CALM, CUT, Step, busy_world, faulty_bindir, world
+from tests.support import scene
 from tests.warm import peers, wire
 from tests.warm.test_warm_deaths import is_undone, wait_for_end, waiting
 from tests.warm.test_warm_peers import socket_of, wait_for_log
@@ -165,7 +166,7 @@ def test_a_worker_killed_after_its_response_leaves_one_document(warm_host: WarmH
 @pytest.mark.parametrize("backend", ["nftables"])
 @pytest.mark.parametrize("how", ["DEL", "GC"])
 def test_an_add_whose_worker_is_killed_after_its_response_is_cleaned_up(busy_world: World, how: str) -> None:
-    world, step = busy_world, Step("bridge", "ADD")
+    world, step = busy_world, Step(scene.INTERFACE, "ADD")
     before = world.host.snapshot()
     world.prepare(step)
     # The first one is that of host-local.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ import pytest
 
 from cni.testing import why_no_namespaces
 from cni.warm import connection, control
+from tests.support import scene
 from tests.warm import peers, wire
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
     from tests.warm.conftest import WarmHost
 
-VERSION = peers.call_of("loopback", {"CNI_COMMAND": "VERSION"})
+VERSION = peers.call_of(scene.LOOPBACK, {"CNI_COMMAND": "VERSION"})
 STDIN = "/dev/null"
 
 
@@ -91,7 +93,7 @@ EVIL = """#!/bin/sh
 grep CapEff /proc/self/status > /run/evil-ran
 echo '{}'
 """
-EVIL_CONF = '{"cniVersion": "1.1.0", "name": "n", "type": "bridge", "ipam": {"type": "evil"}}'
+EVIL_CONF = {"cniVersion": "1.1.0", "name": "n", "type": scene.INTERFACE, "ipam": {"type": "evil"}}
 
 
 def _attack(path: str) -> bytes:
@@ -100,7 +102,9 @@ def _attack(path: str) -> bytes:
 
     def call() -> bytes:
         with peers.connect(path) as accepted:
-            return peers.ask(accepted, peers.call_of("bridge", variables), "/run/evil/conf", "/dev/null")
+            return peers.ask(
+                accepted, peers.call_of(scene.INTERFACE, variables), "/run/evil/conf", "/dev/null"
+            )
 
     return peers.in_child(call)
 
@@ -109,7 +113,7 @@ def _prepare(folder: str) -> None:
     Path(folder).mkdir()
     (Path(folder) / "evil").write_text(EVIL)
     (Path(folder) / "evil").chmod(0o755)
-    (Path(folder) / "conf").write_text(EVIL_CONF)
+    (Path(folder) / "conf").write_text(json.dumps(EVIL_CONF))
 
 
 def test_a_container_of_root_that_sees_the_socket_runs_nothing(warm_host: WarmHost) -> None:
@@ -234,7 +238,7 @@ def test_a_process_that_reuses_the_callers_pid_is_not_served(launcher: Path, tmp
 def test_a_caller_under_a_filter_is_served_cold(warm_host: WarmHost) -> None:
     """Two filters have one mode: a server of another caller would not have this caller's filter."""
     facts = warm_host.facts()
-    told = warm_host.call(_version_under_filter, str(warm_host.bindir / "loopback"))
+    told = warm_host.call(_version_under_filter, str(warm_host.bindir / scene.LOOPBACK))
     assert "1.1.0" in told
     assert warm_host.status_of(int(facts["parent"]))["requests"] == 1
     assert warm_host.servers() == [int(facts["parent"])]
@@ -255,7 +259,7 @@ def test_a_login_and_an_init_system_share_a_server(warm_host: WarmHost, what: st
     groups = ",".join(map(str, GROUPS[what]))
     option = [f"--groups={groups}"] if groups else ["--clear-groups"]
     env = {"CNI_COMMAND": "VERSION"}
-    warm_host.run(["setpriv", *option, str(warm_host.bindir / "loopback")], env=env)
+    warm_host.run(["setpriv", *option, str(warm_host.bindir / scene.LOOPBACK)], env=env)
     assert warm_host.status()["requests"] == 2
     assert "refused" not in warm_host.log()
 
@@ -265,7 +269,7 @@ def test_callers_with_other_groups_have_a_server_of_their_own(warm_host: WarmHos
     warm_host.odd()
     [first] = warm_host.servers()
     env = {"CNI_COMMAND": "VERSION"}
-    warm_host.run(["setpriv", f"--groups={groups}", str(warm_host.bindir / "loopback")], env=env)
+    warm_host.run(["setpriv", f"--groups={groups}", str(warm_host.bindir / scene.LOOPBACK)], env=env)
     [second] = set(warm_host.servers()) - {first}
     lines = Path(f"/proc/{second}/status").read_text().splitlines()
     assert next(line for line in lines if line.startswith("Groups:")).split()[1:] == groups.split(",")

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 NS_GET_MNTNS_ID = 0x8008B705  # linux/nsfs.h
 TEXT = (ROOT / "build/launcher/protocol.md").read_text()
 
-# What a launcher of build 1.2-abc sends when it is called as /x/bridge with two variables and umask 027.
+# What a launcher of build 1.2-abc sends when it is called as /x/first with two variables and umask 027.
 GOLDEN = b"\0".join(
-    [b"PYCNI-WARM 1 27", b"1.2-abc", b"bridge", b"/x/bridge", b"CNI_COMMAND=ADD", b"A=b=c\xff", b""]
+    [b"PYCNI-WARM 1 27", b"1.2-abc", b"first", b"/x/first", b"CNI_COMMAND=ADD", b"A=b=c\xff", b""]
 )
 
 
@@ -79,7 +79,7 @@ def test_a_call_is_read_and_accepted(meeting: Meeting) -> None:
     meeting.knock().send(GOLDEN)
     call = meeting.connection.read(meeting.connection.accept())
     assert call is not None
-    assert call[:2] == ("bridge", "/x/bridge")
+    assert call[:2] == ("first", "/x/first")
     assert call.env() == {"CNI_COMMAND": "ADD", "A": "b=c\udcff"}
     assert meeting.launcher.recv(10) == wire.ACCEPTED
 
@@ -236,8 +236,8 @@ def test_the_launcher_sends_the_documented_frames(launcher: Path, tmp_path: Path
         warm.set_up(host.place)
         host.run(["mkdir", "/run/x"])
         program = executables.launcher(launcher.read_bytes(), "/nowhere", "1.2-abc")
-        host.call(executables.put, Path("/run/x"), ["bridge"], program)
-        call, go, names, status, out = host.call(_golden, Path("/run/x/bridge"))
+        host.call(executables.put, Path("/run/x"), ["first"], program)
+        call, go, names, status, out = host.call(_golden, Path("/run/x/first"))
         assert call == GOLDEN.replace(b"/x/", b"/run/x/")
         assert go == wire.GO
         assert (names[0], *names[3:]) == ("/etc/hostname", "/usr", "anon_inode:[eventfd]")
@@ -266,8 +266,8 @@ def test_a_refused_call_runs_cold(launcher: Path, tmp_path: Path) -> None:
         bundle = "#!/bin/sh\necho cold as $PYCNI_NAME"
         host.run(["sh", "-c", f"echo '{bundle}' > /run/x/pycni; chmod +x /run/x/pycni"])
         program = executables.launcher(launcher.read_bytes(), "/run/x", "1.2-abc")
-        host.call(executables.put, Path("/run/x"), ["bridge"], program)
-        assert host.call(_refused, Path("/run/x/bridge")) == "cold as bridge\n"
+        host.call(executables.put, Path("/run/x"), ["first"], program)
+        assert host.call(_refused, Path("/run/x/first")) == "cold as first\n"
 
 
 def _fnv1a(text: str) -> int:

@@ -14,6 +14,7 @@ import pytest
 
 from cni.testing.place import BARE_ENV
 from cni.warm import control
+from tests.support import scene
 from tests.warm import peers, wire
 from tests.warm.odd.cni_odd import unshare
 
@@ -35,7 +36,7 @@ def connected(path: str) -> socket.socket:
     return connection
 
 
-def call_of(build: str = "test", name: str = "loopback") -> bytes:
+def call_of(build: str = "test", name: str = scene.LOOPBACK) -> bytes:
     return f"PYCNI-WARM 1 22\0{build}\0{name}\0/x/{name}\0CNI_COMMAND=VERSION\0".encode()
 
 
@@ -143,7 +144,7 @@ def test_another_user_is_served_cold(warm_host: WarmHost) -> None:
     rights = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
     user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *rights]
     env = BARE_ENV | {"CNI_COMMAND": "VERSION"}
-    assert "1.1.0" in warm_host.run([*user, str(warm_host.bindir / "loopback")], env=env)
+    assert "1.1.0" in warm_host.run([*user, str(warm_host.bindir / scene.LOOPBACK)], env=env)
     assert warm_host.status()["requests"] == 1
 
 
@@ -186,11 +187,11 @@ def test_a_caller_in_other_namespaces_never_gets_the_server(warm_host: WarmHost,
 def test_a_server_has_the_same_rights_as_its_callers(warm_host: WarmHost) -> None:
     """A server that was started by a caller with fewer rights serves no other callers."""
     env = BARE_ENV | {"CNI_COMMAND": "VERSION"}
-    command = ["setpriv", "--bounding-set=-net_admin", str(warm_host.bindir / "loopback")]
+    command = ["setpriv", "--bounding-set=-net_admin", str(warm_host.bindir / scene.LOOPBACK)]
     warm_host.run(command, env=env)
     sandbox = warm_host.sandbox("c1")
-    conf = {"cniVersion": "1.0.0", "name": "lo", "type": "loopback"}
-    assert warm_host.plugin("loopback", "ADD", conf, netns=sandbox).ok
+    conf = {"cniVersion": "1.0.0", "name": "lo", "type": scene.LOOPBACK}
+    assert warm_host.plugin(scene.LOOPBACK, "ADD", conf, netns=sandbox).ok
     assert len(warm_host.servers()) == 2
 
 
@@ -203,11 +204,11 @@ echo '{"cniVersion": "1.0.0", "ips": [{"address": "10.22.0.2/24"}]}'
 def test_children_of_a_call_get_no_descriptor_of_the_worker(warm_host: WarmHost, tmp_path: Path) -> None:
     (tmp_path / "lister").write_text(LISTER)
     (tmp_path / "lister").chmod(0o755)
-    conf = {"cniVersion": "1.0.0", "name": "n", "type": "bridge", "ipam": {"type": "lister"}}
+    conf = {"cniVersion": "1.0.0", "name": "n", "type": scene.INTERFACE, "ipam": {"type": "lister"}}
     env = {"CNI_PATH": f"{warm_host.bindir}:{tmp_path}"}
     sandbox = warm_host.sandbox("c1")
     for verb in ("ADD", "DEL"):
-        warm_host.plugin("bridge", verb, conf, netns=sandbox, env=env).must()
+        warm_host.plugin(scene.INTERFACE, verb, conf, netns=sandbox, env=env).must()
         listed = warm_host.run(["cat", f"/run/files.{verb}"])
         files = dict(re.findall(r"(\d+) -> (\S+)$", listed, re.MULTILINE))
         # Its own streams, what it writes to, and what it reads for that.

@@ -15,6 +15,7 @@ import pytest
 from cni.state import executables
 from cni.testing.place import BARE_ENV
 from cni.warm import control
+from tests.support import scene
 from tests.support.patience import patience
 
 if TYPE_CHECKING:
@@ -48,11 +49,11 @@ def test_a_hundred_concurrent_calls_start_one_server(warm_host: WarmHost) -> Non
     script = f"""
         cd /run; export CNI_COMMAND=ADD CNI_NETNS=/run/n CNI_IFNAME=eth0 CNI_PATH={warm_host.bindir}
         for i in $(seq 100); do
-            echo '{{"cniVersion": "1.0.0", "name": "n'$i'", "type": "host-local",
-                "ipam": {{"type": "host-local", "subnet": "10.'$i'.0.0/24"}}}}' > conf$i
+            echo '{{"cniVersion": "1.0.0", "name": "n'$i'", "type": "{scene.IPAM}",
+                "ipam": {{"type": "{scene.IPAM}", "subnet": "10.'$i'.0.0/24"}}}}' > conf$i
         done
         for i in $(seq 100); do
-            (CNI_CONTAINERID=c$i {warm_host.bindir}/host-local < conf$i > out$i; echo $? > status$i) &
+            (CNI_CONTAINERID=c$i {warm_host.bindir}/{scene.IPAM} < conf$i > out$i; echo $? > status$i) &
         done
         wait"""
     warm_host.run(["sh", "-c", script])
@@ -127,7 +128,7 @@ LIMITS = {
 
 @pytest.mark.parametrize("what", LIMITS)
 def test_a_caller_with_limits_is_bound_by_them(warm_host: WarmHost, what: str) -> None:
-    script = f"{LIMITS[what]}; exec {warm_host.bindir}/loopback"
+    script = f"{LIMITS[what]}; exec {warm_host.bindir}/{scene.LOOPBACK}"
     out = warm_host.run(["sh", "-c", script], env=BARE_ENV | {"CNI_COMMAND": "VERSION"})
     assert "1.1.0" in json.loads(out)["supportedVersions"]
     assert warm_host.servers() == []
@@ -136,7 +137,7 @@ def test_a_caller_with_limits_is_bound_by_them(warm_host: WarmHost, what: str) -
 @pytest.mark.parametrize("closing", ["0<&-", "2>&-", "0<&- 2>&-"])
 def test_descriptors_that_the_caller_has_closed_are_not_passed(warm_host: WarmHost, closing: str) -> None:
     env = BARE_ENV | {"CNI_COMMAND": "VERSION"}
-    out = warm_host.run(["sh", "-c", f"exec {warm_host.bindir}/loopback {closing}"], env=env)
+    out = warm_host.run(["sh", "-c", f"exec {warm_host.bindir}/{scene.LOOPBACK} {closing}"], env=env)
     assert "1.1.0" in json.loads(out)["supportedVersions"]
     assert warm_host.status()["requests"] == 1
 
@@ -160,15 +161,15 @@ def test_builds_do_not_mix(warm_host: WarmHost, launcher: Path) -> None:
     tree = str(warm_host.bindir.parent)
     warm_host.run(["mkdir", "/run/new"])
     program = executables.launcher(launcher.read_bytes(), tree, "other")
-    warm_host.call(executables.put, Path("/run/new"), ["loopback"], program)
-    warm_host.plugin("loopback", "VERSION", "", bindir=Path("/run/new")).must()
+    warm_host.call(executables.put, Path("/run/new"), [scene.LOOPBACK], program)
+    warm_host.plugin(scene.LOOPBACK, "VERSION", "", bindir=Path("/run/new")).must()
     builds = {server.build: server.pid for server in warm_host.call(control.find)}
     assert set(builds) == {"test", "other"}
     # Even where one finds the socket of the other.
     new, old = socket_of(warm_host).replace("test", "other"), socket_of(warm_host)
     warm_host.call(os.kill, builds["other"], signal.SIGKILL)
     warm_host.run(["ln", "-f", old, new])
-    answer = warm_host.plugin("loopback", "VERSION", "", bindir=Path("/run/new"))
+    answer = warm_host.plugin(scene.LOOPBACK, "VERSION", "", bindir=Path("/run/new"))
     assert answer.ok
     assert "refused a call: the request is for another build" in warm_host.log()
 
@@ -197,7 +198,7 @@ def test_a_server_inherits_nothing_from_its_first_caller(warm_host: WarmHost) ->
         trap '' TERM HUP; umask 077; cd /usr; ulimit -n 300; exec 4</etc/hostname 9</etc/hosts
         exec python3 -c "import os; os.dup2(4, 251, inheritable=True); os.nice(5)
 os.sched_setaffinity(0, [0]); os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-os.execvp('ionice', ['ionice', '-c', '3', '{warm_host.bindir}/loopback'])" """
+os.execvp('ionice', ['ionice', '-c', '3', '{warm_host.bindir}/{scene.LOOPBACK}'])" """
     env = BARE_ENV | {"CNI_COMMAND": "VERSION", "SECRET": "x"}
     warm_host.run(["bash", "-c", script], env=env)
     [server] = warm_host.call(control.find)
@@ -248,7 +249,7 @@ def test_a_server_in_namespaces_of_its_own_waits_for_less_time(
     warm_host: WarmHost, wrapper: list[str], text: str, limit_s: int
 ) -> None:
     warm_host.run(["sh", "-c", f"echo '{text}' > /etc/cni/pycni/warm.json"])
-    command = f"CNI_COMMAND=VERSION {warm_host.bindir}/loopback; cat {FOLDER}/log"
+    command = f"CNI_COMMAND=VERSION {warm_host.bindir}/{scene.LOOPBACK}; cat {FOLDER}/log"
     assert f", idle timeout {limit_s} s" in warm_host.run([*wrapper, "sh", "-c", command])
 
 

@@ -16,6 +16,7 @@ import pytest
 from cni.state import executables
 from cni.testing.place import BARE_ENV
 from cni.warm import control
+from tests.support import scene
 from tests.support.patience import patience
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from tests.warm.conftest import WarmHost
 
 BRIDGE = {
-    "cniVersion": "1.0.0", "name": "n", "type": "bridge", "isGateway": True, "ipMasq": True,
-    "ipMasqBackend": "nftables", "ipam": {"type": "host-local", "subnet": "10.22.0.0/16"},
+    "cniVersion": "1.0.0", "name": "n", "type": scene.INTERFACE, "isGateway": True, "ipMasq": True,
+    "ipMasqBackend": "nftables", "ipam": {"type": scene.IPAM, "subnet": "10.22.0.0/16"},
 }  # fmt: skip
 HIGH_FD = 200
 
@@ -121,13 +122,15 @@ def test_an_add_with_few_descriptors_succeeds(warm_host: WarmHost, files: int) -
     """The call runs in a process that the limit binds."""
     sandbox = warm_host.sandbox("c1")
     (Path(f"/proc/{warm_host.pid}/root/run/limited")).mkdir()
-    script = f'#!/bin/sh\nulimit -n {files}\nexec {warm_host.bindir}/bridge "$@"\n'
-    wrapper = Path(f"/proc/{warm_host.pid}/root/run/limited/bridge")
+    script = f'#!/bin/sh\nulimit -n {files}\nexec {warm_host.bindir}/{scene.INTERFACE} "$@"\n'
+    wrapper = Path(f"/proc/{warm_host.pid}/root/run/limited") / scene.INTERFACE
     wrapper.write_text(script)
     wrapper.chmod(0o755)
     env = {"CNI_PATH": str(warm_host.bindir)}
     for verb in ("ADD", "DEL"):
-        warm_host.plugin("bridge", verb, BRIDGE, netns=sandbox, bindir=Path("/run/limited"), env=env).must()
+        warm_host.plugin(
+            scene.INTERFACE, verb, BRIDGE, netns=sandbox, bindir=Path("/run/limited"), env=env
+        ).must()
     assert warm_host.servers() == []
 
 

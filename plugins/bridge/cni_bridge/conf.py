@@ -72,6 +72,7 @@ class BridgeConf(MasqueradeConf, MacConf):
     """
 
     plugin = "bridge"
+    delete_reads = frozenset({"ipMasq", "macspoofchk"})
     bridge: Str = "cni0"
     is_gateway: Bool = False
     is_default_gateway: Bool = False

@@ -96,7 +96,7 @@ def place(host: Host) -> Place:
 
 
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
-def test_check_does_not_take_a_link_of_the_container_at_its_word(place: Place, attack: list[str]) -> None:
+def test_check_does_not_trust_the_name_of_a_link_in_the_container(place: Place, attack: list[str]) -> None:
     before = place.link_of(place.victim)
     place.call("CHECK").must()
     place.attack(*attack)

@@ -32,7 +32,7 @@ def test_the_first_container_of_a_bridge_is_reached_from_outside_at_once(host: H
         assert outside.dial(one.address6, 80, timeout_s=AT_ONCE_S).address == host.outside.address6
 
 
-def test_so_is_the_next_one_after_the_bridge_was_empty(host: Host) -> None:
+def test_the_next_container_after_an_empty_bridge_is_reached_at_once(host: Host) -> None:
     outside = host.outside.sandbox
     outside.run(["ip", "-6", "route", "add", "fd01::/64", "via", host.outside.host_address6])
     net = Network(host, isDefaultGateway=True)

@@ -76,7 +76,7 @@ def test_promiscuous_mode_is_taken_back_beside_containers_that_do_without(host: 
     failing(Network(host, promiscMode=True, ipam={"type": "nowhere"}), "failed to find plugin")
 
 
-def test_an_ifname_that_is_taken_is_told(host: Host) -> None:
+def test_an_ifname_that_is_taken_is_reported(host: Host) -> None:
     box = host.sandbox("c1")
     box.run(["ip", "link", "add", "eth0", "type", "veth", "peer", "name", "other"])
     failing(Network(host, **FULL), 'container veth name ("eth0") peer provided ("veth')

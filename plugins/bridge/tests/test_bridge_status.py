@@ -32,7 +32,7 @@ def test_status_is_well_before_and_after_an_add_and_leaves_nothing(host: Host, b
             net.add("c1")
 
 
-def test_every_reason_is_told(host: Host) -> None:
+def test_every_reason_is_reported(host: Host) -> None:
     host.run(["sh", "-c", WITHOUT_SBIN])
     answer = status(Network(host, **FULL, ipMasqBackend="nftables", ipam={"type": "nowhere"}))
     assert answer.code == 50
@@ -59,7 +59,7 @@ def test_a_backend_whose_rules_are_refused_is_no_backend(host: Host, backend: st
     assert "not today" in answer.json["details"]
 
 
-def test_an_ipam_that_cannot_be_executed_is_told(host: Host) -> None:
+def test_an_ipam_that_cannot_be_executed_is_reported(host: Host) -> None:
     host.run(["mkdir", "/run/bin"])
     host.run(["sh", "-c", f"cp {host.bindir}/* /run/bin; echo > /run/bin/odd; chmod 644 /run/bin/odd"])
     env = {"CNI_PATH": f"{host.bindir}:/run/bin"}
@@ -93,7 +93,7 @@ TRAFFIC = {
 
 
 @pytest.mark.parametrize(("damage", "told"), TRAFFIC.values(), ids=TRAFFIC)
-def test_what_cuts_running_containers_off_is_51(host: Host, damage: str, told: str) -> None:
+def test_an_impairment_of_running_containers_is_code_51(host: Host, damage: str, told: str) -> None:
     net = Network(host, isDefaultGateway=True)
     one = net.add("c1")
     host.run(damage.replace("HOST", one.host_end).split())

@@ -161,7 +161,7 @@ def test_old_leases_are_kept_where_that_is_asked_for(pool: Pool) -> None:
     assert pool.files() == OLD
 
 
-def test_status_does_not_count_them(pool: Pool) -> None:
+def test_status_does_not_count_leases_of_an_earlier_boot(pool: Pool) -> None:
     for when, code in (("before", Code.NOT_AVAILABLE), ("booted", 0)):
         assert pool.call(when, "STATUS", "", statusFailsWhenFull=True).code == code
 

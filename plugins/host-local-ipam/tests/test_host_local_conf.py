@@ -29,7 +29,7 @@ def shown(conf: HostLocalConf) -> list[str]:
 
 
 @pytest.mark.parametrize("case", [pytest.param(each, id=each["what"]) for each in REFUSED])
-def test_what_is_malformed_is_refused_in_words(case: dict[str, Any], tmp_path: Path) -> None:
+def test_a_malformed_value_is_refused_in_words(case: dict[str, Any], tmp_path: Path) -> None:
     conf = BASE | case["conf"]
     if isinstance(conf.get("ipam"), dict):
         conf["ipam"].setdefault("dataDir", str(tmp_path / "networks"))

@@ -76,7 +76,7 @@ def test_lease_files_with_rubbish_take_their_address(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["directory", "fifo", "symlink"])
-def test_a_requested_address_that_is_no_file_is_told(folder: Path, kind: str) -> None:
+def test_a_requested_address_that_is_no_file_is_reported(folder: Path, kind: str) -> None:
     path = folder / "10.1.0.5"
     if kind == "directory":
         path.mkdir()
@@ -110,7 +110,7 @@ def test_a_planted_last_reserved_ip_is_not_written_through(folder: Path, tmp_pat
     assert victim.read_bytes() == b"precious"
 
 
-def test_a_file_in_the_place_of_the_folder_is_told(tmp_path: Path) -> None:
+def test_a_file_in_the_place_of_the_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "networks").write_bytes(b"")
     answer = run("ADD", tmp_path / "networks")
     assert answer.code == Code.STORE
@@ -118,7 +118,7 @@ def test_a_file_in_the_place_of_the_folder_is_told(tmp_path: Path) -> None:
     run("DEL", tmp_path / "networks").must()
 
 
-def test_a_folder_name_that_is_too_long_is_told(tmp_path: Path) -> None:
+def test_a_folder_name_that_is_too_long_is_reported(tmp_path: Path) -> None:
     others: dict[str, Any] = {"name": "n" * 300, "cni.dev/valid-attachments": []}
     for verb in ("ADD", "CHECK", "DEL", "GC"):
         answer = run(verb, tmp_path, **others)
@@ -127,7 +127,7 @@ def test_a_folder_name_that_is_too_long_is_told(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_dangling_link_in_the_place_of_the_folder_is_told(tmp_path: Path) -> None:
+def test_a_dangling_link_in_the_place_of_the_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "net").symlink_to("/no/such/folder")
     assert run("ADD", tmp_path).code == Code.STORE
     run("DEL", tmp_path).must()

@@ -312,13 +312,13 @@ def test_check_finds_the_address_in_either_format(network: Network) -> None:
         ("IP", 'ARGS: invalid pair "IP"'),
     ],
 )
-def test_malformed_args_are_told(network: Network, verb: str, args: str, msg: str) -> None:
+def test_malformed_args_are_reported(network: Network, verb: str, args: str, msg: str) -> None:
     answer = call(PLUGIN, verb, network.conf(SIX_ADDRESSES), args=args)
     assert (answer.code, answer.msg) == (Code.INVALID_ENVIRONMENT, msg)
     assert not network.top.exists()
 
 
-def test_a_missing_resolv_conf_is_told_before_anything_is_taken(network: Network) -> None:
+def test_a_missing_resolv_conf_is_reported_before_anything_is_taken(network: Network) -> None:
     answer = network.add("c1", SIX_ADDRESSES | {"resolvConf": "/no/resolv.conf"})
     assert answer.code == Code.IO_FAILURE
     assert answer.msg == "open /no/resolv.conf: no such file or directory"

@@ -53,14 +53,14 @@ def test_an_address_of_something_else_on_lo_is_refused(host: Host) -> None:
     assert host.snapshot() == before
 
 
-def test_check_follows_lo(host: Host) -> None:
+def test_check_reports_the_state_of_lo(host: Host) -> None:
     box = host.sandbox("c1")
     assert host.plugin("loopback", "CHECK", CONF, netns=box).msg == "loopback interface is down"
     host.plugin("loopback", "ADD", CONF, netns=box).must()
     host.plugin("loopback", "CHECK", CONF, netns=box).must()
 
 
-def test_check_tells_all_and_repair_mends_it(host: Host) -> None:
+def test_check_reports_all_differences_and_repair_restores_them(host: Host) -> None:
     box = host.sandbox("c1")
     result = host.plugin("loopback", "ADD", CONF, netns=box).must()
     box.run(["ip", "addr", "flush", "dev", "lo"])

@@ -101,6 +101,8 @@ class PortmapConf(NetConf):
         runtime_config: What the runtime adds for capabilities.
     """
 
+    delete_reads = frozenset()
+
     backend: Str = ""
     snat: Bool = True
     masq_all: Bool = False

@@ -124,7 +124,7 @@ def test_networks_that_publish_are_kept_from_each_others_ports(dns: Dns, version
 
 
 @pytest.mark.parametrize("backend", ["iptables", "nftables"])
-def test_what_keeps_the_gateway_is_checked_and_repaired(dns: Dns, backend: str) -> None:
+def test_rules_for_the_gateway_are_checked_and_repaired(dns: Dns, backend: str) -> None:
     a, b = dns.net.container(1), dns.net.container(2)
     dns.portmap("ADD", a).must()
     lose_guard(dns)
@@ -159,7 +159,7 @@ def forget_release(dns: Dns) -> None:
 
 
 @pytest.mark.parametrize("backend", ["iptables", "nftables"])
-def test_what_the_first_release_has_made_passes_check_and_is_repaired(dns: Dns, backend: str) -> None:
+def test_attachments_of_the_first_release_pass_check_and_are_repaired(dns: Dns, backend: str) -> None:
     a, b = dns.net.container(1), dns.net.container(2)
     dns.portmap("ADD", a).must()
     make_first_release(dns)

@@ -70,7 +70,9 @@ def note(where: str) -> str:
         ("127.0.0.1", WEB, "127.0.0.1:8080/tcp"),
     ],
 )
-def test_who_listens_is_told(net: Wired, address: str, mapping: dict[str, Any], where: str) -> None:
+def test_the_listening_process_is_reported(
+    net: Wired, address: str, mapping: dict[str, Any], where: str
+) -> None:
     with net.host.serve(int(mapping["hostPort"]), str(mapping["protocol"]), address):
         lines = told(net, mapping)
     assert len(lines) == 1, lines
@@ -90,7 +92,9 @@ def test_who_listens_is_told(net: Wired, address: str, mapping: dict[str, Any], 
         ("", WEB | {"protocol": "sctp"}),
     ],
 )
-def test_who_listens_elsewhere_is_not(net: Wired, address: str, mapping: dict[str, Any]) -> None:
+def test_a_listener_at_another_address_is_not_reported(
+    net: Wired, address: str, mapping: dict[str, Any]
+) -> None:
     with net.host.serve(8080, "tcp", address):
         assert told(net, mapping) == []
 

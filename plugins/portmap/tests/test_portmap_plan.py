@@ -78,7 +78,7 @@ def test_links_without_a_sandbox_are_on_the_host() -> None:
         (None, (), "the container has no address"),
     ],
 )
-def test_ports_that_cannot_be_reached_are_told(
+def test_ports_that_cannot_be_reached_are_reported(
     host_ip: str | None, targets: tuple[object, ...], said: str
 ) -> None:
     mapping = PortMapping("tcp", 8080, 80, ip_address(host_ip) if host_ip else None)

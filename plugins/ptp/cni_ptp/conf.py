@@ -14,4 +14,5 @@ class PtpConf(MasqueradeConf):
     """
 
     plugin = "ptp"
+    delete_reads = frozenset({"ipMasq"})
     mtu: Mtu = 0

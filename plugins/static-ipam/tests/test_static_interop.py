@@ -74,7 +74,7 @@ def test_checks_are_equal(host: Host) -> None:
         assert both.go.ok == both.ours.ok == ("msg" not in case), case["what"]
 
 
-def test_what_only_ours_refuses(host: Host) -> None:
+def test_this_suite_refuses_more_than_go(host: Host) -> None:
     for case, msg in (
         ({"ipam": {"addresses": [{"address": "::ffff:10.0.0.1/120"}]}}, "the 'address' field is expected"),
         ({"ipam": {"routes": [{}]}}, '"ipam.routes[0].dst" is missing'),

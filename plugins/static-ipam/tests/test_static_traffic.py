@@ -63,7 +63,7 @@ def test_two_containers_the_host_and_the_outside_in_both_families(host: Host) ->
     assert [line for line in later if "10.7.0." in line or "eth0" in line] == []
 
 
-def test_what_the_runtime_asks_for_is_on_the_link(host: Host) -> None:
+def test_settings_that_the_runtime_asks_for_are_on_the_link(host: Host) -> None:
     net = network(host)
     asked: dict[str, dict[str, Any]] = {
         "IP of CNI_ARGS": {"args": "IgnoreUnknown=1;IP=10.7.0.11/24,fd07::11/64;GATEWAY=10.7.0.254"},
