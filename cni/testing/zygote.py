@@ -20,26 +20,31 @@ import time
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from cni.testing.place import Place
 
 # Imports nothing but what a cold call imports, so that calls find the same modules.
-_PROGRAM = """
-import ctypes, importlib, json, os, socket, sys
-sys.path[:0] = {paths!r}
+_PLUGINS = """
 from cni.multicall import main
 table = json.load(open({table!r}))
 for package in table.values():
     importlib.import_module(package)
+def start(path):
+    main(path, {table!r})
+"""
+_PROGRAM = """
+import ctypes, importlib, json, os, socket, sys
+sys.path[:0] = {paths!r}
+{start}
 libc = ctypes.CDLL(None)
 server = socket.socket(fileno=0)
 while True:
     message, fds, _, _ = socket.recv_fds(server, 1 << 20, 5)
     if not message:
         os._exit(0)
-    path, env = json.loads(message)
+    argv, env = json.loads(message)
     child = os.fork()
     if child == 0:
         if libc.setns(fds[0], 0) or libc.setns(fds[1], 0):
@@ -50,8 +55,8 @@ while True:
         os.closerange(3, 256)
         os.environ.clear()
         os.environ.update(env)
-        sys.argv = [path]
-        main(path, {table!r})
+        sys.argv = argv
+        start(argv[0])
     for fd in fds:
         os.close(fd)
     server.send(json.dumps(child).encode())
@@ -62,19 +67,25 @@ _LARGEST = 64 << 10
 
 
 class Zygote:
-    """A zygote for the plugins in a folder of `make_bindir`. Close it, or use it as a context."""
+    """A zygote for the plugins in a folder of `make_bindir`. Close it, or use it as a context.
+
+    Without `bindir`, `start` is the code of another program: it imports all that the program needs, and
+    defines `start(path)`.
+    """
 
     # CPU seconds of the calls of running zygotes: the test process has not waited for their processes.
     cpu_s = 0.0
 
-    def __init__(self, bindir: Path) -> None:
+    def __init__(self, bindir: Path | None, start: str = "") -> None:
         self.bindir = bindir
         self._pid = os.getpid()
         self._cpu_s = 0.0
         self._lock = threading.Lock()
         self._client, server = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         paths = [path for path in sys.path if path and os.path.isdir(path)]  # noqa: PTH112 - as in executables
-        program = _PROGRAM.format(paths=paths, table=str(bindir.parent / "plugins.json"))
+        if bindir:
+            start = _PLUGINS.format(table=str(bindir.parent / "plugins.json"))
+        program = _PROGRAM.format(paths=paths, start=start)
         interpreter = os.path.realpath(sys.executable)
         with server:
             self._process = subprocess.Popen(
@@ -94,15 +105,23 @@ class Zygote:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def run(
-        self, place: Place, path: Path, stdin: str, env: Mapping[str, str], timeout_s: float
+    def run(  # noqa: PLR0913, PLR0917 - what makes up a call
+        self,
+        place: Place,
+        path: Path,
+        stdin: str,
+        env: Mapping[str, str],
+        timeout_s: float,
+        arguments: Sequence[str] = (),
     ) -> subprocess.CompletedProcess[str] | None:
         """Call a plugin; None if the caller must start the executable itself.
 
         That is so while another thread calls, in a child of the test process, and for a missing file.
         """
-        message = json.dumps([str(path), dict(env)]).encode()
-        is_fit = path.parent == self.bindir and os.access(path, os.X_OK) and not place.own_user
+        message = json.dumps([[str(path), *arguments], dict(env)]).encode()
+        is_fit = (
+            path.parent == (self.bindir or path.parent) and os.access(path, os.X_OK) and not place.own_user
+        )
         if not is_fit or len(message) > _LARGEST or os.getpid() != self._pid:
             return None
         if not self._lock.acquire(blocking=False):
