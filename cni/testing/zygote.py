@@ -44,6 +44,12 @@ while True:
     message, fds, _, _ = socket.recv_fds(server, 1 << 20, 5)
     if not message:
         os._exit(0)
+    if len(fds) == 1:
+        # A copy of this process serves another thread of the test.
+        if os.fork() == 0:
+            os.dup2(fds[0], 0)
+        os.close(fds[0])
+        continue
     argv, env = json.loads(message)
     child = os.fork()
     if child == 0:
@@ -73,15 +79,16 @@ class Zygote:
     defines `start(path)`.
     """
 
-    # CPU seconds of the calls of running zygotes: the test process has not waited for their processes.
+    # CPU seconds of the calls of all zygotes: the test process does not wait for their processes.
     cpu_s = 0.0
 
     def __init__(self, bindir: Path | None, start: str = "") -> None:
         self.bindir = bindir
         self._pid = os.getpid()
-        self._cpu_s = 0.0
         self._lock = threading.Lock()
-        self._client, server = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # A process serves one call at a time: each call takes one, and returns it.
+        self._idle: list[socket.socket] = []
+        self._first, server = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         paths = [path for path in sys.path if path and os.path.isdir(path)]  # noqa: PTH112 - as in executables
         if bindir:
             start = _PLUGINS.format(table=str(bindir.parent / "plugins.json"))
@@ -94,10 +101,9 @@ class Zygote:
 
     def close(self) -> None:
         """End the zygote."""
-        self._client.close()
+        for client in (*self._idle, self._first):
+            client.close()
         self._process.wait()
-        # Now the calls count among the children.
-        Zygote.cpu_s -= self._cpu_s
 
     def __enter__(self) -> Self:
         return self
@@ -116,7 +122,7 @@ class Zygote:
     ) -> subprocess.CompletedProcess[str] | None:
         """Call a plugin; None if the caller must start the executable itself.
 
-        That is so while another thread calls, in a child of the test process, and for a missing file.
+        That is so in a child of the test process, and for a missing file.
         """
         message = json.dumps([[str(path), *arguments], dict(env)]).encode()
         is_fit = (
@@ -124,22 +130,31 @@ class Zygote:
         )
         if not is_fit or len(message) > _LARGEST or os.getpid() != self._pid:
             return None
-        if not self._lock.acquire(blocking=False):
-            return None
+        client = self._take()
         try:
-            return self._run(place, message, stdin, timeout_s)
+            return self._run(client, place, message, stdin, timeout_s)
         finally:
-            self._lock.release()
+            self._idle.append(client)
+
+    def _take(self) -> socket.socket:
+        """Return the socket of a process that serves no call."""
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+            client, server = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with server:
+                socket.send_fds(self._first, [b"copy"], [server.fileno()])
+            return client
 
     def _run(
-        self, place: Place, message: bytes, stdin: str, timeout_s: float
+        self, client: socket.socket, place: Place, message: bytes, stdin: str, timeout_s: float
     ) -> subprocess.CompletedProcess[str]:
         namespaces = [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in place.namespaces]
         pipes = [os.pipe() for _ in range(3)]
         theirs = [*namespaces, pipes[0][0], pipes[1][1], pipes[2][1]]
         try:
-            socket.send_fds(self._client, [message], theirs)
-            child = json.loads(self._client.recv(_LARGEST))
+            socket.send_fds(client, [message], theirs)
+            child = json.loads(client.recv(_LARGEST))
         finally:
             for fd in theirs:
                 os.close(fd)
@@ -149,9 +164,9 @@ class Zygote:
             os.kill(child, signal.SIGKILL)
             raise
         finally:
-            status, cpu_s = json.loads(self._client.recv(_LARGEST))
-            self._cpu_s += cpu_s
-            Zygote.cpu_s += cpu_s
+            status, cpu_s = json.loads(client.recv(_LARGEST))
+            with self._lock:
+                Zygote.cpu_s += cpu_s
         # As subprocess does with text.
         stdout, stderr = (output.decode().replace("\r\n", "\n") for output in outputs)
         return subprocess.CompletedProcess([], os.waitstatus_to_exitcode(status), stdout, stderr)
