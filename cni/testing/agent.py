@@ -11,10 +11,12 @@ import gc
 import os
 import pickle
 import resource
+import select
 import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -55,6 +57,26 @@ class Agent:
     def start(self, request: bytes, fds: Sequence[int]) -> None:
         """Let a child do what `pack` has packed, and pass it copies of descriptors."""
         socket.send_fds(self._client, [request], fds)
+
+
+class Child:
+    """A child of an agent that goes on until the test process ends it."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        # Without it the number could be another process's by the time of the signal.
+        self._process = os.pidfd_open(pid)
+
+    def is_alive(self) -> bool:
+        """Return whether the process still runs."""
+        return not select.select([self._process], [], [], 0)[0]
+
+    def end(self) -> None:
+        """Kill the process and wait for its end. Only once."""
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._process, signal.SIGKILL)
+        select.select([self._process], [], [])
+        os.close(self._process)
 
 
 @cache

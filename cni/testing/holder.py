@@ -9,8 +9,6 @@ import ctypes
 import fcntl
 import json
 import os
-import select
-import signal
 import socket
 import struct
 from contextlib import suppress
@@ -45,22 +43,19 @@ class Holder:
             raise RuntimeError(f"could not set up a private namespace: {answer['error']}")
         agent.Agent.cpu_s += answer["cpu_s"]
         self.pid: int = answer["pid"]
-        self._process = os.pidfd_open(self.pid)
+        self._process = agent.Child(self.pid)
+        self._is_closed = False
 
     def is_alive(self) -> bool:
         """Return whether the process still runs."""
-        return self._process >= 0 and not select.select([self._process], [], [], 0)[0]
+        return not self._is_closed and self._process.is_alive()
 
     def close(self) -> None:
         """End the process, and with it the namespaces."""
-        if self._process < 0:
-            return
-        with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._process, signal.SIGKILL)
-        select.select([self._process], [], [])
-        os.close(self._process)
-        os.close(self._lifeline)
-        self._process = -1
+        if not self._is_closed:
+            self._is_closed = True
+            self._process.end()
+            os.close(self._lifeline)
 
 
 def _hold(fds: list[int], own_user: bool) -> None:  # noqa: FBT001 - packed as a position
