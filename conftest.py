@@ -97,7 +97,7 @@ def bundle() -> Path:
 
 @pytest.fixture(scope="session")
 def zygote(bindir: Path, mode: str) -> Iterator[Zygote | None]:
-    """Return the process that forks cold calls for tests in plugins' folders; None in other modes."""
+    """Return the process that forks cold calls; None in other modes."""
     if mode == COLD and "PYCNI_BINDIR" not in os.environ:
         with Zygote(bindir) as zygote:
             yield zygote
@@ -110,7 +110,7 @@ def host(bindir: Path, mode: str, request: pytest.FixtureRequest) -> Iterator[Ho
     """Yield a host in private namespaces. Skip the test where namespaces cannot be created."""
     if why_no_namespaces():
         pytest.skip(why_no_namespaces())
-    is_forked = ROOT / "plugins" in request.path.parents
+    is_forked = ROOT / "plugins" in request.path.parents or request.node.get_closest_marker("forked")
     with Host(bindir, request.getfixturevalue("zygote") if is_forked else None) as host:
         if mode in SETTINGS:
             warm.set_up(host.place, **SETTINGS[mode])

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import socket
-import subprocess
 import time
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, Self, TypeVar
 
 from cni.testing.answer import Answer
+from cni.testing.holder import Holder, add_namespace, delete_namespace
 from cni.testing.place import BARE_ENV, Place
 from cni.testing.snapshot import Snapshot, take
 from cni.testing.traffic import Seen, Server, ask
@@ -28,31 +28,6 @@ T = TypeVar("T")
 OURS: Path | None = None
 GO = Path("/usr/lib/cni")
 _GONE_S = 60
-
-# Empty directories are mounted over the machine's own state. If the machine has no such directory, the
-# script covers the directory above instead of creating one on the machine. It covers /etc with links to its
-# entries. The pipe ends this process with the test process, however that ends. A new namespace inherits the
-# machine's forwarding, which may be on.
-_HOLDER = """
-set -e
-[ -d /var/lib/cni ] || { mount -t tmpfs -o mode=755 tmpfs /var/lib; mkdir /var/lib/cni; }
-[ -d /etc/cni ] || {
-    mount --rbind /etc /mnt
-    mount -t tmpfs -o mode=755 tmpfs /etc
-    for each in /mnt/*; do ln -s "$each" /etc/; done
-    mkdir /etc/cni
-}
-for dir in /var/lib/cni /etc/cni /run; do
-    mount -t tmpfs -o mode=755 tmpfs $dir
-done
-mkdir /run/netns
-ip link set lo up
-for key in ipv4/ip_forward ipv6/conf/all/forwarding; do
-    echo 0 > /proc/sys/net/$key || true
-done
-echo ready
-exec cat
-"""
 
 
 class _Inside:
@@ -127,16 +102,16 @@ class Sandbox(_Inside):
         """
         links = self.json(["ip", "-j", "link"]) if settled else []
         peers = {link["link_index"] for link in links if "link_netnsid" in link}
-        self.host.run(["ip", "netns", "delete", self.name])
-        deadline = time.monotonic() + _GONE_S
-        while peers & set(self.host.call(_link_indices)):
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"links of {self.name} are there {_GONE_S} s after it was removed")
-            time.sleep(0.02)
+        self.host.call(_delete, self.name, peers)
 
 
-def _link_indices() -> list[int]:
-    return [index for index, _ in socket.if_nameindex()]
+def _delete(name: str, peers: set[int]) -> None:
+    delete_namespace(name)
+    deadline = time.monotonic() + _GONE_S
+    while peers & {index for index, _ in socket.if_nameindex()}:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"links of {name} are there {_GONE_S} s after it was removed")
+        time.sleep(0.02)
 
 
 class Outside(NamedTuple):
@@ -159,23 +134,14 @@ class Host(_Inside):
         self.bindir = bindir
         self._zygote = zygote
         user = os.geteuid() != 0
-        kinds = ["--user", "--map-root-user"] if user else []
-        command = ["unshare", *kinds, "--net", "--mount", "--propagation", "private", "sh", "-c", _HOLDER]
-        self._holder = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=BARE_ENV, cwd="/"
-        )
-        assert self._holder.stdout is not None
-        if self._holder.stdout.readline() != "ready\n":
-            self._holder.kill()
-            raise RuntimeError("could not set up a private namespace; the reason is on stderr")
+        self._holder = Holder(own_user=user)
         self.place = Place(self._holder.pid, own_user=user)
 
     def close(self) -> None:
         """End the namespaces and their warm servers, but no other processes that tests have started there."""
-        if self._holder.poll() is None:
+        if self._holder.is_alive():
             end_servers(self.place)
-        self._holder.kill()
-        self._holder.communicate()
+        self._holder.close()
 
     def __enter__(self) -> Self:
         return self
@@ -190,7 +156,7 @@ class Host(_Inside):
 
     def sandbox(self, name: str) -> Sandbox:
         """Create a network namespace with lo down, as runtimes do."""
-        self.run(["ip", "netns", "add", name])
+        self.call(add_namespace, name)
         return Sandbox(self, name)
 
     @cached_property

@@ -14,9 +14,14 @@ if TYPE_CHECKING:
 def setns(fd: int) -> None:
     """Move this process to the namespace of an open file. Raise OSError if the kernel refuses."""
     # os.setns came with Python 3.12.
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.setns(fd, 0):
-        raise OSError(ctypes.get_errno(), f"could not enter a namespace: {os.strerror(ctypes.get_errno())}")
+    checked(ctypes.CDLL(None, use_errno=True).setns(fd, 0), "enter a namespace")
+
+
+def checked(result: int, action: str) -> None:
+    """Raise OSError if a function of the C library that was to do `action` has failed."""
+    if result:
+        number = ctypes.get_errno()
+        raise OSError(number, f"could not {action}: {os.strerror(number)}")
 
 
 @contextmanager

@@ -5,15 +5,16 @@ from __future__ import annotations
 import ipaddress
 import os
 import select
-import signal
 import socket
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from cni.testing.place import fork
+from cni.testing import agent
+from cni.testing.agent import Child
 
 if TYPE_CHECKING:
     from cni.testing.place import Place
 
+_READY = "ready "
 KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 
 
@@ -29,22 +30,19 @@ class Server:
 
     def __init__(self, place: Place, port: int, protocol: str = "tcp", address: str = "") -> None:
         reader, writer = os.pipe()
-        self._child = fork()
-        if self._child == 0:
-            _serve_in_child(place, writer, port, protocol, address)
+        agent.own().start(agent.pack(_serve_in_child, place, port, protocol, address), [writer])
         os.close(writer)
         with os.fdopen(reader, "rb") as pipe:
-            said = pipe.read()
-        if said != b"ready":
-            self.close()
-            raise OSError(f"could not serve {protocol} port {port}: {said.decode(errors='replace')}")
+            said = pipe.read().decode(errors="replace")
+        if not said.startswith(_READY):
+            raise OSError(f"could not serve {protocol} port {port}: {said}")
+        self._child: Child | None = Child(int(said.removeprefix(_READY)))
 
     def close(self) -> None:
         """End the server."""
         if self._child:
-            os.kill(self._child, signal.SIGKILL)
-            os.waitpid(self._child, 0)
-            self._child = 0
+            self._child.end()
+            self._child = None
 
     def __enter__(self) -> Self:
         return self
@@ -53,11 +51,12 @@ class Server:
         self.close()
 
 
-def _serve_in_child(place: Place, writer: int, port: int, protocol: str, address: str) -> None:
+def _serve_in_child(fds: list[int], place: Place, port: int, protocol: str, address: str) -> None:
+    [writer] = fds
     try:
         place.enter()
         server = _listen(address, port, protocol)
-        os.write(writer, b"ready")
+        os.write(writer, f"{_READY}{os.getpid()}".encode())
         os.close(writer)
         while True:
             _answer_one(server, protocol)

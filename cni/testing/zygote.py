@@ -20,26 +20,37 @@ import time
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from cni.testing.place import Place
 
 # Imports nothing but what a cold call imports, so that calls find the same modules.
-_PROGRAM = """
-import ctypes, importlib, json, os, socket, sys
-sys.path[:0] = {paths!r}
+_PLUGINS = """
 from cni.multicall import main
 table = json.load(open({table!r}))
 for package in table.values():
     importlib.import_module(package)
+def start(path):
+    main(path, {table!r})
+"""
+_PROGRAM = """
+import ctypes, importlib, json, os, socket, sys
+sys.path[:0] = {paths!r}
+{start}
 libc = ctypes.CDLL(None)
 server = socket.socket(fileno=0)
 while True:
     message, fds, _, _ = socket.recv_fds(server, 1 << 20, 5)
     if not message:
         os._exit(0)
-    path, env = json.loads(message)
+    if len(fds) == 1:
+        # A copy of this process serves another thread of the test.
+        if os.fork() == 0:
+            os.dup2(fds[0], 0)
+        os.close(fds[0])
+        continue
+    argv, env = json.loads(message)
     child = os.fork()
     if child == 0:
         if libc.setns(fds[0], 0) or libc.setns(fds[1], 0):
@@ -50,8 +61,8 @@ while True:
         os.closerange(3, 256)
         os.environ.clear()
         os.environ.update(env)
-        sys.argv = [path]
-        main(path, {table!r})
+        sys.argv = argv
+        start(argv[0])
     for fd in fds:
         os.close(fd)
     server.send(json.dumps(child).encode())
@@ -62,19 +73,26 @@ _LARGEST = 64 << 10
 
 
 class Zygote:
-    """A zygote for the plugins in a folder of `make_bindir`. Close it, or use it as a context."""
+    """A zygote for the plugins in a folder of `make_bindir`. Close it, or use it as a context.
 
-    # CPU seconds of the calls of running zygotes: the test process has not waited for their processes.
+    Without `bindir`, `start` is the code of another program: it imports all that the program needs, and
+    defines `start(path)`.
+    """
+
+    # CPU seconds of the calls of all zygotes: the test process does not wait for their processes.
     cpu_s = 0.0
 
-    def __init__(self, bindir: Path) -> None:
+    def __init__(self, bindir: Path | None, start: str = "") -> None:
         self.bindir = bindir
         self._pid = os.getpid()
-        self._cpu_s = 0.0
         self._lock = threading.Lock()
-        self._client, server = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # A process serves one call at a time: each call takes one, and returns it.
+        self._idle: list[socket.socket] = []
+        self._first, server = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         paths = [path for path in sys.path if path and os.path.isdir(path)]  # noqa: PTH112 - as in executables
-        program = _PROGRAM.format(paths=paths, table=str(bindir.parent / "plugins.json"))
+        if bindir:
+            start = _PLUGINS.format(table=str(bindir.parent / "plugins.json"))
+        program = _PROGRAM.format(paths=paths, start=start)
         interpreter = os.path.realpath(sys.executable)
         with server:
             self._process = subprocess.Popen(
@@ -83,10 +101,9 @@ class Zygote:
 
     def close(self) -> None:
         """End the zygote."""
-        self._client.close()
+        for client in (*self._idle, self._first):
+            client.close()
         self._process.wait()
-        # Now the calls count among the children.
-        Zygote.cpu_s -= self._cpu_s
 
     def __enter__(self) -> Self:
         return self
@@ -94,33 +111,50 @@ class Zygote:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def run(
-        self, place: Place, path: Path, stdin: str, env: Mapping[str, str], timeout_s: float
+    def run(  # noqa: PLR0913, PLR0917 - what makes up a call
+        self,
+        place: Place,
+        path: Path,
+        stdin: str,
+        env: Mapping[str, str],
+        timeout_s: float,
+        arguments: Sequence[str] = (),
     ) -> subprocess.CompletedProcess[str] | None:
         """Call a plugin; None if the caller must start the executable itself.
 
-        That is so while another thread calls, in a child of the test process, and for a missing file.
+        That is so in a child of the test process, and for a missing file.
         """
-        message = json.dumps([str(path), dict(env)]).encode()
-        is_fit = path.parent == self.bindir and os.access(path, os.X_OK) and not place.own_user
+        message = json.dumps([[str(path), *arguments], dict(env)]).encode()
+        is_fit = (
+            path.parent == (self.bindir or path.parent) and os.access(path, os.X_OK) and not place.own_user
+        )
         if not is_fit or len(message) > _LARGEST or os.getpid() != self._pid:
             return None
-        if not self._lock.acquire(blocking=False):
-            return None
+        client = self._take()
         try:
-            return self._run(place, message, stdin, timeout_s)
+            return self._run(client, place, message, stdin, timeout_s)
         finally:
-            self._lock.release()
+            self._idle.append(client)
+
+    def _take(self) -> socket.socket:
+        """Return the socket of a process that serves no call."""
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+            client, server = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with server:
+                socket.send_fds(self._first, [b"copy"], [server.fileno()])
+            return client
 
     def _run(
-        self, place: Place, message: bytes, stdin: str, timeout_s: float
+        self, client: socket.socket, place: Place, message: bytes, stdin: str, timeout_s: float
     ) -> subprocess.CompletedProcess[str]:
         namespaces = [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in place.namespaces]
         pipes = [os.pipe() for _ in range(3)]
         theirs = [*namespaces, pipes[0][0], pipes[1][1], pipes[2][1]]
         try:
-            socket.send_fds(self._client, [message], theirs)
-            child = json.loads(self._client.recv(_LARGEST))
+            socket.send_fds(client, [message], theirs)
+            child = json.loads(client.recv(_LARGEST))
         finally:
             for fd in theirs:
                 os.close(fd)
@@ -130,9 +164,9 @@ class Zygote:
             os.kill(child, signal.SIGKILL)
             raise
         finally:
-            status, cpu_s = json.loads(self._client.recv(_LARGEST))
-            self._cpu_s += cpu_s
-            Zygote.cpu_s += cpu_s
+            status, cpu_s = json.loads(client.recv(_LARGEST))
+            with self._lock:
+                Zygote.cpu_s += cpu_s
         # As subprocess does with text.
         stdout, stderr = (output.decode().replace("\r\n", "\n") for output in outputs)
         return subprocess.CompletedProcess([], os.waitstatus_to_exitcode(status), stdout, stderr)

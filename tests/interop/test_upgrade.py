@@ -16,11 +16,12 @@ import pytest
 
 from cni.errors import Code
 from cni.state import executables
-from cni.testing import Host, make_command, warm, why_no_namespaces
+from cni.testing import Host, warm, why_no_namespaces
 from cni.testing.executables import make_warm_bindir
 from cni.warm import control
 from plugin_table import ROOT, declared, packages
 from tests.support import release_state, scene
+from tests.support.command import Command
 from tests.support.release_state import CONTAINERS, PORT, capabilities
 
 if TYPE_CHECKING:
@@ -43,13 +44,14 @@ class Node:
 
     def __init__(self, host: Host, folder: Path) -> None:
         self.host = host
-        self.command = str(make_command(folder, host.bindir))
+        self._command = Command(folder, host.bindir)
+        self.command = str(self._command)
         self.env = {"PATH": _PATH, "CNI_PATH": str(host.bindir)}
 
     def run(self, *arguments: str, port: int = 0, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run the command; fail the test if it fails, unless `check` is false."""
         env = self.env | capabilities(port)
-        done = self.host.place.run([self.command, *arguments], env=env, check=False, timeout_s=120)
+        done = self._command.run(self.host.place, *arguments, env=env, check=False)
         assert done.returncode == 0 or not check, done.stderr + done.stdout
         return done
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from cni.testing import make_command
 from tests.support import scene
+from tests.support.command import Command
 
 if TYPE_CHECKING:
     import subprocess
@@ -23,7 +23,8 @@ class World:
 
     def __init__(self, host: Host, folder: Path, backend: str = "nftables", **keys: Any) -> None:
         self.host = host
-        self.command = str(make_command(folder, host.bindir))
+        self._command = Command(folder, host.bindir)
+        self.command = str(self._command)
         self.bridge = {
             "type": scene.INTERFACE,
             "bridge": "web0",
@@ -46,8 +47,7 @@ class World:
     def run(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
         """Run the command."""
         path = "/usr/sbin:/usr/bin:/sbin:/bin"
-        argv = [self.command, *arguments]
-        done = self.host.place.run(argv, env={"PATH": path, **env}, check=False, timeout_s=120)
+        done = self._command.run(self.host.place, *arguments, env={"PATH": path, **env}, check=False)
         assert "Traceback" not in done.stderr
         return done
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cni.testing import make_command
+from tests.support.command import Command
 
 if TYPE_CHECKING:
     from cni.testing import Host, Sandbox
@@ -26,14 +26,14 @@ class Network:
     def __init__(self, host: Host, file: str, folder: Path) -> None:
         self.host = host
         self.name = json.loads((CONF / file).read_text())["name"]
-        self._command = str(make_command(folder, host.bindir))
+        self._command = Command(folder, host.bindir)
         host.run(["mkdir", "-p", "/etc/cni/net.d"])
         host.call(shutil.copy, CONF / file, "/etc/cni/net.d")
 
     def pycni(self, verb: str, sandbox: Sandbox, **capabilities: Any) -> dict[str, Any]:
         env = {"CAP_ARGS": json.dumps(capabilities), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-        printed = self.host.run([self._command, verb, self.name, sandbox.path], env=env)
-        result: dict[str, Any] = json.loads(printed or "{}")
+        done = self._command.run(self.host.place, verb, self.name, sandbox.path, env=env)
+        result: dict[str, Any] = json.loads(done.stdout or "{}")
         return result
 
     def add(self, sandbox: Sandbox, **capabilities: Any) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cni.testing import make_command
+from tests.support.command import Command
 
 if TYPE_CHECKING:
     from cni.testing import Host
@@ -32,7 +32,7 @@ class Example:
     def __init__(self, host: Host, folder: Path) -> None:
         self.host = host
         self.sandbox = host.sandbox("c1")
-        self._command = str(make_command(folder, host.bindir))
+        self._command = Command(folder, host.bindir)
         self._plugins = folder / "own"
         self._plugins.mkdir()
         plugin = self._plugins / "extra-address"
@@ -46,9 +46,8 @@ class Example:
 
     def pycni(self, verb: str, *, check: bool = True) -> str:
         env = {"CNI_PATH": f"{self._plugins}:{self.host.bindir}", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-        return self.host.run(
-            [self._command, verb, "extra", self.sandbox.path, "--json"], env=env, check=check
-        )
+        arguments = (verb, "extra", self.sandbox.path, "--json")
+        return self._command.run(self.host.place, *arguments, env=env, check=check).stdout
 
     def repair(self, result: dict[str, Any]) -> dict[str, Any]:
         [_, plugin] = json.loads(block("json"))["plugins"]

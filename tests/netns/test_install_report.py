@@ -42,20 +42,14 @@ for program in podman containerd crio; do
     done
 done
 if [ -n "${hidden-}" ]; then
-    for folder in bin sbin; do
-        mkdir -p /opt/hidden/$folder
-        for each in /usr/$folder/*; do
-            name=${each##*/}
-            case "$name" in podman|containerd|crio) continue ;; esac
-            ln -s "/run/usr/$folder/$name" /opt/hidden/$folder/
-        done
-    done
-    mkdir -p /run/usr/bin /run/usr/sbin
+    mkdir -p /run/usr/bin /run/usr/sbin /run/new/bin /run/new/sbin
     mount --bind /usr/bin /run/usr/bin
     mount --bind /usr/sbin /run/usr/sbin
-    mkdir -p /run/new
-    cp -a /opt/hidden/. /run/new
-    rm -r /opt/hidden
+    # One program makes all links: there are thousands.
+    for folder in bin sbin; do
+        ln -s /run/usr/$folder/* /run/new/$folder/
+        (cd /run/new/$folder; rm -f podman containerd crio)
+    done
     mount --bind /run/new/bin /usr/bin
     mount --bind /run/new/sbin /usr/sbin
 fi

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cni.testing import GO, make_command
+from cni.testing import GO
 from tests.support import scene
+from tests.support.command import Command
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +48,7 @@ class Shown:
 
     def __init__(self, host: Host, folder: Path, bindir: Path) -> None:
         self.host = host
-        self._command = make_command(folder, bindir)
+        self._command = Command(folder, bindir)
         host.run(["mkdir", "-p", "/etc/cni/net.d"])
         host.run(["cp", "/dev/stdin", "/etc/cni/net.d/10-web.conflist"], json.dumps(WEB))
         for name in ("c1", "c2"):
@@ -56,7 +57,7 @@ class Shown:
     def run(self, *arguments: str, **env: str) -> str:
         """Run the command and give what it printed."""
         path = "/usr/sbin:/usr/bin:/sbin:/bin"
-        return self.host.place.run([str(self._command), *arguments], env={"PATH": path, **env}).stdout
+        return self._command.run(self.host.place, *arguments, env={"PATH": path, **env}).stdout
 
     def web(self) -> dict[str, Any]:
         """Return what `pycni show` prints for the network."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import pytest
 
+from cni.testing import agent
 from cni.testing.zygote import Zygote
 
 if TYPE_CHECKING:
@@ -45,8 +45,7 @@ def measured(item: pytest.Item) -> Generator[None, Any, Any]:
 
 
 def _cpu_s() -> float:
-    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages) + Zygote.cpu_s
+    return agent.cpu_s() + agent.Agent.cpu_s + Zygote.cpu_s
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from cni.testing import Host, Snapshot, warm, why_no_namespaces
+from cni.testing.zygote import Zygote
 from cni.warm import control
 from plugin_table import IPAM
 from tests.support import scene
-from tests.support.subjects import BACKENDS, NONE_VALID, chain, configuration, names, subjects
+from tests.support.subjects import BACKENDS, NONE_VALID, PLUGINS, chain, configuration, names, subjects
 from tests.warm.calls import REFUSED, VERBS, WRONG, in_order
+from tests.warm.conftest import ODD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -111,12 +113,27 @@ def alike(text: str) -> str:
     return text
 
 
+@pytest.fixture(scope="session")
+def zygote(odd_bindir: Path) -> Iterator[Zygote]:
+    """Yield the process that forks cold calls."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ODD))
+        zygote = Zygote(odd_bindir)
+    with zygote:
+        yield zygote
+
+
 @pytest.fixture
-def runs(odd_bindir: Path) -> Iterator[dict[str, Run]]:
-    """Return a host for each way of being served."""
+def runs(odd_bindir: Path, request: pytest.FixtureRequest) -> Iterator[dict[str, Run]]:
+    """Return a host for each way of being served.
+
+    The cold calls of the usual network, and those with errors, start the executable.
+    """
     if why_no_namespaces():
         pytest.skip(why_no_namespaces())
-    with Host(odd_bindir) as one, Host(odd_bindir) as two, Host(odd_bindir) as three:
+    is_forked = request.node.get_closest_marker("forked")
+    cold = request.getfixturevalue("zygote") if is_forked else None
+    with Host(odd_bindir) as one, Host(odd_bindir) as two, Host(odd_bindir, cold) as three:
         hosts = dict(zip(MODES, (one, two, three), strict=True))
         for mode, host in hosts.items():
             settings = MODES[mode]
@@ -142,8 +159,16 @@ def assert_same(runs: dict[str, Run], do: Callable[[Run], None]) -> None:
         }
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("subject", subjects())
+def list_networks() -> Iterator[Any]:
+    """Yield each subject with its backends; with one of them if the subject itself makes no rules."""
+    for subject in subjects():
+        is_usual = subject == scene.BRIDGE
+        for backend in BACKENDS if is_usual or PLUGINS[subject].backend_key else BACKENDS[:1]:
+            marks = [] if is_usual else [pytest.mark.forked]
+            yield pytest.param(subject, backend, marks=marks, id=f"{subject}-{backend}")
+
+
+@pytest.mark.parametrize(("subject", "backend"), list(list_networks()))
 def test_every_verb_has_the_same_output_and_effects(runs: dict[str, Run], subject: str, backend: str) -> None:
     cold = runs["cold"]
     assert_same(runs, lambda run: run.live(subject, backend))
@@ -153,6 +178,7 @@ def test_every_verb_has_the_same_output_and_effects(runs: dict[str, Run], subjec
     assert len(cold.there["after DEL"].differences(cold.there["after ADD"])) > 20
 
 
+@pytest.mark.forked
 def test_addresses_are_the_same(runs: dict[str, Run]) -> None:
     cold = runs["cold"]
     assert_same(runs, Run.lease)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cni.testing import make_command
+from tests.support.command import Command
 
 if TYPE_CHECKING:
     import subprocess
@@ -45,15 +45,14 @@ class Node:
 
     def __init__(self, host: Host, folder: Path, subnets: list[str]) -> None:
         self.host = host
-        self.command = str(make_command(folder, host.bindir))
+        self.command = Command(folder, host.bindir)
         host.run(["mkdir", "-p", "/etc/cni/net.d"])
         host.run(["cp", "/dev/stdin", FILE], json.dumps(kindnet(subnets)))
 
     def run(self, verb: str, pod: str, *ports: int) -> subprocess.CompletedProcess[str]:
         listed = [{"hostPort": each, "containerPort": 80, "protocol": "tcp"} for each in ports]
         env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "CAP_ARGS": json.dumps({"portMappings": listed})}
-        argv = [self.command, verb, "kindnet", f"/run/netns/{pod}"]
-        return self.host.place.run(argv, env=env, timeout_s=120)
+        return self.command.run(self.host.place, verb, "kindnet", f"/run/netns/{pod}", env=env)
 
     def attach(self, pod: str, *ports: int) -> list[str]:
         """Attach a pod and return its addresses."""

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cni.testing import make_command
 from cni.testing.network import Network
+from tests.support.command import Command
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -135,7 +135,7 @@ def test_static_itself_leaves_nothing_whatever_is_asked(host: Host, netns: str) 
 
 
 def test_gc_and_repair_of_the_command_have_nothing_to_say_of_static(host: Host, tmp_path: Path) -> None:
-    command = str(make_command(tmp_path, host.bindir))
+    command = Command(tmp_path, host.bindir)
     bridge = {
         "type": "bridge",
         "bridge": "br0",
@@ -150,7 +150,7 @@ def test_gc_and_repair_of_the_command_have_nothing_to_say_of_static(host: Host, 
     env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 
     def pycni(*arguments: str, **more: str) -> str:
-        done = host.place.run([command, *arguments], env=env | more, timeout_s=120)
+        done = command.run(host.place, *arguments, env=env | more)
         assert done.stderr == ""
         return done.stdout
 

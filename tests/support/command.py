@@ -1,0 +1,76 @@
+"""The command `pycni` without the start of Python: each run is forked when its imports are done.
+
+The start with all imports takes 0.15 s of CPU, most of what a run of the command takes.
+`tests/netns/test_pycni_command.py` and others start the executable.
+"""
+
+from __future__ import annotations
+
+import atexit
+from functools import cache
+from typing import TYPE_CHECKING
+
+from cni.testing import make_command
+from cni.testing.place import BARE_ENV, CommandError
+from cni.testing.zygote import Zygote
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from cni.testing.place import Place
+
+# The streams are as the start of Python makes them. The script of the command names its folder of plugins.
+_START = """
+import io, pkgutil, re
+import cni.cli, cni.runtime
+for package in (cni.cli, cni.runtime):
+    for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+        importlib.import_module(module.name)
+from cni.cli.main import main
+def start(path):
+    bindir = re.findall(r"main\\('(.*)'\\)", open(path).read())[0]
+    for number, mode, stream in ((0, "r", "stdin"), (1, "w", "stdout"), (2, "w", "stderr")):
+        like = getattr(sys, stream)
+        buffering = 1 if stream == "stderr" else -1
+        file = open(number, mode, buffering, encoding=like.encoding, errors=like.errors)
+        setattr(sys, stream, file)
+    main(bindir)
+"""
+
+
+class Command:
+    """A command of `make_command` in a folder; `str` returns its path."""
+
+    def __init__(self, folder: Path, bindir: Path) -> None:
+        self.path = make_command(folder, bindir)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def run(
+        self,
+        place: Place,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        check: bool = True,
+        timeout_s: float = 120,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the command as `Place.run` does."""
+        env = BARE_ENV if env is None else env
+        done = _zygote().run(place, self.path, "", env, timeout_s, arguments)
+        if done is None:
+            return place.run([str(self.path), *arguments], env=env, check=check, timeout_s=timeout_s)
+        if check and done.returncode:
+            given = " ".join(arguments)
+            raise CommandError(f"pycni {given} failed with {done.returncode}: {done.stderr}{done.stdout}")
+        return done
+
+
+@cache
+def _zygote() -> Zygote:
+    """Return the zygote of this test process."""
+    zygote = Zygote(None, _START)
+    atexit.register(zygote.close)
+    return zygote
