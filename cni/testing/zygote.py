@@ -18,6 +18,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from cni.testing.faults import ARMING
@@ -199,7 +200,8 @@ class ForkedCall:
     def __exit__(self, *_: object) -> None:
         """Kill the call if it was not waited for: its zygote waits for it."""
         if not self._is_finished:
-            os.kill(self.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
             self.finish(timeout_s=60)
 
     def has_ended(self) -> bool:

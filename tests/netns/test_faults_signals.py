@@ -88,7 +88,7 @@ def paused(world: World, fault: Fault, env: dict[str, str], send: Send, stdout: 
         if stopped:
             send(call.pid, stopped[0])
             # It may have ended, where it was let go on already.
-            if state(stopped[0]):
+            with suppress(ProcessLookupError):
                 os.kill(stopped[0], signal.SIGCONT)
         done = call.finish(timeout_s=60)
     return Answer(done.returncode, done.stdout, done.stderr)
