@@ -28,6 +28,7 @@ _VERSIONS: dict[int, int] = {socket.AF_INET: 4, socket.AF_INET6: 6}
 # <linux/netfilter/nfnetlink_conntrack.h>
 _GET = SUBSYS_CTNETLINK << 8 | 1
 _DELETE = SUBSYS_CTNETLINK << 8 | 2
+_GET_STATS = SUBSYS_CTNETLINK << 8 | 5
 _TUPLE_ORIG = 1
 _ID = 12
 _ZONE = 18
@@ -38,6 +39,7 @@ _IP_V4_DST = 2
 _IP_V6_DST = 4
 _PROTO_NUM = 1
 _PROTO_DST_PORT = 3
+_STATS_ENTRIES = 1
 _FILTER_ORIG_FLAGS = 1
 _FILTER_PROTO_NUM = 1 << 3
 _FILTER_PROTO_DST_PORT = 1 << 5
@@ -62,7 +64,7 @@ def flush_ports(protocol: str, ports: Collection[tuple[int, IpAddress | None]], 
         if host_ip is None or host_ip.version == _VERSIONS[family]:
             every = host_ip is None or host_ip.is_unspecified
             wanted.setdefault(host_port.to_bytes(2, "big"), []).append(None if every else host_ip)
-    if not wanted:
+    if not wanted or _is_empty():
         return 0
     number = _PROTOCOLS[protocol.lower()]
     only = next(iter(wanted)) if len(wanted) == 1 else None
@@ -71,6 +73,16 @@ def flush_ports(protocol: str, ports: Collection[tuple[int, IpAddress | None]], 
         for entry in map(attributes, kept().dump(_listing(number, only, protocol, family)))
         if _is_wanted(attributes(entry.get(_TUPLE_ORIG, b"")), number, wanted)
     )
+
+
+def _is_empty() -> bool:
+    """Return whether the kernel tracks no connection in this namespace.
+
+    A listing walks a table that all namespaces share: 5 ms of CPU time for its usual 262,144 places. The
+    kernel counts a connection before it puts it into the table.
+    """
+    stats = kept().find(Message("count tracked connections", _GET_STATS, socket.AF_UNSPEC))
+    return stats is not None and attributes(stats).get(_STATS_ENTRIES) == bytes(4)
 
 
 def _listing(number: int, port: _PortKey | None, protocol: str, family: int) -> Message:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import selectors
 import signal
 import socket
@@ -17,7 +18,10 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Self
+
+from cni.testing.faults import ARMING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,12 +29,18 @@ if TYPE_CHECKING:
 
     from cni.testing.place import Place
 
-# Imports nothing but what a cold call imports, so that calls find the same modules.
+# Imports the plugins' modules, and so nothing but what a cold call imports: a call finds the same modules.
 _PLUGINS = """
-from cni.multicall import main
+from pathlib import Path
+{arming}from cni.multicall import main
+from cni.skel import keep_pydantic_alone
+keep_pydantic_alone()
 table = json.load(open({table!r}))
 for package in table.values():
-    importlib.import_module(package)
+    module = importlib.import_module(package)
+    for path in (path for folder in getattr(module, "__path__", ()) for path in Path(folder).glob("*.py")):
+        if not path.stem.startswith("__"):
+            importlib.import_module(f"{{package}}.{{path.stem}}")
 def start(path):
     main(path, {table!r})
 """
@@ -75,6 +85,7 @@ _LARGEST = 64 << 10
 class Zygote:
     """A zygote for the plugins in a folder of `make_bindir`. Close it, or use it as a context.
 
+    In a folder of `make_warm_bindir` it makes the calls that PYCNI_WARM=off makes cold, with their faults.
     Without `bindir`, `start` is the code of another program: it imports all that the program needs, and
     defines `start(path)`.
     """
@@ -90,8 +101,11 @@ class Zygote:
         self._idle: list[socket.socket] = []
         self._first, server = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         paths = [path for path in sys.path if path and os.path.isdir(path)]  # noqa: PTH112 - as in executables
+        self._is_of_launchers = bindir is not None and (bindir.parent / "pycni").exists()
         if bindir:
-            start = _PLUGINS.format(table=str(bindir.parent / "plugins.json"))
+            is_armed = self._is_of_launchers and ARMING in (bindir.parent / "pycni").read_text()
+            table, arming = str(bindir.parent / "plugins.json"), ARMING if is_armed else ""
+            start = _PLUGINS.format(table=table, arming=arming)
         program = _PROGRAM.format(paths=paths, start=start)
         interpreter = os.path.realpath(sys.executable)
         with server:
@@ -120,7 +134,14 @@ class Zygote:
         timeout_s: float,
         arguments: Sequence[str] = (),
     ) -> subprocess.CompletedProcess[str] | None:
-        """Call a plugin; None if the caller must start the executable itself.
+        """Call a plugin; None if the caller must start the executable itself, as by `start`."""
+        call = self.start(place, path, stdin, env, arguments)
+        return call.finish(timeout_s) if call else None
+
+    def start(
+        self, place: Place, path: Path, stdin: str, env: Mapping[str, str], arguments: Sequence[str] = ()
+    ) -> ForkedCall | None:
+        """Start a call of a plugin; None if the caller must start the executable itself.
 
         That is so in a child of the test process, and for a missing file.
         """
@@ -128,15 +149,12 @@ class Zygote:
         is_fit = (
             path.parent == (self.bindir or path.parent) and os.access(path, os.X_OK) and not place.own_user
         )
+        is_fit = is_fit and (not self._is_of_launchers or env.get("PYCNI_WARM") == "off")
         if not is_fit or len(message) > _LARGEST or os.getpid() != self._pid:
             return None
-        client = self._take()
-        try:
-            return self._run(client, place, message, stdin, timeout_s)
-        finally:
-            self._idle.append(client)
+        return ForkedCall(self, place, message, stdin.encode())
 
-    def _take(self) -> socket.socket:
+    def take(self) -> socket.socket:
         """Return the socket of a process that serves no call."""
         with self._lock:
             if self._idle:
@@ -146,41 +164,78 @@ class Zygote:
                 socket.send_fds(self._first, [b"copy"], [server.fileno()])
             return client
 
-    def _run(
-        self, client: socket.socket, place: Place, message: bytes, stdin: str, timeout_s: float
-    ) -> subprocess.CompletedProcess[str]:
+    def put_back(self, client: socket.socket, cpu_s: float) -> None:
+        """Return the socket of a process whose call has ended, and count the call's CPU seconds."""
+        with self._lock:
+            Zygote.cpu_s += cpu_s
+            self._idle.append(client)
+
+
+class ForkedCall:
+    """A call that a zygote has forked; `pid` is its process. Use it as a context, or call `finish`."""
+
+    def __init__(self, zygote: Zygote, place: Place, message: bytes, stdin: bytes) -> None:
+        self._zygote = zygote
+        self._client = zygote.take()
         namespaces = [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in place.namespaces]
         pipes = [os.pipe() for _ in range(3)]
         theirs = [*namespaces, pipes[0][0], pipes[1][1], pipes[2][1]]
+        self._pipes = pipes[0][1], pipes[1][0], pipes[2][0]
+        os.set_blocking(self._pipes[0], False)
         try:
-            socket.send_fds(client, [message], theirs)
-            child = json.loads(client.recv(_LARGEST))
+            socket.send_fds(self._client, [message], theirs)
+            self.pid: int = json.loads(self._client.recv(_LARGEST))
         finally:
             for fd in theirs:
                 os.close(fd)
+        # A call that a test stops has read its input.
+        self._stdin = _write(self._pipes[0], stdin)
+        if not self._stdin:
+            os.close(self._pipes[0])
+        self._is_finished = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Kill the call if it was not waited for: its zygote waits for it."""
+        if not self._is_finished:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+            self.finish(timeout_s=60)
+
+    def has_ended(self) -> bool:
+        """Return whether the process has ended."""
+        return bool(select.select([self._client], [], [], 0)[0])
+
+    def finish(self, timeout_s: float) -> subprocess.CompletedProcess[str]:
+        """Wait for the end of the call. Raise TimeoutExpired, and kill it, if that takes too long."""
         try:
-            outputs = _communicate((pipes[0][1], pipes[1][0], pipes[2][0]), stdin.encode(), timeout_s)
+            outputs = _communicate(self._pipes, self._stdin, timeout_s)
         except subprocess.TimeoutExpired:
-            os.kill(child, signal.SIGKILL)
+            os.kill(self.pid, signal.SIGKILL)
             raise
         finally:
-            status, cpu_s = json.loads(client.recv(_LARGEST))
-            with self._lock:
-                Zygote.cpu_s += cpu_s
+            self._is_finished = True
+            status, cpu_s = json.loads(self._client.recv(_LARGEST))
+            self._zygote.put_back(self._client, cpu_s)
         # As subprocess does with text.
         stdout, stderr = (output.decode().replace("\r\n", "\n") for output in outputs)
         return subprocess.CompletedProcess([], os.waitstatus_to_exitcode(status), stdout, stderr)
 
 
 def _communicate(fds: tuple[int, int, int], stdin: bytes, timeout_s: float) -> list[bytes]:
-    """Write to the first pipe, read the other two to their ends, and return what they had. Closes all."""
+    """Write to the first pipe, read the other two to their ends, and return their content. Closes all.
+
+    Without input the first pipe is closed already.
+    """
     deadline = time.monotonic() + timeout_s
     outputs = dict.fromkeys(fds[1:], b"")
-    open_fds = set(fds)
-    os.set_blocking(fds[0], False)
+    open_fds = set(fds if stdin else fds[1:])
     try:
         with selectors.DefaultSelector() as selector:
-            selector.register(fds[0], selectors.EVENT_WRITE)
+            if stdin:
+                selector.register(fds[0], selectors.EVENT_WRITE)
             for fd in outputs:
                 selector.register(fd, selectors.EVENT_READ)
             while open_fds:

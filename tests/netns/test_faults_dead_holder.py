@@ -21,6 +21,7 @@ from tests.netns.fault_world import (
     assert_none,
     busy_world,
     faulty_bindir,
+    faulty_zygote,
     world,
 )
 from tests.support.scene import PORTS
@@ -28,7 +29,7 @@ from tests.support.scene import PORTS
 if TYPE_CHECKING:
     from tests.netns.fault_world import World
 
-__all__ = ["busy_world", "faulty_bindir", "world"]
+__all__ = ["busy_world", "faulty_bindir", "faulty_zygote", "world"]
 
 ADD = Step(PORTS, "ADD")
 

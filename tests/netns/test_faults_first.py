@@ -9,7 +9,7 @@ import pytest
 from cni.testing import Host
 from cni.testing.faults import KILL
 from tests.netns.fault_world import (
-    BACKENDS,
+    BACKENDS_OF_PARTS,
     CALM,
     CUT,
     WITH_STATE,
@@ -18,6 +18,7 @@ from tests.netns.fault_world import (
     another_world,
     assert_none,
     faulty_bindir,
+    faulty_zygote,
     step_of,
 )
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from cni.testing.faults import Fault
 
-__all__ = ["another_world", "faulty_bindir"]
+__all__ = ["another_world", "faulty_bindir", "faulty_zygote"]
 
 # Those at which something may be there that is shared, or half of it.
 _SHARED = {"netlink.changed", "nftables.committed", "process.ended"}
@@ -52,8 +53,7 @@ def kill_first(world: World, step: Step, fault: Fault) -> list[str]:
     return wrong + [each for each in on_host if not any(text in each for text in unfinished)]
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("plugin", WITH_STATE)
+@pytest.mark.parametrize(("backend", "plugin"), [each for each in BACKENDS_OF_PARTS if each[1] in WITH_STATE])
 def test_killed_as_the_first(faulty_bindir: Path, another_world: World, backend: str, plugin: str) -> None:
     step = step_of(plugin, "ADD")
     found = {}

@@ -10,15 +10,15 @@ import pytest
 from cni.errors import Code
 from cni.testing.faults import KILL
 from tests.netns.fault_world import (
-    BACKENDS,
+    BACKENDS_OF_PARTS,
     CALM,
     COLD,
     CUT,
-    PARTS,
     Step,
     assert_none,
     busy_world,
     faulty_bindir,
+    faulty_zygote,
     step_of,
     world,
 )
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from cni.testing.snapshot import Snapshot
     from tests.netns.fault_world import World
 
-__all__ = ["busy_world", "faulty_bindir", "world"]
+__all__ = ["busy_world", "faulty_bindir", "faulty_zygote", "world"]
 
 
 def kill(world: World, step: Step, fault: Fault, env: dict[str, str]) -> list[str]:
     """Kill a step; list what went wrong."""
-    answer, _ = world.call_at(step, fault, env)
+    answer = world.call_at(step, fault, env)
     if not fault.was_met(answer):
         return ["was not reached"]
     return ["the caller takes it for a success"] if answer.ok else []
@@ -70,8 +70,7 @@ def collect(world: World, before: Snapshot, *, is_renewed: bool) -> list[str]:
     return wrong
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("plugin", PARTS)
+@pytest.mark.parametrize(("backend", "plugin"), BACKENDS_OF_PARTS)
 @pytest.mark.parametrize("verb", ["ADD", "DEL"])
 @pytest.mark.parametrize("env", [COLD, {}], ids=["cold", "warm"])
 def test_killed_anywhere(

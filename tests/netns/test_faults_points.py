@@ -9,13 +9,22 @@ import pytest
 
 from cni import faults
 from cni.testing.faults import KILL, TELL, Fault, list_met
-from tests.netns.fault_world import CALM, CUT, Step, assert_none, busy_world, faulty_bindir, world
+from tests.netns.fault_world import (
+    CALM,
+    CUT,
+    Step,
+    assert_none,
+    busy_world,
+    faulty_bindir,
+    faulty_zygote,
+    world,
+)
 from tests.support.scene import INTERFACE, PORTS
 
 if TYPE_CHECKING:
     from tests.netns.fault_world import World
 
-__all__ = ["busy_world", "faulty_bindir", "world"]
+__all__ = ["busy_world", "faulty_bindir", "faulty_zygote", "world"]
 
 pytestmark = pytest.mark.parametrize("backend", ["nftables"])
 

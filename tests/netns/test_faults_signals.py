@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,21 +13,30 @@ import pytest
 from cni.errors import Code
 from cni.testing.answer import Answer
 from cni.testing.faults import STOP
-from cni.testing.place import BARE_ENV
 from cni.warm import control
-from tests.netns.fault_pause import ends
-from tests.netns.fault_world import COLD, CUT, Step, assert_none, busy_world, faulty_bindir, world
+from tests.netns.fault_pause import ends, start, state
+from tests.netns.fault_world import (
+    COLD,
+    CUT,
+    Step,
+    assert_none,
+    busy_world,
+    faulty_bindir,
+    faulty_zygote,
+    world,
+)
 from tests.support.scene import INTERFACE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cni.testing.faults import Fault
+    from cni.testing.snapshot import Snapshot
     from tests.netns.fault_world import World
 
     Send = Callable[[int, int], None]
 
-__all__ = ["busy_world", "faulty_bindir", "world"]
+__all__ = ["busy_world", "faulty_bindir", "faulty_zygote", "world"]
 
 ADD_STEP = Step(INTERFACE, "ADD")
 MODES = {"cold": COLD, "warm": {}}
@@ -67,44 +74,28 @@ def twice(launcher: int, worker: int) -> None:
 SENDS = [to_both, to_both_launcher_first, two_kinds, twice]
 
 
-def _state(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
-    except OSError:
-        return ""
-
-
 def paused(world: World, fault: Fault, env: dict[str, str], send: Send, stdout: str = "") -> Answer:
     """Call ADD of bridge, which stops at a point, and send signals to its processes before it goes on."""
-    variables = {
-        "CNI_COMMAND": "ADD", "CNI_CONTAINERID": CUT, "CNI_NETNS": f"/run/netns/{CUT}", "CNI_IFNAME": "eth0",
-        "CNI_PATH": str(world.host.bindir),
-    }  # fmt: skip
-    program = [str(world.host.bindir / INTERFACE)]
-    if stdout:
-        program = ["sh", "-c", f'exec "$0" >{stdout}', *program]
-    conf = json.dumps(world.conf(INTERFACE, CUT))
-    process = world.host.place.popen(program, conf, env=BARE_ENV | variables | env | fault.env)
-    servers = world.host.call(control.find) if env == {} else []
-    deadline = time.monotonic() + 30
-    stopped: list[int] = []
-    while process.poll() is None and not stopped:
-        assert time.monotonic() < deadline
-        pids = [each for server in servers for each in control.children(server.pid)] or [process.pid]
-        stopped = [pid for pid in pids if _state(pid) == "T"]
-        time.sleep(0.001)
-    if stopped:
-        send(process.pid, stopped[0])
-        # It may have ended, where it was let go on already.
-        if _state(stopped[0]):
-            os.kill(stopped[0], signal.SIGCONT)
-    out, err = process.communicate(timeout=60)
-    return Answer(process.returncode, out, err)
+    with start(world, ADD_STEP, env | fault.env, stdout=stdout) as call:
+        servers = world.host.call(control.find) if env == {} else []
+        deadline = time.monotonic() + 30
+        stopped: list[int] = []
+        while not call.has_ended() and not stopped:
+            assert time.monotonic() < deadline
+            pids = [each for server in servers for each in control.children(server.pid)] or [call.pid]
+            stopped = [pid for pid in pids if state(pid) == "T"]
+            time.sleep(0.001)
+        if stopped:
+            send(call.pid, stopped[0])
+            # It may have ended, where it was let go on already.
+            with suppress(ProcessLookupError):
+                os.kill(stopped[0], signal.SIGCONT)
+        done = call.finish(timeout_s=60)
+    return Answer(done.returncode, done.stdout, done.stderr)
 
 
-def stop_at(world: World, fault: Fault, env: dict[str, str], send: Send) -> list[str]:
+def stop_at(world: World, fault: Fault, env: dict[str, str], send: Send, before: Snapshot) -> list[str]:
     """Stop an ADD by several signals; tell what went wrong."""
-    before = world.host.snapshot()
     answer = paused(world, fault, env, send)
     if answer.ok:
         world.delete_one(INTERFACE, CUT)
@@ -125,7 +116,8 @@ def test_an_add_that_gets_several_signals_takes_all_back(busy_world: World, how:
     world.prepare(ADD_STEP)
     if not env:
         world.prime(ADD_STEP)
-    assert_none({at: stop_at(world, at._replace(action=STOP), env, send) for at in positions})
+    before = world.host.snapshot()
+    assert_none({at: stop_at(world, at._replace(action=STOP), env, send, before) for at in positions})
     world.delete(CUT)
     assert world.is_calm()
 

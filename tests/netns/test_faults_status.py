@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cni.errors import Code
-from tests.netns.fault_world import BACKENDS, COLD, CUT, busy_world, faulty_bindir, world
+from tests.netns.fault_world import (
+    BACKENDS_OF_PARTS,
+    COLD,
+    CUT,
+    busy_world,
+    faulty_bindir,
+    faulty_zygote,
+    world,
+)
 from tests.netns.test_faults_environment import SPOILED
 from tests.support.subjects import PLUGINS, subjects
 
@@ -16,11 +24,13 @@ if TYPE_CHECKING:
     from tests.netns.fault_world import World
     from tests.netns.test_faults_environment import Spoiled
 
-__all__ = ["busy_world", "faulty_bindir", "world"]
+__all__ = ["busy_world", "faulty_bindir", "faulty_zygote", "world"]
 
 pytestmark = [
-    pytest.mark.parametrize("backend", BACKENDS),
-    pytest.mark.parametrize("plugin", subjects(only_with_state=True)),
+    pytest.mark.parametrize(
+        ("backend", "plugin"),
+        [each for each in BACKENDS_OF_PARTS if each[1] in subjects(only_with_state=True)],
+    ),
 ]
 
 

@@ -9,25 +9,26 @@ import pytest
 from cni.errors import Code
 from cni.testing.faults import TERM
 from tests.netns.fault_world import (
-    BACKENDS,
+    BACKENDS_OF_PARTS,
     COLD,
     CUT,
-    PARTS,
     WITH_STATE,
     Step,
     another_world,
     assert_none,
     busy_world,
     faulty_bindir,
+    faulty_zygote,
     step_of,
     world,
 )
 
 if TYPE_CHECKING:
     from cni.testing.faults import Fault
+    from cni.testing.snapshot import Snapshot
     from tests.netns.fault_world import World
 
-__all__ = ["another_world", "busy_world", "faulty_bindir", "world"]
+__all__ = ["another_world", "busy_world", "faulty_bindir", "faulty_zygote", "world"]
 
 
 # Of a call that is no worker's second one.
@@ -51,15 +52,15 @@ done
 """
 
 
-def stop_add(world: World, step: Step, fault: Fault, env: dict[str, str]) -> list[str]:
+def stop_add(world: World, step: Step, fault: Fault, env: dict[str, str], before: Snapshot) -> list[str]:
     """Ask an ADD to stop; tell what went wrong. Afterwards the plugin's part is not there."""
-    answer, before = world.call_at(step, fault, env)
+    answer = world.call_at(step, fault, env)
     if not fault.was_met(answer):
         return [f"was not reached: {answer}"]
     if answer.ok:
         # It was asked when it had answered, so what it has made stays.
         world.delete_one(step.plugin, CUT)
-        return [] if fault.point == "answer.written" else ["it goes on"]
+        return ([] if fault.point == "answer.written" else ["it goes on"]) + world.left(before)
     told = (answer.code, answer.msg)
     wrong = [] if told == (Code.TRY_AGAIN, "interrupted by SIGTERM") else [f"it says: {answer}"]
     wrong += [line for line in answer.stderr.splitlines() if "could not undo" in line]
@@ -75,8 +76,7 @@ def stop_del(world: World, step: Step, fault: Fault, env: dict[str, str]) -> lis
 
 
 @pytest.mark.quick(backend="nftables", env={})
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("plugin", PARTS)
+@pytest.mark.parametrize(("backend", "plugin"), BACKENDS_OF_PARTS)
 @pytest.mark.parametrize("env", [COLD, {}], ids=["cold", "warm"])
 def test_an_add_that_is_asked_to_stop_anywhere(
     busy_world: World, backend: str, plugin: str, env: dict[str, str]
@@ -84,7 +84,8 @@ def test_an_add_that_is_asked_to_stop_anywhere(
     world, step = busy_world, step_of(plugin, "ADD")
     positions = world.positions(step, env)
     world.prepare(step)
-    found = {each: stop_add(world, step, each._replace(action=TERM), env) for each in positions}
+    before = world.host.snapshot()
+    found = {each: stop_add(world, step, each._replace(action=TERM), env, before) for each in positions}
     assert_none(found)
     world.delete(CUT)
     world.add(CUT)
@@ -92,8 +93,7 @@ def test_an_add_that_is_asked_to_stop_anywhere(
     assert world.is_calm()
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("plugin", WITH_STATE)
+@pytest.mark.parametrize(("backend", "plugin"), [each for each in BACKENDS_OF_PARTS if each[1] in WITH_STATE])
 def test_the_first_add_of_a_host_that_is_asked_to_stop_anywhere(
     world: World, another_world: World, backend: str, plugin: str
 ) -> None:
@@ -103,12 +103,12 @@ def test_the_first_add_of_a_host_that_is_asked_to_stop_anywhere(
         each.host.run(["sh", "-e"], STAYING)
     positions = [at for at in another_world.positions(step) if at.point != "answer.written"]
     world.prepare(step)
-    found = {at: stop_add(world, step, at._replace(action=TERM), FIRST) for at in positions}
+    before = world.host.snapshot()
+    found = {at: stop_add(world, step, at._replace(action=TERM), FIRST, before) for at in positions}
     assert_none(found)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("plugin", PARTS)
+@pytest.mark.parametrize(("backend", "plugin"), BACKENDS_OF_PARTS)
 def test_a_del_that_is_asked_to_stop_anywhere(busy_world: World, backend: str, plugin: str) -> None:
     world, step = busy_world, step_of(plugin, "DEL")
     before = world.host.snapshot()

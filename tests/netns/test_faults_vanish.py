@@ -10,14 +10,14 @@ from cni.testing.faults import STOP
 from tests.netns.fault_pause import ends, paused
 from tests.netns.fault_world import (
     BACKENDS,
+    BACKENDS_OF_PARTS,
     COLD,
     CUT,
-    PARTS,
-    WITH_RULES,
     Step,
     assert_none,
     busy_world,
     faulty_bindir,
+    faulty_zygote,
     step_of,
     world,
 )
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from cni.testing.faults import Fault
     from tests.netns.fault_world import World
 
-__all__ = ["busy_world", "faulty_bindir", "world"]
+__all__ = ["busy_world", "faulty_bindir", "faulty_zygote", "world"]
 
 
 def _positions(world: World, step: Step) -> list[Fault]:
@@ -37,11 +37,7 @@ def _positions(world: World, step: Step) -> list[Fault]:
     return found if world.backend == "nftables" else ends(found)
 
 
-@pytest.mark.parametrize(
-    ("backend", "plugin"),
-    # The others have no rules.
-    [*(("nftables", each) for each in PARTS), *(("iptables", each) for each in WITH_RULES)],
-)
+@pytest.mark.parametrize(("backend", "plugin"), BACKENDS_OF_PARTS)
 @pytest.mark.parametrize("verb", ["ADD", "DEL"])
 def test_a_namespace_that_goes_at_any_point(busy_world: World, backend: str, plugin: str, verb: str) -> None:
     world, step = busy_world, step_of(plugin, verb)
@@ -75,7 +71,7 @@ def test_a_link_that_somebody_removes_at_any_point(busy_world: World, backend: s
 
     for at in _positions(world, step):
         world.prepare(step)
-        prepared = world.host.snapshot()
+        prepared = world.host.snapshot() if verb == "ADD" else before
         fault = at._replace(action=STOP)
         answer = paused(world, step, fault, remove_link)
         found[fault] = [] if fault.was_met(answer) else [f"was not reached: {answer}"]

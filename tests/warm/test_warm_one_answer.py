@@ -17,7 +17,7 @@ import pytest
 from cni.testing.faults import KILL, Fault
 from cni.testing.place import BARE_ENV
 from cni.warm import control
-from tests.netns.fault_world import CALM, CUT, Step, busy_world, faulty_bindir, world
+from tests.netns.fault_world import CALM, CUT, Step, busy_world, faulty_bindir, faulty_zygote, world
 from tests.support import scene
 from tests.warm import peers, wire
 from tests.warm.test_warm_deaths import is_undone, wait_for_end, waiting
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tests.netns.fault_world import World
     from tests.warm.conftest import WarmHost
 
-__all__ = ["busy_world", "faulty_bindir", "world"]
+__all__ = ["busy_world", "faulty_bindir", "faulty_zygote", "world"]
 
 NOTE = "after it had begun to respond; DEL removes partial state"
 PIPE = 4096
@@ -171,7 +171,7 @@ def test_an_add_whose_worker_is_killed_after_its_response_is_cleaned_up(busy_wor
     world.prepare(step)
     # The first one is that of host-local.
     fault = Fault(KILL, "answer.written", 2)
-    answer, _ = world.call_at(step, fault, {})
+    answer = world.call_at(step, fault, {})
     assert fault.was_met(answer)
     assert answer.status == 1
     [document] = _documents(answer.stdout)

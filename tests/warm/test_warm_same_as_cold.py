@@ -162,7 +162,7 @@ def assert_same(runs: dict[str, Run], do: Callable[[Run], None]) -> None:
 def list_networks() -> Iterator[Any]:
     """Yield each subject with its backends; with one of them if the subject itself makes no rules."""
     for subject in subjects():
-        is_usual = subject == scene.BRIDGE
+        is_usual = subject == scene.INTERFACE
         for backend in BACKENDS if is_usual or PLUGINS[subject].backend_key else BACKENDS[:1]:
             marks = [] if is_usual else [pytest.mark.forked]
             yield pytest.param(subject, backend, marks=marks, id=f"{subject}-{backend}")
