@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import pytest
 from pydantic import Field, model_validator
@@ -22,7 +22,7 @@ class Ipam(IpamConf):
 class Conf(NetConf):
     """A configuration whose DEL reads two keys."""
 
-    delete_reads = frozenset({"ipMasq", "ipam.folder"})
+    delete_reads: ClassVar[frozenset[str] | None] = frozenset({"ipMasq", "ipam.folder"})
 
     ipam: Ipam = Field(default_factory=Ipam)
     ip_masq: Bool = False
