@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import select
 import signal
 import socket
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -14,6 +13,8 @@ from cni.testing.place import fork
 if TYPE_CHECKING:
     from cni.testing.place import Place
 
+# A server that has accepted a connection answers, however busy the machine is.
+_ANSWER_S = 30
 KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 
 
@@ -100,7 +101,10 @@ def _describe(peer: tuple[str, int]) -> bytes:
 
 
 def ask(address: str, port: int, protocol: str = "tcp", source: str = "", timeout_s: float = 3) -> Seen:
-    """Send a request to a server of this module, from the address `source`. Raise OSError if none answers."""
+    """Send a request to a server of this module, from the address `source`. Raise OSError if none answers.
+
+    `timeout_s` limits the wait for a connection, for UDP the wait for the answer.
+    """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, KINDS[protocol]) as client:
         client.settimeout(timeout_s)
@@ -109,7 +113,8 @@ def ask(address: str, port: int, protocol: str = "tcp", source: str = "", timeou
         client.connect((address, port))
         if protocol == "udp":
             client.send(b"?")
-        select.select([client], [], [], timeout_s)
+        else:
+            client.settimeout(_ANSWER_S)
         said = client.recv(1000).decode()
     if not said:
         raise ConnectionError(f"{address} port {port} closed the connection without an answer")

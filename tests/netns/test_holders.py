@@ -44,7 +44,7 @@ def portmap(net: Wired, verb: str, container: Container, **options: Any) -> Answ
 
 
 def is_reached(net: Wired) -> bool:
-    return net.host.outside.sandbox.reaches(net.host.outside.host_address, 8080)
+    return net.host.outside.sandbox.reaches(net.host.outside.host_address, 8080, timeout_s=10)
 
 
 def call_from(net: Wired, wrapper: list[str], container: Container, backend: str) -> int:

@@ -95,7 +95,7 @@ def test_a_second_add_from_another_namespace_does_not_harm_the_first(host: Host)
     other = host.sandbox("c1-again")
     failing(net, "failed to allocate for range 0: 10.1.0.2 has been allocated to c1", netns=other)
     with one.sandbox.serve(80):
-        assert host.reaches(one.address, 80)
+        assert host.reaches(one.address, 80, timeout_s=10)
 
 
 def test_a_bad_mac_address_is_refused_before_anything_is_made(host: Host) -> None:
