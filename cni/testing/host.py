@@ -96,6 +96,11 @@ class _Inside:
             return False
         return True
 
+    def settled_links(self, *which: str) -> list[dict[str, Any]]:
+        """Return what `ip -j link show` prints, without the state, which follows the carrier later."""
+        shown = self.json(["ip", "-j", "link", "show", *which])
+        return [{key: value for key, value in each.items() if key != "operstate"} for each in shown]
+
     def links(self) -> list[str]:
         """Return the names of all links in here."""
         return [link["ifname"] for link in self.json(["ip", "-j", "link"])]

@@ -115,13 +115,20 @@ def test_the_hosts_own_namespace_is_refused(host: Host) -> None:
 
 CUT_SHORT = """
 cd /run
-mkdir bin && printf '#!/bin/sh\\nexec sleep 3 2>/dev/null\\n' > bin/slow && chmod +x bin/slow
+mkdir bin
+cat > bin/slow <<'END'
+#!/bin/sh
+[ $CNI_COMMAND = ADD ] || exit 0
+echo $$ > /run/bin/pid
+exec sleep 60 2>/dev/null
+END
+chmod +x bin/slow
 cat > conf
 export CNI_COMMAND=ADD CNI_CONTAINERID=c1 CNI_NETNS=/run/netns/c1 CNI_IFNAME=eth0 CNI_PATH=/run/bin
 BRIDGE < conf & plugin=$!
-for try in $(seq 100); do ip -n c1 link show eth0 >/dev/null 2>&1 && break; sleep 0.05; done
-sleep 0.3
+until [ -s bin/pid ]; do sleep 0.02; done
 kill -SIGNAL $plugin; wait $plugin
+kill $(cat bin/pid) 2>/dev/null
 rm -r bin conf
 """
 

@@ -96,7 +96,7 @@ def test_who_listens_elsewhere_is_not(net: Wired, address: str, mapping: dict[st
 
 
 def test_the_process_is_the_one_that_listens(net: Wired) -> None:
-    server = ["python3", "-c", "import socket,time;s=socket.create_server(('', 8080));time.sleep(60)"]
+    server = ["python3", "-c", "import socket,time;s=socket.create_server(('', 8080));time.sleep(1200)"]
     process = net.host.place.popen(server)
     try:
         net.host.run(["sh", "-c", "until ss -Hltn sport = :8080 | grep -q .; do sleep 0.05; done"])

@@ -223,7 +223,7 @@ def _ask_from(address: str, port: int, source: str) -> str:
 
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as client:
-        client.settimeout(2)
+        client.settimeout(20)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         client.bind((source, 40000))
         client.connect((address, port))
