@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 OURS: Path | None = None
 GO = Path("/usr/lib/cni")
-_GONE_S = 60
+_GONE_S = 300
 
 # Empty directories are mounted over the machine's own state. If the machine has no such directory, the
 # script covers the directory above instead of creating one on the machine. It covers /etc with links to its
@@ -230,7 +230,7 @@ class Host(_Inside):
         args: str = "",
         bindir: Path | None = None,
         env: Mapping[str, str] | None = None,
-        timeout_s: float = 60,
+        timeout_s: float = 300,
     ) -> Answer:
         """Call a plugin as a runtime does, with CNI_* and PATH as the only variables.
 

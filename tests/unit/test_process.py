@@ -80,11 +80,11 @@ def test_no_descriptor_is_left() -> None:
 UNDOING = "trap 'sleep 0.2; echo undone >{told}; exit 1' TERM; echo up >{told}; while :; do sleep 0.02; done"
 
 
-def run_too_long(script: str, told: Path, **options: float) -> None:
+def run_too_long(script: str, told: Path, grace_s: float = 2) -> None:
     """Run a script that does not end in time, with a longer limit if it has told nothing until then."""
     for timeout_s in (0.3, 3, 30):
         with pytest.raises(CniError, match="did not end within"):
-            child.run([SH, "-c", script], timeout_s=timeout_s, **options)
+            child.run([SH, "-c", script], timeout_s=timeout_s, grace_s=grace_s)
         if told.exists():
             return
 
