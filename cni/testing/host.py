@@ -83,7 +83,7 @@ class _Inside:
         return Server(self.place, port, protocol, address)
 
     def dial(
-        self, address: str, port: int, protocol: str = "tcp", *, source: str = "", timeout_s: float = 3
+        self, address: str, port: int, protocol: str = "tcp", *, source: str = "", timeout_s: float = 10
     ) -> Seen:
         """Send a request to a server of `serve`. Raise OSError, for example TimeoutError, if none answers."""
         return self.call(ask, address, port, protocol, source, timeout_s)

@@ -100,7 +100,7 @@ def _describe(peer: tuple[str, int]) -> bytes:
     return f"{mapped or address} {peer[1]}".encode()
 
 
-def ask(address: str, port: int, protocol: str = "tcp", source: str = "", timeout_s: float = 3) -> Seen:
+def ask(address: str, port: int, protocol: str = "tcp", source: str = "", timeout_s: float = 10) -> Seen:
     """Send a request to a server of this module, from the address `source`. Raise OSError if none answers.
 
     `timeout_s` limits the wait for a connection, for UDP the wait for the answer.

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 # Longer than any busy machine needs for what takes milliseconds.
-LONG_S = 60
+LONG_S = 120
 _PAUSE_S = 0.01
 
 
