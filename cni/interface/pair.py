@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 # The lock for pairs whose host end is no port of a bridge.
 LOCK = Path("/run/pycni/pairs.lock")
 _NAME_ATTEMPTS = 10
-_UP_WITHIN_S = 2.5
+_UP_WITHIN_S = 10.0
 
 
 class Sides(NamedTuple):
@@ -129,7 +129,7 @@ def skip_duplicate_check(name: str) -> None:
 
 
 def wait_until_up(nl: Netlink, name: str, described: str = "bridge port") -> None:
-    """Wait until a link carries traffic. Raise CniError 100 if it does not within 2.5 s."""
+    """Wait until a link carries traffic. Raise CniError 100 if it does not within 10 s."""
     deadline = time.monotonic() + _UP_WITHIN_S
     pause_s = 0.0005
     while (state := link.get_operstate(nl, name)) != "up":

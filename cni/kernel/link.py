@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from cni.kernel.netns import Netns
 
-IFF_UP, IFF_LOOPBACK, IFF_PROMISC = 0x1, 0x8, 0x100
+IFF_UP, IFF_LOOPBACK, IFF_PROMISC, _IFF_LOWER_UP = 0x1, 0x8, 0x100, 0x10000
 # The group of new links that have no owner yet: the kernel accepts no alias in the message that creates a
 # link.
 UNFINISHED = int.from_bytes(b"pycn")
@@ -37,6 +37,7 @@ GONE, ACKNOWLEDGED = "gone", "ack"
 _LOOK_AGAIN_S = 0.02
 # RFC 2863, section 6, in this order.
 _OPERSTATES = ("unknown", "not-present", "down", "lower-layer-down", "testing", "dormant", "up")
+_WITHOUT_CARRIER = {"down", "lower-layer-down"}
 
 # struct ifinfomsg and the attributes, <linux/if_link.h>. Public names are for the modules of kinds.
 _HEAD = struct.Struct("=BxHiII")  # family, device type, index, flags, which of them change
@@ -56,6 +57,7 @@ class Link:
     Either is an index of the namespace that has the number `netnsid` here, None for the link's own
     namespace. `data` are the settings of the kind (IFLA_INFO_DATA), which the module of the kind reads.
     `port_data` are the settings as a port of a link of kind `port_kind`, "" for a link that has no master.
+    `operstate` agrees with the carrier.
     """
 
     name: str
@@ -97,7 +99,10 @@ def find(nl: Netlink, name: str) -> Link | None:
 
 
 def get_operstate(nl: Netlink, name: str) -> str:
-    """Return the operational state of a link, as "up". Raise CniError 100 if there is no such link."""
+    """Return the operational state of a link, as "up". Raise CniError 100 if there is no such link.
+
+    This is the state that the kernel shows. A bridge port forwards from the moment that it is "up".
+    """
     [answer] = _ask(nl, [name])
     return _shown_operstate(attributes(answer[_HEAD.size :], {_OPERSTATE}).get(_OPERSTATE, b""))
 
@@ -357,7 +362,7 @@ def _parse(payload: bytes) -> Link:
         mac=shown.get(_ADDRESS, b"").hex(":"),
         mtu=shown_number(shown.get(_MTU, b"")),
         flags=flags,
-        operstate=_shown_operstate(shown.get(_OPERSTATE, b"")),
+        operstate=_settled_operstate(_shown_operstate(shown.get(_OPERSTATE, b"")), flags),
         master=shown_number(shown.get(MASTER, b"")),
         peer=other if kind == "veth" else 0,
         alias=shown_text(shown.get(_IFALIAS, b"")),
@@ -368,6 +373,17 @@ def _parse(payload: bytes) -> Link:
         port_kind=shown_text(info.get(_INFO_PORT_KIND, b"")),
         port_data=info.get(_INFO_PORT_DATA, b""),
     )
+
+
+def _settled_operstate(state: str, flags: int) -> str:
+    """Return the state that a link has when the kernel has processed its last change of carrier.
+
+    The carrier changes at once, and the state some time later, on a busy machine much later.
+    """
+    has_carrier = bool(flags & _IFF_LOWER_UP)
+    if has_carrier and state in _WITHOUT_CARRIER:
+        return "up"
+    return "down" if state == "up" and not has_carrier else state
 
 
 def _shown_operstate(payload: bytes) -> str:

@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 OURS: Path | None = None
 GO = Path("/usr/lib/cni")
-_GONE_S = 60
+_GONE_S = 300
 
 
 class _Inside:
@@ -58,7 +58,7 @@ class _Inside:
         return Server(self.place, port, protocol, address)
 
     def dial(
-        self, address: str, port: int, protocol: str = "tcp", *, source: str = "", timeout_s: float = 3
+        self, address: str, port: int, protocol: str = "tcp", *, source: str = "", timeout_s: float = 10
     ) -> Seen:
         """Send a request to a server of `serve`. Raise OSError, for example TimeoutError, if none answers."""
         return self.call(ask, address, port, protocol, source, timeout_s)
@@ -70,6 +70,11 @@ class _Inside:
         except OSError:
             return False
         return True
+
+    def settled_links(self, *which: str) -> list[dict[str, Any]]:
+        """Return what `ip -j link show` prints, without the state, which follows the carrier later."""
+        shown = self.json(["ip", "-j", "link", "show", *which])
+        return [{key: value for key, value in each.items() if key != "operstate"} for each in shown]
 
     def links(self) -> list[str]:
         """Return the names of all links in here."""
@@ -191,7 +196,7 @@ class Host(_Inside):
         args: str = "",
         bindir: Path | None = None,
         env: Mapping[str, str] | None = None,
-        timeout_s: float = 60,
+        timeout_s: float = 300,
     ) -> Answer:
         """Call a plugin as a runtime does, with CNI_* and PATH as the only variables.
 

@@ -63,7 +63,7 @@ class Place:
         *,
         env: Mapping[str, str] | None = None,
         check: bool = True,
-        timeout_s: float = 60,
+        timeout_s: float = 300,
     ) -> subprocess.CompletedProcess[str]:
         """Run a program in here. Raise CommandError if it fails and `check` is set. `env` replaces ours."""
         done = subprocess.run(

@@ -1,4 +1,9 @@
-"""The state that plugins may change, as values to compare: equal snapshots mean that nothing remains."""
+"""The state that plugins may change, as values to compare: equal snapshots mean that nothing remains.
+
+A snapshot leaves out what the kernel changes at a later time of its own, because two snapshots would differ
+by the load of the machine. When a link gets its carrier, the kernel gives the link a link-local address and
+the route to it, and lets a bridge port forward.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ import re
 import socket
 import struct
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -22,6 +28,11 @@ _VOLATILE_LINK = {
     "forward_delay_timer", "hold_timer", "root_id", "bridge_id", "designated_root", "designated_bridge",
     "timer", "tso_max_size", "tso_max_segs",
 }  # fmt: skip
+# The state of a bridge port, "disabled" or "forwarding", follows the carrier.
+_VOLATILE_PORT = {"state"}
+# A link-local address that the kernel has made from the link's MAC address, and its route.
+_KERNELS_ADDRESS = re.compile(r"fe80::[0-9a-f:]*[0-9a-f]{0,2}ff:fe[0-9a-f]{2}:[0-9a-f]{1,4}")
+_KERNELS_ROUTE = ("fe80::/64", "kernel")
 _VOLATILE_FLAGS = {"LOWER_UP", "NO-CARRIER", "M-DOWN"}
 _VOLATILE_ADDRESS = {"valid_life_time", "preferred_life_time", "tentative"}
 _VOLATILE_ROUTE = {"expires", "cache", "flags"}
@@ -86,12 +97,20 @@ def _network() -> dict[str, list[str]]:
         f"{link['ifname']} {_line(address, _VOLATILE_ADDRESS)}"
         for link in shown
         for address in link["addr_info"]
+        if not _KERNELS_ADDRESS.fullmatch(address["local"])
     ]
     for link in shown:
         link["flags"] = sorted(set(link["flags"]) - _VOLATILE_FLAGS)
+        port = link.get("linkinfo", {}).get("info_slave_data", {})
+        for key in _VOLATILE_PORT & set(port):
+            del port[key]
     links = [_line(link, _VOLATILE_LINK | {"addr_info"}) for link in shown]
     # The kernel derives the table "local" from the addresses, for IPv6 seconds later.
-    routes = [_line(route, _VOLATILE_ROUTE) for route in all_routes if route.get("table") != "local"]
+    routes = [
+        _line(route, _VOLATILE_ROUTE)
+        for route in all_routes
+        if route.get("table") != "local" and (route["dst"], route.get("protocol")) != _KERNELS_ROUTE
+    ]
     ruleset = _nft_ruleset()
     rules = _iptables(_saves(ruleset)) + _nftables(ruleset)
     return {"links": links, "addresses": addresses, "routes": routes, "rules": rules, "flows": _flows()}
@@ -180,10 +199,12 @@ def _nftables(ruleset: list[dict[str, Any]] | None) -> list[str]:
 
 
 def _files(*, exact: bool) -> list[str]:
-    found = [
-        line for folder in FOLDERS for path in Path(folder).rglob("*") if (line := _file(path, exact=exact))
-    ]
-    return sorted(found)
+    found = []
+    for path in (path for folder in FOLDERS for path in Path(folder).rglob("*")):
+        # Another process may remove a file after it was listed.
+        with suppress(FileNotFoundError):
+            found.append(_file(path, exact=exact))
+    return sorted(filter(None, found))
 
 
 def _file(path: Path, *, exact: bool) -> str:

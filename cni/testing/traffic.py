@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import select
 import socket
 from typing import TYPE_CHECKING, NamedTuple, Self
 
@@ -15,6 +14,8 @@ if TYPE_CHECKING:
     from cni.testing.place import Place
 
 _READY = "ready "
+# A server that has accepted a connection answers, however busy the machine is.
+_ANSWER_S = 30
 KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 
 
@@ -98,8 +99,11 @@ def _describe(peer: tuple[str, int]) -> bytes:
     return f"{mapped or address} {peer[1]}".encode()
 
 
-def ask(address: str, port: int, protocol: str = "tcp", source: str = "", timeout_s: float = 3) -> Seen:
-    """Send a request to a server of this module, from the address `source`. Raise OSError if none answers."""
+def ask(address: str, port: int, protocol: str = "tcp", source: str = "", timeout_s: float = 10) -> Seen:
+    """Send a request to a server of this module, from the address `source`. Raise OSError if none answers.
+
+    `timeout_s` limits the wait for a connection, for UDP the wait for the answer.
+    """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, KINDS[protocol]) as client:
         client.settimeout(timeout_s)
@@ -108,7 +112,8 @@ def ask(address: str, port: int, protocol: str = "tcp", source: str = "", timeou
         client.connect((address, port))
         if protocol == "udp":
             client.send(b"?")
-        select.select([client], [], [], timeout_s)
+        else:
+            client.settimeout(_ANSWER_S)
         said = client.recv(1000).decode()
     if not said:
         raise ConnectionError(f"{address} port {port} closed the connection without an answer")

@@ -44,7 +44,7 @@ def _call(bindir: Path, name: str, env: dict[str, str], stdin: bytes) -> bool:
 
 
 def _run(program: Path, env: dict[str, str], stdin: bytes) -> Answer:
-    done = subprocess.run([program], input=stdin, env=env, capture_output=True, check=False, timeout=50)
+    done = subprocess.run([program], input=stdin, env=env, capture_output=True, check=False, timeout=120)
     return Answer(done.returncode, done.stdout.decode(), done.stderr.decode(errors="replace"))
 
 

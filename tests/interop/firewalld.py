@@ -73,7 +73,7 @@ class Firewalld:
         output = self._folder / command[0]
         shell = ["sh", "-c", 'exec "$@" >"$0" 2>&1', str(output), *command]
         self._processes.append(self._host.place.popen(shell))
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while self._host.place.run(is_ready, check=False).returncode:
             if time.monotonic() > deadline or self._processes[-1].poll() is not None:
                 raise RuntimeError(f"{command[0]} did not start: {output.read_text()}")
@@ -93,7 +93,7 @@ class Firewalld:
         for process in self._processes[::-1]:
             process.terminate()
             try:
-                process.communicate(timeout=20)
+                process.communicate(timeout=120)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.communicate()

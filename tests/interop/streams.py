@@ -23,7 +23,7 @@ _NUMBER = struct.Struct("=Q")
 _ECHOES, _END = 0, 8
 _PAUSE_S = 0.01
 # A connection whose packets are dropped is tried again by the kernel for minutes.
-_SILENCE_S = 20
+_SILENCE_S = 60
 
 
 class Child:

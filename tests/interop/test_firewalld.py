@@ -52,12 +52,12 @@ def is_published(world: World, *, timeout_s: float = 5) -> set[bool]:
         }
 
 
-def seen_outside(world: World) -> str:
+def seen_outside(world: World, *, timeout_s: float = 5) -> str:
     """Return the address that a peer outside sees the container under, "" when it is not reached."""
     outside = world.host.outside
     with outside.sandbox.serve(81):
         try:
-            return world.sandboxes["c1"].dial(outside.address, 81, timeout_s=1).address
+            return world.sandboxes["c1"].dial(outside.address, 81, timeout_s=timeout_s).address
         except OSError:
             return ""
 
@@ -100,7 +100,7 @@ def test_a_reload_takes_what_the_backend_iptables_has_made_and_repair_brings_it_
     assert code == 104
     assert "not found in iptables table nat" in told
     assert is_published(world, timeout_s=0.5) == {False}
-    assert seen_outside(world) == ""
+    assert seen_outside(world, timeout_s=1) == ""
     shown = world.ok("repair")
     assert "bridge: masquerading with iptables" in shown
     assert f"portmap: published {PORT}/tcp with iptables" in shown
@@ -118,7 +118,7 @@ def test_containers_go_out_once_firewalld_trusts_their_bridge(
 ) -> None:
     world = make_world(host, tmp_path, "nftables")
     assert is_published(world) == {True}
-    assert seen_outside(world) == ""
+    assert seen_outside(world, timeout_s=1) == ""
     firewalld.trust(BRIDGE)
     assert seen_outside(world) == host.outside.host_address
     firewalld.cmd("--reload")

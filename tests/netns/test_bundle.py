@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import product
 from pathlib import Path
 from threading import Event
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from cni.warm import control
 from tests.netns.bundled_host import BINDIR, BRIDGE, PREFIX, add_check_del, empty_opt, install
 from tests.support import scene
+from tests.support.patience import wait_until
 from tests.support.subjects import BACKENDS, NONE_VALID, chain, subjects
 from tests.warm.calls import REFUSED, VERBS, WRONG, in_order
 
@@ -39,6 +40,16 @@ def test_children_of_a_cold_call_do_not_get_the_bundles_libraries(empty_opt: Hos
         )
 
 
+def builds(host: Host) -> set[str]:
+    """Return the builds whose servers run. Each must run from the folder of its build."""
+    servers = host.call(control.find)
+    for server in servers:
+        # One without calls ends by itself.
+        with suppress(FileNotFoundError):
+            assert str(Path(f"/proc/{server.pid}/exe").readlink()) == f"{PREFIX}/{server.build}/bin/python3"
+    return {server.build for server in servers}
+
+
 def test_an_upgrade_loses_no_call_and_mixes_no_builds(empty_opt: Host, bundle: Path, tmp_path: Path) -> None:
     host = empty_opt
     host.run(["sh", "-c", "mkdir /etc/cni/pycni; echo '{\"idleSeconds\": 2}' > /etc/cni/pycni/warm.json"])
@@ -48,38 +59,31 @@ def test_an_upgrade_loses_no_call_and_mixes_no_builds(empty_opt: Host, bundle: P
     old_build = (bundle / "build").read_text()
     install(host, bundle)
     is_over = Event()
+    answers: list[Answer] = []
 
-    def keep_calling(number: int) -> list[Answer]:
-        answers = []
+    def keep_calling(number: int) -> None:
         sandbox = host.sandbox(f"c{number}")
         while not is_over.is_set():
-            for verb in ("ADD", "DEL"):
-                answers += [
-                    host.plugin(scene.INTERFACE, verb, BRIDGE, netns=sandbox, container_id=f"c{number}")
-                ]
-        return answers
+            answers.extend(
+                host.plugin(scene.INTERFACE, verb, BRIDGE, netns=sandbox, container_id=f"c{number}")
+                for verb in ("ADD", "DEL")
+            )
 
     with ThreadPoolExecutor(3) as pool:
         calls = [pool.submit(keep_calling, number) for number in range(3)]
-        time.sleep(1.5)
-        assert {server.build for server in host.call(control.find)} == {old_build}
-        install(host, new)
-        time.sleep(1.5)
-        servers = host.call(control.find)
-        is_over.set()
-        answers = [answer for call in calls for answer in call.result()]
+        try:
+            wait_until(lambda: builds(host) == {old_build} and len(answers) > 10)
+            install(host, new)
+            wait_until(lambda: "9.9.9-new" in builds(host))
+            so_far = len(answers)
+            wait_until(lambda: len(answers) > so_far + 10)
+        finally:
+            is_over.set()
+        for call in calls:
+            call.result()
     assert [answer for answer in answers if answer.status] == []
-    assert len(answers) > 10
-    assert "9.9.9-new" in {server.build for server in servers}
-    for server in servers:
-        assert str(Path(f"/proc/{server.pid}/exe").readlink()) == f"{PREFIX}/{server.build}/bin/python3"
     # The old one ends by itself, and then the next installation removes what it ran from.
-    [old] = [server.pid for server in servers if server.build == old_build]
-    deadline = time.monotonic() + 60
-    while Path(f"/proc/{old}").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    assert f"{old_build}: nothing runs from it any more, removed" in install(host, new)
+    wait_until(lambda: f"{old_build}: nothing runs from it any more, removed" in install(host, new))
     assert host.run(["ls", str(PREFIX)]).split() == ["9.9.9-new", "bin", "installed.json", "lock"]
 
 

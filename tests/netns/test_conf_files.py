@@ -65,11 +65,11 @@ def test_a_network_with_a_way_out(host: Host, tmp_path: Path, file: str) -> None
     with web.serve(80):
         for address in addresses:
             target, host_address = outer[6 if ":" in address else 4]
-            assert other.reaches(address, 80)
-            assert host.reaches(address, 80)
+            assert other.reaches(address, 80, timeout_s=10)
+            assert host.reaches(address, 80, timeout_s=10)
             assert outside.sandbox.dial(host_address, 8080).address == target
-            assert other.reaches(host_address, 8080)
-            assert web.reaches(host_address, 8080)
+            assert other.reaches(host_address, 8080, timeout_s=10)
+            assert web.reaches(host_address, 8080, timeout_s=10)
             with outside.sandbox.serve(7):
                 assert web.dial(target, 7).address == host_address
     for sandbox in (web, other):
@@ -85,7 +85,7 @@ def test_the_internal_network_leads_nowhere(host: Host, tmp_path: Path) -> None:
     (address,) = network.add(one)
     network.add(two)
     with one.serve(80), outside.sandbox.serve(7):
-        assert two.reaches(address, 80)
+        assert two.reaches(address, 80, timeout_s=10)
         assert not one.reaches(outside.address, 7)
         assert not one.reaches(outside.host_address, 7)
         assert not host.reaches(address, 80)
@@ -101,7 +101,7 @@ def test_the_layer_2_network_joins_what_brings_its_own_addresses(host: Host, tmp
     for sandbox, address in ((one, "198.51.100.1/24"), (two, "198.51.100.2/24")):
         sandbox.run(["ip", "addr", "add", address, "dev", "eth0"])
     with one.serve(80):
-        assert two.reaches("198.51.100.1", 80)
+        assert two.reaches("198.51.100.1", 80, timeout_s=10)
 
 
 def test_loopback_is_up(host: Host, tmp_path: Path) -> None:
@@ -109,5 +109,5 @@ def test_loopback_is_up(host: Host, tmp_path: Path) -> None:
     sandbox = host.sandbox("one")
     assert network.add(sandbox) == ["127.0.0.1", "::1"]
     with sandbox.serve(80):
-        assert sandbox.reaches("127.0.0.1", 80)
-        assert sandbox.reaches("::1", 80)
+        assert sandbox.reaches("127.0.0.1", 80, timeout_s=10)
+        assert sandbox.reaches("::1", 80, timeout_s=10)

@@ -26,6 +26,8 @@ V6 = ["fd01::1", "fd01::2"]
 @pytest.fixture
 def tracking(host: Host) -> Host:
     host.run(["nft", TRACK])
+    # The kernel forgets unanswered flows after 30 s.
+    host.run(["sysctl", "-q", "-w", "net.netfilter.nf_conntrack_udp_timeout=600"])
     for address in V6:
         host.run(["ip", "addr", "add", f"{address}/128", "dev", "lo", "nodad"])
     return host

@@ -95,10 +95,12 @@ def test_a_take_over_that_has_to_wait_too_long_for_a_lock(busy_world: World, bac
     leave_dead(world)
     world.prepare(ADD)
     path = orphans._path(Owner("net1", DEAD, "eth0"))  # noqa: SLF001 - the name of the file
-    holder = ["sh", "-c", f"(flock 9; sleep 33) 9>{path} >/dev/null 2>&1 & sleep 0.2"]
-    world.host.run(holder)
-    assert world.call(PORTS, "ADD", CUT, COLD).code == Code.TRY_AGAIN
-    world.host.run(["flock", str(path), "true"])
+    holder = world.host.place.popen(["flock", "--no-fork", str(path), "sh", "-c", "echo; exec sleep 600"])
+    with holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "\n"
+        assert world.call(PORTS, "ADD", CUT, COLD).code == Code.TRY_AGAIN
+        holder.kill()
     world.delete(CUT)
     world.add(CUT)
     assert world.reaches(CUT)

@@ -79,7 +79,7 @@ def hidden(host: Host, tmp_path: Path) -> Iterator[World]:
     """A container that lives in a process alone: nothing is mounted on the path that its runtime named."""
     world = World(host, tmp_path)
     world.attach("c1", (8080, "tcp"))
-    pid = world.sandboxes["c1"].run(["sh", "-c", "sleep 120 >/dev/null 2>&1 & echo $!"]).strip()
+    pid = world.sandboxes["c1"].run(["sh", "-c", "sleep 1200 >/dev/null 2>&1 & echo $!"]).strip()
     host.run(["umount", "-l", "/run/netns/c1"])
     host.run(["rm", "/run/netns/c1"])
     yield world

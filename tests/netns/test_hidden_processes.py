@@ -31,7 +31,7 @@ def pid(host: Host, request: pytest.FixtureRequest) -> Iterator[str]:
     """Another user's process in a network namespace of its own, on a host whose /proc hides processes."""
     host.run(["mount", "-t", "proc", "-o", request.param, "proc", "/proc"])
     sandbox = host.sandbox("c9")
-    lines = "setpriv --reuid 1000 --regid 1000 --clear-groups sleep 120 >/dev/null 2>&1 & echo $!"
+    lines = "setpriv --reuid 1000 --regid 1000 --clear-groups sleep 1200 >/dev/null 2>&1 & echo $!"
     found = sandbox.run(["sh", "-c", lines]).strip()
     yield found
     host.run(["kill", found], check=False)
@@ -64,7 +64,7 @@ def test_a_process_that_is_hidden_is_told_from_one_that_is_gone(host: Host, pid:
     assert host.run([*WITHOUT, sys.executable, "-c", code, *paths]).strip() == "[False, True, True, True]"
     assert not host.call(netns.is_gone, paths[0])
     host.run(["kill", pid])
-    host.run(["sh", "-c", f"while [ -e /proc/{pid} ]; do sleep 0.02; done"], timeout_s=10)
+    host.run(["sh", "-c", f"while [ -e /proc/{pid} ]; do sleep 0.02; done"], timeout_s=60)
     assert host.run([*WITHOUT, sys.executable, "-c", code, paths[0]]).strip() == "[True]"
 
 
@@ -81,7 +81,7 @@ def test_a_hidden_holder_keeps_its_port(host: Host, pid: str, backend: str) -> N
     second = conf | {"prevResult": c2.prev_result}
     assert call(host, "ADD", second, c2.sandbox.path, "c2") == TAKEN
     host.run(["kill", pid])
-    host.run(["sh", "-c", f"while [ -e /proc/{pid} ]; do sleep 0.02; done"], timeout_s=10)
+    host.run(["sh", "-c", f"while [ -e /proc/{pid} ]; do sleep 0.02; done"], timeout_s=60)
     assert call(host, "ADD", second, c2.sandbox.path, "c2") == FREE
 
 

@@ -47,7 +47,7 @@ def portmap(net: Wired, verb: str, container: Container, **options: Any) -> Answ
 
 
 def is_reached(net: Wired) -> bool:
-    return net.host.outside.sandbox.reaches(net.host.outside.host_address, 8080)
+    return net.host.outside.sandbox.reaches(net.host.outside.host_address, 8080, timeout_s=10)
 
 
 def call_from(net: Wired, wrapper: list[str], container: Container, backend: str) -> int:
@@ -79,7 +79,7 @@ def test_a_holder_whose_path_the_caller_may_not_look_at_keeps_its_port(net: Wire
     """Its namespace is that of another user's process; the caller has no CAP_SYS_PTRACE."""
     c1, c2 = net.container(1), net.container(2)
     # Another user's process: to look at its namespace takes the capability.
-    lines = "setpriv --reuid 1000 --regid 1000 --clear-groups sleep 60 >/dev/null 2>&1 & echo $!"
+    lines = "setpriv --reuid 1000 --regid 1000 --clear-groups sleep 1200 >/dev/null 2>&1 & echo $!"
     pid = c1.sandbox.run(["sh", "-c", lines]).strip()
     try:
         conf = {"conf": {"backend": backend}}

@@ -80,7 +80,7 @@ def test_the_thread_that_waits_for_the_kernel_ends_and_leaves_no_descriptor(host
         with netns.open_netns(path) as ns, Netlink() as nl:
             assert veth.create(nl, veth.VethSpec("veth0", HOST_MAC, "eth0", MAC, ns))
             assert link.remove_in(ns, "eth0", link.get(nl, "veth0").peer, early=True)
-        assert background.wait(5)
+        assert background.wait(60)
         assert count_descriptors() == before
 
     host.call(run)

@@ -25,7 +25,7 @@ import fcntl, os, sys, time
 fd = os.open(sys.argv[1], os.O_RDONLY | os.O_CREAT, 0o600)
 fcntl.flock(fd, fcntl.LOCK_EX)
 print(flush=True)
-time.sleep(120)
+time.sleep(1200)
 """
 
 

@@ -84,7 +84,7 @@ def test_an_add_makes_a_removed_hook_again(net: Wired) -> None:
     portmap(net, "ADD", c2, "nftables", hostPort=8090).must()
     for container, port in ((c1, 8081), (c2, 8090)):
         with container.sandbox.serve(80):
-            assert net.host.outside.sandbox.reaches(net.host.outside.host_address, port)
+            assert net.host.outside.sandbox.reaches(net.host.outside.host_address, port, timeout_s=10)
 
 
 @pytest.mark.parametrize("backend", ["iptables"])

@@ -213,7 +213,7 @@ def test_an_interrupted_call_says_so(pycni: Pycni) -> None:
     while not pycni.plugins.calls:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=20)
+    _, told = process.communicate(timeout=60)
     assert process.returncode == 130
     assert told == 'pycni: interrupted; run "pycni del" to remove partial state\n'
 

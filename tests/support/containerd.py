@@ -91,7 +91,7 @@ class Containerd:
             raise
 
     def _wait_until_ready(self) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while self.host.place.run(self._ctr("version"), check=False).returncode:
             if time.monotonic() > deadline or self._process.poll() is not None:
                 raise RuntimeError(f"containerd did not start:\n{self.log}")
@@ -110,7 +110,7 @@ class Containerd:
                 self.remove_pod(pod)
         self._process.terminate()
         try:
-            self._process.communicate(timeout=20)
+            self._process.communicate(timeout=120)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.communicate()

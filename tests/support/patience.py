@@ -1,9 +1,18 @@
-"""Time limits that mean the same on an idle machine and on a busy one."""
+"""Time limits and waits that mean the same on an idle machine and on a busy one."""
 
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Longer than any busy machine needs for what takes milliseconds.
+LONG_S = 120
+_PAUSE_S = 0.01
 
 
 def patience(seconds: float) -> float:
@@ -11,3 +20,11 @@ def patience(seconds: float) -> float:
     one_minute, *_, processes, _ = Path("/proc/loadavg").read_text().split()
     running = max(float(one_minute), int(processes.split("/")[0]))
     return seconds * max(1.0, running / len(os.sched_getaffinity(0)))
+
+
+def wait_until(condition: Callable[[], object], *, within_s: float = LONG_S) -> None:
+    """Wait until a condition holds. Fail the test if it does not hold in time."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, f"{condition} does not hold after {within_s:g} s"
+        time.sleep(_PAUSE_S)

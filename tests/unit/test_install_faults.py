@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,13 +55,13 @@ def host(bundle: Path, tmp_path: Path) -> Iterator[Host]:
 
 def test_who_waited_for_a_removed_installation_makes_a_new_one(small: Path, tmp_path: Path) -> None:
     prefix = Prefix(tmp_path / "opt")
-    inside = threading.Event()
+    inside, is_looked_at = threading.Event(), threading.Event()
 
     def install() -> None:
         with Prefix(prefix.path).locked(make=True):
             inside.set()
             prefix.ensure_tree(small)
-            time.sleep(0.5)
+            is_looked_at.wait(60)
 
     waiting = threading.Thread(target=install)
     with prefix.locked(make=True):
@@ -71,10 +70,11 @@ def test_who_waited_for_a_removed_installation_makes_a_new_one(small: Path, tmp_
         assert not inside.wait(0.3)
         prefix.remove()
         assert not prefix.path.exists()
-    assert inside.wait(20)
+    assert inside.wait(60)
     # It holds the lock that the next installation waits for.
     with (prefix.path / "lock").open() as file, pytest.raises(BlockingIOError):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    is_looked_at.set()
     waiting.join()
     assert [tree.name for tree in prefix.trees()] == [BUILD]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
 from ipaddress import ip_address
@@ -138,19 +139,27 @@ def test_a_folder_in_use_by_another_is_kept(leases: Leases) -> None:
 def test_a_folder_removed_while_waiting_for_its_lock_is_made_anew(leases: Leases) -> None:
     with leases.locked():
         pass
-    argv = ["/usr/bin/flock", str(leases.folder / "lock"), "/bin/sh", "-c", "echo; sleep 0.3"]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE) as holder:
+    argv = ["/usr/bin/flock", str(leases.folder / "lock"), "/bin/sh", "-c", "echo; read end"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
+        assert holder.stdin is not None
         holder.stdout.readline()
         child = os.fork()
         if child == 0:
+            # The holder ends when no process has its stdin open.
+            holder.stdin.close()
             waiting = Leases(leases.folder)
             with waiting.locked():
                 waiting.reserve(ADDRESS, OWNER)
             os._exit(0)
         time.sleep(0.1)
+        # Both go at once for a process that waits.
+        os.kill(child, signal.SIGSTOP)
+        os.waitpid(child, os.WUNTRACED)
         (leases.folder / "lock").unlink()
         leases.folder.rmdir()
+        os.kill(child, signal.SIGCONT)
+        holder.stdin.close()
     assert os.waitpid(child, 0)[1] == 0
     assert leases.find(ADDRESS)
 

@@ -36,7 +36,7 @@ def test_a_program_that_takes_too_long_is_killed() -> None:
     with pytest.raises(CniError, match="did not end within") as refusal:
         child.run(["/bin/sleep", "30"], timeout_s=0.1)
     assert refusal.value.code == Code.TRY_AGAIN
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 25
     assert children(os.getpid()) == others
 
 
@@ -52,7 +52,7 @@ def test_a_signal_is_a_negative_status() -> None:
 def test_a_process_that_holds_the_output_open_is_not_waited_for() -> None:
     started = time.monotonic()
     assert child.run([SH, "-c", "sleep 20 & echo here"]).stdout == b"here\n"
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 18
 
 
 def test_an_exception_ends_the_child() -> None:
@@ -80,25 +80,30 @@ def test_no_descriptor_is_left() -> None:
 UNDOING = "trap 'sleep 0.2; echo undone >{told}; exit 1' TERM; echo up >{told}; while :; do sleep 0.02; done"
 
 
+def run_too_long(script: str, told: Path, grace_s: float = 2) -> None:
+    """Run a script that does not end in time, with a longer limit if it has told nothing until then."""
+    for timeout_s in (0.3, 3, 30):
+        with pytest.raises(CniError, match="did not end within"):
+            child.run([SH, "-c", script], timeout_s=timeout_s, grace_s=grace_s)
+        if told.exists():
+            return
+
+
 def test_a_program_that_takes_too_long_may_undo_its_work(tmp_path: Path) -> None:
     told = tmp_path / "told"
-    with pytest.raises(CniError, match="did not end within"):
-        child.run([SH, "-c", UNDOING.format(told=told)], timeout_s=0.3)
+    run_too_long(UNDOING.format(told=told), told)
     assert told.read_text() == "undone\n"
 
 
 def test_a_process_that_ignores_the_request_to_end_is_killed(tmp_path: Path) -> None:
     told = tmp_path / "pid"
-    with pytest.raises(CniError, match="did not end within"):
-        child.run([SH, "-c", f"trap '' TERM; echo $$ >{told}; exec sleep 60"], timeout_s=0.3, grace_s=0.2)
+    run_too_long(f"trap '' TERM; echo $$ >{told}; exec sleep 60", told, grace_s=0.2)
     assert not Path(f"/proc/{told.read_text().strip()}").exists()
 
 
 def test_a_stopped_process_gets_the_signal_to_end(tmp_path: Path) -> None:
     told = tmp_path / "told"
-    script = f"trap 'echo undone >{told}; exit 1' TERM; kill -STOP $$; sleep 60"
-    with pytest.raises(CniError, match="did not end within"):
-        child.run([SH, "-c", script], timeout_s=0.3)
+    run_too_long(f"trap 'echo undone >{told}; exit 1' TERM; kill -STOP $$; sleep 60", told)
     assert told.read_text() == "undone\n"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from cni.testing import Host, warm, why_no_namespaces
 from cni.testing.executables import make_warm_bindir
 from cni.warm import control
 from plugin_table import declared, packages
+from tests.support.patience import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,12 +34,13 @@ class WarmHost(Host):
     def status(self) -> dict[str, Any]:
         """Return the status of the one server that runs here, when all calls have been counted."""
         [server] = self.call(control.find)
-        told = self.call(control.status, server)
-        for _ in range(100):
-            if not told.get("busy"):
-                break
-            time.sleep(0.02)
-            told = self.call(control.status, server)
+        told: dict[str, Any] = {}
+
+        def is_idle() -> bool:
+            told.update(self.call(control.status, server))
+            return told.get("busy") == 0
+
+        wait_until(is_idle)
         return told
 
     def status_of(self, pid: int) -> dict[str, Any]:
@@ -53,10 +54,30 @@ class WarmHost(Host):
     def log(self) -> str:
         return self.run(["cat", "/run/pycni/warm/log"], check=False)
 
+    def await_log(self, text: str) -> None:
+        """Wait until the log has a text: a process may write it after the launcher has its answer."""
+        wait_until(lambda: text in self.log())
+
+    def await_idle(self) -> None:
+        """Wait until the one server has a worker, and no worker is busy with the call before.
+
+        The leak check of a call and its background work go on after its answer. A call that comes meanwhile
+        needs one more worker.
+        """
+        wait_until(lambda: self.status()["workers"])
+
     def odd(self, do: str = "", **more: Any) -> Answer:
         """Let the plugin that misbehaves do a thing."""
         conf = {"cniVersion": "1.0.0", "name": "n", "type": "odd", "do": do}
         return self.plugin("odd", "ADD", conf, netns="/run/netns/none", **more)
+
+    def waited_s(self, **more: Any) -> tuple[float, dict[str, str]]:
+        """Make a call that is cold. Return the seconds for which its process waited, and the facts.
+
+        The process is that of the launcher. The seconds in which it ran, or waited for a core, do not count.
+        """
+        facts, waited = self.odd("show waiting", **more).stderr.splitlines()
+        return float(waited), json.loads(facts)
 
     def facts(self, do: str = "", **more: Any) -> dict[str, str]:
         """Return the facts about the process that it ran in, recorded before the action."""

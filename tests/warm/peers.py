@@ -9,6 +9,7 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.support.patience import LONG_S
 from tests.warm import wire
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def be_confined() -> None:
 
 def connect(path: str) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    connection.settimeout(8)
+    connection.settimeout(LONG_S)
     connection.connect(path)
     return connection
 

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,8 @@ import pytest
 
 from cni.testing.place import BARE_ENV
 from cni.warm import control
-from tests.support.patience import patience
+from tests.support.patience import LONG_S, wait_until
+from tests.warm.odd.cni_odd import WAIT_S
 
 if TYPE_CHECKING:
     import subprocess
@@ -36,33 +38,31 @@ def start(host: WarmHost, name: str, conf: dict[str, Any], netns: str) -> subpro
 def waiting(host: WarmHost, do: str = "wait") -> tuple[subprocess.Popen[str], int]:
     """Return a call that a worker is in the middle of, and the worker's process ID."""
     launcher = start(host, "odd", {**ODD_WAITS, "do": do}, "/run/netns/none")
+    return launcher, await_doing(host)
+
+
+def await_doing(host: WarmHost) -> int:
+    """Wait until the plugin has begun what it was asked for. Return the worker's process ID."""
     doing = Path(f"/proc/{host.pid}/root/run/doing")
-    deadline = time.monotonic() + 60
-    while not (doing.exists() and doing.read_text()):
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    wait_until(lambda: doing.exists() and doing.read_text())
     worker = int(doing.read_text())
     doing.unlink()
-    return launcher, worker
+    return worker
 
 
 def is_undone(host: WarmHost) -> bool:
     return Path(f"/proc/{host.pid}/root/run/undone").exists()
 
 
-def wait_for_end(pid: int, within_s: float) -> float:
-    """Return the seconds that it took until a process was gone."""
-    start, within_s = time.monotonic(), patience(within_s)
-    while Path(f"/proc/{pid}/root").exists():
-        assert time.monotonic() - start < within_s
-        time.sleep(0.001)
-    return time.monotonic() - start
+def wait_for_end(pid: int) -> None:
+    """Wait until a process is gone. A call that is not interrupted goes on for longer than the limit."""
+    wait_until(lambda: not Path(f"/proc/{pid}/root").exists(), within_s=WAIT_S - 10)
 
 
 def test_a_worker_ends_with_its_launcher(warm_host: WarmHost) -> None:
     launcher, worker = waiting(warm_host)
     launcher.kill()
-    wait_for_end(worker, 0.1)
+    wait_for_end(worker)
     launcher.communicate()
     assert not is_undone(warm_host)
     assert warm_host.odd().ok
@@ -72,12 +72,12 @@ def test_a_worker_ends_with_its_launcher(warm_host: WarmHost) -> None:
 def test_stopping_a_launcher_undoes_its_call(warm_host: WarmHost, number: int) -> None:
     launcher, worker = waiting(warm_host)
     launcher.send_signal(number)
-    out, _ = launcher.communicate(timeout=5)
+    out, _ = launcher.communicate(timeout=LONG_S)
     answer = json.loads(out)
     told = f"interrupted by {signal.Signals(number).name}"
     assert (launcher.returncode, answer["code"], answer["msg"]) == (1, 11, told)
     assert is_undone(warm_host)
-    wait_for_end(worker, 5)
+    wait_for_end(worker)
     assert warm_host.odd().ok
 
 
@@ -85,7 +85,7 @@ def test_stopping_a_launcher_undoes_its_call(warm_host: WarmHost, number: int) -
 def test_a_launcher_stopped_after_the_response_prints_it_once(warm_host: WarmHost, number: int) -> None:
     launcher, worker = waiting(warm_host, "end slowly")
     launcher.send_signal(number)
-    out, _ = launcher.communicate(timeout=5)
+    out, _ = launcher.communicate(timeout=LONG_S)
     assert (launcher.returncode, json.loads(out)) == (0, {"cniVersion": "1.0.0"})
     assert not is_undone(warm_host)
     # The worker has heard of it, and can be used again.
@@ -94,7 +94,7 @@ def test_a_launcher_stopped_after_the_response_prints_it_once(warm_host: WarmHos
     launcher, _ = waiting(warm_host)
     launcher.send_signal(number)
     told = f"interrupted by {signal.Signals(number).name}"
-    assert json.loads(launcher.communicate(timeout=5)[0])["msg"] == told
+    assert json.loads(launcher.communicate(timeout=LONG_S)[0])["msg"] == told
 
 
 def test_a_launcher_that_is_stopped_and_then_killed_ends_its_worker(warm_host: WarmHost) -> None:
@@ -104,27 +104,27 @@ def test_a_launcher_that_is_stopped_and_then_killed_ends_its_worker(warm_host: W
     launcher.kill()
     time.sleep(0.05)
     os.kill(worker, signal.SIGCONT)
-    wait_for_end(worker, 1)
+    wait_for_end(worker)
     launcher.communicate()
 
 
 def test_a_killed_worker_gives_an_error_object(warm_host: WarmHost) -> None:
     launcher, worker = waiting(warm_host)
     os.kill(worker, signal.SIGKILL)
-    out, _ = launcher.communicate(timeout=5)
+    out, _ = launcher.communicate(timeout=LONG_S)
     answer = json.loads(out)
     assert (launcher.returncode, answer["code"]) == (1, 11)
     assert answer["msg"] == "plugin odd: the worker was killed during the call"
     assert answer["cniVersion"] == "1.1.0"
     assert warm_host.odd().ok
-    assert f"worker {worker} was killed by signal 9" in warm_host.log()
+    warm_host.await_log(f"worker {worker} was killed by signal 9")
 
 
 def test_a_stopped_worker_gives_an_error_object_in_time(warm_host: WarmHost) -> None:
     warm_host.odd()
     launcher = warm_host.place.popen(
         ["env", "PYCNI_WARM_ANSWER_S=1", str(warm_host.bindir / "odd")],
-        json.dumps(ODD_WAITS),
+        json.dumps(ODD_WAITS | {"do": "stop"}),
         env={
             **BARE_ENV,
             "CNI_COMMAND": "ADD",
@@ -134,14 +134,14 @@ def test_a_stopped_worker_gives_an_error_object_in_time(warm_host: WarmHost) -> 
             "CNI_PATH": str(warm_host.bindir),
         },
     )
-    time.sleep(0.3)
-    worker = int(Path(f"/proc/{warm_host.pid}/root/run/doing").read_text())
-    os.kill(worker, signal.SIGSTOP)
-    launcher.wait(timeout=5)
-    os.kill(worker, signal.SIGCONT)
-    out, _ = launcher.communicate(timeout=5)
+    worker = await_doing(warm_host)
+    launcher.wait(timeout=LONG_S)
+    # The kernel may have killed it by now.
+    with suppress(ProcessLookupError):
+        os.kill(worker, signal.SIGCONT)
+    out, _ = launcher.communicate(timeout=LONG_S)
     assert json.loads(out)["msg"] == "plugin odd: the worker did not respond in time and was killed"
-    wait_for_end(worker, 1)
+    wait_for_end(worker)
 
 
 def test_killing_a_server_does_not_affect_running_calls(warm_host: WarmHost) -> None:
@@ -150,20 +150,21 @@ def test_killing_a_server_does_not_affect_running_calls(warm_host: WarmHost) -> 
     idle = [pid for pid in control.children(server.pid) if pid != worker]
     os.kill(server.pid, signal.SIGKILL)
     for pid in (server.pid, *idle):
-        wait_for_end(pid, 2)
+        wait_for_end(pid)
     assert Path(f"/proc/{worker}/root").exists()
-    # A call is cold if it comes before the busy worker has closed the socket.
-    found = []
-    for _ in range(3):
+
+    def is_there_another() -> bool:
+        """Make a call. It is cold if it comes before the busy worker has closed the socket."""
         assert warm_host.odd().ok
-        if found := warm_host.call(control.find):
-            break
-    [new] = found
+        return bool(warm_host.servers())
+
+    wait_until(is_there_another)
+    [new] = warm_host.call(control.find)
     assert new.pid != server.pid
     launcher.terminate()
-    out, _ = launcher.communicate(timeout=5)
+    out, _ = launcher.communicate(timeout=LONG_S)
     assert json.loads(out)["msg"] == "interrupted by SIGTERM"
-    wait_for_end(worker, 2)
+    wait_for_end(worker)
     assert warm_host.servers() == [new.pid]
 
 
@@ -171,20 +172,20 @@ def test_a_running_call_succeeds_although_its_server_is_killed(warm_host: WarmHo
     launcher, worker = waiting(warm_host, "nap")
     [server] = warm_host.call(control.find)
     os.kill(server.pid, signal.SIGKILL)
-    out, _ = launcher.communicate(timeout=10)
+    out, _ = launcher.communicate(timeout=LONG_S)
     assert (launcher.returncode, json.loads(out)) == (0, {"cniVersion": "1.0.0"})
-    wait_for_end(worker, 5)
+    wait_for_end(worker)
 
 
 def test_a_server_that_gets_sigterm_waits_for_no_call(warm_host: WarmHost) -> None:
     launcher, worker = waiting(warm_host)
     [server] = warm_host.call(control.find)
-    assert warm_host.call(control.stop, server)
+    wait_until(lambda: warm_host.call(control.stop, server))
     assert Path(f"/proc/{worker}/root").exists()
     assert warm_host.odd().ok
     launcher.terminate()
-    assert json.loads(launcher.communicate(timeout=5)[0])["code"] == 11
-    wait_for_end(worker, 5)
+    assert json.loads(launcher.communicate(timeout=LONG_S)[0])["code"] == 11
+    wait_for_end(worker)
     assert "the last call changed" not in warm_host.log()
 
 
@@ -202,5 +203,5 @@ def test_calls_while_servers_are_killed_succeed_or_report_the_reason(warm_host: 
         for server in warm_host.call(control.find):
             os.kill(server.pid, signal.SIGKILL)
         for call in calls:
-            out, _ = call.communicate(timeout=20)
+            out, _ = call.communicate(timeout=LONG_S)
             assert (call.returncode, json.loads(out).get("code")) in {(0, None), (1, 11)}

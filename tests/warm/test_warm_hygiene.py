@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support import scene
-from tests.support.patience import patience
+from tests.support.patience import wait_until
 from tests.warm.odd.cni_odd import CHANGES, LEAKS
 
 if TYPE_CHECKING:
@@ -20,11 +19,11 @@ if TYPE_CHECKING:
 SELF = {"pid", "descriptors", "frozen"}
 
 
-def is_gone(pid: int, within_s: float) -> bool:
-    deadline = time.monotonic() + patience(within_s)
-    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return not Path(f"/proc/{pid}").exists()
+def facts_at_rest(host: WarmHost, do: str = "") -> dict[str, str]:
+    """Make a call when no worker is busy with the one before, and return its facts."""
+    if host.servers():
+        host.await_idle()
+    return host.facts(do)
 
 
 def shown(facts: dict[str, str]) -> dict[str, str]:
@@ -35,7 +34,7 @@ def shown(facts: dict[str, str]) -> dict[str, str]:
 
 def test_workers_are_reused(warm_host: WarmHost) -> None:
     """The server starts a spare worker while others are busy or in their leak check."""
-    facts = [warm_host.facts() for _ in range(20)]
+    facts = [facts_at_rest(warm_host) for _ in range(20)]
     assert len({each["pid"] for each in facts}) <= 4
     assert all(shown(each) == shown(facts[0]) for each in facts)
     assert warm_host.status()["workers_made"] <= 4
@@ -49,13 +48,17 @@ def test_a_changed_worker_is_not_reused(warm_host: WarmHost, what: str) -> None:
     assert changed["pid"] not in {each["pid"] for each in later}
     assert all(shown(each) == shown(before) for each in later)
     # A thread may be one that works on after the answer, so it is waited for.
-    assert what == "thread" or is_gone(int(changed["pid"]), within_s=5)
+    if what != "thread":
+        wait_until(lambda: not Path(f"/proc/{changed['pid']}").exists())
 
 
 @pytest.mark.parametrize("what", CHANGES)
 def test_allowed_changes_of_a_call_are_reset(warm_host: WarmHost, what: str) -> None:
     changed = warm_host.facts(what)
-    answers = [warm_host.odd() for _ in range(4)]
+    answers = []
+    for _ in range(4):
+        warm_host.await_idle()
+        answers.append(warm_host.odd())
     facts = [json.loads(answer.stderr.splitlines()[0]) for answer in answers]
     assert changed["pid"] in {each["pid"] for each in facts}
     assert all(shown(each) == shown(changed) for each in facts)
@@ -107,6 +110,7 @@ def test_workers_are_used_for_two_hundred_mixed_calls(warm_host: WarmHost) -> No
             for name, own in ((scene.PORTS, ports), (scene.INTERFACE, conf)):
                 warm_host.plugin(name, "DEL", own | known, netns=sandbox).must()
             calls += 6
+            warm_host.await_idle()
     status = warm_host.status()
     assert status["requests"] == calls
     assert status["workers_made"] <= 8
@@ -115,7 +119,7 @@ def test_workers_are_used_for_two_hundred_mixed_calls(warm_host: WarmHost) -> No
 
 def test_a_worker_is_replaced_after_its_calls(warm_host: WarmHost) -> None:
     warm_host.run(["sh", "-c", 'echo \'{"workers": 1, "calls": 3}\' > /etc/cni/pycni/warm.json'])
-    pids = [warm_host.facts()["pid"] for _ in range(12)]
+    pids = [facts_at_rest(warm_host)["pid"] for _ in range(12)]
     assert max(map(pids.count, pids)) == 3
 
 
@@ -126,4 +130,4 @@ def test_a_plugins_exit_is_the_exit_status(warm_host: WarmHost) -> None:
 def test_the_log_names_leaked_objects(warm_host: WarmHost) -> None:
     warm_host.odd("open file")
     warm_host.odd()
-    assert "the last call changed its descriptors" in warm_host.log()
+    warm_host.await_log("the last call changed its descriptors")

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 
 from cni.testing.place import BARE_ENV
 from cni.warm import control
-from tests.support.patience import patience
 
 if TYPE_CHECKING:
     import subprocess
 
     from tests.warm.conftest import WarmHost
 
-CALLS = 30
+CALLS, LIMIT_S = 30, 300
 CONF = '{"cniVersion": "1.0.0", "name": "n", "type": "odd"}'
 ENV = BARE_ENV | {
     "CNI_COMMAND": "ADD", "CNI_CONTAINERID": "c", "CNI_NETNS": "/n", "CNI_IFNAME": "e", "CNI_PATH": "/o",
@@ -42,7 +41,7 @@ def test_two_runtimes_at_once_each_have_their_own_server(warm_host: WarmHost) ->
     runtimes = [start_calls(warm_host, *how, to=f"2>>{file}") for file, how in wrappers.items()]
     seen, servers = set(), set()
     for runtime, file in zip(runtimes, wrappers, strict=True):
-        out, where = runtime.communicate(timeout=60)
+        out, where = runtime.communicate(timeout=LIMIT_S)
         assert (runtime.returncode, out.count("cniVersion")) == (0, CALLS), where
         calls = warm_host.run(["cat", file]).splitlines()
         facts = [json.loads(line) for line in calls]
@@ -61,13 +60,13 @@ def test_servers_that_get_sigterm_lose_no_call(warm_host: WarmHost) -> None:
     # Nobody reads their output meanwhile, which does not fit into a pipe.
     callers = [start_calls(warm_host, count=40, to="2>/dev/null") for _ in range(4)]
     ended: set[int] = set()
-    deadline = time.monotonic() + patience(60)
+    deadline = time.monotonic() + LIMIT_S
     while any(caller.poll() is None for caller in callers):
         assert time.monotonic() < deadline
         ended |= {server.pid for server in warm_host.call(control.stop_all)}
         time.sleep(0.1)
     for caller in callers:
-        out, err = caller.communicate(timeout=60)
+        out, err = caller.communicate(timeout=LIMIT_S)
         assert (caller.returncode, out.count("cniVersion")) == (0, 40), err
     assert len(ended) >= 3
     # What was not accepted by a worker was made by a process of its own, the rest by workers.

@@ -8,7 +8,6 @@ import os
 import random
 import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,9 +18,10 @@ from cni.testing.place import BARE_ENV
 from cni.warm import control
 from tests.netns.fault_world import CALM, CUT, Step, busy_world, faulty_bindir, faulty_zygote, world
 from tests.support import scene
+from tests.support.patience import LONG_S, wait_until
 from tests.warm import peers, wire
 from tests.warm.test_warm_deaths import is_undone, wait_for_end, waiting
-from tests.warm.test_warm_peers import socket_of, wait_for_log
+from tests.warm.test_warm_peers import socket_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,17 +86,20 @@ def _block(host: WarmHost, verb: str, do: str, env: dict[str, str], free: int) -
     launcher.stdin.close()
     launcher.stdin = None
     [server] = host.call(control.find)
-    deadline = time.monotonic() + 60
-    while not (found := [pid for pid in control.children(server.pid) if _is_writing_to_pipe(pid)]):
+    found: list[int] = []
+
+    def is_one_blocked() -> bool:
+        found[:] = [pid for pid in control.children(server.pid) if _is_writing_to_pipe(pid)]
         assert launcher.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
+        return bool(found)
+
+    wait_until(is_one_blocked)
     return _Blocked(launcher, reader, found[0])
 
 
 def _end(blocked: _Blocked) -> tuple[str, str]:
     """Wait for the launcher to fail. Return what is on stdout and on stderr."""
-    _, err = blocked.launcher.communicate(timeout=10)
+    _, err = blocked.launcher.communicate(timeout=LONG_S)
     assert blocked.launcher.returncode == 1
     with os.fdopen(blocked.reader, "rb") as pipe:
         return pipe.read().decode().strip(), err.decode()
@@ -127,7 +130,7 @@ def test_a_launcher_whose_wait_ended_adds_nothing_to_the_response(warm_host: War
     out, err = _end(blocked)
     assert out == ""
     assert f"the worker did not respond in time and was killed, {NOTE}" in err
-    wait_for_end(blocked.worker, 2)
+    wait_for_end(blocked.worker)
     assert warm_host.odd().ok
 
 
@@ -145,7 +148,7 @@ def test_a_worker_whose_launcher_has_given_up_prints_nothing(warm_host: WarmHost
         output.write_text("")
         assert warm_host.call(_ask_for_versions, socket_of(warm_host), str(output), right) == answer
         assert bool(output.read_text()) == bool(right)
-    wait_for_log(warm_host, "was killed by signal 9")
+    warm_host.await_log("was killed by signal 9")
     assert warm_host.odd().ok
 
 
@@ -156,7 +159,7 @@ def test_a_worker_whose_launcher_has_given_up_prints_nothing(warm_host: WarmHost
 def test_a_worker_killed_after_its_response_leaves_one_document(warm_host: WarmHost, number: int) -> None:
     launcher, worker = waiting(warm_host, "end slowly")
     os.kill(worker, number)
-    out, err = launcher.communicate(timeout=5)
+    out, err = launcher.communicate(timeout=LONG_S)
     assert (launcher.returncode, _documents(out)) == (1, [{"cniVersion": "1.0.0"}])
     assert NOTE in err
     assert not is_undone(warm_host)

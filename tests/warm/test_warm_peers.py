@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ import pytest
 from cni.testing import why_no_namespaces
 from cni.warm import connection, control
 from tests.support import scene
+from tests.support.patience import LONG_S
 from tests.warm import peers, wire
 
 if TYPE_CHECKING:
@@ -30,14 +30,6 @@ STDIN = "/dev/null"
 
 def socket_of(host: WarmHost) -> str:
     return host.run([str(host.bindir / "odd"), "--warm-socket"]).strip()
-
-
-def wait_for_log(host: WarmHost, text: str) -> None:
-    """Wait until the log has a text: the worker writes it after it refuses the caller."""
-    deadline = time.monotonic() + 60
-    while text not in host.log():
-        assert time.monotonic() < deadline, host.log()
-        time.sleep(0.02)
 
 
 def _call(path: str, output: str) -> bytes:
@@ -84,7 +76,7 @@ def test_a_process_with_fewer_rights_is_not_served(warm_host: WarmHost, tmp_path
     change, difference = OTHERS[what]
     assert warm_host.call(_called_by, change, path, str(output)) in {wire.REFUSED, b""}
     assert output.read_text() == ""
-    wait_for_log(warm_host, f"whose {difference} is not that of the worker")
+    warm_host.await_log(f"whose {difference} is not that of the worker")
     assert warm_host.status()["requests"] == 2
     assert warm_host.odd().ok
 
@@ -129,7 +121,7 @@ def _silent(path: str) -> bytes:
 
     def wait() -> bytes:
         with peers.connect(path) as accepted:
-            accepted.settimeout(2)
+            accepted.settimeout(LONG_S)
             return accepted.recv(10)
 
     return peers.in_child(wait)
@@ -139,7 +131,7 @@ def test_a_process_with_fewer_rights_blocks_no_worker(warm_host: WarmHost) -> No
     """The process sends nothing. A worker waits some seconds for an equal process."""
     warm_host.odd()
     assert warm_host.call(_silent, socket_of(warm_host)) == wire.REFUSED
-    wait_for_log(warm_host, "whose ns/net is not that of the worker")
+    warm_host.await_log("whose ns/net is not that of the worker")
 
 
 def _dropping_after_connecting(path: str, output: str) -> bytes:
@@ -170,7 +162,7 @@ def _connected_by_child(path: str) -> tuple[int, socket.socket]:
     _, [fd], _, _ = socket.recv_fds(ours, 1, 1)
     os.waitpid(child, 0)
     accepted = socket.socket(fileno=fd)
-    accepted.settimeout(8)
+    accepted.settimeout(LONG_S)
     return child, accepted
 
 
@@ -191,7 +183,7 @@ def test_the_credentials_at_connect_and_the_current_ones_must_match(
     (tmp_path / "told").touch()
     assert warm_host.call(attack, path, str(tmp_path / "told")) in {wire.REFUSED, b""}
     assert (tmp_path / "told").read_text() == ""
-    wait_for_log(warm_host, "refused a call")
+    warm_host.await_log("refused a call")
 
 
 def _reused_number(library: Path, folder: Path) -> str:

@@ -19,6 +19,7 @@ from cni.state import executables
 from cni.testing import Host, warm, why_no_namespaces
 from cni.warm import connection
 from plugin_table import ROOT
+from tests.support.patience import LONG_S
 from tests.warm import wire
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Meeting:
         self._listener.settimeout(0)
         self.connection = connection.Connection(connection.load(library), self._listener.fileno(), "1.2-abc")
         self.launcher = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.launcher.settimeout(2)
+        self.launcher.settimeout(LONG_S)
 
     def knock(self) -> socket.socket:
         self.launcher.connect(self._listener.getsockname())
@@ -187,7 +188,7 @@ def test_a_silent_client_is_refused_after_the_time_limit(meeting: Meeting) -> No
     start = time.monotonic()
     with pytest.raises(connection.RefusedError, match="in time"):
         meeting.connection.read(meeting.connection.receive(1))
-    assert 0.9 < time.monotonic() - start < 5
+    assert 0.9 < time.monotonic() - start < LONG_S
 
 
 class Listening:
@@ -197,13 +198,13 @@ class Listening:
         path = subprocess.run([program, "--warm-socket"], capture_output=True, text=True, check=True).stdout
         self.path = path.strip()
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._listener.settimeout(5)
+        self._listener.settimeout(LONG_S)
         self._listener.bind(self.path)
         self._listener.listen()
 
     def accept(self) -> socket.socket:
         accepted, _ = self._listener.accept()
-        accepted.settimeout(5)
+        accepted.settimeout(LONG_S)
         return accepted
 
 
@@ -225,7 +226,7 @@ def _golden(program: Path) -> tuple[bytes, bytes, list[str], int, str]:
             for fd in fds:
                 os.close(fd)
             accepted.send(wire.STATUS + b"\7")
-        out, _ = launcher.communicate(timeout=5)
+        out, _ = launcher.communicate(timeout=LONG_S)
     return call, go, names, launcher.returncode, out.decode()
 
 
@@ -253,7 +254,7 @@ def _refused(program: Path) -> str:
         accepted.send(wire.ACCEPTED)
         time.sleep(0.1)
         accepted.send(wire.REFUSED)
-    out, _ = launcher.communicate(timeout=5)
+    out, _ = launcher.communicate(timeout=LONG_S)
     return out.decode()
 
 

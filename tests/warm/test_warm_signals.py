@@ -7,10 +7,11 @@ import os
 import signal
 import struct
 import subprocess
-import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from cni.warm import control, report
+from tests.support.patience import LONG_S
 from tests.warm import peers
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def _lock_as_nobody(path: Path) -> int:
     return fd
 
 
-def _survivors(do: Callable[[], None]) -> bytes:
+def _survivors(do: Callable[[], None], wait_s: float) -> bytes:
     """Run as process 1 of a new namespace with another process in it. Return whether that one survives.
 
     A signal to "all processes" goes to those in the namespace, but for process 1 and the sender.
@@ -43,14 +44,15 @@ def _survivors(do: Callable[[], None]) -> bytes:
         do()
         os._exit(0)
     _, status = os.waitpid(child, 0)
-    time.sleep(0.1)
+    with suppress(subprocess.TimeoutExpired):
+        bystander.wait(wait_s)
     return f"{status} {bystander.poll()}".encode()
 
 
-def _apart(do: Callable[[], None]) -> str:
+def _apart(do: Callable[[], None], wait_s: float = 0.1) -> str:
     def outside() -> bytes:
         peers.unshare("mnt", "pid")
-        return peers.in_child(lambda: _survivors(do))
+        return peers.in_child(lambda: _survivors(do, wait_s))
 
     return peers.in_child(outside).decode()
 
@@ -79,7 +81,7 @@ def test_a_new_server_ends_no_process_for_a_lock_without_a_holder() -> None:
 
 def test_a_signal_to_all_processes_is_detected() -> None:
     """The two tests above would detect such a signal."""
-    assert _apart(_all_processes).split()[1] == str(-signal.SIGTERM)
+    assert _apart(_all_processes, LONG_S).split()[1] == str(-signal.SIGTERM)
 
 
 def test_a_server_whose_lock_has_no_holder_is_not_listed(warm_host: WarmHost) -> None:

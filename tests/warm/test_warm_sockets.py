@@ -25,8 +25,11 @@ NAME, IPV4 = 1, 2
 
 def test_one_worker_after_another_has_the_servers_sockets(warm_host: WarmHost) -> None:
     warm_host.settings(workers=1, calls=1)
-    workers, used = set(), []
+    workers: set[str] = set()
+    used: list[str] = []
     for _ in range(8):
+        if workers:
+            warm_host.await_idle()
         facts, sockets = map(json.loads, warm_host.odd("netfilter sockets").stderr.splitlines())
         workers.add(facts["pid"])
         # Those that are still to be given to others were closed.

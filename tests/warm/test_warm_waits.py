@@ -17,7 +17,7 @@ from cni.state import executables
 from cni.testing.place import BARE_ENV
 from cni.warm import control
 from tests.support import scene
-from tests.support.patience import patience
+from tests.support.patience import LONG_S, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,9 +41,7 @@ def is_cold(host: WarmHost, **more: Any) -> bool:
 
 def await_warm(host: WarmHost) -> None:
     """Call until a worker serves a call: then the kernel shows that the server has run again."""
-    deadline = time.monotonic() + 60
-    while is_cold(host):
-        assert time.monotonic() < deadline
+    wait_until(lambda: not is_cold(host))
 
 
 def test_a_call_waits_some_seconds_for_a_stopped_holder_of_the_lock(warm_host: WarmHost) -> None:
@@ -52,7 +50,7 @@ def test_a_call_waits_some_seconds_for_a_stopped_holder_of_the_lock(warm_host: W
     holder = warm_host.place.popen(["sh", "-c", script])
     assert holder.stdout
     assert holder.stdout.readline() == "has it\n"
-    assert is_cold(warm_host, timeout_s=20)
+    assert is_cold(warm_host)
     assert warm_host.servers() == []
     holder.kill()
     holder.communicate()
@@ -64,13 +62,10 @@ def test_a_stopped_server_serves_with_the_workers_that_it_has(warm_host: WarmHos
     warm_host.settings(workers=1, calls=1)
     warm_host.odd()
     [server] = warm_host.call(control.find)
-    deadline = time.monotonic() + 60
-    while len(control.children(server.pid)) != 1:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: len(control.children(server.pid)) == 1)
     os.kill(server.pid, signal.SIGSTOP)
     assert not is_cold(warm_host)
-    assert is_cold(warm_host, env={"PYCNI_WARM_ACCEPT_S": "1"}, timeout_s=20)
+    assert is_cold(warm_host, env={"PYCNI_WARM_ACCEPT_S": "1"})
     os.kill(server.pid, signal.SIGCONT)
     await_warm(warm_host)
     assert warm_host.servers() == [server.pid]
@@ -93,7 +88,7 @@ def test_a_call_runs_cold_if_the_server_does_not_start(
     conf = {"cniVersion": "1.0.0", "name": "n", "type": "odd"}
     for _ in range(2):
         env = {"PYCNI_WARM_ACCEPT_S": "1"}
-        answer = warm_host.plugin("odd", "ADD", conf, netns="/n", bindir=tmp_path, env=env, timeout_s=20)
+        answer = warm_host.plugin("odd", "ADD", conf, netns="/n", bindir=tmp_path, env=env)
         assert answer.ok, answer
     assert warm_host.servers() == []
 
@@ -144,7 +139,7 @@ def pipes(stack: ExitStack, number: int) -> Iterator[tuple[int, int]]:
 def ends(reader: int) -> bool:
     """Return whether a pipe comes to its end, whatever is in it, within some seconds."""
     os.set_blocking(reader, False)
-    deadline = time.monotonic() + patience(5)
+    deadline = time.monotonic() + LONG_S
     while time.monotonic() < deadline:
         try:
             if not os.read(reader, 1 << 16):
@@ -175,7 +170,7 @@ def test_the_callers_pipes_end_with_the_plugin(warm_host: WarmHost, *, is_first:
         )
         for fd in (stdout, stderr, extra, high):
             os.close(fd)
-        assert process.wait(timeout=10) == 0
+        assert process.wait(timeout=LONG_S) == 0
         assert all(ends(reader) for reader, _ in outputs)
         # Nobody reads it any more, where this process gives up its own end.
         with Path(os.devnull).open("rb") as null:

@@ -74,8 +74,7 @@ class Place:
 
     def link_of(self, container: Attached) -> dict[str, Any]:
         """Return what the kernel says of a host end."""
-        [found] = self.host.json(["ip", "-j", "link", "show", container.host_end])
-        assert isinstance(found, dict)
+        [found] = self.host.settled_links(container.host_end)
         return found
 
     def assert_victim_is_well(self, before: dict[str, Any]) -> None:
@@ -175,11 +174,11 @@ def test_a_late_del_leaves_the_container_alone_that_has_the_path_by_now(
     gone.sandbox.delete()
     sandbox = host.sandbox("gone")
     added = net.call("ADD", "living", netns=sandbox)
-    links = sandbox.json(["ip", "-j", "link"])
+    links = sandbox.settled_links()
     keys = {"prevResult": gone.answer.json} if has_result else {}
     for _ in range(2):
         net.delete("gone", netns=sandbox, keys=keys)
-        assert sandbox.json(["ip", "-j", "link"]) == links
+        assert sandbox.settled_links() == links
         sandbox.run(["ping", "-c", "1", "-W", "5", GATEWAY])
         net.call("CHECK", "living", netns=sandbox, keys={"prevResult": added.json}).must()
     leases = host.run(["ls", "/var/lib/cni/networks/net1"]).split()

@@ -58,7 +58,7 @@ class Foreign:
         return self.net.call("ADD", "c1", env={"CNI_PATH": self.path})
 
     def wait_for_lease(self) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not self.host.run(["find", "/run/leased"], check=False):
             assert time.monotonic() < deadline
             time.sleep(0.02)
@@ -85,7 +85,7 @@ def test_a_stop_gives_the_address_back(host: Host, tmp_path: Path, body: str, nu
     )
     foreign.wait_for_lease()
     process.send_signal(number)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=60)
     answer = Answer(process.returncode, out, err)
     assert answer.code == Code.TRY_AGAIN, answer
     assert answer.msg.startswith("interrupted by SIG")
@@ -118,9 +118,14 @@ def test_a_time_out_of_the_runtime_undoes_the_add(host: Host, tmp_path: Path) ->
     host.run(["mkdir", "/etc/cni/net.d"])
     host.run(["cp", "/dev/stdin", "/etc/cni/net.d/10.conflist"], json.dumps(conflist))
     command = str(make_command(tmp_path, host.bindir))
-    argv = [command, "add", "net1", "/run/netns/c1", "--timeout", "4"]
-    done = host.place.run(argv, env=BARE_ENV | {"CNI_PATH": foreign.path}, check=False)
-    assert "did not end within 4 s" in done.stderr, done
+    # A busy machine may not come to the IPAM plugin in the shorter time.
+    for limit_s in ("4", "30"):
+        argv = [command, "add", "net1", "/run/netns/c1", "--timeout", limit_s]
+        done = host.place.run(argv, env=BARE_ENV | {"CNI_PATH": foreign.path}, check=False)
+        assert f"did not end within {limit_s} s" in done.stderr, done
+        if host.run(["find", "/run/leased"], check=False):
+            break
+        host.run(["rm", "-f", "/run/calls"])
     # DEL of the plugin's own undo; the runtime then takes back the network.
     assert foreign.calls()[:2] == ["ADD", "DEL"]
     host.run(["rm", "-r", "/etc/cni/net.d"])

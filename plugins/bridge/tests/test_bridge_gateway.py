@@ -68,7 +68,7 @@ def test_values_that_are_right_already_are_not_written(host: Host) -> None:
     net = Network(host, isGateway=True, ipam=IPV4)
     one = net.add("c1")
     with one.sandbox.serve(80):
-        assert host.reaches(one.address, 80)
+        assert host.reaches(one.address, 80, timeout_s=10)
 
 
 def test_a_value_that_cannot_be_written_is_named(host: Host) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cni.testing.network import Network
+from tests.support.patience import patience
 
 if TYPE_CHECKING:
     from cni.testing import Host
@@ -29,7 +30,7 @@ def test_the_first_container_of_a_bridge_is_reached_from_outside_at_once(host: H
     assert _unchecked(host, "br0") == []
     with one.sandbox.serve(80):
         outside.run(["ip", "-6", "route", "add", "fd01::/64", "via", host.outside.host_address6])
-        assert outside.dial(one.address6, 80, timeout_s=AT_ONCE_S).address == host.outside.address6
+        assert outside.dial(one.address6, 80, timeout_s=patience(AT_ONCE_S)).address == host.outside.address6
 
 
 def test_the_next_container_after_an_empty_bridge_is_reached_at_once(host: Host) -> None:
@@ -41,7 +42,7 @@ def test_the_next_container_after_an_empty_bridge_is_reached_at_once(host: Host)
     two = net.add("c2")
     assert _unchecked(host, "br0") == []
     with two.sandbox.serve(80):
-        assert outside.dial(two.address6, 80, timeout_s=AT_ONCE_S).address == host.outside.address6
+        assert outside.dial(two.address6, 80, timeout_s=patience(AT_ONCE_S)).address == host.outside.address6
 
 
 def test_the_gateway_of_a_vlan_checks_no_address_either(host: Host) -> None:

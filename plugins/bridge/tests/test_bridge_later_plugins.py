@@ -56,12 +56,12 @@ def install_tuning(host: Host) -> None:
 
 
 def assert_it_passes_and_stays(net: Network, one: Attached, result: dict[str, Any]) -> None:
-    before = one.sandbox.json(["ip", "-j", "link", "show", "eth0"])
+    before = one.sandbox.settled_links("eth0")
     assert (before[0]["mtu"], before[0]["address"]) == (1300, MAC)
     net.call("CHECK", one.name, keys={"prevResult": result}).must()
     repaired = net.call("PYCNI_REPAIR", one.name, keys={"prevResult": result}).must()
     assert repaired == {"repaired": [], "failed": []}
-    assert one.sandbox.json(["ip", "-j", "link", "show", "eth0"]) == before
+    assert one.sandbox.settled_links("eth0") == before
     # The host end is the bridge plugin's own.
     net.host.run(["ip", "link", "set", one.host_end, "mtu", "1280"])
     assert "has MTU 1280, not 1400" in net.call("CHECK", one.name, keys={"prevResult": result}).msg

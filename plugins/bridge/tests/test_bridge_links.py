@@ -132,7 +132,7 @@ def test_without_ipam_the_container_is_connected_and_has_no_address(host: Host) 
     for each, address in ((one, "10.5.0.1"), (two, "10.5.0.2")):
         each.sandbox.run(["ip", "addr", "add", f"{address}/24", "dev", "eth0"])
     with two.sandbox.serve(80):
-        assert one.sandbox.reaches("10.5.0.2", 80)
+        assert one.sandbox.reaches("10.5.0.2", 80, timeout_s=10)
     net.check(one).must()
 
 

@@ -95,7 +95,7 @@ def test_a_second_add_from_another_namespace_does_not_harm_the_first(host: Host)
     other = host.sandbox("c1-again")
     failing(net, "failed to allocate for range 0: 10.1.0.2 has been allocated to c1", netns=other)
     with one.sandbox.serve(80):
-        assert host.reaches(one.address, 80)
+        assert host.reaches(one.address, 80, timeout_s=10)
 
 
 def test_a_bad_mac_address_is_refused_before_anything_is_made(host: Host) -> None:
@@ -115,13 +115,20 @@ def test_the_hosts_own_namespace_is_refused(host: Host) -> None:
 
 CUT_SHORT = """
 cd /run
-mkdir bin && printf '#!/bin/sh\\nexec sleep 3 2>/dev/null\\n' > bin/slow && chmod +x bin/slow
+mkdir bin
+cat > bin/slow <<'END'
+#!/bin/sh
+[ $CNI_COMMAND = ADD ] || exit 0
+echo $$ > /run/bin/pid
+exec sleep 60 2>/dev/null
+END
+chmod +x bin/slow
 cat > conf
 export CNI_COMMAND=ADD CNI_CONTAINERID=c1 CNI_NETNS=/run/netns/c1 CNI_IFNAME=eth0 CNI_PATH=/run/bin
 BRIDGE < conf & plugin=$!
-for try in $(seq 100); do ip -n c1 link show eth0 >/dev/null 2>&1 && break; sleep 0.05; done
-sleep 0.3
+until [ -s bin/pid ]; do sleep 0.02; done
 kill -SIGNAL $plugin; wait $plugin
+kill $(cat bin/pid) 2>/dev/null
 rm -r bin conf
 """
 

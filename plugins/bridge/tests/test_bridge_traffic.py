@@ -56,7 +56,7 @@ def test_a_network_without_gateway_is_internal(host: Host) -> None:
     one, two = net.add("c1"), net.add("c2")
     assert host.addresses("br0") == []
     with two.sandbox.serve(80), host.outside.sandbox.serve(80):
-        assert one.sandbox.reaches(two.address, 80)
+        assert one.sandbox.reaches(two.address, 80, timeout_s=10)
         assert not one.sandbox.reaches(host.outside.address, 80)
 
 
@@ -65,7 +65,7 @@ def test_isolated_ports_reach_the_host_but_not_each_other(host: Host) -> None:
     one, two = net.add("c1"), net.add("c2")
     with two.sandbox.serve(80), host.serve(81):
         assert not one.sandbox.reaches(two.address, 80)
-        assert one.sandbox.reaches(GATEWAY, 81)
+        assert one.sandbox.reaches(GATEWAY, 81, timeout_s=10)
 
 
 def test_a_spoofed_mac_address_is_dropped(host: Host) -> None:
@@ -73,7 +73,7 @@ def test_a_spoofed_mac_address_is_dropped(host: Host) -> None:
     before = host.snapshot().rules
     one = net.add("c1")
     with host.serve(81):
-        assert one.sandbox.reaches(GATEWAY, 81)
+        assert one.sandbox.reaches(GATEWAY, 81, timeout_s=10)
         one.sandbox.run(["ip", "link", "set", "eth0", "address", "02:00:00:00:00:99"])
         one.sandbox.run(["ip", "route", "replace", "default", "via", GATEWAY])
         assert not one.sandbox.reaches(GATEWAY, 81)
@@ -91,8 +91,8 @@ def test_neighbours_learn_at_once_who_has_an_address_now(host: Host) -> None:
         assert one.answer.addresses == ["10.1.0.77", "fd01::77"]
         if name == "c1":
             with one.sandbox.serve(80):
-                assert peer.sandbox.reaches("10.1.0.77", 80)
-                assert peer.sandbox.reaches("fd01::77", 80)
+                assert peer.sandbox.reaches("10.1.0.77", 80, timeout_s=10)
+                assert peer.sandbox.reaches("fd01::77", 80, timeout_s=10)
             net.delete(name, keys=keys)
             continue
         for address in ("10.1.0.77", "fd01::77"):

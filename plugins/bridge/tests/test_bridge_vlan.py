@@ -61,7 +61,7 @@ def test_containers_of_different_vlans_do_not_reach_each_other(host: Host) -> No
     other = net.add("c3", keys={"vlan": 6, "name": "net2"})
     assert port_vlans(host, one.host_end) == {5: {"PVID", "Egress Untagged"}}
     with two.sandbox.serve(80), other.sandbox.serve(80):
-        assert one.sandbox.reaches(two.address, 80)
+        assert one.sandbox.reaches(two.address, 80, timeout_s=10)
         assert not one.sandbox.reaches(other.address, 80)
     assert host.addresses("br0.5") == ["10.1.0.1/24", "fd01::1/64"]
     assert one.answer.json["interfaces"][3]["name"] == "br0.5"

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 LEGACY = "/run/legacy"
 BACKENDS = ("iptables", "legacy", "nftables")
 DNS = {"hostPort": 53, "containerPort": 53, "protocol": "udp"}
+# How long each of them is asked. A second time is for a busy machine.
+PATIENCE_S = (0.7, 5)
 
 backends = pytest.mark.parametrize("backend", BACKENDS)
 versions = pytest.mark.parametrize("version", [4, 6])
@@ -62,11 +64,14 @@ ln -s /usr/sbin/$name-legacy$part {LEGACY}/$name$part; done; done"""
 
 def who_answers(sandbox: Sandbox | Host, dns: Dns, a: Container, address: str) -> str:
     """Ask port 53 of an address while both host and container answer on theirs; tell who did."""
-    with a.sandbox.serve(53, "udp"):
-        by_container = sandbox.reaches(address, 53, "udp")
-    with dns.host.serve(53, "udp"):
-        by_host = sandbox.reaches(address, 53, "udp")
-    return {(True, False): "a", (False, True): "host", (False, False): "nobody"}[by_container, by_host]
+    for timeout_s in PATIENCE_S:
+        with a.sandbox.serve(53, "udp"):
+            by_container = sandbox.reaches(address, 53, "udp", timeout_s=timeout_s)
+        with dns.host.serve(53, "udp"):
+            by_host = sandbox.reaches(address, 53, "udp", timeout_s=timeout_s)
+        if by_container or by_host:
+            return {(True, False): "a", (False, True): "host"}[by_container, by_host]
+    return "nobody"
 
 
 @pytest.fixture
@@ -96,7 +101,8 @@ def test_the_gateway_is_published_on_when_it_is_asked_for_by_name(dns: Dns, vers
     named = DNS | {"hostIP": dns.gateway(version)}
     dns.portmap("ADD", a, named).must()
     assert who_answers(b.sandbox, dns, a, dns.gateway(version)) == "a"
-    assert who_answers(b.sandbox, dns, a, dns.host_address(version)) != "a"
+    with a.sandbox.serve(53, "udp"):
+        assert not b.sandbox.reaches(dns.host_address(version), 53, "udp")
     dns.portmap("CHECK", a, named).must()
 
 

@@ -100,7 +100,7 @@ def test_a_listener_at_another_address_is_not_reported(
 
 
 def test_the_process_is_the_one_that_listens(net: Wired) -> None:
-    server = ["python3", "-c", "import socket,time;s=socket.create_server(('', 8080));time.sleep(60)"]
+    server = ["python3", "-c", "import socket,time;s=socket.create_server(('', 8080));time.sleep(1200)"]
     process = net.host.place.popen(server)
     try:
         net.host.run(["sh", "-c", "until ss -Hltn sport = :8080 | grep -q .; do sleep 0.05; done"])

@@ -116,7 +116,7 @@ def test_a_port_is_closed_again_after_del(published: Published, protocol: str, v
     published.add(c1, mapping(8080, 80, protocol))
     target = published.host_address(version)
     with c1.sandbox.serve(80, protocol):
-        assert published.outside.sandbox.reaches(target, 8080, protocol)
+        assert published.outside.sandbox.reaches(target, 8080, protocol, timeout_s=10)
         published.delete(c1)
         assert not published.outside.sandbox.reaches(target, 8080, protocol)
 
@@ -143,7 +143,7 @@ def test_an_unspecified_host_ip_publishes_on_one_family(published: Published, ve
     c1 = published.net.container()
     published.add(c1, mapping(8080, 80, host_ip=UNSPECIFIED[version]))
     with c1.sandbox.serve(80):
-        assert published.outside.sandbox.reaches(published.host_address(version), 8080)
+        assert published.outside.sandbox.reaches(published.host_address(version), 8080, timeout_s=10)
         assert not published.outside.sandbox.reaches(published.host_address(10 - version), 8080)
 
 
@@ -154,8 +154,8 @@ def test_two_containers_share_a_port_on_two_host_addresses(published: Published)
     published.add(c1, mapping(8080, 80, host_ip="192.0.2.1"))
     published.add(c2, mapping(8080, 81, host_ip="192.0.2.9"))
     with c1.sandbox.serve(80), c2.sandbox.serve(81):
-        assert published.outside.sandbox.reaches("192.0.2.1", 8080)
-        assert published.outside.sandbox.reaches("192.0.2.9", 8080)
+        assert published.outside.sandbox.reaches("192.0.2.1", 8080, timeout_s=10)
+        assert published.outside.sandbox.reaches("192.0.2.9", 8080, timeout_s=10)
     with c2.sandbox.serve(81):
         assert not published.outside.sandbox.reaches("192.0.2.1", 8080)
 
@@ -223,7 +223,7 @@ def _ask_from(address: str, port: int, source: str) -> str:
 
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as client:
-        client.settimeout(2)
+        client.settimeout(20)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         client.bind((source, 40000))
         client.connect((address, port))
@@ -287,7 +287,7 @@ def test_conditions_keep_others_out(published: Published, version: int) -> None:
     published.add(c1, *ports, **conf)
     target = published.host_address(version)
     with c1.sandbox.serve(80):
-        assert published.host.reaches(target, 8080)
+        assert published.host.reaches(target, 8080, timeout_s=10)
         assert not published.outside.sandbox.reaches(target, 8080)
     published.portmap("CHECK", c1, ports, conf).must()
 
@@ -298,8 +298,8 @@ def test_a_range_of_ports_is_published_in_one_go(published: Published) -> None:
     ports = [mapping(port, port + 1000, PROTOCOLS[port % 2]) for port in range(8000, 9001)]
     published.add(c1, *ports)
     with c1.sandbox.serve(9000), c1.sandbox.serve(10000):
-        assert published.outside.sandbox.reaches(published.host_address(4), 8000)
-        assert published.outside.sandbox.reaches(published.host_address(6), 9000)
+        assert published.outside.sandbox.reaches(published.host_address(4), 8000, timeout_s=10)
+        assert published.outside.sandbox.reaches(published.host_address(6), 9000, timeout_s=10)
     published.portmap("CHECK", c1, ports, {}).must()
     published.delete(c1, *ports)
     assert not published.host.reaches(published.host_address(4), 8500)

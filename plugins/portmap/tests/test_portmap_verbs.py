@@ -176,10 +176,10 @@ def test_a_port_of_a_dead_container_is_taken_over(net: Wired, backend: str) -> N
     c1.sandbox.delete()
     portmap(net, "ADD", c2, WEB, backend=backend).must()
     with c2.sandbox.serve(80):
-        assert net.host.reaches("127.0.0.1", 8080)
+        assert net.host.reaches("127.0.0.1", 8080, timeout_s=10)
     portmap(net, "DEL", c1, WEB).must()
     with c2.sandbox.serve(80):
-        assert net.host.reaches("127.0.0.1", 8080)
+        assert net.host.reaches("127.0.0.1", 8080, timeout_s=10)
 
 
 @backends
@@ -195,7 +195,7 @@ def test_del_of_one_network_keeps_the_ports_of_the_other(host: Host, backend: st
     portmap(two, "ADD", c2, WEB, backend=backend).must()
     portmap(one, "DEL", c1, WEB).must()
     with c2.sandbox.serve(80):
-        assert host.reaches("127.0.0.1", 8080)
+        assert host.reaches("127.0.0.1", 8080, timeout_s=10)
 
 
 @backends

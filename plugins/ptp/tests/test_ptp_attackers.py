@@ -143,10 +143,10 @@ def test_a_late_del_leaves_the_container_alone_that_has_the_path_by_now(
     gone.sandbox.delete(settled=True)
     sandbox = host.sandbox("gone")
     added = net.call("ADD", "living", netns=sandbox)
-    links = sandbox.json(["ip", "-j", "link"])
+    links = sandbox.settled_links()
     keys = {"prevResult": gone.answer.json} if has_result else {}
     for _ in range(2):
         net.delete("gone", netns=sandbox, keys=keys)
-        assert sandbox.json(["ip", "-j", "link"]) == links
+        assert sandbox.settled_links() == links
         sandbox.run(["ping", "-c", "1", "-W", "5", GATEWAY])
         net.call("CHECK", "living", netns=sandbox, keys={"prevResult": added.json}).must()

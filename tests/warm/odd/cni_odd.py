@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from cni.undo import Undo
 
 DOING, UNDONE = Path("/run/doing"), Path("/run/undone")
+WAIT_S = 40
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWNET = 0x20000, 0x4000000, 0x40000000
 
 
@@ -62,7 +63,14 @@ def start_sleep() -> None:
 
 def wait() -> None:
     DOING.write_text(str(os.getpid()))
-    time.sleep(30)
+    time.sleep(WAIT_S)
+
+
+def stop() -> None:
+    """Stop this process, as a debugger does."""
+    DOING.write_text(str(os.getpid()))
+    os.kill(os.getpid(), signal.SIGSTOP)
+    time.sleep(WAIT_S)
 
 
 def nap() -> None:
@@ -152,16 +160,27 @@ def show_netfilter_sockets() -> None:
     note(json.dumps(sorted(netfilter_sockets("self"))))
 
 
+def show_waiting() -> None:
+    """Note the seconds since this process was forked in which it neither ran nor waited for a core."""
+    # proc(5), stat: the start in ticks since boot is the 20th field behind the name in brackets.
+    start = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    run_ns, queued_ns, _ = map(int, Path("/proc/self/schedstat").read_text().split())
+    age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - start / os.sysconf("SC_CLK_TCK")
+    note(f"{age_s - (run_ns + queued_ns) / 1e9:.3f}")
+
+
 DEEDS = {
     **LEAKS,
     **CHANGES,
     "": lambda: None,
     "wait": wait,
+    "stop": stop,
     "nap": nap,
     "die soon": die_soon,
     "die soon and fail": die_soon_and_fail,
     "end slowly": end_slowly,
     "netfilter sockets": show_netfilter_sockets,
+    "show waiting": show_waiting,
 }
 
 
