@@ -132,7 +132,7 @@ def test_a_link_is_removed_only_if_it_is_the_one_that_was_made(host: Host) -> No
 
 def test_settings_of_a_port_are_seen(host: Host) -> None:
     path = host.sandbox("c1").path
-    default = bridge_vlan.PortVlan(1, 1, pvid=True, untagged=True)
+    default = bridge_vlan.PortVlan(1, pvid=True, untagged=True)
     default_vlans = {default} if has("vlan_filtering") else set()
 
     def run() -> None:
