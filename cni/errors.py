@@ -29,7 +29,7 @@ _REMEDIES = {
 
 # The kernel refuses an address or a route with EACCES then, which looks like a missing right.
 _IPV6_IS_OFF = "IPv6 is disabled on "
-_IPV6_REMEDY = (
+IPV6_REMEDY = (
     "Set the sysctl net.ipv6.conf.default.disable_ipv6 to 0. Set that of an existing link to 0, too."
 )
 
@@ -95,7 +95,7 @@ class KernelError(CniError):
 
     def __init__(self, doing: str, number: int, said: str = "", details: str = "") -> None:
         reason = os.strerror(number).lower()
-        remedy = _IPV6_REMEDY if _IPV6_IS_OFF in said else _REMEDIES.get(number, "")
+        remedy = IPV6_REMEDY if _IPV6_IS_OFF in said else _REMEDIES.get(number, "")
         remedies = [f"kernel: {said}" if said else "", remedy]
         super().__init__(Code.KERNEL, f"{doing}: {reason}", details or "; ".join(filter(None, remedies)))
         self.errno = number

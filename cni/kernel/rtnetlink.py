@@ -18,7 +18,7 @@ import struct
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from cni.errors import CniError, Code, KernelError
+from cni.errors import IPV6_REMEDY, CniError, Code, KernelError
 from cni.faults import point
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ class Netlink:
                     continue
                 if reply.kind != _NLMSG_ERROR:
                     answers[place] = reply.payload
-                elif refusal := _refusal(messages[place].doing, reply):
+                elif refusal := _refusal(messages[place], reply):
                     answers[place] = refusal
                 is_over = is_over or place == last
         return answers
@@ -239,7 +239,7 @@ class Netlink:
                 if reply.kind not in {_NLMSG_ERROR, _NLMSG_DONE}:
                     found.append(reply.payload)
                     continue
-                if refusal := _refusal(message.doing, reply):
+                if refusal := _refusal(message, reply):
                     # EINTR: the table changed during the dump. It means the same as DUMP_INTR.
                     if refusal.errno != errno.EINTR:
                         raise refusal
@@ -306,7 +306,7 @@ def _open_socket() -> socket.socket:
     return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
 
 
-def _refusal(doing: str, reply: _Reply) -> KernelError | None:
+def _refusal(message: Message, reply: _Reply) -> KernelError | None:
     """Return the errno of an NLMSG_ERROR or NLMSG_DONE with the kernel's text; None for no error."""
     (number,) = _ERRNO.unpack_from(reply.payload) if len(reply.payload) >= _ERRNO.size else (0,)
     if number == 0:
@@ -314,7 +314,9 @@ def _refusal(doing: str, reply: _Reply) -> KernelError | None:
     # After the errno comes the header of the request, without its payload (NETLINK_CAP_ACK).
     start = _ERRNO.size + (_HEADER.size if reply.kind == _NLMSG_ERROR else 0)
     said = _said(reply.payload[start:]) if reply.flags & _NLM_F_ACK_TLVS else ""
-    return KernelError(doing, -number, said)
+    # Linux before 6.6 refuses an IPv6 address without a text. A missing right is EPERM.
+    is_ipv6_off = message.kind == RTM_NEWADDR and number == -errno.EACCES
+    return KernelError(message.doing, -number, said, IPV6_REMEDY if is_ipv6_off and not said else "")
 
 
 def _said(attributes: bytes) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from plugin_table import INTERFACE
-from tests.support.subjects import BACKENDS, NONE_VALID, PLUGINS, chain, subjects
+from tests.support.subjects import BACKENDS, NONE_VALID, PLUGINS, chain, subjects_here
 
 if TYPE_CHECKING:
     from tests.warm.conftest import WarmHost
@@ -16,7 +16,7 @@ VERBS = ("STATUS", "ADD", "CHECK", "DEL", "GC")
 def test_no_verb_of_any_plugin_imports_a_module(warm_host: WarmHost) -> None:
     known = set(warm_host.facts()["modules"].split())
     assert {f"{plugin.package}.add" for plugin in PLUGINS.values()} | {"subprocess"} <= known
-    for subject in subjects():
+    for subject in subjects_here():
         sandbox = warm_host.sandbox(subject)
         for backend in BACKENDS:
             previous: dict[str, Any] = {}
@@ -28,4 +28,4 @@ def test_no_verb_of_any_plugin_imports_a_module(warm_host: WarmHost) -> None:
                         previous = {"prevResult": answer}
     for _ in range(8):
         assert set(warm_host.facts()["modules"].split()) - known == set()
-    assert warm_host.status()["workers_made"] <= 8 * len(subjects())
+    assert warm_host.status()["workers_made"] <= 8 * len(subjects_here())

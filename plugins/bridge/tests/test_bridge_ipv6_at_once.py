@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 # The kernel checks an address for one to two seconds.
 AT_ONCE_S = 0.9
-PROBE = ["ip", "link", "add", "probe", "type", "bridge", "vlan_filtering", "1"]
 
 
 def _unchecked(host: Host, link: str) -> list[str]:
@@ -45,9 +44,7 @@ def test_the_next_container_after_an_empty_bridge_is_reached_at_once(host: Host)
         assert outside.dial(two.address6, 80, timeout_s=patience(AT_ONCE_S)).address == host.outside.address6
 
 
+@pytest.mark.needs_kernel("vlan_filtering")
 def test_the_gateway_of_a_vlan_checks_no_address_either(host: Host) -> None:
-    if host.place.run(PROBE, check=False).returncode:
-        pytest.skip("the kernel has no CONFIG_BRIDGE_VLAN_FILTERING")
-    host.run(["ip", "link", "del", "probe"])
     Network(host, isDefaultGateway=True, vlan=5).add("c1")
     assert _unchecked(host, "br0.5") == []
