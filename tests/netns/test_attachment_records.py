@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
     from cni.testing import Host
 
-KEY = Key("tuning", "net1", "c1", "eth0")
+KEY = Key("notes", "net1", "c1", "eth0")
 OTHERS = [
-    KEY._replace(plugin="bandwidth"),
+    KEY._replace(plugin="others"),
     KEY._replace(network="net2"),
     KEY._replace(container_id="c2"),
     KEY._replace(ifname="eth1"),
     # Parts that would be the same text if they were only put side by side.
-    Key("tuning", "net1", "c", "1eth0"),
-    Key("tuningn", "et1", "c1", "eth0"),
-    Key("tuning/net1", "", "c1", "eth0"),
+    Key("notes", "net1", "c", "1eth0"),
+    Key("notesn", "et1", "c1", "eth0"),
+    Key("notes/net1", "", "c1", "eth0"),
 ]
 OLD, NEW = {"mtu": 1500}, {"mtu": 1400, "mac": "02:00:00:00:00:01"}
 MOST_POINTS = 50
@@ -142,7 +142,7 @@ def test_records_end_with_the_boot(host: Host) -> None:
     host.call(run)
     host.call(look, lambda: attachments.load(KEY), None)
     host.call(run)
-    host.call(look, lambda: attachments.list_stale("tuning", "net1", ()), [])
+    host.call(look, lambda: attachments.list_stale("notes", "net1", ()), [])
     host.call(run)
 
     def save_another() -> None:
@@ -223,23 +223,23 @@ def test_gc_finds_what_is_not_valid_and_removes_no_more(host: Host) -> None:
             attachments.save(key, OLD)
         damaged = KEY._replace(container_id="c9")
         attachments.save(damaged, OLD)
-        for record in attachments.list_stale("tuning", "net1", ()):
+        for record in attachments.list_stale("notes", "net1", ()):
             if record.container_id == "c9":
                 Path(record.path).write_text("{")
-        stale = attachments.list_stale("tuning", "net1", valid)
+        stale = attachments.list_stale("notes", "net1", valid)
         names = {(each.container_id, each.ifname) for each in stale}
         assert names == {("c2", "eth0"), ("c1", "eth1"), ("c", "1eth0"), ("", "")}
         assert [each.values for each in stale if each.container_id == "c2"] == [OLD]
 
-        things = garbage.plan([lambda: garbage.find_records("tuning", "net1", valid)])
+        things = garbage.plan([lambda: garbage.find_records("notes", "net1", valid)])
         assert {(each.kind, each.network, each.container_id, each.ifname) for each in things} == {
             ("record", "net1", *each) for each in names
         }
         assert len(list_folder()) == len(OTHERS) + 2
-        garbage.collect("tuning", [lambda: garbage.find_records("tuning", "net1", valid)])
-        assert attachments.list_stale("tuning", "net1", valid) == []
+        garbage.collect("notes", [lambda: garbage.find_records("notes", "net1", valid)])
+        assert attachments.list_stale("notes", "net1", valid) == []
         assert attachments.load(KEY) is not None
-        untouched = [key for key in OTHERS if (key.plugin, key.network) != ("tuning", "net1")]
+        untouched = [key for key in OTHERS if (key.plugin, key.network) != ("notes", "net1")]
         assert all(attachments.load(key) for key in untouched)
         assert len(list_folder()) == 1 + len(untouched)
 
@@ -274,7 +274,7 @@ def test_a_damaged_record_is_none_and_goes(host: Host, what: str) -> None:
         attachments.save(KEY, OLD)
         the_file().write_bytes(DAMAGED[what])
         assert attachments.load(KEY) is None
-        [stale] = attachments.list_stale("tuning", "net1", ())
+        [stale] = attachments.list_stale("notes", "net1", ())
         assert (stale.container_id, stale.values) == ("", {})
         assert attachments.remove(stale)
         assert list_folder() == []
@@ -311,7 +311,7 @@ def test_what_is_no_file_is_not_read(host: Host, kind: str) -> None:
             attachments.load(KEY)
         assert caught.value.code == Code.STORE
         assert str(the_file()) in caught.value.msg
-        [stale] = attachments.list_stale("tuning", "net1", ())
+        [stale] = attachments.list_stale("notes", "net1", ())
         assert stale.values == {}
         if kind != "folder":
             assert attachments.drop(KEY)
@@ -337,7 +337,7 @@ def test_a_folder_that_others_can_change_is_not_used(host: Host, how: str) -> No
         for use in (
             lambda: attachments.load(KEY),
             lambda: attachments.save(KEY, NEW),
-            lambda: attachments.list_stale("tuning", "net1", ()),
+            lambda: attachments.list_stale("notes", "net1", ()),
         ):
             with pytest.raises(CniError) as caught:
                 use()

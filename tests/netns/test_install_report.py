@@ -149,7 +149,7 @@ def test_the_folders_of_all_runtimes_are_read(bare: Host, bundle: Path, folder: 
     _write(host, "/etc/containerd/config.toml", conf)
     _program(host, "podman")
     _write(host, "/etc/containers/containers.conf", '[network]\nnetwork_config_dir = "/var/podman-networks"')
-    _network(host, f"{folder}/10.conflist", "net", {"type": "bandwidth"})
+    _network(host, f"{folder}/10.conflist", "net", {"type": "absent"})
     options = ["--confdir=/etc/cni/elsewhere"] if folder == "/etc/cni/elsewhere" else []
     found = [line for line in _warnings(host, bundle, *options) if line.startswith("network net ")]
     assert len(found) == 1
@@ -223,17 +223,17 @@ def test_what_podman_would_take_is_named(bare: Host, bundle: Path) -> None:
     _write(host, "/etc/containers/containers.conf", text)
     assert _warnings(host, bundle) == []
     # A plugin that the network needs, and that is in a later folder, is found by podman.
-    _network(host, "/etc/cni/net.d/87.conflist", "podman", BRIDGE, {"type": "tuning"})
-    host.run(["touch", "/usr/local/lib/cni/tuning"])
+    _network(host, "/etc/cni/net.d/87.conflist", "podman", BRIDGE, {"type": "absent"})
+    host.run(["touch", "/usr/local/lib/cni/absent"])
     [line] = _warnings(host, bundle)
     assert line == (
-        "network podman also needs tuning: not in /opt/cni/bin "
-        "(tuning is in /usr/local/lib/cni); /etc/cni/net.d/87.conflist"
+        "network podman also needs absent: not in /opt/cni/bin "
+        "(absent is in /usr/local/lib/cni); /etc/cni/net.d/87.conflist"
     )
     _write(host, "/etc/containers/containers.conf.d/10.conf", '[network]\nnetwork_backend = "netavark"')
     assert not any(line.startswith("podman") for line in _warnings(host, bundle))
 
 
 def test_another_root_is_not_described(bare: Host, bundle: Path) -> None:
-    _network(bare, "/etc/cni/net.d/10.conflist", "net", {"type": "bandwidth"})
+    _network(bare, "/etc/cni/net.d/10.conflist", "net", {"type": "absent"})
     assert _warnings(bare, bundle, "--destdir=/opt/root") == []

@@ -58,12 +58,12 @@ def test_a_folder_that_there_cannot_be_is_no_fault(folders: list[str], folder: s
 
 
 def test_where_nothing_is_near_the_remedy_is_told(folders: list[str]) -> None:
-    assert refusal("tuning", folders).details == "install it there or correct CNI_PATH"
+    assert refusal("absent", folders).details == "install it there or correct CNI_PATH"
 
 
 def test_a_file_in_the_place_of_a_folder_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert refusal("tuning", [str(tmp_path / "file")]).details == f"no such folder: {tmp_path}/file"
+    assert refusal("absent", [str(tmp_path / "file")]).details == f"no such folder: {tmp_path}/file"
 
 
 @pytest.mark.parametrize(

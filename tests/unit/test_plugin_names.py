@@ -48,7 +48,11 @@ ABOUT: dict[str, tuple[set[str], str]] = {
     ),
     "tests/support/scene.py": (SCENE, "the usual network"),
     "tests/interop": (SCENE, "compares these with Debian's Go plugins"),
-    "tests/netns/test_pycni_old_lists.py": ({*SCENE, "static"}, "files that other tools have written"),
+    "tests/interop/test_podman.py": ({*SCENE, "tuning"}, "the lists that podman writes"),
+    "tests/netns/test_pycni_old_lists.py": (
+        {*SCENE, "static", "tuning"},
+        "files that other tools have written",
+    ),
     "tests/unit/test_plugin_names.py": (NAMES, "this list"),
 }
 

@@ -117,7 +117,7 @@ def test_only_declared_capabilities_are_passed(plugins: ScriptedPlugins, runtime
     )
     chain = network(
         {"type": "first", "capabilities": {"mac": False}},
-        {"type": "second", "capabilities": {"portMappings": True, "bandwidth": True}},
+        {"type": "second", "capabilities": {"portMappings": True, "ips": True}},
     )
     runtime.add(chain, told)
     assert "runtimeConfig" not in plugins.calls[0]["stdin"]
