@@ -194,7 +194,8 @@ def of_host_end(of: Attachment, container: Link, host: Link | None) -> Iterator[
         return
     if mac is not None:
         yield of_mac(nl, host, mac, f"Interface {name} Mac {host.mac} doesn't match host Mac: {mac}")
-    mtu = plan.mtu or host.mtu
+    # A later plugin of the chain may have changed the MTU of both ends.
+    mtu = host.mtu if host.mtu == container.mtu else plan.mtu or host.mtu
     fix = send(nl, f"{name}: set its MTU to {mtu}", link.set_mtu(name, host.index, mtu))
     yield Property(f"MTU of {name}", host.mtu, mtu, f"Interface {name} has MTU {host.mtu}, not {mtu}", fix)
     if name == plan.host_name:

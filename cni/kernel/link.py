@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from cni.kernel.netns import Netns
 
-IFF_UP, IFF_LOOPBACK, IFF_PROMISC, _IFF_LOWER_UP = 0x1, 0x8, 0x100, 0x10000
+IFF_UP, IFF_LOOPBACK, IFF_PROMISC, IFF_ALLMULTI, _IFF_LOWER_UP = 0x1, 0x8, 0x100, 0x200, 0x10000
 # The group of new links that have no owner yet: the kernel accepts no alias in the message that creates a
 # link.
 UNFINISHED = int.from_bytes(b"pycn")
@@ -43,7 +43,8 @@ _WITHOUT_CARRIER = {"down", "lower-layer-down"}
 _HEAD = struct.Struct("=BxHiII")  # family, device type, index, flags, which of them change
 _ADDRESS, IFNAME, _MTU, _LINK, MASTER, PROTINFO = 1, 3, 4, 5, 10, 12
 _OPERSTATE, _LINKINFO, _IFALIAS, GROUP, NET_NS_FD, _EXT_MASK, _NETNSID = 16, 18, 20, 27, 28, 29, 37
-_SHOWN = {_ADDRESS, IFNAME, _MTU, _LINK, MASTER, _OPERSTATE, _LINKINFO, _IFALIAS, GROUP, _NETNSID}
+_TXQLEN = 13
+_SHOWN = {_ADDRESS, IFNAME, _MTU, _LINK, MASTER, _TXQLEN, _OPERSTATE, _LINKINFO, _IFALIAS, GROUP, _NETNSID}
 _INFO_KIND, _INFO_DATA, _INFO_PORT_KIND, _INFO_PORT_DATA = 1, 2, 4, 5
 _AF_SPEC, _INET_SETTINGS, _ARP_NOTIFY = 26, 1, 22
 _WITHOUT_STATISTICS = number(_EXT_MASK, 0x8)
@@ -76,6 +77,7 @@ class Link:
     data: bytes = b""
     port_kind: str = ""
     port_data: bytes = b""
+    queue_length: int = 0
 
     @property
     def local_peer(self) -> int:
@@ -292,8 +294,9 @@ class Removal:
 
 
 def set_flags(name: str, index: int, on: int = 0, off: int = 0) -> Message:
-    """Switch flags (IFF_UP, IFF_PROMISC) on and off."""
-    word = "up" if on & IFF_UP else "down" if off & IFF_UP else "promiscuous mode of"
+    """Switch flags (IFF_UP, IFF_PROMISC, IFF_ALLMULTI) on and off."""
+    mode = "promiscuous" if (on | off) & IFF_PROMISC else "all-multicast"
+    word = "up" if on & IFF_UP else "down" if off & IFF_UP else f"{mode} mode of"
     body = pack(index=index, flags=on, change=on | off)
     return Message(f'could not set {word} "{name}"', rtnetlink.RTM_SETLINK, body=body)
 
@@ -308,6 +311,11 @@ def set_mac(name: str, index: int, mac: str) -> Message:
 def set_mtu(name: str, index: int, mtu: int) -> Message:
     """Set a link's MTU in bytes."""
     return _change(f'could not set the MTU of "{name}" to {mtu}', index, number(_MTU, mtu))
+
+
+def set_queue_length(name: str, index: int, length: int) -> Message:
+    """Set the length of a link's transmit queue in packets (`txqueuelen`)."""
+    return _change(f'could not set the queue length of "{name}" to {length}', index, number(_TXQLEN, length))
 
 
 def set_alias(name: str, index: int, alias: str) -> Message:
@@ -372,6 +380,7 @@ def _parse(payload: bytes) -> Link:
         data=info.get(_INFO_DATA, b""),
         port_kind=shown_text(info.get(_INFO_PORT_KIND, b"")),
         port_data=info.get(_INFO_PORT_DATA, b""),
+        queue_length=shown_number(shown.get(_TXQLEN, b"")),
     )
 
 

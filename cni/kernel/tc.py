@@ -19,14 +19,14 @@ from cni.kernel.attributes import attribute, attributes, nest, number, shown_num
 from cni.kernel.rtnetlink import Message, Netlink
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 ROOT, INGRESS = 0xFFFFFFFF, 0xFFFFFFF1
 INGRESS_HANDLE = 0xFFFF0000
 # struct tcmsg and the attributes, <linux/rtnetlink.h>
 _HEAD = struct.Struct("=BxxxiIII")  # family, index, handle, parent, info
 _KIND, _OPTIONS = 1, 2
-_ETH_P_ALL = 3
+_ETH_P_ALL, ETH_P_IP, ETH_P_IPV6 = 0x3, 0x800, 0x86DD
 # <linux/pkt_sched.h>: struct tc_ratespec has the rate at its end; tc_tbf_qopt two of them, limit, buffer, MTU
 _TBF_PARMS, _TBF_RATE64 = 1, 4
 _TBF = struct.Struct("=8xI8xIIII")
@@ -97,12 +97,17 @@ class Key(NamedTuple):
 
 
 class Filter(NamedTuple):
-    """A filter as the kernel shows it. `redirected_to` is the index of a link, 0 unless it redirects."""
+    """A filter as the kernel shows it. `redirected_to` is the index of a link, 0 unless it redirects.
+
+    `protocol` is the EtherType of the packets that it reads, `keys` are its comparisons.
+    """
 
     kind: str
     priority: int
     classid: int
     redirected_to: int
+    protocol: int = 0
+    keys: tuple[Key, ...] = ()
 
 
 def handle(major: int, minor: int = 0) -> int:
@@ -153,9 +158,14 @@ def find_qdisc(nl: Netlink, name: str, index: int, parent: int = ROOT) -> Qdisc 
     )
 
 
-def add_class(name: str, index: int, cls: HtbClass) -> Message:
-    """Add a class to the htb of a link, with bursts of what it may send in a hundredth of a second."""
-    buffers = [Tbf.from_burst(rate, max(rate // 100, 1600), 0).buffer for rate in (cls.rate, cls.ceil)]
+def add_class(name: str, index: int, cls: HtbClass, buffer: int = 0) -> Message:
+    """Add a class to the htb of a link.
+
+    `buffer` is its burst, as that of a `Tbf`; 0 is what it may send in a hundredth of a second.
+    """
+    buffers = [
+        buffer or Tbf.from_burst(rate, max(rate // 100, 1600), 0).buffer for rate in (cls.rate, cls.ceil)
+    ]
     rates = [min(rate, _LARGEST) for rate in (cls.rate, cls.ceil)]
     options = attribute(_HTB_PARMS, _HTB_CLASS.pack(*rates, *buffers, 0, 0, 0))
     for kind, rate in ((_HTB_RATE64, cls.rate), (_HTB_CEIL64, cls.ceil)):
@@ -182,11 +192,15 @@ def add_redirect(name: str, index: int, target: int, parent: int = INGRESS_HANDL
     return _add_filter(name, index, parent, 1, options)
 
 
-def add_class_filter(
-    name: str, index: int, classid: int, keys: Sequence[Key], *, priority: int = 1
+def add_class_filter(  # noqa: PLR0913 - the parts of a filter
+    name: str, index: int, classid: int, keys: Sequence[Key], *, priority: int = 1, protocol: int = _ETH_P_ALL
 ) -> Message:
-    """Put IPv4 or IPv6 packets that all `keys` match into a class of the link's root 1:."""
-    return _add_filter(name, index, handle(1), priority, _match(keys, classid))
+    """Put packets of a protocol that all `keys` match into a class of the link's root 1:.
+
+    Filters of one priority have one protocol. Without keys every packet matches.
+    """
+    options = _match(keys or [Key(0, 0, 0)], classid)
+    return _add_filter(name, index, handle(1), priority, options, protocol)
 
 
 def list_filters(nl: Netlink, name: str, index: int, parent: int = INGRESS_HANDLE) -> list[Filter]:
@@ -210,8 +224,10 @@ def _add_qdisc(name: str, index: int, kind: str, place: tuple[int, int], options
     return _add(f'could not add qdisc {kind} to "{name}"', rtnetlink.RTM_NEWQDISC, body)
 
 
-def _add_filter(name: str, index: int, parent: int, priority: int, options: bytes) -> Message:
-    info = priority << 16 | socket.htons(_ETH_P_ALL)
+def _add_filter(  # noqa: PLR0913, PLR0917 - the parts of a filter
+    name: str, index: int, parent: int, priority: int, options: bytes, protocol: int = _ETH_P_ALL
+) -> Message:
+    info = priority << 16 | socket.htons(protocol)
     body = _HEAD.pack(0, index, 0, parent, info) + text(_KIND, "u32") + nest(_OPTIONS, options)
     return _add(f'could not add a filter to "{name}"', rtnetlink.RTM_NEWTFILTER, body)
 
@@ -269,7 +285,15 @@ def _parse_filter(payload: bytes) -> Filter | None:
     actions = attributes(options.get(_U32_ACT, b""))
     targets = [_parse_redirect(each) for each in actions.values()]
     classid = shown_number(options.get(_U32_CLASSID, b""))
-    return Filter(shown_text(shown.get(_KIND, b"")), info >> 16, classid, next(filter(None, targets), 0))
+    kind, target = shown_text(shown.get(_KIND, b"")), next(filter(None, targets), 0)
+    keys = tuple(_parse_keys(options[_U32_SEL]))
+    return Filter(kind, info >> 16, classid, target, socket.ntohs(info & 0xFFFF), keys)
+
+
+def _parse_keys(selector: bytes) -> Iterator[Key]:
+    for place in range(_U32_HEAD.size, len(selector) - _U32_KEY.size + 1, _U32_KEY.size):
+        mask, value, offset, _ = _U32_KEY.unpack_from(selector, place)
+        yield Key(value, mask, *struct.unpack("=i", offset))
 
 
 def _parse_redirect(action: bytes) -> int:
