@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cni.errors import CniError, Code, ErrorList
 from cni.firewall import orphans
+from cni.kernel import dbus
 from cni.kernel.netns import is_gone, open_netns
 from cni.state import attachments
 from cni_firewall import uses
@@ -61,9 +62,7 @@ def find_bus(env: Mapping[str, str]) -> str:
 
 
 def _find_backend(bus: str) -> str:
-    from cni_firewall import bus_address
-
-    if bus_address.may_exist(bus):
+    if dbus.may_exist(bus):
         from cni_firewall import firewalld
 
         if firewalld.is_running(bus):
@@ -196,9 +195,7 @@ def _remove(plan: Plan, choice: Choice, *, is_in_zone: bool) -> None:
 
 
 def _leave_zone(plan: Plan, choice: Choice) -> None:
-    from cni_firewall import bus_address
-
-    if plan.addresses and bus_address.may_exist(choice.bus):
+    if plan.addresses and dbus.may_exist(choice.bus):
         from cni_firewall import firewalld
 
         firewalld.withdraw(plan.addresses, choice.zone, choice.bus)
@@ -244,9 +241,9 @@ def require_backend(choice: Choice) -> None:
     """Raise CniError 50 if firewalld is asked for and does not run."""
     if choice.backend != FIREWALLD:
         return
-    from cni_firewall import bus_address, firewalld
+    from cni_firewall import firewalld
 
-    if not bus_address.may_exist(choice.bus) or not firewalld.is_running(choice.bus):
+    if not firewalld.is_running(choice.bus):
         raise CniError(
             Code.NOT_AVAILABLE,
             "the firewall backend firewalld is not usable here: firewalld does not run",
