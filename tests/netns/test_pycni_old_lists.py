@@ -37,7 +37,7 @@ PODMAN = {
             },
         },
         {"type": "portmap", "capabilities": {"portMappings": True}},
-        {"type": "firewall"},
+        {"type": "vendor-firewall"},
         {"type": "tuning"},
     ],
 }
@@ -106,10 +106,10 @@ def test_status_asks_the_plugins(host: Host, tmp_path: Path, version: str) -> No
 
 @old_versions
 def test_status_fails_for_missing_plugins(host: Host, tmp_path: Path, version: str) -> None:
-    world = old_world(host, tmp_path, version, "nftables", {"type": "firewall"}, {"type": "tuning"})
+    world = old_world(host, tmp_path, version, "nftables", {"type": "vendor-firewall"}, {"type": "tuning"})
     done = world.run("status", "web")
     assert done.returncode == 1
-    for name in ("firewall", "tuning"):
+    for name in ("vendor-firewall", "tuning"):
         assert f'failed to find plugin "{name}"' in done.stderr
     world.configure("web", world.bridge | {"ipam": {"type": "whereabouts"}}, version=version)
     done = world.run("status", "web")
@@ -186,7 +186,7 @@ def failed_add(world: World) -> None:
     world.sandboxes["c1"] = world.host.sandbox("c1")
     done = world.run("add", "podman", "/run/netns/c1", CAP_ARGS=json.dumps(PORTS))
     assert done.returncode == 1
-    assert 'failed to find plugin "firewall"' in done.stderr
+    assert 'failed to find plugin "vendor-firewall"' in done.stderr
     assert len(remaining(world)) > 4
 
 
@@ -207,7 +207,7 @@ def test_a_chain_with_missing_plugins_is_cleaned_up(
     assert "8080/tcp" in planned.stdout
     done = world.run(options[0], "podman", "/run/netns/c1", *options[1:])
     assert done.returncode == 1
-    for name in ("firewall", "tuning"):
+    for name in ("vendor-firewall", "tuning"):
         assert f'failed to find plugin "{name}"' in done.stderr
     assert "the other plugins have deleted their part" in done.stderr
     assert "remove it from /etc/cni/net.d/87-podman-bridge.conflist" in done.stderr
@@ -223,7 +223,7 @@ def test_add_with_undo_leaves_nothing_where_plugins_are_missing(host: Host, tmp_
     host.sandbox("c1")
     done = world.run("add", "podman", "/run/netns/c1", "--undo", CAP_ARGS=json.dumps(PORTS))
     assert done.returncode == 1
-    assert 'failed to find plugin "firewall"' in done.stderr
+    assert 'failed to find plugin "vendor-firewall"' in done.stderr
     assert 'failed to find plugin "tuning"' in done.stderr
     assert "the other plugins have deleted their part" in done.stderr
     assert remaining(world) == []
@@ -235,7 +235,9 @@ def test_del_is_repeated_when_the_plugin_is_back(host: Host, tmp_path: Path) -> 
     world = World(host, tmp_path, "iptables")
     host.run(["cp", "/dev/stdin", "/etc/cni/net.d/87-podman-bridge.conflist"], json.dumps(PODMAN))
     host.sandbox("c1")
-    path = f"{host.bindir}:{GO}"
+    # Under a name that no plugin of ours has.
+    (tmp_path / "vendor-firewall").symlink_to(GO / "firewall")
+    path = f"{host.bindir}:{tmp_path}:{GO}"
     world.ok("add", "podman", "/run/netns/c1", CAP_ARGS=json.dumps(PORTS), CNI_PATH=path)
     done = world.run("del", "podman", "/run/netns/c1")
     assert done.returncode == 1

@@ -315,7 +315,7 @@ def test_show_names_pods_and_containers(world: World) -> None:
 def test_show_names_what_a_failed_add_left_and_what_to_do(host: Host, tmp_path: Path) -> None:
     world = World(host, tmp_path, "iptables")
     portmap = {"type": "portmap", "capabilities": {"portMappings": True}}
-    world.configure("web", world.bridge, portmap, {"type": "firewall"}, version="0.4.0")
+    world.configure("web", world.bridge, portmap, {"type": "vendor-firewall"}, version="0.4.0")
     host.sandbox("c1")
     ports = {"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}
     assert world.run("add", "web", "c1", CAP_ARGS=json.dumps(ports)).returncode == 1
@@ -328,7 +328,7 @@ def test_show_names_what_a_failed_add_left_and_what_to_do(host: Host, tmp_path: 
     assert attached["remedy"] == "pycni del web c1"
     done = world.run("show")
     tree = done.stdout
-    assert 'failed to find plugin "firewall"' in done.stderr
+    assert 'failed to find plugin "vendor-firewall"' in done.stderr
     assert f"remains: link {veth}" in tree
     assert "remedy: pycni del web c1" in tree
     # The remedy reports the missing plugin, and helps.
@@ -339,7 +339,7 @@ def test_show_names_what_a_failed_add_left_and_what_to_do(host: Host, tmp_path: 
 
 def test_show_offers_gc_where_the_namespace_is_not_known(host: Host, tmp_path: Path) -> None:
     world = World(host, tmp_path)
-    world.configure("web", world.bridge, {"type": "firewall"}, version="0.4.0")
+    world.configure("web", world.bridge, {"type": "vendor-firewall"}, version="0.4.0")
     host.sandbox("c1")
     world.run("add", "web", "c1")
     host.run(["ip", "netns", "delete", "c1"])

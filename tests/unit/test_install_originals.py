@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 NAMES = tuple(sorted(packages(declared())))
-OTHERS = ("firewall", "tuning")
+OTHERS = ("dnsname", "tuning")
 BUILD = "0.1.0-0123456789ab"
 # Python's audit events of what changes a file system, and of what reads it, for the points to be killed at.
 EVENTS = {

@@ -40,6 +40,8 @@ ABOUT: dict[str, tuple[set[str], str]] = {
     "cni/cli/new_plugin.py": ({"loopback"}, "the template of new plugins"),
     "cni/runtime/network.py": ({"bridge"}, "the kernel's kind of link, a key of configurations"),
     "cni/testing": ({"bridge", "host-local"}, "the network of a plugin author's first test"),
+    "build/api_page.py": ({"firewall"}, "a room of the library"),
+    "build/layout.py": ({"firewall"}, "a room of the library"),
     "build/bench": (SCENE, "compares these with Debian's Go plugins"),
     "build/demo.py": ({"bridge", "loopback"}, "shows one network"),
     "build/install_selftest.py": (
@@ -47,8 +49,11 @@ ABOUT: dict[str, tuple[set[str], str]] = {
         "tries one network",
     ),
     "tests/support/scene.py": (SCENE, "the usual network"),
-    "tests/interop": (SCENE, "compares these with Debian's Go plugins"),
-    "tests/netns/test_pycni_old_lists.py": ({*SCENE, "static"}, "files that other tools have written"),
+    "tests/interop": ({*SCENE, "firewall"}, "compares these with Debian's Go plugins"),
+    "tests/netns/test_pycni_old_lists.py": (
+        {*SCENE, "static", "firewall"},
+        "files that other tools have written",
+    ),
     "tests/unit/test_plugin_names.py": (NAMES, "this list"),
 }
 

@@ -1,4 +1,4 @@
-"""What the verbs share: the record of an attachment, the choice of the backend, and the steps of ADD and DEL.
+"""The parts that verbs share: records of attachments, the choice of the backend, the steps of ADD and DEL.
 
 An ADD saves the record before its first change, so that DEL and GC need neither prevResult nor namespace.
 Functions import the backend that is used: a cold start pays for each module.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from cni.errors import CniError, Code, ErrorList
-from cni.firewall import orphans
+from cni.firewall import orphans, select
 from cni.kernel import dbus
 from cni.kernel.netns import is_gone, open_netns
 from cni.state import attachments
@@ -48,9 +48,10 @@ class Saved(NamedTuple):
 
 
 def choose(conf: FirewallConf, env: Mapping[str, str]) -> Choice:
-    """Return the backend that the configuration names, else firewalld if it runs, else iptables if installed.
+    """Return the backend that the configuration names, else firewalld if it runs, else iptables or nftables.
 
-    An ADD that fails with iptables looks for the reason, and may use nftables then.
+    An ADD that fails with iptables looks for the reason, and may use nftables then. Raise CniError 50 if
+    neither is installed.
     """
     bus = find_bus(env)
     return Choice(conf.known_backend or _find_backend(bus), conf.admin_chain, conf.zone, bus)
@@ -69,7 +70,7 @@ def _find_backend(bus: str) -> str:
             return FIREWALLD
     from cni.firewall.iptables.backend import Iptables
 
-    return IPTABLES if Iptables().is_installed() else NFTABLES
+    return IPTABLES if Iptables().is_installed() else select.choose(None, PURPOSE).name
 
 
 def _key(owner: Owner) -> attachments.Key:

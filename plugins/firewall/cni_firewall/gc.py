@@ -53,7 +53,8 @@ def _commented(network: str, valid: frozenset[str]) -> Iterator[Removal]:
     found = nftables.search_network(network, valid)
     if found:
         things = tuple(
-            Stale("nftables element", each.purpose, *(owners.parse(comment) or ())) for each, comment in found
+            Stale("nftables element", nftables.shown(each), *(owners.parse(comment) or ()))
+            for each, comment in found
         )
         yield Removal(things, partial(nftables.remove_invalid, network, valid))
 
@@ -70,8 +71,9 @@ def _without_link() -> Iterator[Removal]:
     gone = [(each, link) for each, link in nftables.list_links() if not _exists(link)]
     gone = [(each, link) for each, link in gone if not uses.is_used(Use(each.set_name, link))]
     if gone:
-        things = tuple(Stale("nftables element", each.purpose, reason=_NO_LINK) for each, _ in gone)
-        yield Removal(things, partial(nftables.remove_links, [link for _, link in gone]))
+        names = [f"{link} in set {each.set_name}" for each, link in gone]
+        things = tuple(Stale("nftables element", name, reason=_NO_LINK) for name in names)
+        yield Removal(things, partial(nftables.remove_links, {link for _, link in gone}))
 
 
 def _isolated_without_link() -> Iterator[Removal]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from cni.errors import CniError, Code
@@ -215,6 +216,13 @@ def _search(prefix: str) -> list[tuple[Element, str]]:
         if name in _OWNED_SETS
         for each in elements.search(family, name, prefix, TABLE)
     ]
+
+
+def shown(element: Element) -> str:
+    """Return an element of an attachment in words: its set, and its address or link."""
+    if element.family == nft.BRIDGE:
+        return f"{link_of(element)} in set {element.set_name}"
+    return f"{ip_address(element.key)} in set {element.set_name}"
 
 
 def list_links() -> list[tuple[Element, str]]:

@@ -1,4 +1,4 @@
-"""What a container needs of the packet filter. Pure."""
+"""The needs of a container of the packet filter. Pure."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Which attachments use a rule that several share: one empty file for each use.
 
 `/run/pycni/firewall/KIND/NAME/ATTACHMENT`. The last file of a folder is that of the last attachment, so that
-an ADD and a DEL cost the same however many others there are. Whoever changes files changes the rules with
-`locked` held. Files are made before rules and removed after them. A boot removes both.
+an ADD and a DEL cost the same however many others there are. Calls change files and rules with `locked` held.
+Files are made before rules and removed after them. A boot removes both.
 """
 
 from __future__ import annotations

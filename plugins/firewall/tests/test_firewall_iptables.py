@@ -9,10 +9,12 @@ import pytest
 
 from cni.testing import GO
 from plugins.firewall.tests.firewall_world import Network, ipv4_only, rules
+from tests.netns.firewall_hosts import equipped, plain
 
 if TYPE_CHECKING:
     from cni.testing import Host
 
+pytestmark = pytest.mark.modes("warm")
 interop = pytest.mark.skipif(not (GO / "firewall").exists(), reason="the Go plugins are not installed")
 _OLD_COMMENT = "CNI firewall plugin rules (ingressPolicy: same-bridge)"
 LEGACY = "/run/legacy"
@@ -154,11 +156,11 @@ def test_the_administrators_chain_comes_first(host: Host) -> None:
 
 
 def test_ipv4_alone_needs_no_ip6tables(host: Host) -> None:
-    host.run(["sh", "-c", "mkdir /run/bin; ln -s /usr/sbin/* /run/bin/; rm /run/bin/ip6tables*"])
     network = Network(host, backend="iptables")
     c1 = ipv4_only(network.container(1))
-    for verb in ("ADD", "CHECK", "DEL"):
-        network.call(verb, c1, env={"PATH": "/run/bin:/usr/bin:/bin"}).must()
+    with equipped(host, plain("nft", "iptables")):
+        for verb in ("ADD", "CHECK", "DEL"):
+            network.call(verb, c1).must()
 
 
 def test_legacy_iptables(host: Host) -> None:
