@@ -11,7 +11,7 @@ from cni.firewall.intents import Owner
 from cni.operations.garbage import Removal, Stale
 from cni.state import attachments
 from cni_firewall import attachment, iptables, nftables, uses
-from cni_firewall.plan import GO_ISOLATED, GO_SAME_BRIDGE
+from cni_firewall.plan import GO_ISOLATED, GO_SAME_BRIDGE, TABLE
 from cni_firewall.uses import Use
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def _isolated_without_link() -> Iterator[Removal]:
 
 def _empty() -> Iterator[Removal]:
     for family in nftables.list_unused():
-        thing = Stale("nftables table", f"{nft.FAMILY_NAMES[family]} {nftables.TABLE}", reason="it is empty")
+        thing = Stale("nftables table", f"{nft.FAMILY_NAMES[family]} {TABLE}", reason="it is empty")
         yield Removal((thing,), partial(nftables.remove_unused, family))
 
 

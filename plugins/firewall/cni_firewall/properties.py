@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cni.request import Request
     from cni.undo import Undo
     from cni_firewall.conf import FirewallConf
+    from cni_firewall.plan import Plan
 
 
 def list_properties(conf: FirewallConf, request: Request) -> Iterator[Property]:
@@ -47,7 +48,7 @@ def find_wanted(conf: FirewallConf, request: Request) -> Saved:
     return next((each for each in candidates if not differences.find(*each)), candidates[0])
 
 
-def _restore(wanted: attachment.Plan, choice: Choice, netns: str, undo: Undo) -> str:
+def _restore(wanted: Plan, choice: Choice, netns: str, undo: Undo) -> str:
     attachment.save(wanted, choice, netns, undo)
     attachment.apply(wanted, choice, undo)
     differences.rebuild(choice)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
 from cni.testing import GO
-from plugins.firewall.tests.firewall_world import Network, rules
 from tests.interop.firewalld import Firewalld, why_no_firewalld
+from tests.netns.chained_networks import ChainedNetwork, rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from cni.testing import Host
     from cni.testing.wired import Container
 
+Network = partial(ChainedNetwork, "firewall")
 pytestmark = [
     pytest.mark.modes("warm"),
     pytest.mark.interop,
@@ -53,9 +55,9 @@ def test_one_life(host: Host, firewalld: Firewalld) -> None:
     """The automatic choice is firewalld, as it runs. Containers get through, and a reload is repaired."""
     network = Network(host)
     outside = host.outside
-    for each in (network.net.subnet, network.net.subnet6):
-        via = outside.host_address if each.version == 4 else outside.host_address6
-        outside.sandbox.run(["ip", "route", "add", str(each), "via", via])
+    ways = {network.net.subnet: outside.host_address, network.net.subnet6: outside.host_address6}
+    for subnet, via in ways.items():
+        outside.sandbox.run(["ip", "route", "add", str(subnet), "via", via])
     c1, c2 = network.container(1), network.container(2)
     assert reaches_outside(c1, host) == {False}
     for each in (c1, c2):

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from cni.testing import GO
-from plugins.firewall.tests.firewall_world import Network, ipv4_only, rules
+from tests.netns.chained_networks import ChainedNetwork, ipv4_only, rules
 from tests.netns.firewall_hosts import equipped, plain
 
 if TYPE_CHECKING:
     from cni.testing import Host
 
+Network = partial(ChainedNetwork, "firewall")
 pytestmark = pytest.mark.modes("warm")
 interop = pytest.mark.skipif(not (GO / "firewall").exists(), reason="the Go plugins are not installed")
 _OLD_COMMENT = "CNI firewall plugin rules (ingressPolicy: same-bridge)"
@@ -22,7 +24,7 @@ _LINK_LEGACY = f"""mkdir -p {LEGACY}; for name in iptables ip6tables; do for par
 ln -s /usr/sbin/$name-legacy$part {LEGACY}/$name$part; done; done"""
 
 
-def keys_for(policy: str) -> dict[str, str]:
+def keys_for(policy: str) -> dict[str, Any]:
     return {"backend": "iptables", "ingressPolicy": policy}
 
 

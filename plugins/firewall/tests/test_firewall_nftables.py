@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from cni.testing.faults import TELL, Fault, list_met
-from plugins.firewall.tests.firewall_world import BACKENDS, Network, drop_forwarded, ipv4_only, rules
+from tests.netns.chained_networks import BACKENDS, ChainedNetwork, drop_forwarded, ipv4_only, rules
 from tests.netns.firewall_hosts import NFT, equipped
 
 if TYPE_CHECKING:
     from cni.testing import Host
 
+Network = partial(ChainedNetwork, "firewall")
 pytestmark = pytest.mark.modes("warm")
 
-FULL = {"isolate": True, "icc": False, "allow": ["net9"]}
+FULL: dict[str, Any] = {"isolate": True, "icc": False, "allow": ["net9"]}
 
 
 def elements(host: Host) -> dict[str, set[str]]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from plugins.firewall.tests.firewall_world import BACKENDS, Network, drop_forwarded
 from tests.interop.streams import Echo, Stream
+from tests.netns.chained_networks import BACKENDS, ChainedNetwork, drop_forwarded
 
 if TYPE_CHECKING:
     from cni.testing import Host
     from cni.testing.wired import Container
 
+Network = partial(ChainedNetwork, "firewall")
 pytestmark = pytest.mark.modes("warm")
 
 PORT = 81
@@ -49,7 +51,7 @@ def reached_from_outside(target: Container, host: Host) -> set[str]:
         }
 
 
-def route_back(host: Host, *networks: Network) -> None:
+def route_back(host: Host, *networks: ChainedNetwork) -> None:
     """Let the peer outside know the way to containers."""
     outside = host.outside
     for each in networks:

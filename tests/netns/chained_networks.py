@@ -1,4 +1,4 @@
-"""Networks on a host, and the firewall plugin called for their containers."""
+"""Networks on a host, and a chained plugin called for their containers."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ BACKENDS = ("iptables", "nftables")
 ADD_RULES = ("iptables-save -t filter", "ip6tables-save -t filter")
 
 
-class Network:
+class ChainedNetwork:
     """Network number 1, 2, ... with the bridge cni1, cni2, ...; `keys` are those of the plugin."""
 
-    def __init__(self, host: Host, number: int = 1, version: str = "1.0.0", **keys: Any) -> None:
+    def __init__(self, plugin: str, host: Host, number: int = 1, version: str = "1.0.0", **keys: Any) -> None:
+        self.plugin = plugin
         self.host = host
         self.keys = keys
         self.net = Wired(
@@ -32,7 +33,7 @@ class Network:
 
     def call(self, verb: str, container: Container, **options: Any) -> Answer:
         keys = self.keys | options.pop("conf", {})
-        return self.net.call("firewall", verb, container, keys, **options)
+        return self.net.call(self.plugin, verb, container, keys, **options)
 
     def container(self, number: int = 1) -> Container:
         """Create a container whose name is unique on the host."""
@@ -45,9 +46,9 @@ class Network:
 
     def gc(self, *valid: Container, verb: str = "GC") -> Answer:
         keys = [{"containerID": each.container_id, "ifname": "eth0"} for each in valid]
-        conf = {"cniVersion": "1.1.0", "name": self.net.name, "type": "firewall", **self.keys}
+        conf = {"cniVersion": "1.1.0", "name": self.net.name, "type": self.plugin, **self.keys}
         listed = {**conf, "cni.dev/valid-attachments": keys}
-        return self.host.plugin("firewall", verb, listed, container_id="", ifname="")
+        return self.host.plugin(self.plugin, verb, listed, container_id="", ifname="")
 
 
 def ipv4_only(container: Container) -> Container:
