@@ -108,22 +108,49 @@ def apply(plan: Plan, choice: Choice, undo: Undo) -> None:
         from cni_firewall import firewalld
 
         firewalld.admit(plan.addresses, choice.zone, choice.bus, undo)
-    if plan.link or choice.backend == NFTABLES:
-        with uses.locked():
-            _apply_shared(plan, choice, undo)
+    if not plan.link and choice.backend != NFTABLES:
+        return
+    made = Made([], [])
+    # Inverses run without the lock, and take it.
+    undo.add("remove unused tables and chains", _remove_made, made)
+    undo.add("release what attachments share", _release, plan)
+    with uses.locked():
+        _apply_shared(plan, choice, made)
 
 
-def _apply_shared(plan: Plan, choice: Choice, undo: Undo) -> None:
-    undo.add("release what attachments share", _release_locked, plan)
+class Made(NamedTuple):
+    """Shared objects that an ADD made: families of tables, IP versions of chains of isolation."""
+
+    tables: list[int]
+    chains: list[int]
+
+
+def _apply_shared(plan: Plan, choice: Choice, made: Made) -> None:
     first = [each for each in list_uses(plan) if uses.hold(each, plan.owner)]
     admits = choice.backend == NFTABLES
     if admits or _is_in_nftables(plan):
         from cni_firewall import nftables
 
-        nftables.apply(plan, undo, admits=admits, is_first=any(each.kind == KNOWN for each in first))
+        is_first = any(each.kind == KNOWN for each in first)
+        nftables.apply(plan, made.tables, admits=admits, is_first=is_first)
     for policy in _GO_POLICIES:
         if policy in plan.policies:
-            _isolate_as_go(plan, policy, first, undo)
+            _isolate_as_go(plan, policy, first, made.chains)
+
+
+def _remove_made(made: Made) -> None:
+    errors = ErrorList()
+    if made.tables:
+        from cni_firewall import nftables
+
+        for family in made.tables:
+            errors.attempt(nftables.remove_unused, family)
+    if made.chains:
+        from cni_firewall import iptables
+
+        for version in made.chains:
+            errors.attempt(iptables.remove_unused_isolation, version)
+    errors.raise_any()
 
 
 def _is_in_nftables(plan: Plan) -> bool:
@@ -135,16 +162,14 @@ def _is_in_nftables(plan: Plan) -> bool:
     return bool(own or plan.allow) or (bool(plan.link) and nft.has_table(nft.INET, TABLE))
 
 
-def _isolate_as_go(plan: Plan, policy: str, first: list[Use], undo: Undo) -> None:
+def _isolate_as_go(plan: Plan, policy: str, first: list[Use], made: list[int]) -> None:
     from cni_firewall import iptables
 
-    versions = [
-        version
-        for version in plan.versions
-        if _of_version(policy, version, plan.link) in first or not iptables.has_isolation(version)
-    ]
-    if versions:
-        iptables.isolate(plan, policy, versions, undo)
+    missing = [version for version in plan.versions if not iptables.has_isolation(version)]
+    made += missing
+    new = [version for version in plan.versions if _of_version(policy, version, plan.link) in first]
+    if versions := sorted({*missing, *new}):
+        iptables.isolate(plan, policy, versions)
 
 
 def _of_version(policy: str, version: int, link: str) -> Use:

@@ -176,10 +176,9 @@ def _remove_listed(tool: Tool, chains: Sequence[str], is_wanted: Callable[[Rule]
     tool.apply("remove rules", [rule.as_command("-D") for rule in stale])
 
 
-def isolate(plan: Plan, policy: str, versions: Collection[int], undo: Undo) -> None:
+def isolate(plan: Plan, policy: str, versions: Collection[int]) -> None:
     """Isolate the plan's link as the Go plugin does, in some IP versions."""
     doing = f"isolate {plan.link} of network {plan.owner.network}"
-    undo.add(f"remove isolation of {plan.link}", release, plan.link)
     with orphans.bound(plan.owner):
         files.ensure_directory(LOCK.parent)
         for version in versions:
@@ -223,6 +222,25 @@ def release(link: str) -> None:
 def _release(tool: Tool, link: str) -> None:
     for having in variants.list_having(tool, FIRST_STAGE):
         retried(partial(_remove_listed, having, _STAGES, lambda rule: bridge_of(rule) == link))
+
+
+def remove_unused_isolation(version: int) -> None:
+    """Remove the chains of isolation, unless they isolate a bridge."""
+    tool = Tool(version, FILTER)
+    with locked(LOCK, tool.wait_s):
+        for having in variants.list_having(tool, FIRST_STAGE):
+            retried(partial(_remove_unused_isolation, having))
+
+
+def _remove_unused_isolation(tool: Tool) -> None:
+    existing = variants.list_existing(tool, _STAGES)
+    seen = tool.list_chains([HOOK, *existing])
+    own = [rule for chain in existing for rule in seen.get(chain, ())]
+    if any(as_current(rule) not in isolation_ends() for rule in own):
+        return
+    jumps = [rule for rule in seen[HOOK] if rule.leads_to in existing]
+    commands = [rule.as_command("-D") for rule in (*jumps, *own)]
+    tool.apply("remove chains of isolation", [*commands, *(f"-X {each}" for each in existing)])
 
 
 def has_isolation(version: int) -> bool:

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from cni.firewall.nftables.elements import Element
-    from cni.undo import Undo
     from cni_firewall.plan import Plan
 
 _OWNED_SETS = {*ADDRESSES.values(), PORTS}
@@ -42,9 +41,10 @@ def exists() -> bool:
     return nft.has_table(nft.INET, TABLE)
 
 
-def apply(plan: Plan, undo: Undo, *, admits: bool, is_first: bool) -> None:
+def apply(plan: Plan, made: list[int], *, admits: bool, is_first: bool) -> None:
     """Make the plan's elements in one transaction, and what they need. `uses.locked` must be held.
 
+    `made` gets the families of tables that did not exist. `remove` is the inverse.
     Without `admits` another backend admits the addresses. `is_first`: the plan's link has a policy that it
     had not. Raise CniError 101.
     """
@@ -52,10 +52,11 @@ def apply(plan: Plan, undo: Undo, *, admits: bool, is_first: bool) -> None:
     families = dict.fromkeys(each.family for each in (*own, *shared))
     with orphans.bound(plan.owner):
         for family in families:
-            _make_whole(family)
+            if list_lost(family):
+                made += [] if nft.has_table(family, TABLE) else [family]
+                rebuild([family])
         if admits and is_first:
             gates.ensure()
-        undo.add(f"remove nftables elements of {plan.owner.container_id}", remove, plan)
         elements.put(own, plan.owner, shared, lambda: rebuild(families))
 
 
@@ -112,12 +113,6 @@ def _is_allowed_to_others(source: str, target: str, owner: Owner) -> bool:
         for tag in uses.list_names("allow")
         if uses.is_used(Use(f"allow/{tag}", target))
     )
-
-
-def _make_whole(family: int) -> None:
-    """Make a table that is missing, or of which another program has removed rules."""
-    if list_lost(family):
-        rebuild([family])
 
 
 def list_lost(family: int) -> list[str]:
