@@ -71,6 +71,7 @@ TEMPLATE_MODULES = (*PLUGIN_MODULES, *VERB_MODULES, "plan", "properties")
 # The modules that may use each library and each handle of the process. A folder stands for all its modules.
 OWNERS = {
     "pyroute2": {"cni/kernel/message_classes.py"},
+    "jeepney": {"cni/kernel/dbus.py"},
     "subprocess": {"cni/kernel/child.py", "cni/testing"},
     "typer": {"cni/cli"},
     "rich": {"cni/cli"},

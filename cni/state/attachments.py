@@ -123,7 +123,10 @@ def drop(key: Key) -> bool:
 
 
 def list_stale(plugin: str, network: str, valid: Collection[Attachment]) -> list[Record]:
-    """List the records of a plugin on a network whose attachments are not in `valid`, damaged ones too."""
+    """List the records of a plugin on a network whose attachments are not in `valid`, damaged ones too.
+
+    An unfinished record that a killed process left counts as damaged, whosever it is.
+    """
     if not os.path.lexists(FOLDER):
         return []
     files.check_keepers(FOLDER)
@@ -138,12 +141,14 @@ def list_stale(plugin: str, network: str, valid: Collection[Attachment]) -> list
             record = Record(path)
         if record:
             found.append(record)
+    if _has_unfinished():
+        found.append(Record(f"{FOLDER}/{_UNFINISHED}"))
     return found
 
 
 def remove(record: Record) -> bool:
     """Remove a record that `list_stale` returned; return whether it was there."""
-    is_removed = files.remove(record.path)
+    is_removed = not record.path.endswith(f"/{_UNFINISHED}") and files.remove(record.path)
     _remove_unfinished()
     return is_removed
 
@@ -187,6 +192,16 @@ def _read(path: str, plugin: str, network: str) -> Record | None:
     if not is_sound or not is_named_so:
         return Record(path)
     return Record(path, key.container_id, key.ifname, netns, identity, values)
+
+
+def _has_unfinished() -> bool:
+    """Return whether a killed process left an unfinished record, of whatever attachment."""
+    path = f"{FOLDER}/{_UNFINISHED}"
+    if not os.path.lexists(path):
+        return False
+    with locked(_LOCK):
+        # With the lock held nobody is writing it.
+        return os.path.lexists(path)
 
 
 def _remove_unfinished() -> None:

@@ -36,7 +36,7 @@ FIRST = {"PYCNI_WARM": "on"}
 # What a failed ADD leaves to the next one: folders, forwarding, chains of the kernel's.
 STAYING = """
 umask 077
-mkdir -p /run/pycni
+mkdir -p /run/pycni/attachments
 touch /run/pycni/boot.lock
 cat /proc/sys/kernel/random/boot_id > /run/pycni/boot
 umask 022
@@ -48,6 +48,8 @@ for program in iptables ip6tables; do
         $program -t nat -A $chain -j ACCEPT
         $program -t nat -D $chain -j ACCEPT
     done
+    $program -t filter -A FORWARD -j ACCEPT
+    $program -t filter -D FORWARD -j ACCEPT
 done
 """
 

@@ -38,7 +38,7 @@ PODMAN = {
             },
         },
         {"type": "portmap", "capabilities": {"portMappings": True}},
-        {"type": "firewall"},
+        {"type": "vendor-firewall"},
         {"type": "vendor-tuning"},
     ],
 }
@@ -107,10 +107,12 @@ def test_status_asks_the_plugins(host: Host, tmp_path: Path, version: str) -> No
 
 @old_versions
 def test_status_fails_for_missing_plugins(host: Host, tmp_path: Path, version: str) -> None:
-    world = old_world(host, tmp_path, version, "nftables", {"type": "firewall"}, {"type": "vendor-tuning"})
+    world = old_world(
+        host, tmp_path, version, "nftables", {"type": "vendor-firewall"}, {"type": "vendor-tuning"}
+    )
     done = world.run("status", "web")
     assert done.returncode == 1
-    for name in ("firewall", "vendor-tuning"):
+    for name in ("vendor-firewall", "vendor-tuning"):
         assert f'failed to find plugin "{name}"' in done.stderr
     world.configure("web", world.bridge | {"ipam": {"type": "whereabouts"}}, version=version)
     done = world.run("status", "web")
@@ -187,7 +189,7 @@ def failed_add(world: World) -> None:
     world.sandboxes["c1"] = world.host.sandbox("c1")
     done = world.run("add", "podman", "/run/netns/c1", CAP_ARGS=json.dumps(PORTS))
     assert done.returncode == 1
-    assert 'failed to find plugin "firewall"' in done.stderr
+    assert 'failed to find plugin "vendor-firewall"' in done.stderr
     assert len(remaining(world)) > 4
 
 
@@ -208,7 +210,7 @@ def test_a_chain_with_missing_plugins_is_cleaned_up(
     assert "8080/tcp" in planned.stdout
     done = world.run(options[0], "podman", "/run/netns/c1", *options[1:])
     assert done.returncode == 1
-    for name in ("firewall", "vendor-tuning"):
+    for name in ("vendor-firewall", "vendor-tuning"):
         assert f'failed to find plugin "{name}"' in done.stderr
     assert "the other plugins have deleted their part" in done.stderr
     assert "remove it from /etc/cni/net.d/87-podman-bridge.conflist" in done.stderr
@@ -224,7 +226,7 @@ def test_add_with_undo_leaves_nothing_where_plugins_are_missing(host: Host, tmp_
     host.sandbox("c1")
     done = world.run("add", "podman", "/run/netns/c1", "--undo", CAP_ARGS=json.dumps(PORTS))
     assert done.returncode == 1
-    assert 'failed to find plugin "firewall"' in done.stderr
+    assert 'failed to find plugin "vendor-firewall"' in done.stderr
     assert 'failed to find plugin "vendor-tuning"' in done.stderr
     assert "the other plugins have deleted their part" in done.stderr
     assert remaining(world) == []

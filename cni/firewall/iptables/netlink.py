@@ -1,6 +1,6 @@
 """Rules as expressions of nf_tables, as iptables' nf_tables variant writes them. No child process.
 
-A rule is written in 0.2 ms instead of 2. IPv4 only, and only the matches and targets that our rules have;
+A rule is written in 0.2 ms instead of 2. Only the matches and targets that our rules have are known;
 others are left to the program. The kernel's compatibility expressions (<linux/netfilter/nf_tables_compat.h>)
 are used for each extension, as every release of iptables reads and compares those.
 """
@@ -12,7 +12,7 @@ import socket
 import struct
 import sys
 from functools import partial
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, ip_network
 from typing import TYPE_CHECKING, NamedTuple
 
 from cni.errors import KernelError
@@ -31,7 +31,10 @@ _TABLE_NAME, _CHAIN_NAME = 1, 3
 _RULE_TABLE, _RULE_CHAIN, _RULE_EXPRESSIONS, _RULE_COMPAT = 1, 2, 4, 5
 _LIST_ELEM, _EXPR_NAME, _EXPR_DATA = 1, 1, 2
 _REGISTER = 1
-_NETWORK_HEADER, _SOURCE, _DESTINATION = 1, 12, 16
+_NETWORK_HEADER = 1
+# The places of addresses in the headers of IPv4 and IPv6, which do not overlap, and their sizes.
+_ADDRESSES = {12: ("-s", 4), 16: ("-d", 4), 8: ("-s", 16), 24: ("-d", 16)}
+_ADDRESS_PLACES = {words: place for place, words in _ADDRESSES.items()}
 _EQUAL, _NOT_EQUAL = 0, 1
 _ORDER = {"-s": 0, "-d": 1, "-p": 2}
 _TRANSPORT_HEADER, _DESTINATION_PORT = 2, 2
@@ -49,6 +52,9 @@ _TCP, _UDP = struct.Struct("=4HxxxxI"), struct.Struct("=4HBxxxxxxx")
 _MULTIPORT = struct.Struct("=BB15H15sB")
 _MULTIPORT_DESTINATION, _MOST_PORTS = 1, 15
 _MARK_MATCH, _MARK_TARGET = struct.Struct("=IIB7x"), struct.Struct("=II")
+# struct xt_conntrack_mtinfo3: addresses and masks, times, ports, flags, states, upper ports.
+_CONNTRACK, _BY_STATE = struct.Struct("=128xII13H6x"), 1
+_ESTABLISHED, _RELATED = 0x2, 0x4
 _ADDRTYPE, _LOCAL, _NOT_SOURCE = struct.Struct("=HHI"), 1 << 2, 1
 _DNAT_RANGE = struct.Struct("=I4s12x4s12x2s2s2x6x")
 _MASQUERADE_RANGE = struct.Struct("=I20x")
@@ -87,13 +93,22 @@ def make_chain(doing: str, chain: str, rules: Sequence[Rule], generation: int | 
     return True
 
 
+def append(doing: str, version: int, rules: Sequence[Rule], generation: int) -> bool:
+    """Append rules to chains that exist. Return False as `make_chain` does."""
+    try:
+        kept().commit([_addition(doing, each, nft.FAMILIES[version]) for each in rules], generation)
+    except (_UnknownError, KernelError, ValueError, struct.error):
+        return False
+    return True
+
+
 def content(rule: nft.Rule) -> bytes:
     """Return the expressions of a rule as the kernel reports them, without its counter."""
     return b"".join(raw for raw in _expressions(rule.raw) if not raw.startswith(_COUNTER))
 
 
 def read_rule(rule: nft.Rule) -> Rule | None:
-    """Read a rule of IPv4 that the kernel reports. Return None if it has parts that are not known here."""
+    """Read a rule that the kernel reports. Return None if it has parts that are not known here."""
     matches: list[Match] = []
     target: tuple[str, ...] = ()
     loaded: list[tuple[str, dict[int, bytes]]] = []
@@ -124,7 +139,7 @@ def _expressions(raw: bytes) -> Iterator[bytes]:
         yield each
 
 
-def _addition(doing: str, rule: Rule) -> Message:
+def _addition(doing: str, rule: Rule, family: int = nft.IPV4) -> Message:
     expressions = [each for match in rule.matches for each in _match_expressions(match)]
     expressions += [_expression("counter", attribute(1, bytes(8)), attribute(2, bytes(8)))]
     expressions += _target_expressions(rule.target)
@@ -136,14 +151,14 @@ def _addition(doing: str, rule: Rule) -> Message:
     protocol = next((_PROTOCOLS[match[1]] for match in rule.matches if match[0] == "-p"), 0)
     if protocol:
         payload += nest(_RULE_COMPAT, u32(1, protocol), u32(2, 0))
-    return Message(doing, _NEWRULE, nft.IPV4, payload, NLM_F_CREATE | NLM_F_APPEND)
+    return Message(doing, _NEWRULE, family, payload, NLM_F_CREATE | NLM_F_APPEND)
 
 
 def _match_expressions(match: Match) -> list[bytes]:
     is_not = match[0] == "!"
     option, *words = match[1:] if is_not else match
     if option in {"-s", "-d"} and len(words) == 1:
-        return _address_expressions(_SOURCE if option == "-s" else _DESTINATION, words[0], is_not=is_not)
+        return _address_expressions(option, words[0], is_not=is_not)
     if is_not:
         raise _UnknownError(match)
     if option == "-p" and words[0] in _PROTOCOLS:
@@ -154,12 +169,14 @@ def _match_expressions(match: Match) -> list[bytes]:
     raise _UnknownError(match)
 
 
-def _address_expressions(offset: int, value: str, *, is_not: bool) -> list[bytes]:
-    network = IPv4Network(value)
-    found = [_expression("payload", u32(1, _REGISTER), u32(2, _NETWORK_HEADER), u32(3, offset), u32(4, 4))]
+def _address_expressions(option: str, value: str, *, is_not: bool) -> list[bytes]:
+    network = ip_network(value)
+    size = network.max_prefixlen // 8
+    place = u32(3, _ADDRESS_PLACES[option, size]) + u32(4, size)
+    found = [_expression("payload", u32(1, _REGISTER), u32(2, _NETWORK_HEADER), place)]
     if network.prefixlen != network.max_prefixlen:
-        mask = nest(4, attribute(1, network.netmask.packed)) + nest(5, attribute(1, bytes(4)))
-        found.append(_expression("bitwise", u32(1, _REGISTER), u32(2, _REGISTER), u32(3, 4), mask))
+        mask = nest(4, attribute(1, network.netmask.packed)) + nest(5, attribute(1, bytes(size)))
+        found.append(_expression("bitwise", u32(1, _REGISTER), u32(2, _REGISTER), u32(3, size), mask))
     return [*found, _comparison(_NOT_EQUAL if is_not else _EQUAL, network.network_address.packed)]
 
 
@@ -202,11 +219,15 @@ def _read_comparison(
     (name, source), *rest = loaded
     masks = [_read_mask(*each) for each in rest]
     place = [_number(source, each) for each in ((2, 3, 4) if name == "payload" else (2,))]
-    option = {_SOURCE: "-s", _DESTINATION: "-d"}.get(place[1]) if name == "payload" else None
+    option, size = _ADDRESSES.get(place[1], ("", 0)) if name == "payload" else ("", 0)
     if option and place[0] == _NETWORK_HEADER and len(value) == place[2] and len(masks) < 2:
         # iptables loads only the bytes that a short prefix compares.
         [mask] = masks or [b"\xff" * len(value)]
-        network = IPv4Network((value.ljust(4, b"\0"), str(IPv4Address(mask.ljust(4, b"\0")))))
+        bits = int.from_bytes(mask.ljust(size, b"\0"), "big")
+        prefix = bits.bit_count()
+        if bits != ((1 << prefix) - 1) << (size * 8 - prefix):
+            raise _UnknownError(place)
+        network = ip_network((value.ljust(size, b"\0"), prefix))
         return (*(("!",) if is_not else ()), option, str(network))
     if is_not:
         raise _UnknownError(place)
@@ -294,6 +315,12 @@ def _is_local(_: bytes) -> str:
     return "LOCAL"
 
 
+def _pack_states(value: str) -> bytes:
+    if value != "RELATED,ESTABLISHED":
+        raise _UnknownError(value)
+    return _CONNTRACK.pack(*[0] * 7, _BY_STATE, 0, _ESTABLISHED | _RELATED, *[0] * 5)
+
+
 def _pack_dnat(value: str) -> bytes:
     found = re.fullmatch(r"([0-9.]+):([0-9]+)", value)
     if found is None:
@@ -318,6 +345,7 @@ _MATCHES: dict[tuple[str, ...], _Extension] = {
         lambda value: _MARK_MATCH.pack(*_pack_marks(value), 0),
         lambda info: _show_marks(*_MARK_MATCH.unpack(info)),
     ),
+    ("conntrack", "--ctstate"): _Extension(3, _pack_states, lambda _: "RELATED,ESTABLISHED"),
     ("addrtype", "--dst-type"): _Extension(1, partial(_pack_addrtype, 0, _LOCAL, 0), _is_local),
     ("addrtype", "!", "--src-type"): _Extension(
         1, partial(_pack_addrtype, _LOCAL, 0, _NOT_SOURCE), _is_local

@@ -41,9 +41,9 @@ _MOST_AT_ONCE = 64
 
 
 class Element(NamedTuple):
-    """One element: `set_name` of our table in a family, its key, and the value if that set is a map.
+    """One element: `set_name` of a table in a family, its key, and the value if that set is a map.
 
-    `purpose` names it in messages ("host port 8080/tcp").
+    `purpose` names it in messages ("host port 8080/tcp"). An element is identified by its first three fields.
     """
 
     family: int
@@ -51,6 +51,7 @@ class Element(NamedTuple):
     key: bytes
     value: bytes = b""
     purpose: str = "element"
+    table: str = TABLE
 
 
 class Forward(NamedTuple):
@@ -79,7 +80,7 @@ def shown_forward(element: Element) -> Forward:
 
 def _payload(element: Element, *more: bytes) -> bytes:
     body = nest(_LIST_ELEM, nest(_ELEM_KEY, attribute(_DATA_VALUE, element.key)), *more)
-    return text(_LIST_TABLE, TABLE) + text(_LIST_SET, element.set_name) + nest(_LIST_ELEMENTS, body)
+    return text(_LIST_TABLE, element.table) + text(_LIST_SET, element.set_name) + nest(_LIST_ELEMENTS, body)
 
 
 def _addition(element: Element, comment: str) -> Message:
@@ -131,28 +132,28 @@ def delete_set(family: int, name: str) -> Message:
     return Message(f"delete set {name}", _DELSET, family, payload)
 
 
-def is_empty(family: int, name: str) -> bool:
+def is_empty(family: int, name: str, table: str = TABLE) -> bool:
     """Return whether a set has no element or does not exist."""
-    return not any(attributes(reply).get(_LIST_ELEMENTS) for reply in _dump(family, name))
+    return not any(attributes(reply).get(_LIST_ELEMENTS) for reply in _dump(family, name, table))
 
 
-def search(family: int, name: str, tag: str) -> list[tuple[Element, str]]:
+def search(family: int, name: str, tag: str, table: str = TABLE) -> list[tuple[Element, str]]:
     """Return the elements of a set whose comment begins with `tag`, with their comments.
 
     This is slow, as it reads the whole set.
     """
     wanted = tag.encode()
     return [
-        (Element(family, name, key, found.value), found.comment)
-        for reply in _dump(family, name)
+        (Element(family, name, key, found.value, table=table), found.comment)
+        for reply in _dump(family, name, table)
         if wanted in reply
         for key, found in _each_found(reply)
         if found.comment.startswith(tag)
     ]
 
 
-def _dump(family: int, name: str) -> list[bytes]:
-    payload = text(_LIST_TABLE, TABLE) + text(_LIST_SET, name)
+def _dump(family: int, name: str, table: str) -> list[bytes]:
+    payload = text(_LIST_TABLE, table) + text(_LIST_SET, name)
     return kept().dump(Message(f"list set {name}", _GETSETELEM, family, payload))
 
 
@@ -225,6 +226,11 @@ def _shadowed(wanted: Sequence[Element], owner: Owner) -> list[Element]:
 
 def _existing(elements: Sequence[Element]) -> list[Element]:
     return [each for each in elements if find(each)]
+
+
+def put(new: Sequence[Element], owner: Owner, shared: Sequence[Element], ensure: Callable[[], None]) -> None:
+    """Add elements of sets, `shared` ones without an owner. `ensure` makes the sets if one is missing."""
+    replace((), new, owner, ensure, shared)
 
 
 def remove(candidates: Callable[[], Sequence[Element]]) -> None:
