@@ -40,9 +40,9 @@ _OPERSTATES = ("unknown", "not-present", "down", "lower-layer-down", "testing", 
 
 # struct ifinfomsg and the attributes, <linux/if_link.h>. Public names are for the modules of kinds.
 _HEAD = struct.Struct("=BxHiII")  # family, device type, index, flags, which of them change
-_ADDRESS, IFNAME, _MTU, _LINK, MASTER, PROTINFO = 1, 3, 4, 5, 10, 12
+_ADDRESS, IFNAME, _MTU, LINK, MASTER, PROTINFO = 1, 3, 4, 5, 10, 12
 _OPERSTATE, _LINKINFO, _IFALIAS, GROUP, NET_NS_FD, _EXT_MASK, _NETNSID = 16, 18, 20, 27, 28, 29, 37
-_SHOWN = {_ADDRESS, IFNAME, _MTU, _LINK, MASTER, _OPERSTATE, _LINKINFO, _IFALIAS, GROUP, _NETNSID}
+_SHOWN = {_ADDRESS, IFNAME, _MTU, LINK, MASTER, _OPERSTATE, _LINKINFO, _IFALIAS, GROUP, _NETNSID}
 _INFO_KIND, _INFO_DATA, _INFO_PORT_KIND, _INFO_PORT_DATA = 1, 2, 4, 5
 _AF_SPEC, _INET_SETTINGS, _ARP_NOTIFY = 26, 1, 22
 _WITHOUT_STATISTICS = number(_EXT_MASK, 0x8)
@@ -165,8 +165,8 @@ def create(nl: Netlink, doing: str, kind: str, data: bytes, *attrs: bytes) -> bo
 
 
 def identity(name: str, mac: str, mtu: int = 0) -> bytes:
-    """Return the attributes that name a new link. `mtu` 0 leaves the MTU to the kernel."""
-    own = text(IFNAME, name) + attribute(_ADDRESS, _packed(mac))
+    """Return the attributes that name a new link. `mac` "" and `mtu` 0 leave these to the kernel."""
+    own = text(IFNAME, name) + (attribute(_ADDRESS, _packed(mac)) if mac else b"")
     return own + number(_MTU, mtu) if mtu else own
 
 
@@ -349,7 +349,7 @@ def _parse(payload: bytes) -> Link:
     shown = attributes(payload[_HEAD.size :], _SHOWN)
     info = attributes(shown.get(_LINKINFO, b""))
     kind = shown_text(info.get(_INFO_KIND, b""))
-    other = shown_number(shown.get(_LINK, b""))
+    other = shown_number(shown.get(LINK, b""))
     return Link(
         name=shown_text(shown.get(IFNAME, b"")),
         index=index,
