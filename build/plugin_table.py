@@ -25,6 +25,7 @@ class Declared(NamedTuple):
     `kind` is the plugin's place in a network: it makes an interface, is chained behind a plugin that does, or
     assigns addresses for one. `keeps_state` is false if the plugin leaves nothing on the host that DEL must
     remove. `backend_key` is the key that selects the firewall backend, "" for a plugin without rules.
+    `needs_kernel` has features of tests/kernel/features.toml: without them ADD of the example fails.
     """
 
     folder: Path
@@ -34,6 +35,7 @@ class Declared(NamedTuple):
     kind: str = INTERFACE
     keeps_state: bool = True
     backend_key: str = ""
+    needs_kernel: tuple[str, ...] = ()
 
 
 def declared(root: Path = ROOT) -> list[Declared]:
@@ -61,7 +63,8 @@ def _read(path: Path) -> Declared:
     [package] = [each.name for each in path.parent.glob("cni_*") if each.is_dir()] or [""]
     if not package:
         raise ValueError(f"{path}: the folder has no package cni_*")
-    return Declared(path.parent, package, **facts | {"names": tuple(names)})
+    arrays = {key: tuple(value) for key, value in facts.items() if isinstance(value, list)}
+    return Declared(path.parent, package, **facts | arrays)
 
 
 def _check_facts(path: Path, facts: dict[str, Any]) -> None:
@@ -70,7 +73,8 @@ def _check_facts(path: Path, facts: dict[str, Any]) -> None:
     if unknown := sorted(facts.keys() - known):
         raise ValueError(f"{path}: unknown keys {', '.join(unknown)}; known are {', '.join(sorted(known))}")
     for key, default in Declared._field_defaults.items():
-        if type(facts.get(key, default)) is not type(default):
+        value = facts.get(key, default)
+        if (tuple if isinstance(value, list) else type(value)) is not type(default):
             raise ValueError(f'{path}: "{key}" must be like {json.dumps(default)}')
 
 

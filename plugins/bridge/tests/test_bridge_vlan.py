@@ -11,23 +11,10 @@ from cni.testing.network import Network
 if TYPE_CHECKING:
     from cni.testing import Host
 
-PROBE = ["ip", "link", "add", "probe", "type", "bridge", "vlan_filtering", "1"]
 
-
-def can_filter(host: Host) -> bool:
-    made = host.place.run(PROBE, check=False).returncode == 0
-    host.place.run(["ip", "link", "del", "probe"], check=False)
-    return made
-
-
-def need(host: Host, *, filtering: bool) -> None:
-    if can_filter(host) != filtering:
-        pytest.skip("this kernel can filter VLANs" if can_filter(host) else "this kernel cannot filter VLANs")
-
-
+@pytest.mark.kernel_without("vlan_filtering")
 @pytest.mark.parametrize("keys", [{"vlan": 5}, {"vlanTrunk": [{"id": 5}]}, {"vlanTrunk": []}], ids=str)
 def test_a_kernel_that_cannot_filter_is_named_and_nothing_made(host: Host, keys: dict[str, Any]) -> None:
-    need(host, filtering=False)
     net = Network(host, **keys)
     host.sandbox("c1")
     before = host.snapshot()
@@ -54,8 +41,8 @@ def port_vlans(host: Host, port: str) -> dict[int, set[str]]:
     return {each["vlan"]: set(each.get("flags", [])) for each in shown[0]["vlans"]}
 
 
+@pytest.mark.needs_kernel("vlan_filtering")
 def test_containers_of_different_vlans_do_not_reach_each_other(host: Host) -> None:
-    need(host, filtering=True)
     net = Network(host, isGateway=True)
     one, two = (net.add(name, keys={"vlan": 5}) for name in ("c1", "c2"))
     other = net.add("c3", keys={"vlan": 6, "name": "net2"})
@@ -68,14 +55,14 @@ def test_containers_of_different_vlans_do_not_reach_each_other(host: Host) -> No
     net.check(one, keys={"vlan": 5}).must()
 
 
+@pytest.mark.needs_kernel("vlan_filtering")
 def test_a_trunk_port_carries_its_vlans_tagged(host: Host) -> None:
-    need(host, filtering=True)
     one = Network(host, vlanTrunk=[{"minID": 10, "maxID": 12}, {"id": 42}]).add("c1")
     untagged = {"PVID", "Egress Untagged"}
     assert port_vlans(host, one.host_end) == {1: untagged, 10: set(), 11: set(), 12: set(), 42: set()}
 
 
+@pytest.mark.needs_kernel("vlan_filtering")
 def test_the_default_vlan_stays_where_it_is_asked_for(host: Host) -> None:
-    need(host, filtering=True)
     one = Network(host, vlan=5, preserveDefaultVlan=True).add("c1")
     assert set(port_vlans(host, one.host_end)) == {1, 5}

@@ -1,0 +1,106 @@
+"""A pytest plugin for tests that need a feature of the kernel.
+
+- `needs_kernel("vlan")` skips a test where the kernel lacks a feature. `make test` then runs the skipped
+  tests on a second kernel, which has all features.
+- `kernel_without("vlan_filtering")` skips a test where the kernel has a feature: the test is about an error.
+- `needs_kernel = ["vlan"]` in a plugin.toml marks the tests that run once for each plugin, where that plugin
+  is their parameter. Tests in its own folder have the mark if they need it.
+
+tests/kernel/features.toml has the features with a probe for each.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tomllib
+from functools import cache
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cni.testing.place import BARE_ENV, CommandError, why_no_namespaces
+from plugin_table import ROOT, declared
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+FEATURES: dict[str, str] = tomllib.loads((ROOT / "tests/kernel/features.toml").read_text())
+# The properties of a skipped test in its report: the features that it needs and the kernel lacks, or has.
+LACKS, HAS = "the kernel lacks", "the kernel has"
+_PURE = [ROOT / "tests/unit", ROOT / "tests/property"]
+_PAIR = "ip link add v0 type veth peer name v1; ip link set v0 up; ip link set v1 up"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option of a run on the second kernel."""
+    help_text = "fail a test whose needs_kernel this kernel lacks, instead of skipping it"
+    parser.getgroup("pycni").addoption("--no-kernel-skips", action="store_true", help=help_text)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the marks."""
+    config.addinivalue_line("markers", "needs_kernel(*features): runs where the kernel has all features")
+    config.addinivalue_line("markers", "kernel_without(*features): runs where the kernel has none of them")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that run with a plugin that needs features; refuse features without a probe."""
+    needs = {name: plugin.needs_kernel for plugin in declared() for name in plugin.names}
+    for item in items:
+        for name in _plugins(item):
+            if needs.get(name):
+                item.add_marker(pytest.mark.needs_kernel(*needs[name]))
+        if (
+            unknown := {*_features(item, "needs_kernel"), *_features(item, "kernel_without")}
+            - FEATURES.keys()
+        ):
+            raise pytest.UsageError(f"{item.nodeid} needs {unknown}; the features are {', '.join(FEATURES)}")
+
+
+def _plugins(item: pytest.Item) -> Iterator[str]:
+    if hasattr(item, "callspec") and not any(folder in item.path.parents for folder in _PURE):
+        yield from (value for value in item.callspec.params.values() if isinstance(value, str))
+
+
+def _features(item: pytest.Item, mark: str) -> list[str]:
+    return [str(feature) for each in item.iter_markers(mark) for feature in each.args]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test that this kernel cannot run."""
+    if lacking := [feature for feature in _features(item, "needs_kernel") if not has(feature)]:
+        reason = f"{LACKS} {', '.join(lacking)}"
+        if item.config.getoption("no_kernel_skips"):
+            pytest.fail(reason, pytrace=False)
+        item.user_properties.append((LACKS, lacking))
+        pytest.skip(reason)
+    if present := [feature for feature in _features(item, "kernel_without") if has(feature)]:
+        item.user_properties.append((HAS, present))
+        pytest.skip(f"{HAS} {', '.join(present)}")
+
+
+def has_all(features: Iterable[str]) -> bool:
+    """Return whether the running kernel has all these features."""
+    return all(has(feature) for feature in features)
+
+
+@cache
+def has(feature: str) -> bool:
+    """Return whether the running kernel has a feature: try it in a private namespace.
+
+    True where this user cannot create namespaces. Such a test has another reason to be skipped or to fail.
+    """
+    return bool(why_no_namespaces()) or not _fails(_PAIR, FEATURES[feature])
+
+
+def _fails(preparation: str, probe: str) -> bool:
+    """Return whether a probe fails. Raise CommandError if its preparation does."""
+    user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    script = f"set -e; {preparation}; echo ready; {probe}"
+    command = ["unshare", *user, "--net", "sh", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, env=BARE_ENV, check=False)
+    if done.stdout.partition("\n")[0] != "ready":
+        raise CommandError(f"no namespace to try the kernel in: {done.stderr}")
+    return done.returncode != 0
