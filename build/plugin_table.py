@@ -26,6 +26,8 @@ class Declared(NamedTuple):
     assigns addresses for one. `keeps_state` is false if the plugin leaves nothing on the host that DEL must
     remove. `backend_key` is the key that selects the firewall backend, "" for a plugin without rules.
     `needs_kernel` has features of tests/kernel/features.toml: without them ADD of the example fails.
+    `needs_uplink` says that it fails on a host without a default route, and `reached_by_host` is false if the
+    host does not reach the containers of the example.
     """
 
     folder: Path
@@ -36,6 +38,8 @@ class Declared(NamedTuple):
     keeps_state: bool = True
     backend_key: str = ""
     needs_kernel: tuple[str, ...] = ()
+    needs_uplink: bool = False
+    reached_by_host: bool = True
 
 
 def declared(root: Path = ROOT) -> list[Declared]:

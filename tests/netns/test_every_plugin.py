@@ -11,7 +11,7 @@ import pytest
 
 from cni.convert import parse_result, show_result
 from cni.versions import SUPPORTED, at_least
-from tests.support.subjects import NONE_VALID, PLUGINS, configuration
+from tests.support.subjects import NONE_VALID, PLUGINS, configuration, prepare
 
 if TYPE_CHECKING:
     from cni.testing import Answer, Host
@@ -23,6 +23,7 @@ class Subject:
     """A plugin with its example, to be called in one version of the spec."""
 
     def __init__(self, host: Host, name: str, version: str = "1.1.0") -> None:
+        prepare(host, name)
         self.host = host
         self.name = name
         self.version = version

@@ -10,9 +10,10 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from plugin_table import CHAINED, INTERFACE, IPAM, declared
-from tests.support import scene
+from tests.support import kernel, scene
 
 if TYPE_CHECKING:
+    from cni.testing import Host
     from plugin_table import Declared
 
 Json = dict[str, Any]
@@ -66,6 +67,13 @@ def ipam(name: str) -> Json:
     return own | {"type": name}
 
 
+def prepare(host: Host, *plugins: str) -> None:
+    """Give a host what ADD of the examples of these plugins needs: a link with default routes."""
+    if any(PLUGINS[each].needs_uplink for each in plugins):
+        # The first use makes it.
+        assert host.outside
+
+
 def wrong(name: str) -> list[Json]:
     """Return keys of configurations that the plugin must refuse with code 7."""
     return [configuration(name, **keys) for keys in read_data(name, "wrong.json") or []]
@@ -94,13 +102,18 @@ def chain(subject: str, backend: str = "", *, full: bool = True) -> list[Json]:
     return confs
 
 
-def subjects(*, only_with_state: bool = False) -> list[str]:
-    """Return plugins whose chains together have every plugin."""
+def subjects(*, only_with_state: bool = False, only_here: bool = False) -> list[str]:
+    """Return plugins whose chains together have every plugin.
+
+    `only_here` is for a test that calls them all by itself: without those that this kernel cannot serve.
+    """
     usual = {*scene.CHAIN, scene.IPAM} - {scene.BRIDGE}
     return [
         name
         for name, plugin in PLUGINS.items()
-        if name not in usual and (plugin.keeps_state or not only_with_state)
+        if name not in usual
+        and (plugin.keeps_state or not only_with_state)
+        and (not only_here or kernel.has_all(plugin.needs_kernel))
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from plugin_table import INTERFACE
-from tests.support.subjects import BACKENDS, NONE_VALID, PLUGINS, chain, subjects
+from tests.support.subjects import BACKENDS, NONE_VALID, PLUGINS, chain, prepare, subjects
 
 if TYPE_CHECKING:
     from tests.warm.conftest import WarmHost
@@ -16,7 +16,8 @@ VERBS = ("STATUS", "ADD", "CHECK", "DEL", "GC")
 def test_no_verb_of_any_plugin_imports_a_module(warm_host: WarmHost) -> None:
     known = set(warm_host.facts()["modules"].split())
     assert {f"{plugin.package}.add" for plugin in PLUGINS.values()} | {"subprocess"} <= known
-    for subject in subjects():
+    prepare(warm_host, *PLUGINS)
+    for subject in subjects(only_here=True):
         sandbox = warm_host.sandbox(subject)
         for backend in BACKENDS:
             previous: dict[str, Any] = {}

@@ -12,7 +12,16 @@ from cni.testing import Host, Snapshot, warm, why_no_namespaces
 from cni.warm import control
 from plugin_table import IPAM
 from tests.support import scene
-from tests.support.subjects import BACKENDS, NONE_VALID, chain, configuration, names, subjects
+from tests.support.subjects import (
+    BACKENDS,
+    NONE_VALID,
+    PLUGINS,
+    chain,
+    configuration,
+    names,
+    prepare,
+    subjects,
+)
 from tests.warm.calls import REFUSED, VERBS, WRONG, in_order
 
 if TYPE_CHECKING:
@@ -36,6 +45,7 @@ class Run:
     """One host, with the answers of all calls on it and the state that they left, in order."""
 
     def __init__(self, host: Host) -> None:
+        prepare(host, *PLUGINS)
         self.host = host
         self.sandbox = host.sandbox("c1")
         self.told: dict[str, Told] = {}

@@ -10,6 +10,7 @@ from cni.conf import Int, Str
 from cni.interface.conf import MacConf, ParentConf
 
 MODES = ("bridge", "private", "vepa", "passthru")
+_Length = Annotated[Int, Field(ge=0, le=0xFFFFFFFF)]
 
 
 class MacvlanConf(ParentConf, MacConf):
@@ -28,7 +29,7 @@ class MacvlanConf(ParentConf, MacConf):
     plugin = "macvlan"
     mode: Str = ""
     mac: Str = ""
-    bcqueuelen: Annotated[Int, Field(ge=0, le=0xFFFFFFFF)] = 0
+    bcqueuelen: _Length = 0
 
     @model_validator(mode="after")
     def _check_mode(self) -> Self:

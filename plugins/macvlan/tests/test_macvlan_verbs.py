@@ -128,7 +128,7 @@ FAILURES: dict[str, tuple[dict[str, Any], int, str]] = {
     "a master that is only on the host": (
         {"master": "eth0", "linkInContainer": True},
         100,
-        'failed to lookup master "eth0": Link not found; set "master" to a link of the container: it has none',
+        'Link not found; set "master" to a link of the container: it has none',
     ),
     "no default route in the container": (
         {"linkInContainer": True},
