@@ -129,11 +129,21 @@ def _remove_created(plan: PairPlan, kind: str, refusals: list[bool]) -> None:
             link.remove(nl, own.name, own.index)
 
 
-def attach(conf: InterfaceConf, request: Request, undo: Undo, sides: Sides, spec: LinkSpec) -> Result:
-    """Create the link, let IPAM give addresses if there is IPAM, set them, and switch the link on."""
+def attach(  # noqa: PLR0913, PLR0917 - the parts of an ADD
+    conf: InterfaceConf,
+    request: Request,
+    undo: Undo,
+    sides: Sides,
+    spec: LinkSpec,
+    given: Result | None = None,
+) -> Result:
+    """Create the link, set the addresses that IPAM gives, and switch the link on; return the result.
+
+    Without IPAM in the configuration the addresses are those of `given`, or there are none.
+    """
     plan = plan_pair(conf, request)
     own = create(conf, plan, spec, sides, undo)
-    leased = ipam.lease(conf, request, undo) if conf.ipam.type else None
+    leased = ipam.lease(conf, request, undo) if conf.ipam.type else given
     ips = required_ips(leased, conf.ipam.type, 0) if leased else ()
     routes = leased.routes if leased else ()
     configure(Layer3(ips, complete_routes(routes, ips)), sides, own, spec.parent)

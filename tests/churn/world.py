@@ -48,8 +48,7 @@ def _part(number: int, conf: dict[str, Any]) -> dict[str, Any]:
 
 
 NETWORKS = [
-    _conflist(number, *each)
-    for number, each in enumerate(product(subjects(only_with_state=True, only_here=True), BACKENDS))
+    _conflist(number, *each) for number, each in enumerate(product(subjects(only_with_state=True), BACKENDS))
 ]
 PLUGINS = {plugin.type for network in NETWORKS for plugin in network.plugins}
 

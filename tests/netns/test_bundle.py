@@ -95,8 +95,8 @@ def test_workers_of_the_bundle_serve_many_calls(empty_opt: Host, bundle: Path) -
 def _call_all(host: Host, sandbox: Sandbox) -> dict[str, Answer]:
     """Make each call there is, right ones and wrong ones, and return the answers by what they are."""
     answers: dict[str, Answer] = {}
-    prepare(host, *subjects(only_here=True))
-    for subject, backend in product(subjects(only_here=True), BACKENDS):
+    prepare(host, *subjects())
+    for subject, backend in product(subjects(), BACKENDS):
         previous: dict[str, object] = {}
         for verb in VERBS:
             for conf in in_order(verb, chain(subject, backend)):

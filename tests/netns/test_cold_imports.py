@@ -58,7 +58,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[Call, Modules]:
     executables.put(bindir, packages(declared()), script)
     with Host(bindir) as host:
         found: dict[Call, Modules] = {}
-        for backend, subject in product(reversed(BACKENDS), subjects(only_here=True)):
+        for backend, subject in product(reversed(BACKENDS), subjects()):
             prepare(host, subject)
             sandbox = host.sandbox(f"{backend}-{subject}")
             # The first ADD on a host makes what all others find there.

@@ -10,7 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from plugin_table import CHAINED, INTERFACE, IPAM, declared
-from tests.support import kernel, scene
+from tests.support import scene
 
 if TYPE_CHECKING:
     from cni.testing import Host
@@ -102,18 +102,13 @@ def chain(subject: str, backend: str = "", *, full: bool = True) -> list[Json]:
     return confs
 
 
-def subjects(*, only_with_state: bool = False, only_here: bool = False) -> list[str]:
-    """Return plugins whose chains together have every plugin.
-
-    `only_here` is for a test that calls them all by itself: without those that this kernel cannot serve.
-    """
+def subjects(*, only_with_state: bool = False) -> list[str]:
+    """Return plugins whose chains together have every plugin."""
     usual = {*scene.CHAIN, scene.IPAM} - {scene.BRIDGE}
     return [
         name
         for name, plugin in PLUGINS.items()
-        if name not in usual
-        and (plugin.keeps_state or not only_with_state)
-        and (not only_here or kernel.has_all(plugin.needs_kernel))
+        if name not in usual and (plugin.keeps_state or not only_with_state)
     ]
 
 

@@ -17,7 +17,7 @@ def test_no_verb_of_any_plugin_imports_a_module(warm_host: WarmHost) -> None:
     known = set(warm_host.facts()["modules"].split())
     assert {f"{plugin.package}.add" for plugin in PLUGINS.values()} | {"subprocess"} <= known
     prepare(warm_host, *PLUGINS)
-    for subject in subjects(only_here=True):
+    for subject in subjects():
         sandbox = warm_host.sandbox(subject)
         for backend in BACKENDS:
             previous: dict[str, Any] = {}

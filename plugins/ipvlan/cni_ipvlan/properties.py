@@ -20,7 +20,8 @@ def list_properties(conf: IpvlanConf, of: Attachment) -> Iterator[Property]:
     """Yield all that ADD makes, in an order in which each can be restored after those before it."""
 
     def of_kind(own: Link) -> Iterator[Property]:
-        yield parent.of_parent(conf, of.sides, own)
+        if conf.master:
+            yield parent.of_parent(conf, of.sides, own)
         mode = ipvlan.describe(own)
         message = f"Interface {own.name} has ipvlan mode {mode}, not {conf.wanted_mode}"
         yield Property("", mode, conf.wanted_mode, message)

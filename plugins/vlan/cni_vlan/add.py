@@ -21,7 +21,5 @@ def add(conf: VlanConf, request: Request, undo: Undo) -> Result:
     with open_sides(request.netns) as sides:
         master = parent.find(conf, sides.inside if conf.link_in_container else sides.host)
         parent.check_mtu(conf.mtu, master)
-        spec = LinkSpec(
-            vlan.KIND, vlan.settings(conf.vlan_id), master, conf.link_in_container, mtu=conf.mtu
-        )
+        spec = LinkSpec(vlan.KIND, vlan.settings(conf.vlan_id), master, conf.link_in_container, mtu=conf.mtu)
         return single.attach(conf, request, undo, sides, spec)
