@@ -16,7 +16,7 @@ from cni.runtime.network import parse_network
 from cni.testing.namespaces import entered
 from cni.testing.place import BARE_ENV
 from tests.support import scene
-from tests.support.subjects import BACKENDS, chain, ipam, subjects
+from tests.support.subjects import BACKENDS, chain, ipam, subjects_here
 
 if TYPE_CHECKING:
     from cni.runtime.network import Network
@@ -48,7 +48,8 @@ def _part(number: int, conf: dict[str, Any]) -> dict[str, Any]:
 
 
 NETWORKS = [
-    _conflist(number, *each) for number, each in enumerate(product(subjects(only_with_state=True), BACKENDS))
+    _conflist(number, *each)
+    for number, each in enumerate(product(subjects_here(only_with_state=True), BACKENDS))
 ]
 PLUGINS = {plugin.type for network in NETWORKS for plugin in network.plugins}
 

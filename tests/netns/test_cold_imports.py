@@ -11,7 +11,17 @@ from cni.state import executables
 from cni.testing import Host, make_bindir, why_no_namespaces
 from plugin_table import declared, packages
 from tests.support import scene
-from tests.support.subjects import BACKENDS, PLUGINS, asks, called, chain, configuration, prepare, subjects
+from tests.support.subjects import (
+    BACKENDS,
+    PLUGINS,
+    asks,
+    called,
+    chain,
+    configuration,
+    prepare,
+    subjects,
+    subjects_here,
+)
 
 if TYPE_CHECKING:
     from cni.testing import Sandbox
@@ -58,7 +68,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[Call, Modules]:
     executables.put(bindir, packages(declared()), script)
     with Host(bindir) as host:
         found: dict[Call, Modules] = {}
-        for backend, subject in product(reversed(BACKENDS), subjects()):
+        for backend, subject in product(reversed(BACKENDS), subjects_here()):
             prepare(host, subject)
             sandbox = host.sandbox(f"{backend}-{subject}")
             # The first ADD on a host makes what all others find there.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from plugin_table import CHAINED, INTERFACE, IPAM, declared
 from tests.support import scene
+from tests.support.kernel import has_all
 
 if TYPE_CHECKING:
     from cni.testing import Host
@@ -110,6 +111,12 @@ def subjects(*, only_with_state: bool = False) -> list[str]:
         for name, plugin in PLUGINS.items()
         if name not in usual and (plugin.keeps_state or not only_with_state)
     ]
+
+
+def subjects_here(*, only_with_state: bool = False) -> list[str]:
+    """Return the subjects that the running kernel can run: for a test that calls them one after another."""
+    every = subjects(only_with_state=only_with_state)
+    return [name for name in every if has_all(PLUGINS[name].needs_kernel)]
 
 
 def parts() -> list[str]:
