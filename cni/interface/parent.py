@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cni import delegate
 from cni.errors import CniError, Code
+from cni.interface import status
 from cni.kernel import link, netns, nsid, route
 from cni.kernel.rtnetlink import Netlink
 from cni.operations.properties import Property
@@ -70,15 +71,18 @@ def of_parent(conf: ParentConf, sides: Sides, own: Link) -> Property:
         return Property("", (own.parent, own.netnsid), (parent.index, nsid.get(sides.inside, host)), message)
 
 
-def steps(conf: ParentConf, request: Request) -> list[Callable[[], object]]:
-    """Return the steps of STATUS that raise CniError if an ADD could not find the master or IPAM.
+def report(conf: ParentConf, request: Request, try_link: Callable[[], object]) -> None:
+    """Raise CniError 50 or 51 with every reason: STATUS of a plugin whose links need a master.
 
-    A master in the container is not looked for: STATUS is about no container.
+    `try_link` raises CniError if the kernel cannot create such a link. A master in the container is not
+    looked for: STATUS is about no container.
     """
-    listed: list[Callable[[], object]] = [] if conf.link_in_container else [partial(_try_master, conf)]
+    steps = [try_link]
+    if not conf.link_in_container:
+        steps.append(partial(_try_master, conf))
     if conf.ipam.type:
-        listed.append(partial(delegate.find, conf.ipam.type, request.path))
-    return listed
+        steps.append(partial(delegate.find, conf.ipam.type, request.path))
+    status.report(conf, request, steps, partial(_list_impairments, conf))
 
 
 def _try_master(conf: ParentConf) -> None:
@@ -86,7 +90,7 @@ def _try_master(conf: ParentConf) -> None:
         check_mtu(conf.mtu, find(conf, nl))
 
 
-def impairments(conf: ParentConf) -> Iterator[Impairment]:
+def _list_impairments(conf: ParentConf) -> Iterator[Impairment]:
     """Yield what keeps attached containers from their traffic: a master that is gone or down."""
     if conf.link_in_container or not conf.master or not attachments.list_stale(conf.plugin, conf.name, ()):
         return

@@ -6,7 +6,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cni.interface import parent, single
-from cni.interface import status as shared
 from cni.kernel import ipvlan
 
 if TYPE_CHECKING:
@@ -17,6 +16,4 @@ if TYPE_CHECKING:
 def status(conf: IpvlanConf, request: Request) -> None:
     """Raise CniError 50 or 51 with every reason."""
     data = ipvlan.settings(conf.wanted_mode)
-    try_link = partial(single.try_create, ipvlan.KIND, data)
-    steps = [try_link, *parent.steps(conf, request)]
-    shared.report(conf, request, steps, partial(parent.impairments, conf))
+    parent.report(conf, request, partial(single.try_create, ipvlan.KIND, data))
