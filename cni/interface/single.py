@@ -96,7 +96,7 @@ def create(conf: InterfaceConf, plan: PairPlan, spec: LinkSpec, sides: Sides, un
         refusals.append(True)
         if link.find(sides.inside, plan.ifname):
             raise taken
-        raise KernelError(doing, errno.EEXIST)
+        raise _explain(KernelError(doing, errno.EEXIST), spec)
     [own] = link.get_all(sides.inside, [plan.ifname], link.set_owner(plan.ifname, plan.alias))
     return own
 
@@ -111,6 +111,7 @@ def _explain(error: KernelError, spec: LinkSpec) -> CniError:
     remedies = {
         errno.EOPNOTSUPP: f"this kernel has no links of kind {spec.kind}: modprobe {spec.kind}",
         errno.EBUSY: f"{below} is a port of a bridge, or has links of another kind on top: use another one",
+        errno.EEXIST: f"{below} has such a link already: a VLAN ID can be used once on a master",
         errno.EINVAL: f"{below} takes no more links, or cannot have links of kind {spec.kind} on top",
     }
     if error.errno not in remedies:
