@@ -14,7 +14,7 @@ from tests.support import scene
 from tests.support.kernel import has_all
 
 if TYPE_CHECKING:
-    from cni.testing import Host
+    from cni.testing import Host, Sandbox
     from plugin_table import Declared
 
 Json = dict[str, Any]
@@ -73,6 +73,15 @@ def prepare(host: Host, *plugins: str) -> None:
     if any(PLUGINS[each].needs_uplink for each in plugins):
         # The first use makes it.
         assert host.outside
+
+
+def add_link(sandbox: Sandbox, result: Json) -> None:
+    """Give a container the interface eth0 with the addresses of a result, as a plugin before would have."""
+    lines = ["link add eth0 type veth peer name other", "link set eth0 up", "link set other up"]
+    lines += [
+        f"addr add {each['address']} dev eth0" + " nodad" * (":" in each["address"]) for each in result["ips"]
+    ]
+    sandbox.run(["ip", "-batch", "-"], "".join(f"{line}\n" for line in lines))
 
 
 def wrong(name: str) -> list[Json]:
