@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 from cni.errors import CniError, Code
 from cni.kernel import addr, link, netns, route, vrf
-from cni.result import Result
 from cni_vrf import members
 
 if TYPE_CHECKING:
     from cni.kernel.link import Link
     from cni.kernel.rtnetlink import Netlink
     from cni.request import Request
+    from cni.result import Result
     from cni.undo import Undo
     from cni_vrf.conf import VrfConf
 
@@ -38,9 +37,8 @@ def add(conf: VrfConf, request: Request, undo: Undo) -> Result:
                 f"interface {own.name} has already a master set: {master.name if master else own.master}",
                 "an interface has one master: remove it from that bridge or VRF first",
             )
-        undo.add(f"take {own.name} out of VRF {conf.vrfname}", partial(take_out, conf, request))
-        present, _ = members.ensure(nl, conf)
-        enter(nl, own, present)
+        undo.add(f"take {own.name} out of VRF {conf.vrfname}", members.take_out, conf, request)
+        enter(nl, own, members.ensure(nl, conf))
     return request.prev_result
 
 
@@ -60,15 +58,3 @@ def enter(nl: Netlink, own: Link, member_of: Link) -> None:
     for one in sorted(routes, key=lambda each: each.route.gw is not None):
         moved = one.route._replace(table=table)
         route.ensure(nl, own.name, own.index, moved, src=one.src)
-
-
-def take_out(conf: VrfConf, request: Request) -> None:
-    """Undo: take the interface out of the VRF, and remove a VRF that has no member."""
-    ns = netns.find(request.netns)
-    if ns is None:
-        return
-    with ns, members.opened(ns) as nl:
-        present, own = members.find(nl, conf.vrfname), link.find(nl, request.ifname)
-        if present and own and own.master == present.index:
-            nl.batch([link.set_master(own.name, own.index, 0)])
-        members.remove_if_empty(nl, conf.vrfname)

@@ -38,7 +38,7 @@ def list_properties(conf: VrfConf, request: Request) -> Iterator[Property]:
 def _restore(conf: VrfConf, request: Request, _undo: Undo) -> str:
     with netns.open_netns(request.netns) as ns, members.opened(ns) as nl:
         own = members.required_link(nl, request)
-        present, _ = members.ensure(nl, conf)
+        present = members.ensure(nl, conf)
         if own.master != present.index:
             enter(nl, own, present)
     return f"made {own.name} part of VRF {conf.vrfname}, which is up"
