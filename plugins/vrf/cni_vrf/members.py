@@ -7,7 +7,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from cni.errors import CniError, Code
-from cni.kernel import link, vrf
+from cni.kernel import link, netns, vrf
 from cni.kernel.rtnetlink import Netlink
 from cni.state.lock import held
 
@@ -51,24 +51,22 @@ def find(nl: Netlink, name: str) -> Link | None:
     return present
 
 
-def ensure(nl: Netlink, conf: VrfConf) -> tuple[Link, bool]:
-    """Return the VRF, switched on, and whether it was created. Raise CniError 105 for another table."""
-    present = find(nl, conf.vrfname)
-    is_new = present is None
+def ensure(nl: Netlink, conf: VrfConf) -> Link:
+    """Return the VRF, switched on; create it if it is missing. Raise CniError 105 for another table."""
+    name = conf.vrfname
+    present = find(nl, name)
     if present is None:
         data = vrf.settings(conf.table or _choose_table(nl))
-        link.create(
-            nl, f"could not create VRF {conf.vrfname}", vrf.KIND, data, link.identity(conf.vrfname, "")
-        )
-        present = link.get(nl, conf.vrfname)
+        link.create(nl, f"could not create VRF {name}", vrf.KIND, data, link.identity(name, ""))
+        present = link.get(nl, name)
     elif conf.table and vrf.describe(present) != conf.table:
         raise CniError(
             Code.ALREADY_EXISTS,
-            f"VRF {conf.vrfname} already exist with different routing table {vrf.describe(present)}",
+            f"VRF {name} already exist with different routing table {vrf.describe(present)}",
             f'set "table" to {vrf.describe(present)}, or leave it out',
         )
-    nl.batch([link.set_flags(conf.vrfname, present.index, on=link.IFF_UP)])
-    return present, is_new
+    nl.batch([link.set_flags(name, present.index, on=link.IFF_UP)])
+    return present
 
 
 def _choose_table(nl: Netlink) -> int:
@@ -76,8 +74,19 @@ def _choose_table(nl: Netlink) -> int:
     return next(each for each in count(1) if each not in used)
 
 
-def remove_if_empty(nl: Netlink, name: str) -> None:
-    """Remove the VRF if no link is in it any more."""
-    present = link.find(nl, name)
-    if present and present.kind == vrf.KIND and not link.list_links(nl, present.index):
-        link.remove(nl, name, present.index)
+def take_out(conf: VrfConf, request: Request) -> None:
+    """Take the interface out of the VRF, and remove a VRF that has no member any more.
+
+    Succeed without the interface, the VRF and the namespace.
+    """
+    ns = netns.find(request.netns)
+    if ns is None:
+        return
+    with ns, opened(ns) as nl:
+        present, own = link.find(nl, conf.vrfname), link.find(nl, request.ifname)
+        if present is None or present.kind != vrf.KIND:
+            return
+        if own and own.master == present.index:
+            nl.batch([link.set_master(own.name, own.index, 0)])
+        if not link.list_links(nl, present.index):
+            link.remove(nl, present.name, present.index)
