@@ -20,6 +20,10 @@ ATTACHED ?=
 ARGS ?=
 # make test PLUGIN=ptp runs the tests of one plugin only: its name or its folder.
 PLUGIN ?=
+# SECOND_KERNEL=required fails where tests need a second kernel and there is none, no runs none of them.
+SECOND_KERNEL ?= auto
+# make test-kernel ALL=1 runs the tests in namespaces that this kernel could run, too.
+ALL ?=
 # make test-load: how often, beside how many processes that keep a core busy.
 RUNS ?= 5
 LOAD ?= 8
@@ -34,13 +38,15 @@ BENCH_OURS ?=
 
 # A misspelt variable would leave the right one at its default, without a word.
 known := PYTHON FROZEN_PYTHON CC BINDIR CONFDIR PREFIX SBINDIR CONF DESTDIR UNITS SELFTEST ATTACHED \
-	ARGS PLUGIN RUNS LOAD SECONDS CASES SEED QUICK BENCH_BINDIR BENCH_OURS
+	ARGS PLUGIN SECOND_KERNEL ALL RUNS LOAD SECONDS CASES SEED QUICK BENCH_BINDIR BENCH_OURS
 given := $(foreach each,$(.VARIABLES),$(if $(findstring command line,$(origin $(each))),$(each)))
 unknown := $(filter-out $(known) MAKEFLAGS MAKEOVERRIDES SHELL,$(given))
 $(if $(unknown),$(error unknown variable $(unknown); the known ones are $(known)))
 
 # So would a misspelt value.
 $(if $(filter-out no yes,$(SELFTEST)),$(error SELFTEST is "$(SELFTEST)": it is yes or no))
+$(if $(filter-out auto required no,$(SECOND_KERNEL)),\
+	$(error SECOND_KERNEL is "$(SECOND_KERNEL)": it is auto, required or no))
 
 PLUGINS := $(wildcard plugins/*)
 empty :=
@@ -56,12 +62,13 @@ export PYINSTALLER_CONFIG_DIR := $(CURDIR)/dist/pyinstaller
 python := .venv/bin/python
 # Two workers for each core; a test that is done makes place for the next one, whatever file that is in.
 pytest := $(python) -m pytest -q -n auto --dist load --no-loadscope-reorder
+kernels := $(python) -m tests.kernel.run --second $(SECOND_KERNEL)
 freezer := dist/venv/bin/python
 say = @if [ -t 1 ]; then printf '\033[1;36m==> %s\033[0m\n' "$(1)"; else echo "==> $(1)"; fi
 places = --prefix "$(PREFIX)" --confdir "$(CONFDIR)" --destdir "$(DESTDIR)"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick test-load test-bundle test-single soak fuzz lint pages bench packages bundle install uninstall dist clean
+.PHONY: help demo test test-kernel test-quick test-load test-bundle test-single soak fuzz lint pages bench packages bundle install uninstall dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,12 +79,16 @@ demo: .venv/stamp bundle ## attach two containers in throw-away namespaces and s
 ifeq ($(PLUGIN),)
 test: lint bundle ## lint, types and all tests; installs what they need where it may; PLUGIN=ptp: one plugin's
 	$(call say,tests)
-	@$(pytest) $(ARGS)
+	@$(kernels) both -- $(pytest) $(ARGS)
 else
 test: .venv/stamp
 	$(call say,tests of $(PLUGIN))
-	@$(pytest) --plugin "$(PLUGIN)" $(ARGS)
+	@$(kernels) both -- $(pytest) --plugin "$(PLUGIN)" $(ARGS)
 endif
+
+test-kernel: .venv/stamp bundle ## the tests that this kernel cannot run, or ARGS=, or ALL=1, on a second one: docs/testing.md
+	$(call say,tests on the second kernel)
+	@$(kernels) $(if $(ARGS)$(ALL),--all) second -- $(python) -m pytest -q $(if $(ALL),plugins tests/netns) $(ARGS)
 
 test-quick: lint ## two minutes of tests: what needs no namespace, one life of every plugin, documentation
 	$(call say,quick tests)

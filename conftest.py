@@ -4,7 +4,8 @@ Tests run in one mode or in several. `cold`: each call is a process of its own. 
 calls. `single`: each worker serves one call. The tests in a plugin's folder run cold and warm, all others
 cold; the mark `modes` changes that for a file. `modes("warm")` is for files whose tests make many calls that
 are tested cold elsewhere: a cold call costs 0.1 s. PYCNI_MODE chooses other modes for tests that run in
-several ("warm,single"). PYCNI_BINDIR runs the same tests against plugins that are installed.
+several ("warm,single"). PYCNI_BINDIR runs the same tests against plugins that are installed. PYCNI_LAUNCHER
+is a launcher that is already compiled.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from cni.testing import Host, make_bindir, warm, why_no_namespaces
 from cni.testing.executables import make_warm_bindir
 from cni.testing.server_zygote import ServerZygote
 from cni.testing.zygote import Zygote
-from cni.warm import connection
 from plugin_table import ROOT, declared, packages
+from tests.support.launcher import compile_launcher
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,16 +58,12 @@ def mode(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def launcher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the launcher, compiled from the current sources; the library of workers is beside it."""
-    program = tmp_path_factory.mktemp("launcher") / "launcher"
-    sources = map(str, (ROOT / "build/launcher").glob("*.c"))
-    command = [str(ROOT / "build/launcher/compile.sh"), str(program), *sources]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.fail(f"the launcher needs a C compiler that makes static programs: {done.stderr}")
-    library = program.with_name(connection.FILE)
-    sources = map(str, (ROOT / "build/connection").glob("*.c"))
-    subprocess.run([ROOT / "build/connection/compile.sh", library, *sources], check=True)
-    return program
+    if "PYCNI_LAUNCHER" in os.environ:
+        return Path(os.environ["PYCNI_LAUNCHER"])
+    try:
+        return compile_launcher(tmp_path_factory.mktemp("launcher"))
+    except subprocess.CalledProcessError as error:
+        pytest.fail(f"the launcher needs a C compiler that makes static programs: {error.stderr}")
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,5 @@
 #!/bin/sh
-# system-packages.sh build|test...: install the Debian packages needed for that and missing. Without the
+# system-packages.sh build|test|kernel...: install the Debian packages needed for that and missing. Without the
 # right to do so, say which they are: tests that need them are skipped and name them too.
 set -eu
 
@@ -77,6 +77,15 @@ for purpose in "$@"; do
         need e2fsprogs mkfs.ext4
         # Where systemd runs, installing it would start it, and close the machine's ports.
         [ -d /run/systemd/system ] || need firewalld firewalld firewall-cmd dbus-daemon
+        ;;
+    kernel)
+        need make make
+        need gcc cc
+        need libc6-dev /usr/include/stdio.h
+        need flex flex
+        need bison bison
+        need bc bc
+        need xz-utils xz
         ;;
     esac
 done

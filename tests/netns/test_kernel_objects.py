@@ -14,6 +14,7 @@ from cni.errors import CniError, KernelError
 from cni.kernel import addr, bridge, bridge_vlan, link, message_classes, netns, route, sysctl, veth
 from cni.kernel.rtnetlink import AF_BRIDGE, RTM_NEWLINK, Message, Netlink
 from cni.result import Route
+from tests.support.kernel import has
 
 if TYPE_CHECKING:
     from cni.testing import Host
@@ -131,6 +132,8 @@ def test_a_link_is_removed_only_if_it_is_the_one_that_was_made(host: Host) -> No
 
 def test_settings_of_a_port_are_seen(host: Host) -> None:
     path = host.sandbox("c1").path
+    default = bridge_vlan.PortVlan(1, 1, pvid=True, untagged=True)
+    default_vlans = {default} if has("vlan_filtering") else set()
 
     def run() -> None:
         with netns.open_netns(path) as ns, Netlink() as nl:
@@ -149,7 +152,7 @@ def test_settings_of_a_port_are_seen(host: Host) -> None:
             assert (bridge.describe_port(found), found.alias) == (wanted, "whose it is")
             assert found.is_up
             assert found.is_promisc
-            assert bridge_vlan.list_vlans(nl, index) == set()
+            assert bridge_vlan.list_vlans(nl, index) == default_vlans
             nl.batch([link.set_master("veth0", index, 0), link.set_mtu("veth0", index, 1200)])
             assert (link.get(nl, "veth0").master, link.get(nl, "veth0").mtu) == (0, 1200)
 

@@ -11,10 +11,12 @@ tests/kernel/features.toml has the features with a probe for each.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import tomllib
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,22 +28,50 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 FEATURES: dict[str, str] = tomllib.loads((ROOT / "tests/kernel/features.toml").read_text())
-# The properties of a skipped test in its report: the features that it needs and the kernel lacks, or has.
-LACKS, HAS = "the kernel lacks", "the kernel has"
+# The property of a skipped test in its report, and the begin of the reason.
+LACKS = "the kernel lacks"
 _PURE = [ROOT / "tests/unit", ROOT / "tests/property"]
 _PAIR = "ip link add v0 type veth peer name v1; ip link set v0 up; ip link set v1 up"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option of a run on the second kernel."""
-    help_text = "fail a test whose needs_kernel this kernel lacks, instead of skipping it"
-    parser.getgroup("pycni").addoption("--no-kernel-skips", action="store_true", help=help_text)
+    group = parser.getgroup("pycni")
+    text = "fail a test whose needs_kernel this kernel lacks, instead of skipping it"
+    group.addoption("--no-kernel-skips", action="store_true", help=text)
+    text = "write a line of JSON for each skipped test; with --collect-only for each test"
+    group.addoption("--kernel-report", metavar="FILE", help=text)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the marks."""
     config.addinivalue_line("markers", "needs_kernel(*features): runs where the kernel has all features")
     config.addinivalue_line("markers", "kernel_without(*features): runs where the kernel has none of them")
+    # The workers of xdist pass their reports to the process that writes.
+    if (path := config.getoption("kernel_report")) and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_Report(Path(path)))
+
+
+class _Report:
+    """The lines of --kernel-report; `lacks` is true if the reason is what the kernel lacks."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def _write(self, test: str, reason: str, *, lacks: bool) -> None:
+        with self._path.open("a") as file:
+            file.write(json.dumps({"test": test, "reason": reason, "lacks": lacks}) + "\n")
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Write a skipped test."""
+        if report.skipped and not hasattr(report, "wasxfail") and isinstance(report.longrepr, tuple):
+            reason = report.longrepr[2].removeprefix("Skipped: ")
+            self._write(report.nodeid, reason, lacks=LACKS in dict(report.user_properties))
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Write the tests that are only collected."""
+        for item in session.items if session.config.option.collectonly else []:
+            self._write(item.nodeid, "", lacks=not has_all(_features(item, "needs_kernel")))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -55,12 +85,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             unknown := {*_features(item, "needs_kernel"), *_features(item, "kernel_without")}
             - FEATURES.keys()
         ):
-            raise pytest.UsageError(f"{item.nodeid} needs {unknown}; the features are {', '.join(FEATURES)}")
+            names = ", ".join(sorted(unknown))
+            raise pytest.UsageError(f"{item.nodeid} needs {names}; the features are {', '.join(FEATURES)}")
 
 
 def _plugins(item: pytest.Item) -> Iterator[str]:
     if hasattr(item, "callspec") and not any(folder in item.path.parents for folder in _PURE):
-        yield from (value for value in item.callspec.params.values() if isinstance(value, str))
+        for value in item.callspec.params.values():
+            yield from (
+                each for each in (value if isinstance(value, tuple) else [value]) if isinstance(each, str)
+            )
 
 
 def _features(item: pytest.Item, mark: str) -> list[str]:
@@ -77,8 +111,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         item.user_properties.append((LACKS, lacking))
         pytest.skip(reason)
     if present := [feature for feature in _features(item, "kernel_without") if has(feature)]:
-        item.user_properties.append((HAS, present))
-        pytest.skip(f"{HAS} {', '.join(present)}")
+        pytest.skip(f"the kernel has {', '.join(present)}")
 
 
 def has_all(features: Iterable[str]) -> bool:

@@ -21,7 +21,7 @@ def result_of(ifname: str) -> dict[str, Any]:
 
 
 def call(host: Host, verb: str, ifname: str = "net1", **keys: Any) -> Answer:
-    conf = {"cniVersion": "1.0.0", "name": "two", "type": "vrf", "vrfname": "blue"}
+    conf: dict[str, Any] = {"cniVersion": "1.0.0", "name": "two", "type": "vrf", "vrfname": "blue"}
     options = {"bindir": keys.pop("bindir")} if "bindir" in keys else {}
     conf |= {"prevResult": result_of(ifname), **keys}
     return host.plugin("vrf", verb, conf, netns="/run/netns/c1", ifname=ifname, **options)

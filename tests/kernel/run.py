@@ -1,0 +1,215 @@
+"""Run tests on this kernel and on a second one: `python -m tests.kernel.run both|second -- PYTEST...`.
+
+`both` runs pytest here, and then on the second kernel the tests that this kernel lacks features for. `second`
+runs only those, or with --all each test that pytest selects. At the end it lists what ran on no kernel.
+Exits with 1 if a test fails, and with --second required also if tests need a second kernel and there is none.
+docs/testing.md has the reasons.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from functools import partial
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from plugin_table import ROOT
+from tests.kernel.guest import HERE, Guest, GuestError
+from tests.support.launcher import compile_launcher
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# The kernel has one processor: so many guests use that many of the machine's.
+_GUESTS = 2
+_LIMIT_S = 45 * 60
+_PASSED_ON = ("PATH", "HOME", "LANG", "PYTEST_ADDOPTS")
+
+
+class Line(NamedTuple):
+    """A line of --kernel-report: a test that was skipped, or only collected."""
+
+    test: str
+    reason: str
+    lacks: bool
+
+
+class NoKernelError(Exception):
+    """There is no second kernel; the message says why."""
+
+
+class Build:
+    """The second kernel, which is built in the background where it is not there yet."""
+
+    def __init__(self, *, wanted: bool) -> None:
+        self._process: subprocess.Popen[str] | None = None
+        self._why_not = "" if wanted else "the user does not want it"
+        if os.geteuid() != 0:
+            self._why_not = "only root may start it"
+        if not self._why_not:
+            command = ["nice", "-n", "15", str(HERE / "build.sh")]
+            # Not a session of its own: the scheduler compares niceness within one.
+            self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, process_group=0)
+
+    def wait(self) -> Path:
+        """Return the program. Raise NoKernelError if it cannot be built."""
+        if self._process is None:
+            raise NoKernelError(self._why_not)
+        if self._process.poll() is None:
+            say("waiting for the second kernel")
+        output, _ = self._process.communicate()
+        if self._process.returncode:
+            raise NoKernelError("it could not be built; the reason is above")
+        return Path(output.strip())
+
+    def end(self) -> None:
+        """End the build."""
+        if self._process and self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGTERM)
+            self._process.communicate()
+
+
+def say(text: str) -> None:
+    """Print a line."""
+    sys.stdout.write(f"==> {text}\n")
+    sys.stdout.flush()
+
+
+def show(guest: int, line: str) -> None:
+    """Print a line of a guest's output."""
+    sys.stdout.write(f"[{guest}] {line}\n")
+    sys.stdout.flush()
+
+
+def run_here(command: Sequence[str]) -> tuple[int, list[Line]]:
+    """Run pytest on this kernel. Return its exit status and the tests that it has skipped."""
+    with tempfile.NamedTemporaryFile("r") as file:
+        status = subprocess.run([*command, "--kernel-report", file.name], check=False).returncode
+        return status, read(file)
+
+
+def collect(command: Sequence[str]) -> tuple[int, list[Line]]:
+    """Return pytest's exit status, and the tests that it would run."""
+    with tempfile.NamedTemporaryFile("r") as file:
+        options = ["--collect-only", "--kernel-report", file.name]
+        done = subprocess.run([*command, *options], stdout=subprocess.PIPE, text=True, check=False)
+        if done.returncode:
+            sys.stdout.write(done.stdout)
+        return done.returncode, read(file)
+
+
+def read(file: IO[str]) -> list[Line]:
+    """Read a file of --kernel-report."""
+    return [Line(**json.loads(line)) for line in file]
+
+
+def run_there(kernel: Path, tests: Sequence[str]) -> tuple[int, list[Line]]:
+    """Run tests on the second kernel. Return 0 if all pass, and what was skipped there."""
+    parts = split(tests, _GUESTS)
+    start = time.monotonic()
+    say(f"{len(tests)} tests on the second kernel, in {len(parts)} guests")
+    (ROOT / "dist").mkdir(exist_ok=True)
+    guests: list[Guest] = []
+    # Not in /tmp, which the guest covers.
+    with tempfile.TemporaryDirectory(prefix="kernel-", dir=ROOT / "dist") as folder:
+        try:
+            # A compiler takes ten times as long in a guest.
+            launcher = compile_launcher(Path(folder))
+            for number, part in enumerate(parts, 1):
+                job = write_job(Path(folder, str(number)), part, launcher)
+                guests.append(Guest(kernel, job, ROOT, partial(show, number)))
+            statuses = [guest.wait(_LIMIT_S - (time.monotonic() - start)) for guest in guests]
+        finally:
+            for guest in guests:
+                guest.end()
+    say(f"second kernel: {time.monotonic() - start:.0f} s")
+    return max(statuses), [Line(**each) for guest in guests for each in guest.reports]
+
+
+def split(tests: Sequence[str], parts: int) -> list[list[str]]:
+    """Split tests into parts of about one size; the tests of a file share fixtures and stay together."""
+    files: dict[str, list[str]] = defaultdict(list)
+    for test in tests:
+        files[test.partition("::")[0]].append(test)
+    split: list[list[str]] = [[] for _ in range(parts)]
+    for each in sorted(files.values(), key=len, reverse=True):
+        min(split, key=len).extend(each)
+    return [part for part in split if part]
+
+
+def write_job(folder: Path, tests: Sequence[str], launcher: Path) -> Path:
+    """Write the script that runs tests in a guest."""
+    folder.mkdir()
+    listed = folder / "tests"
+    listed.write_text("".join(f"{test}\n" for test in tests))
+    variables = {name: value for name, value in os.environ.items() if name in _PASSED_ON or "PYCNI_" in name}
+    variables["PYCNI_LAUNCHER"] = str(launcher)
+    color = f"--color={'yes' if sys.stdout.isatty() else 'no'}"
+    options = ["-v", color, "-p", "no:xdist", "-p", "no:cacheprovider", "--no-kernel-skips"]
+    report = ["--kernel-report", "/dev/ttyS1"]
+    command = [sys.executable, "-m", "pytest", *options, *report, f"@{listed}"]
+    exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
+    job = folder / "job"
+    job.write_text(f"{exports}exec {shlex.join(command)}\n")
+    return job
+
+
+def list_skipped(skipped: Sequence[Line]) -> None:
+    """List tests that ran on no kernel, by reason."""
+    by_reason: dict[str, list[str]] = defaultdict(list)
+    for line in skipped:
+        by_reason[line.reason].append(line.test)
+    say(f"{len(skipped)} tests ran on no kernel" + (":" if skipped else ""))
+    for reason, tests in sorted(by_reason.items()):
+        sys.stdout.write(f"{reason}:\n" + "".join(f"    {test}\n" for test in tests))
+
+
+def main() -> int:
+    """Return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.kernel.run", description=__doc__)
+    parser.add_argument("kernels", choices=["both", "second"])
+    parser.add_argument("--all", action="store_true", help="tests that this kernel could run, too")
+    parser.add_argument(
+        "--second", choices=["auto", "required", "no"], default="auto", help="the second kernel"
+    )
+    parser.add_argument("command", nargs=argparse.REMAINDER)
+    options = parser.parse_args()
+    command = options.command[options.command[:1] == ["--"] :]
+    build = Build(wanted=options.second != "no")
+    try:
+        status, lines = (run_here if options.kernels == "both" else collect)(command)
+        if status not in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}:
+            return status
+        wanted = [line for line in lines if line.lacks or options.all]
+        skipped = [line for line in lines if line not in wanted and line.reason]
+        if wanted:
+            try:
+                there, skipped_there = run_there(build.wait(), [line.test for line in wanted])
+                status, skipped = status or there, skipped + skipped_there
+            except NoKernelError as error:
+                say(f"THERE IS NO SECOND KERNEL: {error}")
+                status, skipped = status or int(options.second == "required"), skipped + wanted
+        list_skipped(skipped)
+    except GuestError as error:
+        say(f"second kernel: {error}")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        build.end()
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
