@@ -305,6 +305,11 @@ def set_mtu(name: str, index: int, mtu: int) -> Message:
     return _change(f'could not set the MTU of "{name}" to {mtu}', index, number(_MTU, mtu))
 
 
+def set_name(name: str, index: int, new_name: str) -> Message:
+    """Rename a link, which must be down on older kernels."""
+    return _change(f'could not rename "{name}" to "{new_name}"', index, text(IFNAME, new_name))
+
+
 def set_alias(name: str, index: int, alias: str) -> Message:
     """Set the alias of a link, up to 255 bytes, which `ip link` shows; "" removes it."""
     return _change(f'could not set the alias of "{name}"', index, attribute(_IFALIAS, alias.encode()))
