@@ -1,7 +1,8 @@
 """A link of the container that has no end on the host, as macvlan, ipvlan, VLAN and dummy links have none.
 
 The link ends with the container's namespace. While that exists, DEL finds the link there by its name and its
-alias, and GC by the record that ADD has saved. A link of that name that another attachment has marked stays:
+alias, and GC by the record that ADD has saved. The name that a veth pair's host end would have is the link's
+own until it has its final one. A link of that name that another attachment has marked stays:
 a path such as /proc/PID/ns/net can pass to another container before a late DEL comes.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import errno
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,7 +18,7 @@ from cni import delegate
 from cni.errors import CniError, Code, ErrorList, KernelError
 from cni.firewall.intents import Owner
 from cni.interface import compare, ipam, layer3
-from cni.interface.plan import Layer3, PairPlan, complete_routes, plan_pair, required_ips
+from cni.interface.plan import Layer3, PairPlan, complete_routes, host_name, plan_pair, required_ips
 from cni.kernel import link, netns, veth
 from cni.kernel.attributes import number
 from cni.kernel.rtnetlink import Netlink
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from cni.undo import Undo
 
 _NOARP = 0x80
+# The modules of the kernel that are not called as the kind is.
+_MODULES = {"vlan": "8021q"}
 _NO_CARRIER = {"down", "lower-layer-down", "not-present"}
 
 
@@ -58,18 +62,18 @@ class LinkSpec(NamedTuple):
 
 
 def create(conf: InterfaceConf, plan: PairPlan, spec: LinkSpec, sides: Sides, undo: Undo) -> Link:
-    """Create the link in the container's namespace under its name, down, and mark it; return it.
+    """Create the link in the container's namespace, down, under its name and with its mark; return it.
 
-    Raise CniError 105 if the name is taken there, else KernelError.
+    It gets its name in a second step: older kernels refuse a new link whose name the host has, too. Raise
+    CniError 105 if the container has a link of that name, else KernelError.
     """
     doing = f"failed to create {spec.kind}"
-    taken = CniError(
-        Code.ALREADY_EXISTS,
-        f'{doing}: "{plan.ifname}" exists in {plan.netns}',
-        "the runtime must give another CNI_IFNAME, or DEL the earlier attachment first",
-    )
     if link.find(sides.inside, plan.ifname):
-        raise taken
+        raise CniError(
+            Code.ALREADY_EXISTS,
+            f'{doing}: "{plan.ifname}" exists in {plan.netns}',
+            "the runtime must give another CNI_IFNAME, or DEL the earlier attachment first",
+        )
     if "%" in plan.ifname:
         raise CniError(
             Code.INVALID_ENVIRONMENT,
@@ -79,26 +83,33 @@ def create(conf: InterfaceConf, plan: PairPlan, spec: LinkSpec, sides: Sides, un
     key = _key(conf, plan)
     undo.add("remove the record", attachments.drop, key)
     attachments.save(key, {}, sides.ns)
-    refusals: list[bool] = []
-    undo.add(f"remove {plan.ifname} from the container", _remove_created, plan, spec.kind, refusals)
-    attrs = [link.identity(plan.ifname, spec.mac, spec.mtu), number(link.GROUP, link.UNFINISHED)]
-    if spec.parent:
-        attrs.append(number(link.LINK, spec.parent.index))
+    undo.add(f"remove {plan.ifname} from the container", remove, plan, spec.kind)
     is_here = spec.parent is not None and not spec.is_inside
-    if is_here:
-        attrs.append(number(link.NET_NS_FD, sides.ns.fd))
+    attrs = [link.identity(plan.host_name, spec.mac, spec.mtu), number(link.GROUP, link.UNFINISHED)]
+    attrs += [number(link.LINK, spec.parent.index)] if spec.parent else []
+    attrs += [number(link.NET_NS_FD, sides.ns.fd)] if is_here else []
     try:
-        is_created = link.create(sides.host if is_here else sides.inside, doing, spec.kind, spec.data, *attrs)
+        _create(sides.host if is_here else sides.inside, sides.inside, plan.host_name, spec, *attrs)
     except KernelError as error:
-        refusals.append(True)
         raise _explain(error, spec) from error
-    if not is_created:
-        refusals.append(True)
-        if link.find(sides.inside, plan.ifname):
-            raise taken
-        raise _explain(KernelError(doing, errno.EEXIST), spec)
-    [own] = link.get_all(sides.inside, [plan.ifname], link.set_owner(plan.ifname, plan.alias))
-    return own
+    own = link.get(sides.inside, plan.host_name)
+    sides.inside.batch([link.set_name_and_owner(own.name, own.index, plan.ifname, plan.alias)])
+    return replace(own, name=plan.ifname, alias=plan.alias, group=0)
+
+
+def _create(nl: Netlink, inside: Netlink, name: str, spec: LinkSpec, *attrs: bytes) -> None:
+    """Create the link, once more after an unfinished one of that name that a killed ADD has left."""
+    doing = f"failed to create {spec.kind}"
+    for attempt in range(2):
+        if link.create(nl, doing, spec.kind, spec.data, *attrs):
+            return
+        if attempt or not _remove_unfinished(inside, name):
+            raise KernelError(doing, errno.EEXIST)
+
+
+def _remove_unfinished(nl: Netlink, name: str) -> bool:
+    own = link.find(nl, name)
+    return own is not None and _is_unfinished(own) and link.remove(nl, name, own.index)
 
 
 def _key(conf: InterfaceConf, plan: PairPlan) -> attachments.Key:
@@ -108,8 +119,9 @@ def _key(conf: InterfaceConf, plan: PairPlan) -> attachments.Key:
 def _explain(error: KernelError, spec: LinkSpec) -> CniError:
     """Return an error with what to do; the error itself where its text says enough."""
     below = spec.parent.name if spec.parent else ""
+    module = _MODULES.get(spec.kind, spec.kind)
     remedies = {
-        errno.EOPNOTSUPP: f"this kernel has no links of kind {spec.kind}: modprobe {spec.kind}",
+        errno.EOPNOTSUPP: f"this kernel has no links of kind {spec.kind}: modprobe {module}",
         errno.EBUSY: f"{below} is a port of a bridge, or has links of another kind on top: use another one",
         errno.EEXIST: f"{below} has such a link already: a VLAN ID can be used once on a master",
         errno.EINVAL: f"{below} takes no more links, or cannot have links of kind {spec.kind} on top",
@@ -117,17 +129,6 @@ def _explain(error: KernelError, spec: LinkSpec) -> CniError:
     if error.errno not in remedies:
         return error
     return CniError(Code.KERNEL, error.msg, remedies[error.errno])
-
-
-def _remove_created(plan: PairPlan, kind: str, refusals: list[bool]) -> None:
-    """Undo `create`; a link that it did not create stays."""
-    ns = None if refusals else netns.find(plan.netns)
-    if ns is None:
-        return
-    with ns, Netlink(ns) as nl:
-        own = link.find(nl, plan.ifname)
-        if own and own.kind == kind and _is_marked(own, plan.alias):
-            link.remove(nl, own.name, own.index)
 
 
 def attach(  # noqa: PLR0913, PLR0917 - the parts of an ADD
@@ -202,22 +203,25 @@ def remove(plan: PairPlan, kind: str, mac: str = "", *, early: bool = False) -> 
 
 
 def find(nl: Netlink, plan: PairPlan, kind: str, mac: str = "") -> Link | None:
-    """Return the attachment's link in the container, also if the container has renamed it; None without one.
+    """Return the attachment's link in the container; None without one.
 
-    A link without a mark is one of the Go plugins', or the container has removed the mark.
+    It may have no name yet, or the container has renamed it. A link without a mark is one of the Go plugins',
+    or the container has removed the mark.
     """
     named = link.find(nl, plan.ifname)
     if named and named.kind == kind:
-        is_others = named.alias.startswith(ALIAS) and not _is_marked(named, plan.alias)
-        if _is_marked(named, plan.alias) or (not is_others and mac in {"", named.mac}):
+        is_unmarked = not named.alias.startswith(ALIAS) and mac in {"", named.mac}
+        if named.alias == plan.alias or is_unmarked:
             return named
-    return next(
-        (each for each in link.list_links(nl) if each.kind == kind and each.alias == plan.alias), None
-    )
+    for each in link.list_links(nl):
+        is_unnamed = each.name == plan.host_name and _is_unfinished(each)
+        if each.kind == kind and (each.alias == plan.alias or is_unnamed):
+            return each
+    return None
 
 
-def _is_marked(own: Link, mark: str) -> bool:
-    return own.alias == mark or (own.group == link.UNFINISHED and not own.alias)
+def _is_unfinished(own: Link) -> bool:
+    return own.group == link.UNFINISHED and not own.alias
 
 
 def links(conf: InterfaceConf, kind: str, valid: Collection[Key]) -> Iterator[Removal]:
@@ -255,7 +259,7 @@ def _opened(record: attachments.Record) -> Iterator[Netlink | None]:
 def _plan_of(conf: InterfaceConf, record: attachments.Record) -> PairPlan:
     owner = Owner(conf.name, record.container_id, record.ifname)
     mark = alias(conf.name, Key(record.container_id, record.ifname))
-    return PairPlan(owner, record.netns, record.ifname, "", mark)
+    return PairPlan(owner, record.netns, record.ifname, host_name(owner), mark)
 
 
 def properties(

@@ -321,6 +321,12 @@ def set_owner(name: str, alias: str) -> Message:
     return Message(f'could not set the alias of "{name}"', rtnetlink.RTM_SETLINK, body=body)
 
 
+def set_name_and_owner(name: str, index: int, new_name: str, alias: str) -> Message:
+    """Rename a link that is down, and do what `set_owner` does."""
+    attrs = text(IFNAME, new_name), attribute(_IFALIAS, alias.encode()), number(GROUP, 0)
+    return _change(f'could not rename "{name}" to "{new_name}"', index, b"".join(attrs))
+
+
 def set_master(name: str, index: int, master: int) -> Message:
     """Make a link a port of the bridge with index `master`; 0 removes it from its bridge."""
     return _change(f'could not make "{name}" a port of bridge {master}', index, number(MASTER, master))

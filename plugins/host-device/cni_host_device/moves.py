@@ -50,7 +50,7 @@ def take(conf: HostDeviceConf, request: Request, undo: Undo, sides: Sides, devic
         # Before the move: the alias goes with the device.
         sides.host.batch([link.set_alias(device.name, device.index, device.name)])
         moved = link_move.move(device, host, inside, request.ifname)
-    attachments.save(key, given._replace(index=moved.index).to_values(), sides.ns)
+    attachments.save(key, given._replace(inner_index=moved.index).to_values(), sides.ns)
     return moved
 
 
@@ -78,7 +78,7 @@ def give_back_unrecorded(path: str, ifname: str) -> None:
         with Netlink(ns) as nl:
             inside = link.find(nl, ifname)
         if inside and is_link_name(inside.alias):
-            _give_back(ns, Given(inside.alias, inside.kind, is_up=False, index=inside.index), ifname)
+            _give_back(ns, Given(inside.alias, inside.kind, is_up=False, inner_index=inside.index), ifname)
 
 
 def _give_back(ns: Netns, given: Given, ifname: str) -> None:
@@ -95,7 +95,7 @@ def _give_back(ns: Netns, given: Given, ifname: str) -> None:
 
 def _find_inside(nl: Netlink, given: Given, ifname: str) -> Link | None:
     """Return the device in the container. The container may have renamed it, but cannot change its index."""
-    device = link.find_by_index(nl, given.index) if given.index else link.find(nl, ifname)
+    device = link.find_by_index(nl, given.inner_index) if given.inner_index else link.find(nl, ifname)
     return device if device and device.kind == given.kind else None
 
 

@@ -20,7 +20,7 @@ class Given(NamedTuple):
     kind: str
     is_up: bool
     addresses: tuple[IpInterface, ...] = ()
-    index: int = 0
+    inner_index: int = 0
 
     def to_values(self) -> dict[str, Any]:
         """Return the values of a record."""
@@ -35,7 +35,7 @@ def parse_given(values: Mapping[str, Any]) -> Given | None:
             str(values["kind"]),
             bool(values["is_up"]),
             tuple(ip_interface(each) for each in values["addresses"]),
-            int(values["index"]),
+            int(values["inner_index"]),
         )
     except (KeyError, TypeError, ValueError):
         return None
