@@ -26,6 +26,9 @@ class Declared(NamedTuple):
     assigns addresses for one. `keeps_state` is false if the plugin leaves nothing on the host that DEL must
     remove. `backend_key` is the key that selects the firewall backend, "" for a plugin without rules.
     `needs_kernel` has features of tests/kernel/features.toml: without them ADD of the example fails.
+    `needs_uplink` says that it fails on a host without a default route, and `reached_by_host` is false if the
+    host does not reach the containers of the example. `needs_link` says that ADD of the example needs the
+    link that its prevResult has.
     """
 
     folder: Path
@@ -36,6 +39,9 @@ class Declared(NamedTuple):
     keeps_state: bool = True
     backend_key: str = ""
     needs_kernel: tuple[str, ...] = ()
+    needs_uplink: bool = False
+    reached_by_host: bool = True
+    needs_link: bool = False
 
 
 def declared(root: Path = ROOT) -> list[Declared]:

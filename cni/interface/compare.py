@@ -155,8 +155,8 @@ def of_state(  # noqa: PLR0913 - the sentences of CHECK, repair and STATUS
     return holds(end.is_up, message, send(nl, f"{end.name}{where}: switched it on", up), impairment, name)
 
 
-def of_container(of: Attachment, container: Link | None) -> Iterator[Property]:
-    """Yield the properties of the container's link.
+def of_container(of: Attachment, container: Link | None, kind: str = veth.KIND) -> Iterator[Property]:
+    """Yield the properties of the container's link, which is of a kind of the kernel's.
 
     Not the MTU: a later plugin of the chain may change it, and the Go suite's tuning leaves the result as it
     was, also in versions whose results have the MTU of interfaces.
@@ -165,8 +165,8 @@ def of_container(of: Attachment, container: Link | None) -> Iterator[Property]:
     yield holds(container is not None, f"Interface {name} does not exist in {of.plan.netns}")
     if container is None:
         return
-    message = f"Container interface {name} is not of type veth"
-    yield Property("", container.kind, veth.KIND, message)
+    message = f"Container interface {name} is not of type {kind}"
+    yield Property("", container.kind, kind, message)
     mac = of.recorded.mac
     yield of_mac(
         of.sides.inside,

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from cni.conf import Bool, Model, NetConf, Str, wrong_type
+from cni.conf import Bool, Model, Mtu, NetConf, Str, wrong_type
 from cni.errors import CniError, Code
 
 IFNAME_BYTES = 15
@@ -56,6 +56,20 @@ class MasqueradeConf(InterfaceConf):
         return self.ip_masq and bool(self.ipam.type)
 
 
+class ParentConf(InterfaceConf):
+    """A configuration of a link that is made on top of another one, its master.
+
+    Attributes:
+        master: Name of the link below. The default is the link of the default route.
+        link_in_container: Look for the master in the container's namespace, not on the host.
+        mtu: MTU of the container's link, at most that of the master. 0 takes that of the master.
+    """
+
+    master: Str = ""
+    link_in_container: Bool = False
+    mtu: Mtu = 0
+
+
 class RuntimeMac(Model):
     """The part of `runtimeConfig` that the runtime passes for the capability `mac`.
 
@@ -75,19 +89,21 @@ class MacConf(NetConf):
 
     runtime_config: RuntimeMac = Field(default_factory=RuntimeMac)
 
-    def mac_from(self, cni_args: dict[str, str]) -> str:
+    def mac_from(
+        self, cni_args: dict[str, str], default: str = "", doing: str = "failed to make veth pair"
+    ) -> str:
         """Return the requested MAC address, in lower case with colons; "" for a random one.
 
-        `runtimeConfig.mac` has precedence over `args.cni.mac`, and that over MAC in CNI_ARGS. Raise CniError
-        7.
+        `runtimeConfig.mac` has precedence over `args.cni.mac`, that over MAC in CNI_ARGS, and that over
+        `default`. Raise CniError 7, whose message starts with `doing` for a text that is no MAC address.
         """
         in_args: Any = ""
         for key, value in self.args.cni.items():
             in_args = (value or "") if key.lower() == "mac" else in_args
         if not isinstance(in_args, str):
             raise wrong_type("args.cni.mac", "a string", in_args, Code.INVALID_CONFIG)
-        given = self.runtime_config.mac or in_args or cni_args.get("MAC", "")
-        return parse_mac(given) if given else ""
+        given = self.runtime_config.mac or in_args or cni_args.get("MAC", "") or default
+        return parse_mac(given, doing) if given else ""
 
 
 def is_link_name(text: str) -> bool:
@@ -95,16 +111,23 @@ def is_link_name(text: str) -> bool:
     return bool(_LINK_NAME.fullmatch(text)) and len(text.encode()) <= IFNAME_BYTES
 
 
-def parse_mac(text: str) -> str:
-    """Parse "02:11:22:33:44:55", "02-11-..." or "0211.2233.4455". Raise CniError 7."""
+def parse_mac(text: str, doing: str = "failed to make veth pair") -> str:
+    """Parse "02:11:22:33:44:55", "02-11-..." or "0211.2233.4455".
+
+    Raise CniError 7, whose message starts with `doing`.
+    """
     form = next((form for form in _MAC_FORMS if form.fullmatch(text)), None)
     if form is None:
-        raise _bad_mac(f"address {text}: invalid MAC address")
+        raise CniError(
+            Code.INVALID_CONFIG,
+            f"{doing}: address {text}: invalid MAC address",
+            "it is six octets, as 02:11:22:33:44:55",
+        )
     octets = bytes.fromhex(re.sub("[-:.]", "", text))
     if octets[0] & 1 or not any(octets):
-        raise _bad_mac("cannot assign requested address", f"{text} is no address that a single link can have")
+        raise CniError(
+            Code.INVALID_CONFIG,
+            f"{doing}: cannot assign requested address",
+            f"{text} is no address that a single link can have",
+        )
     return octets.hex(":")
-
-
-def _bad_mac(reason: str, details: str = "it is six octets, as 02:11:22:33:44:55") -> CniError:
-    return CniError(Code.INVALID_CONFIG, f"failed to make veth pair: {reason}", details)

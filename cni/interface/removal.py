@@ -16,7 +16,7 @@ from cni import delegate
 from cni.errors import CniError, Code, ErrorList
 from cni.interface.pair import is_unfinished
 from cni.interface.plan import plan_pair, recorded_host_end
-from cni.kernel import link, netns, veth
+from cni.kernel import link, link_removal, netns, veth
 from cni.kernel.rtnetlink import Netlink
 from cni.marks import ALIAS
 
@@ -39,7 +39,7 @@ def detach(conf: NetConf, request: Request, *steps: Callable[[], object]) -> Non
     """
     pair = known_pair(plan_pair(conf, request), request.prev_result)
     errors = ErrorList()
-    errors.attempt(partial(remove, early=link.is_early(request.env)), pair, request.netns)
+    errors.attempt(partial(remove, early=link_removal.is_early(request.env)), pair, request.netns)
     is_unreached = any(each.code == Code.INVALID_NETNS for each in errors.errors)
     if conf.ipam.type and not is_unreached:
         errors.attempt(delegate.delete, conf.ipam.type, request)
@@ -100,7 +100,7 @@ def remove(pair: KnownPair, path: str, *, early: bool) -> None:
         ends = {name: link.find(host, name) for name in pair.names}
         own = [each for each in ends.values() if each and pair.owns(each)]
         for each in own:
-            link.remove_in(None, each.name, each.index, early=early)
+            link_removal.remove_in(None, each.name, each.index, early=early)
         if own:
             return
         try:
@@ -125,9 +125,9 @@ def _remove_inside(host: Netlink, ns: Netns, pair: KnownPair, *, early: bool) ->
     if not _is_of_pair(inside, end, pair):
         return
     if end:
-        link.remove_in(None, end.name, end.index, early=early)
+        link_removal.remove_in(None, end.name, end.index, early=early)
     else:
-        link.remove_in(ns, inside.name, inside.index, early=early)
+        link_removal.remove_in(ns, inside.name, inside.index, early=early)
 
 
 def _is_of_pair(inside: Link, end: Link | None, pair: KnownPair) -> bool:

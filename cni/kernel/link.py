@@ -11,40 +11,32 @@ import errno
 import os
 import socket
 import struct
-from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cni.errors import CniError, Code, KernelError
-from cni.faults import point
 from cni.kernel import rtnetlink
 from cni.kernel.attributes import attribute, attributes, nest, number, shown_number, shown_text, text
-from cni.kernel.rtnetlink import RTMGRP_LINK, Message, Netlink
+from cni.kernel.rtnetlink import Message, Netlink
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from cni.kernel.netns import Netns
 
 IFF_UP, IFF_LOOPBACK, IFF_PROMISC, IFF_ALLMULTI, _IFF_LOWER_UP = 0x1, 0x8, 0x100, 0x200, 0x10000
 # The group of new links that have no owner yet: the kernel accepts no alias in the message that creates a
 # link.
 UNFINISHED = int.from_bytes(b"pycn")
-# The variable that says when DEL returns: when the link is gone, or when the kernel has acknowledged its
-# removal.
-ANSWER_VARIABLE = "PYCNI_DEL"
-GONE, ACKNOWLEDGED = "gone", "ack"
-_LOOK_AGAIN_S = 0.02
 # RFC 2863, section 6, in this order.
 _OPERSTATES = ("unknown", "not-present", "down", "lower-layer-down", "testing", "dormant", "up")
 _WITHOUT_CARRIER = {"down", "lower-layer-down"}
 
 # struct ifinfomsg and the attributes, <linux/if_link.h>. Public names are for the modules of kinds.
-_HEAD = struct.Struct("=BxHiII")  # family, device type, index, flags, which of them change
-_ADDRESS, IFNAME, _MTU, _LINK, MASTER, PROTINFO = 1, 3, 4, 5, 10, 12
+HEAD = struct.Struct("=BxHiII")  # family, device type, index, flags, which of them change
+_ADDRESS, IFNAME, _MTU, LINK, MASTER, PROTINFO = 1, 3, 4, 5, 10, 12
 _OPERSTATE, _LINKINFO, _IFALIAS, GROUP, NET_NS_FD, _EXT_MASK, _NETNSID = 16, 18, 20, 27, 28, 29, 37
 _TXQLEN = 13
-_SHOWN = {_ADDRESS, IFNAME, _MTU, _LINK, MASTER, _TXQLEN, _OPERSTATE, _LINKINFO, _IFALIAS, GROUP, _NETNSID}
+_SHOWN = {_ADDRESS, IFNAME, _MTU, LINK, MASTER, _TXQLEN, _OPERSTATE, _LINKINFO, _IFALIAS, GROUP, _NETNSID}
 _INFO_KIND, _INFO_DATA, _INFO_PORT_KIND, _INFO_PORT_DATA = 1, 2, 4, 5
 _AF_SPEC, _INET_SETTINGS, _ARP_NOTIFY = 26, 1, 22
 _WITHOUT_STATISTICS = number(_EXT_MASK, 0x8)
@@ -106,7 +98,7 @@ def get_operstate(nl: Netlink, name: str) -> str:
     This is the state that the kernel shows. A bridge port forwards from the moment that it is "up".
     """
     [answer] = _ask(nl, [name])
-    return _shown_operstate(attributes(answer[_HEAD.size :], {_OPERSTATE}).get(_OPERSTATE, b""))
+    return _shown_operstate(attributes(answer[HEAD.size :], {_OPERSTATE}).get(_OPERSTATE, b""))
 
 
 def find_by_index(nl: Netlink, index: int) -> Link | None:
@@ -172,14 +164,14 @@ def create(nl: Netlink, doing: str, kind: str, data: bytes, *attrs: bytes) -> bo
 
 
 def identity(name: str, mac: str, mtu: int = 0) -> bytes:
-    """Return the attributes that name a new link. `mtu` 0 leaves the MTU to the kernel."""
-    own = text(IFNAME, name) + attribute(_ADDRESS, _packed(mac))
+    """Return the attributes that name a new link. `mac` "" and `mtu` 0 leave these to the kernel."""
+    own = text(IFNAME, name) + (attribute(_ADDRESS, _packed(mac)) if mac else b"")
     return own + number(_MTU, mtu) if mtu else own
 
 
 def pack(*attrs: bytes, index: int = 0, flags: int = 0, change: int = 0, family: int = 0) -> bytes:
     """Return a struct ifinfomsg with attributes: the body of a message about a link."""
-    return _HEAD.pack(family, 0, index, flags, change) + b"".join(attrs)
+    return HEAD.pack(family, 0, index, flags, change) + b"".join(attrs)
 
 
 def _packed(mac: str) -> bytes:
@@ -218,81 +210,6 @@ def removal(name: str, index: int = 0) -> Message:
     return Message(f'could not remove "{name}"', rtnetlink.RTM_DELLINK, body=body)
 
 
-def is_removal(kind: int, body: bytes, index: int) -> bool:
-    """Return whether a message is RTM_DELLINK for this index, and not a port's removal from its bridge."""
-    if kind != rtnetlink.RTM_DELLINK:
-        return False
-    family, _, seen, _, _ = _HEAD.unpack_from(body)
-    return family != rtnetlink.AF_BRIDGE and bool(seen == index)
-
-
-def is_early(env: Mapping[str, str]) -> bool:
-    """Return whether DEL continues before the kernel acknowledges a removal.
-
-    Only if the environment asks for it: a process that exits after its answer waits for the kernel anyway.
-    """
-    return env.get(ANSWER_VARIABLE) == GONE
-
-
-def remove_in(ns: Netns | None, name: str, index: int, *, early: bool) -> bool:
-    """Remove the link with this index; return False if there is none. Raise KernelError.
-
-    It is a link of the namespace `ns`, or of the host without one. `name` is for messages only: the
-    container may have renamed the link. With `early`, return as soon as the kernel has announced that the
-    link is gone. The kernel acknowledges the removal of a veth pair after 17 to 20 ms, when grace periods
-    have passed and memory has been freed. After about 1 ms both ends are unlisted and the kernel announces
-    it: the pair can neither be seen nor used any more. A DEL that continues then takes 3 ms instead of 20.
-    """
-    if early:
-        return _remove_early(ns, name, index)
-    with Netlink(ns) as nl:
-        return remove(nl, name, index)
-
-
-def _remove_early(ns: Netns | None, name: str, index: int) -> bool:
-    # Only DEL in a worker needs it.
-    from cni.kernel import background
-
-    with ExitStack() as listening, ExitStack() as stack:
-        with ns.entered() if ns else nullcontext():
-            listener = listening.enter_context(Netlink(groups=RTMGRP_LINK))
-            sender = stack.enter_context(Netlink())
-        request = Removal(sender, removal(name, index), stack.pop_all())
-        background.start(request.run)
-        while not request.is_over:
-            if any(is_removal(kind, body, index) for kind, body in listener.heard(_LOOK_AGAIN_S)):
-                point("netlink.gone")
-                return True
-    # The kernel has acknowledged or refused, and no announcement came: there was none, or it was dropped.
-    if request.error is None:
-        return True
-    if isinstance(request.error, KernelError) and request.error.errno == errno.ENODEV:
-        return False
-    raise request.error
-
-
-class Removal:
-    """A request that another thread sends; it closes `stack`, the socket among it."""
-
-    def __init__(self, sender: Netlink, message: Message, stack: ExitStack) -> None:
-        self._sender = sender
-        self._message = message
-        self._stack = stack
-        self.is_over = False
-        self.error: Exception | None = None
-
-    def run(self) -> None:
-        """Send the request and wait for its acknowledgement; raise nothing."""
-        try:
-            with self._stack:
-                self._sender.batch([self._message])
-        except Exception as error:  # noqa: BLE001 - the thread that waits raises it
-            self.error = error
-        finally:
-            # Also after an error: the other thread waits for this.
-            self.is_over = True
-
-
 def set_flags(name: str, index: int, on: int = 0, off: int = 0) -> Message:
     """Switch flags (IFF_UP, IFF_PROMISC, IFF_ALLMULTI) on and off."""
     mode = "promiscuous" if (on | off) & IFF_PROMISC else "all-multicast"
@@ -318,6 +235,11 @@ def set_queue_length(name: str, index: int, length: int) -> Message:
     return _change(f'could not set the queue length of "{name}" to {length}', index, number(_TXQLEN, length))
 
 
+def set_name(name: str, index: int, new_name: str) -> Message:
+    """Rename a link, which must be down on older kernels."""
+    return _change(f'could not rename "{name}" to "{new_name}"', index, text(IFNAME, new_name))
+
+
 def set_alias(name: str, index: int, alias: str) -> Message:
     """Set the alias of a link, up to 255 bytes, which `ip link` shows; "" removes it."""
     return _change(f'could not set the alias of "{name}"', index, attribute(_IFALIAS, alias.encode()))
@@ -327,6 +249,12 @@ def set_owner(name: str, alias: str) -> Message:
     """Set the alias that names a link's owner, and take the link out of the group `UNFINISHED`."""
     body = pack(text(IFNAME, name), attribute(_IFALIAS, alias.encode()), number(GROUP, 0))
     return Message(f'could not set the alias of "{name}"', rtnetlink.RTM_SETLINK, body=body)
+
+
+def set_name_and_owner(name: str, index: int, new_name: str, alias: str) -> Message:
+    """Rename a link that is down, and do what `set_owner` does."""
+    attrs = text(IFNAME, new_name), attribute(_IFALIAS, alias.encode()), number(GROUP, 0)
+    return _change(f'could not rename "{name}" to "{new_name}"', index, b"".join(attrs))
 
 
 def set_master(name: str, index: int, master: int) -> Message:
@@ -358,11 +286,11 @@ def _parse_answer(answer: bytes | KernelError) -> Link | None:
 
 
 def _parse(payload: bytes) -> Link:
-    _, _, index, flags, _ = _HEAD.unpack_from(payload)
-    shown = attributes(payload[_HEAD.size :], _SHOWN)
+    _, _, index, flags, _ = HEAD.unpack_from(payload)
+    shown = attributes(payload[HEAD.size :], _SHOWN)
     info = attributes(shown.get(_LINKINFO, b""))
     kind = shown_text(info.get(_INFO_KIND, b""))
-    other = shown_number(shown.get(_LINK, b""))
+    other = shown_number(shown.get(LINK, b""))
     return Link(
         name=shown_text(shown.get(IFNAME, b"")),
         index=index,

@@ -25,7 +25,9 @@ _RTNH_F_ONLINK = 4
 _RTPROT_ANY, _RT_SCOPE_NOWHERE = 0, 255
 # family, lengths of destination and source, type of service, table, protocol, scope, type, flags
 _HEAD = struct.Struct("=8BI")
-_DST, _OIF, _GATEWAY, _PRIORITY, _PREFSRC, _METRICS, _TABLE = 1, 4, 5, 6, 7, 8, 15
+_DST, _OIF, _GATEWAY, _PRIORITY, _PREFSRC, _METRICS, _MULTIPATH, _TABLE = 1, 4, 5, 6, 7, 8, 9, 15
+# struct rtnexthop: length, flags, hops, index
+_NEXT_HOP = struct.Struct("=HBBi")
 _METRIC_MTU, _METRIC_ADVMSS = 2, 8
 _FAMILIES: dict[int, int] = {4: socket.AF_INET, 6: socket.AF_INET6}
 
@@ -113,6 +115,35 @@ def find_link_index(nl: Netlink, destination: IpAddress) -> int | None:
     """Return the index of the link by which the kernel sends to an address, None if it has no route."""
     found = _look_up(nl, destination)
     return shown_number(attributes(found[_HEAD.size :]).get(_OIF, b"")) or None if found else None
+
+
+def find_default_link_index(nl: Netlink) -> int | None:
+    """Return the index of the link of the default route: IPv4 before IPv6, then the best metric.
+
+    None if the main table has no default route.
+    """
+    for family in _FAMILIES.values():
+        message = Message("list routes", rtnetlink.RTM_GETROUTE, body=_HEAD.pack(family, *[0] * 8))
+        routes = [each for each in nl.dump(message) if _is_default(each)]
+        links = [_metric_and_link(attributes(each[_HEAD.size :])) for each in routes]
+        if usable := [each for each in links if each[1]]:
+            return min(usable)[1]
+    return None
+
+
+def _is_default(shown: bytes) -> bool:
+    _, length, _, _, _, _, _, kind, _ = _HEAD.unpack_from(shown)
+    table = attributes(shown[_HEAD.size :], {_TABLE}).get(_TABLE, b"")
+    return not length and kind == _RTN_UNICAST and shown_number(table) == MAIN_TABLE
+
+
+def _metric_and_link(shown: dict[int, bytes]) -> tuple[int, int]:
+    """Return the metric of a route, and the index of its link: of several links the first."""
+    if _MULTIPATH in shown:
+        index = _NEXT_HOP.unpack_from(shown[_MULTIPATH])[3]
+    else:
+        index = shown_number(shown.get(_OIF, b""))
+    return shown_number(shown.get(_PRIORITY, b"")), index
 
 
 def find_connected(nl: Netlink, destination: IpAddress) -> tuple[int, IpNetwork] | None:

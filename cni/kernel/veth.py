@@ -16,8 +16,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from cni.errors import CniError, Code, KernelError
-from cni.kernel import link, rtnetlink
-from cni.kernel.attributes import attributes, nest, number, shown_number
+from cni.kernel import link, nsid, rtnetlink
+from cni.kernel.attributes import nest, number
 from cni.kernel.rtnetlink import Message
 
 if TYPE_CHECKING:
@@ -30,14 +30,9 @@ if TYPE_CHECKING:
 KIND = "veth"
 # VETH_INFO_PEER, <linux/veth.h>
 _PEER = 1
-# <linux/net_namespace.h>: struct rtgenmsg, padded, then attributes
-_NSID_HEAD = bytes(4)
-_NSID, _FD = 1, 3
 # <linux/if_link.h>: struct ifinfomsg with the index alone, and the namespace that the question is about
 _LINK_HEAD = struct.Struct("=4xi8x")
 _TARGET_NETNSID = 46
-# NETNSA_NSID_NOT_ASSIGNED, -1
-_NO_NUMBER = 0xFFFFFFFF
 
 
 class VethSpec(NamedTuple):
@@ -66,7 +61,7 @@ class Ends(NamedTuple):
 
     def leads_inside(self, end: Link) -> bool:
         """Return whether the other end of `end` is in the namespace; its index there is `end.peer`."""
-        return end.kind == KIND and end.netnsid == self.netnsid != _NO_NUMBER
+        return end.kind == KIND and end.netnsid == self.netnsid != nsid.NONE
 
     def leads_to(self, end: Link | None, inner: Link | None) -> bool:
         """Return whether `end` is the other end of `inner`, a link of the namespace."""
@@ -115,8 +110,8 @@ def describe_container_end(host: Link, spec: VethSpec) -> Link | None:
 def find(host: Netlink, names: Sequence[str], ns: Netns) -> Ends:
     """Look up links of the host and the number of a namespace, in one send."""
     # In this order: a namespace has a number once a link with its other end there was looked up.
-    links, answer = link.find_all(host, names, _ask_number(ns))
-    return Ends(tuple(links), _parse_number(answer))
+    links, answer = link.find_all(host, names, nsid.ask(ns))
+    return Ends(tuple(links), nsid.parse(answer))
 
 
 def find_by_index(host: Netlink, inner: Link, ns: Netns) -> Link | None:
@@ -125,8 +120,7 @@ def find_by_index(host: Netlink, inner: Link, ns: Netns) -> Link | None:
     For an attachment whose host end has an unknown name. The index is a hint only.
     """
     end = link.find_by_index(host, inner.peer) if inner.peer else None
-    [answer] = host.request(_ask_number(ns))
-    return end if Ends((end,), _parse_number(answer)).leads_to(end, inner) else None
+    return end if Ends((end,), nsid.get(host, ns)).leads_to(end, inner) else None
 
 
 def is_other_end_alive(host: Netlink, end: Link) -> bool:
@@ -134,18 +128,9 @@ def is_other_end_alive(host: Netlink, end: Link) -> bool:
 
     The kernel removes the links of a namespace some time after its last user has gone.
     """
-    if not end.peer or end.netnsid in {None, _NO_NUMBER}:
+    if not end.peer or end.netnsid in {None, nsid.NONE}:
         return False
     body = _LINK_HEAD.pack(end.peer) + number(_TARGET_NETNSID, end.netnsid or 0)
     [answer] = host.ask(Message(f'look up the other end of "{end.name}"', rtnetlink.RTM_GETLINK, body=body))
     # Another refusal, or a link that has moved on meanwhile, does not prove that the namespace is gone.
     return not (isinstance(answer, KernelError) and answer.errno == errno.EINVAL)
-
-
-def _ask_number(ns: Netns) -> Message:
-    return Message("look up the namespace", rtnetlink.RTM_GETNSID, body=_NSID_HEAD + number(_FD, ns.fd))
-
-
-def _parse_number(answer: bytes) -> int:
-    shown = attributes(answer[len(_NSID_HEAD) :])
-    return shown_number(shown[_NSID]) if _NSID in shown else _NO_NUMBER

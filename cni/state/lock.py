@@ -41,6 +41,20 @@ def locked(path: Path | str, timeout_s: float = 30, mode: int = 0o600) -> Iterat
         os.close(fd)
 
 
+@contextmanager
+def held(fd: int, path: str, timeout_s: float = 30) -> Iterator[None]:
+    """Hold the lock on an open file, which is none of this suite's, for the block; `path` is for messages.
+
+    Raise CniError 11, naming the holder, if another process holds it for longer than `timeout_s` seconds.
+    """
+    _wait(fd, path, time.monotonic() + timeout_s, timeout_s)
+    try:
+        point("lock.taken")
+        yield
+    finally:
+        fcntl.flock(fd, fcntl.LOCK_UN)
+
+
 def _acquire(path: Path | str, deadline: float, timeout_s: float, mode: int) -> int:
     """Return a descriptor that holds the lock on the file that has the name now."""
     while True:

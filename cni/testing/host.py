@@ -105,8 +105,9 @@ class Sandbox(_Inside):
         The kernel removes its links some time later. `settled=False` does not wait for that: the next call
         then races with the kernel.
         """
-        links = self.json(["ip", "-j", "link"]) if settled else []
-        peers = {link["link_index"] for link in links if "link_netnsid" in link}
+        # The link below a macvlan, ipvlan or VLAN link stays.
+        pairs = self.json(["ip", "-j", "link", "show", "type", "veth"]) if settled else []
+        peers = {link["link_index"] for link in pairs if "link_netnsid" in link}
         self.host.call(_delete, self.name, peers)
 
 

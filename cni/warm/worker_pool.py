@@ -16,7 +16,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from cni.kernel import link, nfnetlink
+from cni.kernel import link_removal, nfnetlink
 from cni.kernel.nfnetlink import Nfnetlink
 from cni.warm.log import log
 from cni.warm.scoreboard import Scoreboard, Slot
@@ -197,7 +197,7 @@ class WorkerPool:
             self._close_others(entry.socket)
             # Otherwise the server died before PR_SET_PDEATHSIG, and its signal never comes.
             if os.getppid() == server:
-                defaults = {link.ANSWER_VARIABLE: self._settings.answer_del}
+                defaults = {link_removal.ANSWER_VARIABLE: self._settings.answer_del}
                 slot = Slot(self._scoreboard, entry.slot, self._alarm_writer)
                 worker = Worker(self._listener, self._connect(), self._table, slot, defaults)
                 worker.serve(self._settings.calls)

@@ -15,6 +15,7 @@ from cni.testing import Host, warm, why_no_namespaces
 from cni.testing.executables import make_warm_bindir
 from plugin_table import declared, packages
 from tests.churn import churn, world
+from tests.support import subjects
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,6 +38,7 @@ def churned(launcher: Path, tmp_path: Path) -> Iterator[Host]:
         pytest.skip(why_no_namespaces())
     with Host(make_warm_bindir(tmp_path, packages(declared()), launcher)) as host:
         warm.set_up(host.place)
+        subjects.prepare(host, *world.PLUGINS)
         host.call(world.prepare, host.bindir, churn.WORKERS)
         yield host
 

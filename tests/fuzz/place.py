@@ -65,6 +65,11 @@ def prepare() -> None:
     os.mkfifo(FIFO)
     _run("ip", "netns", "add", "fuzz")
     _run("ip", "link", "add", OLD_BRIDGE, "type", "bridge")
+    # What a plugin's example may need: a link with a default route.
+    _run("ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth1")
+    _run("ip", "link", "set", "eth0", "up")
+    _run("ip", "addr", "add", "192.0.2.1/24", "dev", "eth0")
+    _run("ip", "route", "add", "default", "via", "192.0.2.2")
     (FOLDER / "cwd").mkdir()
 
 

@@ -18,6 +18,7 @@ from tests.support.subjects import (
     called,
     chain,
     configuration,
+    prepare,
     subjects,
     subjects_here,
 )
@@ -68,6 +69,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[Call, Modules]:
     with Host(bindir) as host:
         found: dict[Call, Modules] = {}
         for backend, subject in product(reversed(BACKENDS), subjects_here()):
+            prepare(host, subject)
             sandbox = host.sandbox(f"{backend}-{subject}")
             # The first ADD on a host makes what all others find there.
             _call_all(host, sandbox, subject, backend)

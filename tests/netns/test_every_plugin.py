@@ -12,10 +12,10 @@ import pytest
 
 from cni.convert import parse_result, show_result
 from cni.versions import SUPPORTED, at_least
-from tests.support.subjects import NONE_VALID, PLUGINS, configuration
+from tests.support.subjects import NONE_VALID, PLUGINS, add_link, configuration, prepare
 
 if TYPE_CHECKING:
-    from cni.testing import Answer, Host
+    from cni.testing import Answer, Host, Sandbox
 
 pytestmark = [pytest.mark.modes("cold", "warm", "single"), pytest.mark.parametrize("name", PLUGINS)]
 
@@ -34,6 +34,7 @@ class Subject:
     """A plugin with its example, to be called in one version of the spec."""
 
     def __init__(self, host: Host, name: str, version: str = "1.1.0") -> None:
+        prepare(host, name)
         self.host = host
         self.name = name
         self.version = version
@@ -41,6 +42,13 @@ class Subject:
         if "prevResult" in self.conf:
             previous = parse_result(self.conf["prevResult"], "")
             self.conf["prevResult"] = show_result(previous, version)
+
+    def sandbox(self, name: str) -> Sandbox:
+        """Make a container's namespace, with the link that a chained plugin needs in it."""
+        sandbox = self.host.sandbox(name)
+        if PLUGINS[self.name].needs_link:
+            add_link(sandbox, configuration(self.name)["prevResult"])
+        return sandbox
 
     def __call__(self, verb: str, **more: Any) -> Answer:
         conf = self.conf | more.pop("conf", {})
@@ -52,7 +60,7 @@ class Subject:
 def test_one_life_in_every_version(host: Host, name: str, version: str) -> None:
     """CNI spec 1.1.0, section 2: ADD prints a result, the other verbs nothing; DEL may be called again."""
     subject = Subject(host, name, version)
-    sandbox = host.sandbox("c1")
+    sandbox = subject.sandbox("c1")
     result = subject("ADD", netns=sandbox).must()
     assert result["cniVersion"] == version
     assert show_result(parse_result(result, ""), version) == result
@@ -81,7 +89,7 @@ def test_status_and_gc_are_quiet(host: Host, name: str) -> None:
 def test_del_of_what_never_was_succeeds_and_leaves_nothing(host: Host, name: str) -> None:
     subject = Subject(host, name)
     before = host.snapshot(exact=True)
-    sandbox = host.sandbox("c1")
+    sandbox = subject.sandbox("c1")
     host.run(["touch", "/run/netns/file"])
     for netns in (sandbox.path, "", "/run/netns/none", "/run/netns/file", "/proc/self/ns/net"):
         assert subject("DEL", netns=netns).must() == {}
@@ -98,11 +106,11 @@ def test_del_of_what_never_was_succeeds_and_leaves_nothing(host: Host, name: str
 @pytest.mark.forked
 def test_del_without_the_namespace_removes_all_that_is_on_the_host(host: Host, name: str) -> None:
     subject = Subject(host, name)
-    warm = host.sandbox("warm")
+    warm = subject.sandbox("warm")
     subject("ADD", netns=warm, container_id="warm").must()
     subject("DEL", netns=warm, container_id="warm").must()
     before = host.snapshot()
-    sandbox = host.sandbox("c1")
+    sandbox = subject.sandbox("c1")
     subject("ADD", netns=sandbox).must()
     # The kernel may still be removing the links, so that DEL finds them.
     sandbox.delete(settled=False)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cni.errors import KernelError
-from cni.kernel import background, bridge, link, netns, veth
+from cni.kernel import background, bridge, link, link_removal, netns, veth
 from cni.kernel.rtnetlink import Netlink
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def test_neither_end_of_a_removed_pair_can_be_seen(host: Host, *, early: bool) -
         with netns.open_netns(path) as ns, Netlink() as nl, Netlink(ns) as inside:
             for _ in range(ROUNDS):
                 assert veth.create(nl, veth.VethSpec("veth0", HOST_MAC, "eth0", MAC, ns))
-                assert link.remove_in(ns, "eth0", link.get(nl, "veth0").peer, early=early)
+                assert link_removal.remove_in(ns, "eth0", link.get(nl, "veth0").peer, early=early)
                 assert [each.name for each in link.list_links(inside)] == ["lo"]
                 assert [each.name for each in link.list_links(nl)] == ["lo"]
 
@@ -57,7 +57,7 @@ def test_an_absent_link_is_no_error(host: Host) -> None:
 
     def run() -> None:
         with netns.open_netns(path) as ns:
-            assert not link.remove_in(ns, "eth0", 4711, early=True)
+            assert not link_removal.remove_in(ns, "eth0", 4711, early=True)
 
     host.call(run)
 
@@ -67,7 +67,7 @@ def test_a_refused_removal_is_reported(host: Host) -> None:
 
     def run() -> None:
         with netns.open_netns(path) as ns, pytest.raises(KernelError, match='could not remove "lo"'):
-            link.remove_in(ns, "lo", 1, early=True)
+            link_removal.remove_in(ns, "lo", 1, early=True)
 
     host.call(run)
 
@@ -79,7 +79,7 @@ def test_the_thread_that_waits_for_the_kernel_ends_and_leaves_no_descriptor(host
         before = count_descriptors()
         with netns.open_netns(path) as ns, Netlink() as nl:
             assert veth.create(nl, veth.VethSpec("veth0", HOST_MAC, "eth0", MAC, ns))
-            assert link.remove_in(ns, "eth0", link.get(nl, "veth0").peer, early=True)
+            assert link_removal.remove_in(ns, "eth0", link.get(nl, "veth0").peer, early=True)
         assert background.wait(60)
         assert count_descriptors() == before
 
@@ -87,6 +87,6 @@ def test_the_thread_that_waits_for_the_kernel_ends_and_leaves_no_descriptor(host
 
 
 def test_only_a_caller_that_asks_for_it_continues_early() -> None:
-    assert link.is_early({link.ANSWER_VARIABLE: "gone"})
-    assert not link.is_early({link.ANSWER_VARIABLE: "ack"})
-    assert not link.is_early({})
+    assert link_removal.is_early({link_removal.ANSWER_VARIABLE: "gone"})
+    assert not link_removal.is_early({link_removal.ANSWER_VARIABLE: "ack"})
+    assert not link_removal.is_early({})

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cni.kernel import bridge, link, netns, rtnetlink, veth
+from cni.kernel import bridge, link, link_removal, netns, rtnetlink, veth
 from cni.kernel.nfnetlink import Message, Nfnetlink
 from cni.kernel.rtnetlink import RTM_DELLINK, RTM_NEWLINK, RTMGRP_LINK, Netlink
 from cni.testing.place import fork
@@ -180,7 +180,7 @@ def test_a_removal_amid_forged_ones_is_one(host: Host) -> None:
             for _ in range(ROUNDS):
                 assert veth.create(nl, veth.VethSpec("veth0", HOST_MAC, "eth0", MAC, ns))
                 index = link.get(inside, "eth0").index
-                assert link.remove_in(ns, "eth0", index, early=True)
+                assert link_removal.remove_in(ns, "eth0", index, early=True)
                 assert [each.name for each in link.list_links(inside)] == ["lo"]
 
     with flooded(sandbox):

@@ -19,7 +19,7 @@ import pytest
 from cni import skel
 from cni.errors import KernelError
 from cni.firewall import nft
-from cni.kernel import bridge, link, netns, nfnetlink, route, veth
+from cni.kernel import bridge, link, link_removal, netns, nfnetlink, route, veth
 from cni.kernel.rtnetlink import Message, Netlink
 from tests.support import scene
 
@@ -279,7 +279,7 @@ def test_a_removal_that_fails_in_an_unforeseen_way_is_over_and_told(host: Host) 
             sender, stack = Netlink(), ExitStack()
             sender.close()
             stack.callback(os.close, -1)
-            removal = link.Removal(sender, link.removal(found.name, found.index), stack)
+            removal = link_removal.Removal(sender, link.removal(found.name, found.index), stack)
             removal.run()
             assert removal.is_over
             assert isinstance(removal.error, OSError)

@@ -13,7 +13,7 @@ from cni.testing.executables import make_warm_bindir
 from cni.testing.faults import TELL, Fault, list_met
 from plugin_table import IPAM, declared, packages
 from tests.support import scene
-from tests.support.subjects import BACKENDS, PLUGINS, chain, ipam, read_data, subjects
+from tests.support.subjects import BACKENDS, PLUGINS, chain, ipam, prepare, read_data, subjects
 from tests.warm.calls import in_order
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class Chain:
     def __init__(
         self, host: Host, backend: str, env: dict[str, str] | None = None, subject: str = scene.INTERFACE
     ) -> None:
+        prepare(host, subject)
         self.host = host
         confs = chain(subject, backend, full=False)
         for conf in confs:

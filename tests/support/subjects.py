@@ -14,6 +14,7 @@ from tests.support import scene
 from tests.support.kernel import has_all
 
 if TYPE_CHECKING:
+    from cni.testing import Host, Sandbox
     from plugin_table import Declared
 
 Json = dict[str, Any]
@@ -65,6 +66,22 @@ def ipam(name: str) -> Json:
     """Return the "ipam" object that makes an interface plugin ask this IPAM plugin."""
     own: Json = example(name).get("ipam", {})
     return own | {"type": name}
+
+
+def prepare(host: Host, *plugins: str) -> None:
+    """Give a host what ADD of the examples of these plugins needs: a link with default routes."""
+    if any(PLUGINS[each].needs_uplink for each in plugins):
+        # The first use makes it.
+        assert host.outside
+
+
+def add_link(sandbox: Sandbox, result: Json) -> None:
+    """Give a container the interface eth0 with the addresses of a result, as a plugin before would have."""
+    lines = ["link add eth0 type veth peer name other", "link set eth0 up", "link set other up"]
+    lines += [
+        f"addr add {each['address']} dev eth0" + " nodad" * (":" in each["address"]) for each in result["ips"]
+    ]
+    sandbox.run(["ip", "-batch", "-"], "".join(f"{line}\n" for line in lines))
 
 
 def wrong(name: str) -> list[Json]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from plugin_table import INTERFACE
-from tests.support.subjects import BACKENDS, NONE_VALID, PLUGINS, chain, subjects_here
+from tests.support.subjects import BACKENDS, NONE_VALID, PLUGINS, chain, prepare, subjects_here
 
 if TYPE_CHECKING:
     from tests.warm.conftest import WarmHost
@@ -16,6 +16,7 @@ VERBS = ("STATUS", "ADD", "CHECK", "DEL", "GC")
 def test_no_verb_of_any_plugin_imports_a_module(warm_host: WarmHost) -> None:
     known = set(warm_host.facts()["modules"].split())
     assert {f"{plugin.package}.add" for plugin in PLUGINS.values()} | {"subprocess"} <= known
+    prepare(warm_host, *PLUGINS)
     for subject in subjects_here():
         sandbox = warm_host.sandbox(subject)
         for backend in BACKENDS:

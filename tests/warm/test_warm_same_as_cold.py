@@ -13,7 +13,16 @@ from cni.testing.zygote import Zygote
 from cni.warm import control
 from plugin_table import IPAM
 from tests.support import scene
-from tests.support.subjects import BACKENDS, NONE_VALID, PLUGINS, chain, configuration, names, subjects
+from tests.support.subjects import (
+    BACKENDS,
+    NONE_VALID,
+    PLUGINS,
+    chain,
+    configuration,
+    names,
+    prepare,
+    subjects,
+)
 from tests.warm.calls import REFUSED, VERBS, WRONG, in_order
 from tests.warm.conftest import ODD
 
@@ -39,6 +48,7 @@ class Run:
     """One host, with the answers of all calls on it and the state that they left, in order."""
 
     def __init__(self, host: Host) -> None:
+        prepare(host, *PLUGINS)
         self.host = host
         self.sandbox = host.sandbox("c1")
         self.told: dict[str, Told] = {}

@@ -1,0 +1,3 @@
+"""Links of kind dummy, which drop what is sent through them; they have no settings."""
+
+KIND = "dummy"

@@ -1,0 +1,36 @@
+"""STATUS: can an ADD succeed now."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from cni import delegate
+from cni.errors import CniError
+from cni.interface import status as shared
+from cni.kernel.rtnetlink import Netlink
+from cni.state import attachments
+from cni_host_device import devices
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cni.request import Request
+    from cni_host_device.conf import HostDeviceConf
+
+
+def status(conf: HostDeviceConf, request: Request) -> None:
+    """Raise CniError 50 if there is no such device, unless a container of the network has it."""
+    steps: list[Callable[[], object]] = [partial(_try_device, conf)]
+    if conf.ipam.type:
+        steps.append(partial(delegate.find, conf.ipam.type, request.path))
+    shared.report(conf, request, steps, tuple)
+
+
+def _try_device(conf: HostDeviceConf) -> None:
+    try:
+        with Netlink() as nl:
+            devices.find(conf, nl)
+    except CniError:
+        if not attachments.list_stale(conf.plugin, conf.name, ()):
+            raise

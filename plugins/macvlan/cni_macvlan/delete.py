@@ -1,0 +1,17 @@
+"""DEL: remove what remains of the attachment. The master need not exist any more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cni.interface import single
+from cni.kernel import macvlan
+
+if TYPE_CHECKING:
+    from cni.request import Request
+    from cni_macvlan.conf import MacvlanConf
+
+
+def delete(conf: MacvlanConf, request: Request) -> None:
+    """Remove the link and release its addresses."""
+    single.detach(conf, request, macvlan.KIND)

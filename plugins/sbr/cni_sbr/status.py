@@ -1,0 +1,26 @@
+"""STATUS: can an ADD succeed now."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+from typing import TYPE_CHECKING
+
+from cni.errors import CniError, Code, KernelError
+from cni.kernel import rule
+from cni.kernel.rule import Rule
+from cni.operations.status import trial
+from cni_sbr.plan import FIRST_TABLE
+
+if TYPE_CHECKING:
+    from cni.request import Request
+    from cni_sbr.conf import SbrConf
+
+
+def status(_conf: SbrConf, _request: Request) -> None:
+    """Raise CniError 50 if the kernel has no policy routing: a rule is added in a new namespace."""
+    with trial() as nl:
+        try:
+            rule.ensure(nl, Rule(4, FIRST_TABLE, ip_network("192.0.2.1/32"), priority=1))
+        except KernelError as error:
+            details = "the kernel needs CONFIG_IP_MULTIPLE_TABLES"
+            raise CniError(Code.NOT_AVAILABLE, f"no policy routing here: {error.msg}", details) from error
