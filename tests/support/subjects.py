@@ -69,14 +69,14 @@ def ipam(name: str) -> Json:
 
 
 def prepare(host: Host, *plugins: str) -> None:
-    """Give a host what ADD of the examples of these plugins needs: a link with default routes."""
+    """Prepare what ADD of the examples of these plugins needs: a link with default routes."""
     if any(PLUGINS[each].needs_uplink for each in plugins):
         # The first use makes it.
         assert host.outside
 
 
 def add_link(sandbox: Sandbox, result: Json) -> None:
-    """Give a container the interface eth0 with the addresses of a result, as a plugin before would have."""
+    """Add the interface eth0 to a container with the addresses of a result, as a plugin before would have."""
     lines = ["link add eth0 type veth peer name other", "link set eth0 up", "link set other up"]
     lines += [
         f"addr add {each['address']} dev eth0" + " nodad" * (":" in each["address"]) for each in result["ips"]
