@@ -26,6 +26,9 @@ T = TypeVar("T")
 # A runtime passes almost nothing to its plugins; neither do the tests.
 BARE_ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 
+# Time limits grow by this factor on a slow kernel.
+SLOWNESS = float(os.environ.get("PYCNI_SLOWNESS", "1"))
+
 
 class CommandError(AssertionError):
     """A program that a test needs has failed; the message has its arguments and its output."""
@@ -68,7 +71,7 @@ class Place:
             capture_output=True,
             text=True,
             env=dict(BARE_ENV if env is None else env),
-            timeout=timeout_s,
+            timeout=timeout_s * SLOWNESS,
             check=False,
         )
         if check and done.returncode:

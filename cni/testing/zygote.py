@@ -19,6 +19,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Self
 
+from cni.testing.place import SLOWNESS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -140,7 +142,7 @@ class Zygote:
 
 def _communicate(fds: tuple[int, int, int], stdin: bytes, timeout_s: float) -> list[bytes]:
     """Write to the first pipe, read the other two to their ends, and return what they had. Closes all."""
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + timeout_s * SLOWNESS
     outputs = dict.fromkeys(fds[1:], b"")
     open_fds = set(fds)
     os.set_blocking(fds[0], False)

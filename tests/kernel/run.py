@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 # The kernel has one processor: so many guests use that many of the machine's.
 _GUESTS = 2
+# Time limits of tests grow by it in a guest.
+_SLOWNESS = "4"
 # A guest that takes longer hangs, even beside other load.
 _START_LIMIT_S, _TEST_LIMIT_S = 300, 30
 _PASSED_ON = ("PATH", "HOME", "LANG", "PYTEST_ADDOPTS")
@@ -163,7 +165,7 @@ def write_job(folder: Path, tests: Sequence[str], launcher: Path) -> Path:
     listed = folder / "tests"
     listed.write_text("".join(f"{test}\n" for test in tests))
     variables = {name: value for name, value in os.environ.items() if name in _PASSED_ON or "PYCNI_" in name}
-    variables["PYCNI_LAUNCHER"] = str(launcher)
+    variables |= {"PYCNI_LAUNCHER": str(launcher), "PYCNI_SLOWNESS": _SLOWNESS}
     color = f"--color={'yes' if sys.stdout.isatty() else 'no'}"
     options = ["-v", color, "-p", "no:xdist", "-p", "no:cacheprovider", "--no-kernel-skips"]
     report = ["--kernel-report", "/dev/ttyS1"]
