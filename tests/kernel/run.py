@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 _GUESTS = 2
 # Time limits of tests grow by it in a guest.
 _SLOWNESS = "4"
+# A kernel that is there is found within this time.
+_CACHED_S = 10
 # A guest that takes longer hangs, even beside other load.
 _START_LIMIT_S, _TEST_LIMIT_S = 300, 30
 _PASSED_ON = ("PATH", "HOME", "LANG", "PYTEST_ADDOPTS")
@@ -70,9 +72,11 @@ class Build:
         """Return the program. Raise NoKernelError if it cannot be built."""
         if self._process is None:
             raise NoKernelError(self._why_not)
-        if self._process.poll() is None:
+        try:
+            output, _ = self._process.communicate(timeout=_CACHED_S)
+        except subprocess.TimeoutExpired:
             say("waiting for the second kernel")
-        output, _ = self._process.communicate()
+            output, _ = self._process.communicate()
         if self._process.returncode:
             raise NoKernelError("it could not be built; the reason is above")
         return Path(output.strip())
