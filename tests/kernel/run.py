@@ -103,14 +103,15 @@ def show(guest: int, line: str) -> None:
 def run_here(command: Sequence[str]) -> tuple[int, list[Line]]:
     """Run pytest on this kernel. Return its exit status and the tests that it has skipped."""
     with tempfile.NamedTemporaryFile("r") as file:
-        status = subprocess.run([*command, "--kernel-report", file.name], check=False).returncode
+        # Without "=" pytest takes the file for a test, and its folder for the root.
+        status = subprocess.run([*command, f"--kernel-report={file.name}"], check=False).returncode
         return status, read(file)
 
 
 def collect(command: Sequence[str]) -> tuple[int, list[Line]]:
     """Return pytest's exit status, and the tests that it would run."""
     with tempfile.NamedTemporaryFile("r") as file:
-        options = ["--collect-only", "--kernel-report", file.name]
+        options = ["--collect-only", f"--kernel-report={file.name}"]
         done = subprocess.run([*command, *options], stdout=subprocess.PIPE, text=True, check=False)
         if done.returncode:
             sys.stdout.write(done.stdout)
@@ -172,7 +173,7 @@ def write_job(folder: Path, tests: Sequence[str], launcher: Path) -> Path:
     variables |= {"PYCNI_LAUNCHER": str(launcher), "PYCNI_SLOWNESS": _SLOWNESS}
     color = f"--color={'yes' if sys.stdout.isatty() else 'no'}"
     options = ["-v", color, "-p", "no:xdist", "-p", "no:cacheprovider", "--no-kernel-skips"]
-    report = ["--kernel-report", "/dev/ttyS1"]
+    report = ["--kernel-report=/dev/ttyS1"]
     command = [sys.executable, "-m", "pytest", *options, *report, f"@{listed}"]
     exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
     job = folder / "job"
