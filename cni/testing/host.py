@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, Self, TypeVar
 
 from cni.testing.answer import Answer
 from cni.testing.holder import Holder, add_namespace, delete_namespace
-from cni.testing.place import BARE_ENV, Place
+from cni.testing.place import BARE_ENV, SLOWNESS, Place
 from cni.testing.snapshot import Snapshot, take
 from cni.testing.traffic import Seen, Server, ask
 from cni.testing.warm import end as end_servers
@@ -61,7 +61,7 @@ class _Inside:
         self, address: str, port: int, protocol: str = "tcp", *, source: str = "", timeout_s: float = 10
     ) -> Seen:
         """Send a request to a server of `serve`. Raise OSError, for example TimeoutError, if none answers."""
-        return self.call(ask, address, port, protocol, source, timeout_s)
+        return self.call(ask, address, port, protocol, source, timeout_s * SLOWNESS)
 
     def reaches(self, address: str, port: int, protocol: str = "tcp", *, timeout_s: float = 0.7) -> bool:
         """Return whether a server answers. The limit is short because tests often expect silence."""
@@ -113,7 +113,7 @@ class Sandbox(_Inside):
 
 def _delete(name: str, peers: set[int]) -> None:
     delete_namespace(name)
-    deadline = time.monotonic() + _GONE_S
+    deadline = time.monotonic() + _GONE_S * SLOWNESS
     while peers & {index for index, _ in socket.if_nameindex()}:
         if time.monotonic() > deadline:
             raise TimeoutError(f"links of {name} are there {_GONE_S} s after it was removed")

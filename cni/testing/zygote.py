@@ -22,6 +22,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from cni.testing.faults import ARMING
+from cni.testing.place import SLOWNESS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -229,7 +230,7 @@ def _communicate(fds: tuple[int, int, int], stdin: bytes, timeout_s: float) -> l
 
     Without input the first pipe is closed already.
     """
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + timeout_s * SLOWNESS
     outputs = dict.fromkeys(fds[1:], b"")
     open_fds = set(fds if stdin else fds[1:])
     try:

@@ -71,7 +71,8 @@ class Guest:
         finally:
             self.end()
         if not self.reports or not isinstance(self.reports[-1], int):
-            raise GuestError(f"the guest ended early{self._last_words()}")
+            code = self._process.returncode
+            raise GuestError(f"the guest ended early, with status {code}{self._last_words()}")
         status: int = self.reports.pop()
         return status
 

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 
 # The kernel has one processor: so many guests use that many of the machine's.
 _GUESTS = 2
+# Time limits of tests grow by it in a guest.
+_SLOWNESS = "4"
+# A kernel that is there is found within this time.
+_CACHED_S = 10
 # A guest that takes longer hangs, even beside other load.
 _START_LIMIT_S, _TEST_LIMIT_S = 300, 30
 _PASSED_ON = ("PATH", "HOME", "LANG", "PYTEST_ADDOPTS")
@@ -68,9 +72,11 @@ class Build:
         """Return the program. Raise NoKernelError if it cannot be built."""
         if self._process is None:
             raise NoKernelError(self._why_not)
-        if self._process.poll() is None:
+        try:
+            output, _ = self._process.communicate(timeout=_CACHED_S)
+        except subprocess.TimeoutExpired:
             say("waiting for the second kernel")
-        output, _ = self._process.communicate()
+            output, _ = self._process.communicate()
         if self._process.returncode:
             raise NoKernelError("it could not be built; the reason is above")
         return Path(output.strip())
@@ -97,14 +103,15 @@ def show(guest: int, line: str) -> None:
 def run_here(command: Sequence[str]) -> tuple[int, list[Line]]:
     """Run pytest on this kernel. Return its exit status and the tests that it has skipped."""
     with tempfile.NamedTemporaryFile("r") as file:
-        status = subprocess.run([*command, "--kernel-report", file.name], check=False).returncode
+        # Without "=" pytest takes the file for a test, and its folder for the root.
+        status = subprocess.run([*command, f"--kernel-report={file.name}"], check=False).returncode
         return status, read(file)
 
 
 def collect(command: Sequence[str]) -> tuple[int, list[Line]]:
     """Return pytest's exit status, and the tests that it would run."""
     with tempfile.NamedTemporaryFile("r") as file:
-        options = ["--collect-only", "--kernel-report", file.name]
+        options = ["--collect-only", f"--kernel-report={file.name}"]
         done = subprocess.run([*command, *options], stdout=subprocess.PIPE, text=True, check=False)
         if done.returncode:
             sys.stdout.write(done.stdout)
@@ -163,10 +170,10 @@ def write_job(folder: Path, tests: Sequence[str], launcher: Path) -> Path:
     listed = folder / "tests"
     listed.write_text("".join(f"{test}\n" for test in tests))
     variables = {name: value for name, value in os.environ.items() if name in _PASSED_ON or "PYCNI_" in name}
-    variables["PYCNI_LAUNCHER"] = str(launcher)
+    variables |= {"PYCNI_LAUNCHER": str(launcher), "PYCNI_SLOWNESS": _SLOWNESS}
     color = f"--color={'yes' if sys.stdout.isatty() else 'no'}"
     options = ["-v", color, "-p", "no:xdist", "-p", "no:cacheprovider", "--no-kernel-skips"]
-    report = ["--kernel-report", "/dev/ttyS1"]
+    report = ["--kernel-report=/dev/ttyS1"]
     command = [sys.executable, "-m", "pytest", *options, *report, f"@{listed}"]
     exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
     job = folder / "job"

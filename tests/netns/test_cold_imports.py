@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,10 +19,11 @@ from tests.support.subjects import (
     configuration,
     prepare,
     subjects,
-    subjects_here,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from cni.testing import Sandbox
 
 pytestmark = pytest.mark.quick
@@ -58,23 +58,42 @@ from cni.multicall import main
 """
 
 
+class Loaded:
+    """The modules that calls have loaded at their end. Each call is a process of its own."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._chains: dict[str, dict[Call, Modules]] = {}
+
+    def modules(self, call: Call) -> Modules:
+        """Return the modules that a call has loaded. The first call of a chain makes all calls of it."""
+        plugin, verb, _ = call
+        subject = scene.INTERFACE if verb == "VERSION" or plugin in scene.CHAIN else plugin
+        if subject not in self._chains:
+            self._chains[subject] = self._run(subject)
+        return self._chains[subject][call]
+
+    def _run(self, subject: str) -> dict[Call, Modules]:
+        found: dict[Call, Modules] = {}
+        prepare(self._host, subject)
+        for backend in reversed(BACKENDS):
+            sandbox = self._host.sandbox(f"{backend}-{subject}")
+            # The first ADD on a host makes what all others find there.
+            _call_all(self._host, sandbox, subject, backend)
+            found |= _call_all(self._host, sandbox, subject, backend)
+        return found
+
+
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[Call, Modules]:
-    """Make every call in a separate process. Return the modules loaded at its end."""
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
+    """Yield the modules that calls load on one host."""
     if why_no_namespaces():
         pytest.skip(why_no_namespaces())
     bindir = make_bindir(tmp_path_factory.mktemp("cold"), packages(declared()))
     script = (bindir / scene.INTERFACE).read_text().replace("from cni.multicall import main\n", _TELL)
     executables.put(bindir, packages(declared()), script)
     with Host(bindir) as host:
-        found: dict[Call, Modules] = {}
-        for backend, subject in product(reversed(BACKENDS), subjects_here()):
-            prepare(host, subject)
-            sandbox = host.sandbox(f"{backend}-{subject}")
-            # The first ADD on a host makes what all others find there.
-            _call_all(host, sandbox, subject, backend)
-            found |= _call_all(host, sandbox, subject, backend)
-        return found
+        yield Loaded(host)
 
 
 def _call_all(host: Host, sandbox: Sandbox, subject: str, backend: str) -> dict[Call, Modules]:
@@ -112,9 +131,9 @@ def _of(modules: Modules, *packages: str) -> set[str]:
 
 
 @pytest.mark.parametrize("call", CALLS, ids="-".join)
-def test_a_cold_call_loads_nothing_that_it_does_not_use(loaded: dict[Call, Modules], call: Call) -> None:
+def test_a_cold_call_loads_nothing_that_it_does_not_use(loaded: Loaded, call: Call) -> None:
     plugin, verb, backend = call
-    modules = loaded[call]
+    modules = loaded.modules(call)
     assert "cni.skel" in modules
     assert _of(modules, *NEVER) == set()
     own = {PLUGINS[plugin].package} if verb == "VERSION" else _packages(plugin)

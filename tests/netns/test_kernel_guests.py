@@ -81,7 +81,7 @@ def test_the_first_process_of_a_container_changes_no_mount(tmp_path: Path) -> No
 
 def test_an_early_end_shows_the_console(tmp_path: Path) -> None:
     guest, _ = start(tmp_path, "echo oops >&2; exec >&- 2>&-; kill -9 $$")
-    with pytest.raises(GuestError, match="the guest ended early; its console"):
+    with pytest.raises(GuestError, match="the guest ended early, with status 137; its console"):
         guest.wait(60)
 
 

@@ -31,8 +31,10 @@ _LINE = re.compile(r"\bline:? (\d+)")
 _TRIVIAL = re.compile(r"^(Try `.*|Error occurred at line.*|# Warning.*|line:? \d+ failed\.?|)$")
 _NO_TABLE = re.compile(r"Table does not exist|unable to initialize table|can't initialize ip6?tables table")
 _FEATURES = {"nat": "NAT"}
+# The kernel refuses a built-in chain that exists with another priority: Linux 6.1 with "File exists".
 _INCOMPATIBLE = re.compile(
-    r"(table|chain) `\S+'.* is incompatible, use 'nft' tool|CHAIN_ADD failed \(Operation not supported\)"
+    r"(table|chain) `\S+'.* is incompatible, use 'nft' tool"
+    r"|CHAIN_ADD failed \((Operation not supported|File exists)\)"
 )
 
 
