@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["another_world", "faulty_bindir", "faulty_zygote"]
 
 # Those at which something may be there that is shared, or half of it.
-_SHARED = {"netlink.changed", "nftables.committed", "process.ended"}
+_SHARED = {"netlink.changed", "nftables.committed", "process.ended", "sysctl.written"}
 
 
 def kill_first(world: World, step: Step, fault: Fault) -> list[str]:

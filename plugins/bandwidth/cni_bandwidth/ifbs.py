@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from cni.result import Result
 
 
-def is_unfinished(made: Link) -> bool:
+def is_unfinished(other: Link) -> bool:
     """Return whether a link is an ifb whose ADD was killed, if the lock is held."""
-    return made.kind == ifb.KIND and made.group == link.UNFINISHED and not made.alias
+    return other.kind == ifb.KIND and other.group == link.UNFINISHED and not other.alias
 
 
 def find(nl: Netlink, owner: Owner, alias: str, result: Result | None) -> Link | None:
@@ -40,11 +40,11 @@ def find(nl: Netlink, owner: Owner, alias: str, result: Result | None) -> Link |
     return own or next((each for each in found if _is_gos(each, owner, result)), None)
 
 
-def _is_gos(made: Link, owner: Owner, result: Result | None) -> bool:
-    if made.alias or made.group == link.UNFINISHED or made.name != names(owner)[0]:
+def _is_gos(other: Link, owner: Owner, result: Result | None) -> bool:
+    if other.alias or other.group == link.UNFINISHED or other.name != names(owner)[0]:
         return False
     listed = [each.name for each in result.interfaces if not each.sandbox] if result else []
-    return not listed or made.name in listed
+    return not listed or other.name in listed
 
 
 def create(nl: Netlink, owner: Owner, alias: str, mtu: int) -> Link:

@@ -103,7 +103,7 @@ def _unreadable(reason: str) -> CniError:
 
 def _compile(pattern: str) -> re.Pattern[str]:
     """Compile a line of the allow list, written for the regular expressions of Go."""
-    text = re.sub(r"\[:(\w+):\]", lambda found: _CLASSES.get(found[1], found[0]), pattern)
+    text = re.sub(r"\[:(\w+):\]", lambda match: _CLASSES.get(match[1], match[0]), pattern)
     try:
         return re.compile(text.replace(r"\z", r"\Z"), re.ASCII)
     except re.error as error:
