@@ -206,6 +206,8 @@ def remove_unrecorded(plan: Plan, choice: Choice, *, is_firewalld_possible: bool
         from cni_firewall import nftables
 
         nftables.remove_owned(plan.owner)
+    # A process that was killed in an ADD may have left an unfinished one.
+    attachments.drop(_key(plan.owner))
 
 
 def _remove(plan: Plan, choice: Choice, *, is_in_zone: bool) -> None:
