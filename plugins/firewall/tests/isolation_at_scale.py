@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING
 
 from cni.firewall.intents import Owner
 from cni.firewall.iptables.execute import Tool
+from cni.firewall.nftables import elements
 from cni.testing import Host, make_bindir
 from cni.undo import Undo
-from cni_firewall import attachment, iptables, nftables, uses
+from cni_firewall import attachment, iptables, uses
 from cni_firewall.iptables_rules import FILTER, HOOK, isolation
 from cni_firewall.nftables_layout import of_link
 from cni_firewall.plan import CLOSED, GO_SAME_BRIDGE, KNOWN, Plan
@@ -71,7 +72,7 @@ def fill(form: str, count: int) -> None:
     if form == "nftables":
         wanted = [each for link in links for policy in (KNOWN, CLOSED) for each in of_link(policy, link)]
         for start in range(0, len(wanted), 1000):
-            nftables.elements.put((), Owner("", "", ""), wanted[start : start + 1000], lambda: None)
+            elements.put((), Owner("", "", ""), wanted[start : start + 1000], lambda: None)
         return
     lines = [rule.as_command("-I") for link in links for rule in isolation(link, GO_SAME_BRIDGE)]
     for version in (4, 6):
