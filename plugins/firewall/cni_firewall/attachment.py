@@ -110,45 +110,45 @@ def apply(plan: Plan, choice: Choice, undo: Undo) -> None:
         firewalld.admit(plan.addresses, choice.zone, choice.bus, undo)
     if not plan.link and choice.backend != NFTABLES:
         return
-    made = Made([], [])
+    new = NewlyShared([], [])
     # Inverses run without the lock, and take it.
-    undo.add("remove unused tables and chains", _remove_made, made)
+    undo.add("remove unused tables and chains", _remove_newly_shared, new)
     undo.add("release what attachments share", _release, plan)
     with uses.locked():
-        _apply_shared(plan, choice, made)
+        _apply_shared(plan, choice, new)
 
 
-class Made(NamedTuple):
+class NewlyShared(NamedTuple):
     """Shared objects that an ADD made: families of tables, IP versions of chains of isolation."""
 
     tables: list[int]
     chains: list[int]
 
 
-def _apply_shared(plan: Plan, choice: Choice, made: Made) -> None:
+def _apply_shared(plan: Plan, choice: Choice, new: NewlyShared) -> None:
     first = [each for each in list_uses(plan) if uses.hold(each, plan.owner)]
     admits = choice.backend == NFTABLES
     if admits or _is_in_nftables(plan):
         from cni_firewall import nftables
 
         is_first = any(each.kind == KNOWN for each in first)
-        nftables.apply(plan, made.tables, admits=admits, is_first=is_first)
+        nftables.apply(plan, new.tables, admits=admits, is_first=is_first)
     for policy in _GO_POLICIES:
         if policy in plan.policies:
-            _isolate_as_go(plan, policy, first, made.chains)
+            _isolate_as_go(plan, policy, first, new.chains)
 
 
-def _remove_made(made: Made) -> None:
+def _remove_newly_shared(new: NewlyShared) -> None:
     errors = ErrorList()
-    if made.tables:
+    if new.tables:
         from cni_firewall import nftables
 
-        for family in made.tables:
+        for family in new.tables:
             errors.attempt(nftables.remove_unused, family)
-    if made.chains:
+    if new.chains:
         from cni_firewall import iptables
 
-        for version in made.chains:
+        for version in new.chains:
             errors.attempt(iptables.remove_unused_isolation, version)
     errors.raise_any()
 
@@ -162,13 +162,13 @@ def _is_in_nftables(plan: Plan) -> bool:
     return bool(own or plan.allow) or (bool(plan.link) and nft.has_table(nft.INET, TABLE))
 
 
-def _isolate_as_go(plan: Plan, policy: str, first: list[Use], made: list[int]) -> None:
+def _isolate_as_go(plan: Plan, policy: str, first: list[Use], new_chains: list[int]) -> None:
     from cni_firewall import iptables
 
     missing = [version for version in plan.versions if not iptables.has_isolation(version)]
-    made += missing
-    new = [version for version in plan.versions if _of_version(policy, version, plan.link) in first]
-    if versions := sorted({*missing, *new}):
+    new_chains += missing
+    unused = [version for version in plan.versions if _of_version(policy, version, plan.link) in first]
+    if versions := sorted({*missing, *unused}):
         iptables.isolate(plan, policy, versions)
 
 
@@ -206,6 +206,8 @@ def remove_unrecorded(plan: Plan, choice: Choice, *, is_firewalld_possible: bool
         from cni_firewall import nftables
 
         nftables.remove_owned(plan.owner)
+    # A process that was killed in an ADD may have left an unfinished one.
+    attachments.drop(_key(plan.owner))
 
 
 def _remove(plan: Plan, choice: Choice, *, is_in_zone: bool) -> None:

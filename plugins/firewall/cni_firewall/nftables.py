@@ -41,10 +41,10 @@ def exists() -> bool:
     return nft.has_table(nft.INET, TABLE)
 
 
-def apply(plan: Plan, made: list[int], *, admits: bool, is_first: bool) -> None:
+def apply(plan: Plan, new_tables: list[int], *, admits: bool, is_first: bool) -> None:
     """Make the plan's elements in one transaction, and what they need. `uses.locked` must be held.
 
-    `made` gets the families of tables that did not exist. `remove` is the inverse.
+    `new_tables` gets the families of tables that did not exist. `remove` is the inverse.
     Without `admits` another backend admits the addresses. `is_first`: the plan's link has a policy that it
     had not. Raise CniError 101.
     """
@@ -53,7 +53,7 @@ def apply(plan: Plan, made: list[int], *, admits: bool, is_first: bool) -> None:
     with orphans.bound(plan.owner):
         for family in families:
             if list_lost(family):
-                made += [] if nft.has_table(family, TABLE) else [family]
+                new_tables += [] if nft.has_table(family, TABLE) else [family]
                 rebuild([family])
         if admits and is_first:
             gates.ensure()

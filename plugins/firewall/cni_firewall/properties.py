@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cni.operations.properties import Property
+from cni.undo import Undo
 from cni_firewall import attachment, differences
 from cni_firewall.attachment import Choice, Saved
 from cni_firewall.conf import BACKENDS, NFTABLES
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cni.request import Request
-    from cni.undo import Undo
     from cni_firewall.conf import FirewallConf
     from cni_firewall.plan import Plan
 
@@ -48,9 +48,12 @@ def find_wanted(conf: FirewallConf, request: Request) -> Saved:
     return next((each for each in candidates if not differences.find(*each)), candidates[0])
 
 
-def _restore(wanted: Plan, choice: Choice, netns: str, undo: Undo) -> str:
-    attachment.save(wanted, choice, netns, undo)
-    attachment.apply(wanted, choice, undo)
+def _restore(wanted: Plan, choice: Choice, netns: str, _undo: Undo) -> str:
+    # A repair that fails keeps what it has restored: inverses of ADD also remove what was there before.
+    unused = Undo()
+    attachment.save(wanted, choice, netns, unused)
+    attachment.apply(wanted, choice, unused)
+    unused.cancel()
     differences.rebuild(choice)
     addresses = ", ".join(map(str, wanted.addresses))
     return f"admitted {addresses} with {choice.backend}" if addresses else "isolated the network"
