@@ -28,7 +28,8 @@ class Declared(NamedTuple):
     `needs_kernel` has features of tests/kernel/features.toml: without them ADD of the example fails.
     `needs_uplink` says that it fails on a host without a default route, and `reached_by_host` is false if the
     host does not reach the containers of the example. `needs_link` says that ADD of the example needs the
-    link that its prevResult has.
+    link that its prevResult has. `needs_device` says that it takes the device `spare0` of the host, so that
+    one container at a time can be attached.
     """
 
     folder: Path
@@ -42,6 +43,7 @@ class Declared(NamedTuple):
     needs_uplink: bool = False
     reached_by_host: bool = True
     needs_link: bool = False
+    needs_device: bool = False
 
 
 def declared(root: Path = ROOT) -> list[Declared]:

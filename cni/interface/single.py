@@ -68,18 +68,7 @@ def create(conf: InterfaceConf, plan: PairPlan, spec: LinkSpec, sides: Sides, un
     CniError 105 if the container has a link of that name, else KernelError.
     """
     doing = f"failed to create {spec.kind}"
-    if link.find(sides.inside, plan.ifname):
-        raise CniError(
-            Code.ALREADY_EXISTS,
-            f'{doing}: "{plan.ifname}" exists in {plan.netns}',
-            "the runtime must give another CNI_IFNAME, or DEL the earlier attachment first",
-        )
-    if "%" in plan.ifname:
-        raise CniError(
-            Code.INVALID_ENVIRONMENT,
-            f'{doing}: no link can be called "{plan.ifname}"',
-            'the kernel numbers links whose names have a "%"; give another CNI_IFNAME',
-        )
+    check_name(sides.inside, plan, doing)
     key = _key(conf, plan)
     undo.add("remove the record", attachments.drop, key)
     attachments.save(key, {}, sides.ns)
@@ -95,6 +84,22 @@ def create(conf: InterfaceConf, plan: PairPlan, spec: LinkSpec, sides: Sides, un
     own = link.get(sides.inside, plan.host_name)
     sides.inside.batch([link.set_name_and_owner(own.name, own.index, plan.ifname, plan.alias)])
     return replace(own, name=plan.ifname, alias=plan.alias, group=0)
+
+
+def check_name(inside: Netlink, plan: PairPlan, doing: str) -> None:
+    """Raise CniError 105 if the container has a link of the attachment's name, 4 for a name of no link."""
+    if link.find(inside, plan.ifname):
+        raise CniError(
+            Code.ALREADY_EXISTS,
+            f'{doing}: "{plan.ifname}" exists in {plan.netns}',
+            "the runtime must give another CNI_IFNAME, or DEL the earlier attachment first",
+        )
+    if "%" in plan.ifname:
+        raise CniError(
+            Code.INVALID_ENVIRONMENT,
+            f'{doing}: no link can be called "{plan.ifname}"',
+            'the kernel numbers links whose names have a "%"; give another CNI_IFNAME',
+        )
 
 
 def _create(nl: Netlink, inside: Netlink, name: str, spec: LinkSpec, *attrs: bytes) -> None:

@@ -116,6 +116,7 @@ def test_del_without_the_namespace_removes_all_that_is_on_the_host(host: Host, n
     sandbox.delete(settled=False)
     for netns in ("", sandbox.path):
         subject("DEL", netns=netns).must()
+    prepare(host, name)
     assert before.differences(host.snapshot()) == []
 
 

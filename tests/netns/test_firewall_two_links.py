@@ -12,6 +12,7 @@ from cni.firewall import select
 from cni.firewall.intents import Masquerade, Owner, PortForward, PortMapping
 from cni.undo import Undo
 from tests.netns.firewall_hosts import NFT, VARIANTS, plain
+from tests.support import scene
 
 if TYPE_CHECKING:
     from cni.firewall.intents import Intent
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 SETUPS = [*(f"iptables-{variant}" for variant in VARIANTS), "nftables"]
 FIRST = (ip_interface("10.22.0.2/16"), ip_interface("fd00:22::2/64"))
 SECOND = (ip_interface("10.22.0.3/16"), ip_interface("fd00:22::3/64"))
-IPAM = {"type": "host-local", "ranges": [[{"subnet": "10.24.0.0/16"}]]}
+IPAM = {"type": scene.IPAM, "ranges": [[{"subnet": "10.24.0.0/16"}]]}
 setups = pytest.mark.parametrize("setup", SETUPS)
 
 
@@ -109,7 +110,7 @@ class Chain:
 
     def call(self, plugin: str, verb: str, ifname: str, port: int = 8080) -> Any:
         keys: dict[str, Any] = {"bridge": "br0", "isGateway": True, "ipMasq": True, "ipam": IPAM}
-        if plugin == "portmap":
+        if plugin == scene.PORTS:
             mapping = {"hostPort": port, "containerPort": 80, "protocol": "tcp"}
             keys = {"backend": "iptables", "runtimeConfig": {"portMappings": [mapping]}}
         conf = {"cniVersion": "1.1.0", "name": "net1", "type": plugin, **keys}
@@ -125,10 +126,10 @@ class Chain:
     def collect(self, *valid: str) -> None:
         """Collect what no link has that is not named."""
         attachments = [{"containerID": "c1", "ifname": each} for each in valid]
-        for plugin in ("portmap", "bridge"):
+        for plugin in (scene.PORTS, scene.INTERFACE):
             conf: dict[str, Any] = {"cniVersion": "1.1.0", "name": "net1", "type": plugin}
             conf["cni.dev/valid-attachments"] = attachments
-            if plugin == "bridge":
+            if plugin == scene.INTERFACE:
                 conf |= {"bridge": "br0", "ipMasq": True, "ipam": IPAM}
             self.host.plugin(plugin, "GC", conf).must()
 
@@ -140,32 +141,32 @@ class Chain:
         return [line for line in lines if line.startswith("-A") and "c1" in line]
 
 
-@pytest.mark.parametrize("plugin", ["bridge", "portmap"])
+@pytest.mark.parametrize("plugin", [scene.INTERFACE, scene.PORTS])
 def test_del_of_one_link_keeps_masquerade_and_ports_of_the_other(host: Host, plugin: str) -> None:
     chain = Chain(host)
     for ifname in ("eth0", "eth1"):
-        chain.call("bridge", "ADD", ifname)
-        if plugin == "portmap":
+        chain.call(scene.INTERFACE, "ADD", ifname)
+        if plugin == scene.PORTS:
             chain.call(plugin, "ADD", ifname)
     chain.call(plugin, "DEL", "eth0")
     chain.call(plugin, "CHECK", "eth1")
     for ifname in ("eth0", "eth1"):
-        if plugin == "portmap":
+        if plugin == scene.PORTS:
             chain.call(plugin, "DEL", ifname)
-        chain.call("bridge", "DEL", ifname)
+        chain.call(scene.INTERFACE, "DEL", ifname)
     assert chain.rules() == []
 
 
 def test_gc_of_one_link_keeps_masquerade_and_ports_of_the_other(host: Host) -> None:
     chain = Chain(host)
     for ifname in ("eth0", "eth1"):
-        chain.call("bridge", "ADD", ifname)
-        chain.call("portmap", "ADD", ifname)
+        chain.call(scene.INTERFACE, "ADD", ifname)
+        chain.call(scene.PORTS, "ADD", ifname)
     chain.collect("eth0", "eth1")
     assert chain.claims() == 2
     chain.collect("eth1")
     assert chain.claims() == 1
-    chain.call("bridge", "CHECK", "eth1")
-    chain.call("portmap", "CHECK", "eth1")
+    chain.call(scene.INTERFACE, "CHECK", "eth1")
+    chain.call(scene.PORTS, "CHECK", "eth1")
     chain.collect()
     assert (chain.claims(), chain.rules()) == (0, [])

@@ -11,6 +11,7 @@ import pytest
 from cni.state import executables
 from cni.testing import Host, make_bindir, why_no_namespaces
 from plugin_table import ROOT, declared, packages
+from tests.support import scene
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +51,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> list[Step]:
         pytest.skip(why_no_namespaces())
     folder = tmp_path_factory.mktemp("path")
     bindir = make_bindir(folder, packages(declared()))
-    script = (bindir / "portmap").read_text().replace("from cni.multicall import main\n", _TRACE)
+    script = (bindir / scene.PORTS).read_text().replace("from cni.multicall import main\n", _TRACE)
     executables.put(bindir, packages(declared()), script)
     with Host(bindir) as host:
         _publish(host, "c1", 8080, {})
@@ -61,13 +62,13 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> list[Step]:
 def _publish(host: Host, name: str, port: int, env: dict[str, str]) -> None:
     sandbox = host.sandbox(name)
     common = {"cniVersion": "1.0.0", "name": "net"}
-    ipam = {"type": "host-local", "subnet": "10.9.0.0/24"}
-    conf: dict[str, Any] = {"type": "bridge", "bridge": "br0", "isGateway": True, "ipam": ipam}
-    result = host.plugin("bridge", "ADD", common | conf, netns=sandbox, container_id=name).must()
+    ipam = {"type": scene.IPAM, "subnet": "10.9.0.0/24"}
+    conf: dict[str, Any] = {"type": scene.INTERFACE, "bridge": "br0", "isGateway": True, "ipam": ipam}
+    result = host.plugin(scene.INTERFACE, "ADD", common | conf, netns=sandbox, container_id=name).must()
     mapping = {"hostPort": port, "containerPort": 80, "protocol": "tcp"}
-    conf = {"type": "portmap", "backend": "iptables", "runtimeConfig": {"portMappings": [mapping]}}
+    conf = {"type": scene.PORTS, "backend": "iptables", "runtimeConfig": {"portMappings": [mapping]}}
     conf |= common | {"prevResult": result}
-    host.plugin("portmap", "ADD", conf, netns=sandbox, container_id=name, env=env).must()
+    host.plugin(scene.PORTS, "ADD", conf, netns=sandbox, container_id=name, env=env).must()
 
 
 def _read(trace: str) -> list[Step]:

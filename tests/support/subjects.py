@@ -7,6 +7,7 @@ folder and no other file. docs/testing.md lists the data that a folder may have.
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 from plugin_table import CHAINED, INTERFACE, IPAM, declared
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 BACKENDS = ("nftables", "iptables")
+_GONE_S = 60
 NONE_VALID: Json = {"cni.dev/valid-attachments": []}
 PLUGINS: dict[str, Declared] = {plugin.names[0]: plugin for plugin in declared()}
 
@@ -69,10 +71,29 @@ def ipam(name: str) -> Json:
 
 
 def prepare(host: Host, *plugins: str) -> None:
-    """Prepare what ADD of the examples of these plugins needs: a link with default routes."""
+    """Prepare on a host what ADD of the examples of these plugins needs, unless it has it.
+
+    That is a link with default routes, or a device that ADD moves. A virtual device ends with its container.
+    """
     if any(PLUGINS[each].needs_uplink for each in plugins):
         # The first use makes it.
         assert host.outside
+    if any(PLUGINS[each].needs_device for each in plugins):
+        add_device(host)
+
+
+def add_device(host: Host) -> None:
+    """Give a host `spare0`, unless it has it: a veth whose other end is in the namespace "spare"."""
+    if "spare" not in host.run(["ls", "/run/netns"]).split():
+        host.sandbox("spare")
+    deadline = time.monotonic() + _GONE_S
+    while "spare0" not in host.links():
+        # The kernel may still be removing an earlier one, which has ended with its container.
+        if "other" not in host.run(["ip", "-n", "spare", "-br", "link"]):
+            own, peer = ["address", "02:00:00:00:00:a0"], ["address", "02:00:00:00:00:ff", "netns", "spare"]
+            host.run(["ip", "link", "add", "spare0", *own, "type", "veth", "peer", "name", "other", *peer])
+        elif time.monotonic() > deadline:
+            raise TimeoutError(f"spare0 is there {_GONE_S} s after its namespace was removed")
 
 
 def add_link(sandbox: Sandbox, result: Json) -> None:
@@ -132,8 +153,10 @@ def parts() -> list[str]:
     """Return the plugins whose calls tests cut short: all but those that lose nothing, with the usual chain.
 
     An IPAM plugin is called by the interface plugin of its chain. The usual IPAM plugin is in every chain.
+    A device can be in one container only, and these tests have two.
     """
-    return [*scene.CHAIN, *(name for name in subjects(only_with_state=True) if name not in scene.CHAIN)]
+    others = [name for name in subjects(only_with_state=True) if name not in scene.CHAIN]
+    return [*scene.CHAIN, *(name for name in others if not PLUGINS[name].needs_device)]
 
 
 def called(part: str) -> str:

@@ -22,6 +22,7 @@ def add(conf: HostDeviceConf, request: Request, undo: Undo) -> Result:
     A device that a program in user space drives stays where it is: the result names it for that program.
     """
     with open_sides(request.netns) as sides:
+        moves.check_name(conf, request, sides)
         device = devices.find(conf, sides.host)
         if device.link is None:
             interface = Interface(request.ifname, sandbox=request.netns, pci_id=device.bus_id)

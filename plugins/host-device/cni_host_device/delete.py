@@ -21,7 +21,7 @@ def delete(conf: HostDeviceConf, request: Request) -> None:
     if attachments.load(key):
         errors.attempt(moves.give_back_by_record, key, request.netns)
     else:
-        errors.attempt(moves.give_back_unrecorded, request.netns, request.ifname)
+        errors.attempt(moves.give_back_unrecorded, conf, request.netns, request.ifname)
     is_unreached = any(each.code == Code.INVALID_NETNS for each in errors.errors)
     if conf.ipam.type and not is_unreached:
         errors.attempt(delegate.delete, conf.ipam.type, request)

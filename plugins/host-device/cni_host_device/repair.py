@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cni.interface.compare import open_attachment, repair_all
 from cni.interface.plan import plan_pair
-from cni_host_device.properties import list_properties
+from cni_host_device.properties import list_properties, require
 
 if TYPE_CHECKING:
     from cni.operations.repair import Repaired
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 def repair(conf: HostDeviceConf, request: Request) -> Repaired:
-    """Repair an attachment. The device itself cannot come back."""
+    """Repair an attachment. Raise CniError 104 if its device is gone: only an ADD brings it."""
     with open_attachment(request, plan_pair(conf, request)) as attachment:
+        require(attachment)
         return repair_all(conf, request, list_properties(conf, attachment))
