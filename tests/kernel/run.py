@@ -21,7 +21,7 @@ import time
 from collections import defaultdict
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple, NoReturn
 
 import pytest
 
@@ -191,6 +191,11 @@ def list_skipped(skipped: Sequence[Line]) -> None:
         sys.stdout.write(f"{reason}:\n" + "".join(f"    {test}\n" for test in tests))
 
 
+def stop(number: int, _frame: object) -> NoReturn:
+    """End with all guests and files on SIGTERM."""
+    raise SystemExit(128 + number)
+
+
 def main() -> int:
     """Return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.kernel.run", description=__doc__)
@@ -202,6 +207,7 @@ def main() -> int:
     parser.add_argument("command", nargs=argparse.REMAINDER)
     options = parser.parse_args()
     command = options.command[options.command[:1] == ["--"] :]
+    signal.signal(signal.SIGTERM, stop)
     build = Build(wanted=options.second != "no")
     try:
         status, lines = (run_here if options.kernels == "both" else collect)(command)
