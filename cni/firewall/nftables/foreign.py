@@ -66,6 +66,9 @@ def remove_invalid(network: str, valid: frozenset[str]) -> list[str]:
 
 
 def _masquerading(tag: str) -> list[nft.Rule]:
+    # To look for a table costs less than to list the rules of a chain, which is seldom there.
+    if not nft.has_table(nft.INET, MASQUERADE_TABLE):
+        return []
     listed = nft.list_rules(nft.INET, MASQUERADE_TABLE, MASQUERADE_CHAIN)
     return [rule for rule in listed if rule.comment.startswith(tag)]
 
