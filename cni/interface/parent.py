@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from cni import delegate
 from cni.errors import CniError, Code
-from cni.interface import status
 from cni.kernel import link, netns, nsid, route
 from cni.kernel.rtnetlink import Netlink
 from cni.operations.properties import Property
@@ -77,6 +76,9 @@ def report(conf: ParentConf, request: Request, try_link: Callable[[], object]) -
     `try_link` raises CniError if the kernel cannot create such a link. A master in the container is not
     looked for: STATUS is about no container.
     """
+    # Only STATUS needs it, and it imports the firewall's modules.
+    from cni.interface import status
+
     steps = [try_link]
     if not conf.link_in_container:
         steps.append(partial(_try_master, conf))

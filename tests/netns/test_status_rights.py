@@ -9,7 +9,7 @@ import pytest
 
 from cni.testing.place import BARE_ENV
 from plugin_table import CHAINED, INTERFACE
-from tests.support.subjects import names
+from tests.support.subjects import configuration, names, prepare
 
 if TYPE_CHECKING:
     from cni.testing import Host
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("plugin", names(INTERFACE, CHAINED))
 def test_status_is_50_where_no_namespace_may_be_entered(host: Host, plugin: str) -> None:
-    conf = {"cniVersion": "1.1.0", "name": "net1", "type": plugin}
+    prepare(host, plugin)
+    conf = configuration(plugin)
     env = {**BARE_ENV, "CNI_COMMAND": "STATUS", "CNI_PATH": str(host.bindir)}
     program = ["setpriv", "--bounding-set=-sys_admin", str(host.bindir / plugin)]
     before = host.snapshot(exact=True)

@@ -253,7 +253,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"egressRate": 80_000_000_000, "egressBurst": 8000},
         '"egressBurst" must be at least 85136 bits for a rate of 80000000000, got 8000',
     ),
-    (BOTH | {"maxBurst": 8}, '"maxBurst" must be at least 16 bits for a rate of 8000000, got 8'),
+    (BOTH | {"maxBurst": 8}, '"maxBurst" must be at least 24 bits for a rate of 8000000, got 8'),
     ({"shapedSubnets": ["x"]}, 'bad subnet "x" provided, details invalid CIDR address: x'),
 ]
 

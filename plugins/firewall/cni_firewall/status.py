@@ -25,6 +25,7 @@ def status(conf: FirewallConf, request: Request) -> None:
     """Raise CniError 50 if addresses cannot be admitted, 51 if running containers have lost their rules."""
     choice = attachment.choose(conf, request.env)
     reasons = Reasons()
+    reasons.attempt(_try_namespace)
     reasons.attempt(attachment.require_backend, choice)
     if choice.backend == IPTABLES:
         reasons.attempt(_try_iptables, conf)
@@ -35,6 +36,11 @@ def status(conf: FirewallConf, request: Request) -> None:
     reasons.attempt(_check_stores, choice)
     reasons.attempt(reasons.limit, partial(_list_impairments, conf.name))
     reasons.raise_any()
+
+
+def _try_namespace() -> None:
+    with trial():
+        pass  # ADD enters the namespace of the container, to record which one it is.
 
 
 def _try_iptables(conf: FirewallConf) -> None:
