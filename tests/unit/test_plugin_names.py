@@ -35,6 +35,7 @@ A_LIST = 3
 # File or folder: the names it may have, and why.
 ABOUT: dict[str, tuple[set[str], str]] = {
     "cni/kernel": ({"bridge"}, "the kernel's kind of link"),
+    "cni/kernel/tap.py": ({"tap"}, "the kernel's word for the device"),
     "cni/firewall": ({"bridge"}, "nftables' family"),
     "cni/cli/show.py": ({"bridge"}, "a word that it prints"),
     "cni/cli/new_plugin.py": ({"loopback"}, "the template of new plugins"),
