@@ -50,7 +50,10 @@ class LinkSpec(NamedTuple):
     """A link to create. `data` are the settings of its kind, which the module of the kind makes.
 
     `parent` is the link below, None for none; `is_inside` says that this one is in the container's namespace.
-    `mac` "" and `mtu` 0 leave these to the kernel.
+    `mac` "" and `mtu` 0 leave these to the kernel. `master` is the index of a bridge in the container, or 0.
+
+    The kernel makes some kinds without netlink: then `make` makes the link of a name in the container, with
+    MAC address and MTU, in the group of unfinished links. It returns False if a link of that name exists.
     """
 
     kind: str
@@ -59,6 +62,14 @@ class LinkSpec(NamedTuple):
     is_inside: bool = False
     mac: str = ""
     mtu: int = 0
+    master: int = 0
+    make: Callable[[str], bool] | None = None
+    noun: str = ""
+
+    @property
+    def doing(self) -> str:
+        """The begin of an error's message; `noun` is the word that people use for the kind."""
+        return f"failed to create {self.noun or self.kind}"
 
 
 def create(conf: InterfaceConf, plan: PairPlan, spec: LinkSpec, sides: Sides, undo: Undo) -> Link:
@@ -67,7 +78,7 @@ def create(conf: InterfaceConf, plan: PairPlan, spec: LinkSpec, sides: Sides, un
     It gets its name in a second step: older kernels refuse a new link whose name the host has, too. Raise
     CniError 105 if the container has a link of that name, else KernelError.
     """
-    doing = f"failed to create {spec.kind}"
+    doing = spec.doing
     check_name(sides.inside, plan, doing)
     key = _key(conf, plan)
     undo.add("remove the record", attachments.drop, key)
@@ -82,7 +93,9 @@ def create(conf: InterfaceConf, plan: PairPlan, spec: LinkSpec, sides: Sides, un
     except KernelError as error:
         raise _explain(error, spec) from error
     own = link.get(sides.inside, plan.host_name)
-    sides.inside.batch([link.set_name_and_owner(own.name, own.index, plan.ifname, plan.alias)])
+    messages = [link.set_name_and_owner(own.name, own.index, plan.ifname, plan.alias)]
+    messages += [link.set_master(plan.ifname, own.index, spec.master)] if spec.master else []
+    sides.inside.batch(messages)
     return replace(own, name=plan.ifname, alias=plan.alias, group=0)
 
 
@@ -104,9 +117,9 @@ def check_name(inside: Netlink, plan: PairPlan, doing: str) -> None:
 
 def _create(nl: Netlink, inside: Netlink, name: str, spec: LinkSpec, *attrs: bytes) -> None:
     """Create the link, once more after an unfinished one of that name that a killed ADD has left."""
-    doing = f"failed to create {spec.kind}"
+    doing = spec.doing
     for attempt in range(2):
-        if link.create(nl, doing, spec.kind, spec.data, *attrs):
+        if spec.make(name) if spec.make else link.create(nl, doing, spec.kind, spec.data, *attrs):
             return
         if attempt or not _remove_unfinished(inside, name):
             raise KernelError(doing, errno.EEXIST)
@@ -131,7 +144,7 @@ def _explain(error: KernelError, spec: LinkSpec) -> CniError:
         errno.EEXIST: f"{below} has such a link already: a VLAN ID can be used once on a master",
         errno.EINVAL: f"{below} takes no more links, or cannot have links of kind {spec.kind} on top",
     }
-    if error.errno not in remedies:
+    if spec.make or error.errno not in remedies:
         return error
     return CniError(Code.KERNEL, error.msg, remedies[error.errno])
 

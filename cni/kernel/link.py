@@ -251,6 +251,11 @@ def set_owner(name: str, alias: str) -> Message:
     return Message(f'could not set the alias of "{name}"', rtnetlink.RTM_SETLINK, body=body)
 
 
+def set_unfinished(name: str, index: int) -> Message:
+    """Put a link that has no owner yet into the group `UNFINISHED`."""
+    return _change(f'could not set the group of "{name}"', index, number(GROUP, UNFINISHED))
+
+
 def set_name_and_owner(name: str, index: int, new_name: str, alias: str) -> Message:
     """Rename a link that is down, and do what `set_owner` does."""
     attrs = text(IFNAME, new_name), attribute(_IFALIAS, alias.encode()), number(GROUP, 0)

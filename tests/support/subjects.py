@@ -71,7 +71,7 @@ def ipam(name: str) -> Json:
 
 
 def prepare(host: Host, *plugins: str) -> None:
-    """Prepare on a host what ADD of the examples of these plugins needs, unless it has it.
+    """Add to a host what ADD of the examples of these plugins needs, unless it has it.
 
     That is a link with default routes, or a device that ADD moves. A virtual device ends with its container.
     """
@@ -83,7 +83,7 @@ def prepare(host: Host, *plugins: str) -> None:
 
 
 def add_device(host: Host) -> None:
-    """Give a host `spare0`, unless it has it: a veth whose other end is in the namespace "spare"."""
+    """Add `spare0` to a host, unless it has it: a veth whose other end is in the namespace "spare"."""
     if "spare" not in host.run(["ls", "/run/netns"]).split():
         host.sandbox("spare")
     deadline = time.monotonic() + _GONE_S
@@ -97,7 +97,7 @@ def add_device(host: Host) -> None:
 
 
 def add_link(sandbox: Sandbox, result: Json) -> None:
-    """Add the interface eth0 to a container with the addresses of a result, as a plugin before would have."""
+    """Add eth0 with the addresses of a result to a container, as a plugin before would have."""
     lines = ["link add eth0 type veth peer name other", "link set eth0 up", "link set other up"]
     lines += [
         f"addr add {each['address']} dev eth0" + " nodad" * (":" in each["address"]) for each in result["ips"]

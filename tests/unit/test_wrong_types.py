@@ -10,7 +10,7 @@ import pytest
 from cni.errors import Code
 from cni.testing import direct
 from tests.support import scene
-from tests.support.subjects import PLUGINS, ipam, wrong
+from tests.support.subjects import PLUGINS, example, ipam, wrong
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +57,7 @@ def of_other_types(key: str) -> Iterator[Any]:
     "conf", [*({key: each} for key in SPEC for each in of_other_types(key)), *NESTED], ids=json.dumps
 )
 def test_a_key_of_the_specification(plugin: str, verb: str, conf: dict[str, Any]) -> None:
-    answer = direct.call(scene.load(plugin), verb, CONF | conf)
+    answer = direct.call(scene.load(plugin), verb, example(plugin) | CONF | conf)
     if "prevResult" in conf and not scene.load(plugin).find(VERBS[verb]):
         # A plugin without the verb does not read the result.
         assert answer.ok

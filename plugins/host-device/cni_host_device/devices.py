@@ -37,8 +37,8 @@ def find(conf: HostDeviceConf, nl: Netlink) -> Device:
         return Device(_required(link.find(nl, conf.device), f'"{conf.device}"', nl))
     if conf.hwaddr:
         mac = parse_mac(conf.hwaddr)
-        found = next((each for each in link.list_links(nl) if each.mac == mac), None)
-        return Device(_required(found, f"MAC address {mac}", nl))
+        present = next((each for each in link.list_links(nl) if each.mac == mac), None)
+        return Device(_required(present, f"MAC address {mac}", nl))
     return Device(_find_below(nl, Path(conf.kernelpath), f"kernel path {conf.kernelpath}"))
 
 
@@ -65,9 +65,11 @@ def _find_below(nl: Netlink, folder: Path, described: str) -> Link:
     for place in (folder / "net", *sorted(folder.glob("virtio*/net")), folder):
         names = [place.name] if place == folder else _list(place)
         for name in names:
-            if (place == folder and not (folder / "ifindex").exists()) or not (found := link.find(nl, name)):
+            if (place == folder and not (folder / "ifindex").exists()) or not (
+                present := link.find(nl, name)
+            ):
                 continue
-            return found
+            return present
     return _required(None, described, nl)
 
 
@@ -78,8 +80,8 @@ def _list(folder: Path) -> list[str]:
         return []
 
 
-def _required(found: Link | None, described: str, nl: Netlink) -> Link:
-    if found is None:
+def _required(present: Link | None, described: str, nl: Netlink) -> Link:
+    if present is None:
         names = ", ".join(each.name for each in link.list_links(nl) if not each.flags & link.IFF_LOOPBACK)
         raise CniError(
             Code.KERNEL,
@@ -88,6 +90,6 @@ def _required(found: Link | None, described: str, nl: Netlink) -> Link:
             else f"failed to find host device {described}: Link not found",
             f"the host has {names or 'none'}",
         )
-    if found.flags & link.IFF_LOOPBACK:
-        raise CniError(Code.INVALID_CONFIG, f"{found.name} cannot be moved: it is the loopback device")
-    return found
+    if present.flags & link.IFF_LOOPBACK:
+        raise CniError(Code.INVALID_CONFIG, f"{present.name} cannot be moved: it is the loopback device")
+    return present

@@ -81,7 +81,7 @@ def _bus_of(name: str) -> str:
 
 
 def give_back_by_record(key: attachments.Key, path: str) -> None:
-    """Give the device of a record back, wherever it is, and drop the record; succeed if it is gone."""
+    """Move the device of a record back, wherever it is, and drop the record; succeed if it is gone."""
     saved = attachments.load(key)
     given = parse_given(saved.values) if saved else None
     if saved and given:
@@ -106,7 +106,7 @@ def _opened(saved: Record, path: str) -> Iterator[Netns | None]:
 
 
 def give_back_unrecorded(conf: HostDeviceConf, path: str, ifname: str) -> None:
-    """Give a device back that the Go plugin has moved: its alias is its name on the host.
+    """Move a device back that the Go plugin has taken: its alias is its name on the host.
 
     The container can write the alias. So a link stays whose other end is in the container, too, or whose
     name the host has: that device is back already.

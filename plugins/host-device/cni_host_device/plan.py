@@ -1,4 +1,4 @@
-"""What DEL must know about a device to give it back, as the record of ADD has it; pure."""
+"""The record of ADD: a device as it was on the host, which DEL must know to give it back; pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MAC_BYTES = 6
 
 
 class Place(NamedTuple):
-    """What the kernel says of a device in a namespace, and a container cannot choose for a device.
+    """The place of a device in a namespace, as the kernel reports it. A container cannot choose `other`.
 
     `number` is its index there. `other` is the index of a veth's other end, or of the link below; 0 for
     hardware. It is an index of the namespace that has the number `netnsid` there, -1 for the device's own.

@@ -32,7 +32,7 @@ def quiet(place: Any) -> None:
 
 
 def network(host: Host, **keys: Any) -> Network:
-    """Give the host its device, with a name, an alias, an MTU and addresses of its own."""
+    """Add the device to the host, with a name, an alias, an MTU and addresses of its own."""
     quiet(host)
     wire = host.sandbox("wire")
     host.run(
@@ -109,7 +109,7 @@ def mount_sysfs(host: Host) -> None:
 
 
 def add_bus(host: Host, bus: str, bus_id: str, below: str, driver: str = "igb") -> None:
-    """Give the host a device on a bus; a folder `below` its own shows what it is for."""
+    """Add a device to a bus of the host; a folder `below` its own shows what it is for."""
     host.run(["mount", "-t", "tmpfs", "tmpfs", "/sys/bus"])
     folder = f"/sys/bus/{bus}/devices/{bus_id}"
     host.run(["mkdir", "-p", f"{folder}/{below}"])
