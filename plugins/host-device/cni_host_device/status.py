@@ -9,6 +9,7 @@ from cni import delegate
 from cni.errors import CniError
 from cni.interface import status as shared
 from cni.kernel.rtnetlink import Netlink
+from cni.operations.status import trial
 from cni.state import attachments
 from cni_host_device import devices
 
@@ -21,10 +22,15 @@ if TYPE_CHECKING:
 
 def status(conf: HostDeviceConf, request: Request) -> None:
     """Raise CniError 50 if there is no such device, unless a container of the network has it."""
-    steps: list[Callable[[], object]] = [partial(_try_device, conf)]
+    steps: list[Callable[[], object]] = [_try_namespace, partial(_try_device, conf)]
     if conf.ipam.type:
         steps.append(partial(delegate.find, conf.ipam.type, request.path))
     shared.report(conf, request, steps, tuple)
+
+
+def _try_namespace() -> None:
+    with trial():
+        pass  # ADD enters the namespace of the container.
 
 
 def _try_device(conf: HostDeviceConf) -> None:
