@@ -88,7 +88,7 @@ endif
 
 test-kernel: .venv/stamp bundle ## the tests that this kernel cannot run, or ARGS=, or ALL=1, on a second one: docs/testing.md
 	$(call say,tests on the second kernel)
-	@$(kernels) $(if $(ARGS)$(ALL),--all) second -- $(python) -m pytest -q $(if $(ALL),plugins tests/netns) $(ARGS)
+	@$(kernels) $(if $(ARGS)$(ALL),--all) second -- $(python) -m pytest -q $(if $(ARGS)$(ALL),--thorough) $(if $(ALL),plugins tests/netns) $(ARGS)
 
 test-quick: lint ## two minutes of tests: what needs no namespace, one life of every plugin, documentation
 	$(call say,quick tests)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-pytest_plugins = ["tests.support.costs", "tests.support.kernel", "tests.support.selection"]
+pytest_plugins = ["tests.support.costs", "tests.support.selection", "tests.support.kernel"]
 
 COLD, WARM, SINGLE = "cold", "warm", "single"
 SETTINGS: dict[str, dict[str, int]] = {WARM: {}, SINGLE: {"calls": 1}}

@@ -172,7 +172,7 @@ def write_job(folder: Path, tests: Sequence[str], launcher: Path) -> Path:
     variables = {name: value for name, value in os.environ.items() if name in _PASSED_ON or "PYCNI_" in name}
     variables |= {"PYCNI_LAUNCHER": str(launcher), "PYCNI_SLOWNESS": _SLOWNESS}
     color = f"--color={'yes' if sys.stdout.isatty() else 'no'}"
-    options = ["-v", color, "-p", "no:xdist", "-p", "no:cacheprovider", "--no-kernel-skips"]
+    options = ["-v", color, "-p", "no:xdist", "-p", "no:cacheprovider", "--no-kernel-skips", "--thorough"]
     report = ["--kernel-report=/dev/ttyS1"]
     command = [sys.executable, "-m", "pytest", *options, *report, f"@{listed}"]
     exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())

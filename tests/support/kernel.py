@@ -23,6 +23,7 @@ import pytest
 
 from cni.testing.place import BARE_ENV, CommandError, why_no_namespaces
 from plugin_table import ROOT, declared
+from tests.support.selection import is_quick
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -38,6 +39,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option of a run on the second kernel."""
     group = parser.getgroup("pycni")
     text = "fail a test whose needs_kernel this kernel lacks, instead of skipping it"
+    thorough = "keep all tests of plugins that this kernel lacks a feature for"
+    group.addoption("--thorough", action="store_true", help=thorough)
     group.addoption("--no-kernel-skips", action="store_true", help=text)
     text = "write a line of JSON for each skipped test; with --collect-only for each test"
     group.addoption("--kernel-report", metavar="FILE", help=text)
@@ -74,19 +77,29 @@ class _Report:
             self._write(item.nodeid, "", lacks=not has_all(_features(item, "needs_kernel")))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that run with a plugin that needs features; refuse features without a probe."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the tests that run with a plugin that needs features; refuse features without a probe.
+
+    Of the tests that run with every plugin, those that this kernel lacks features for are left out, but for
+    the quick ones: the second kernel is slow. `--thorough` keeps them.
+    """
     needs = {name: plugin.needs_kernel for plugin in declared() for name in plugin.names}
+    left_out = []
     for item in items:
         for name in _plugins(item):
             if needs.get(name):
                 item.add_marker(pytest.mark.needs_kernel(*needs[name]))
+                is_kept = config.getoption("thorough") or has_all(needs[name]) or is_quick(item)
+                left_out += [] if is_kept else [item]
         if (
             unknown := {*_features(item, "needs_kernel"), *_features(item, "kernel_without")}
             - FEATURES.keys()
         ):
             names = ", ".join(sorted(unknown))
             raise pytest.UsageError(f"{item.nodeid} needs {names}; the features are {', '.join(FEATURES)}")
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 def _plugins(item: pytest.Item) -> Iterator[str]:

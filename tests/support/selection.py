@@ -69,7 +69,7 @@ def pytest_collection_modifyitems(
     yield
     kept = list(items)
     if config.getoption("quick"):
-        kept = [item for item in kept if _is_quick(item)]
+        kept = [item for item in kept if is_quick(item)]
     if name := config.getoption("plugin"):
         plugin = _find(name)
         assert plugin
@@ -114,7 +114,7 @@ def _params(item: pytest.Item) -> dict[str, Any]:
     return dict(item.callspec.params) if hasattr(item, "callspec") else {}
 
 
-def _is_quick(item: pytest.Item) -> bool:
+def is_quick(item: pytest.Item) -> bool:
     if item.get_closest_marker("long"):
         return False
     marks = list(item.iter_markers("quick"))
