@@ -123,7 +123,10 @@ def drop(key: Key) -> bool:
 
 
 def list_stale(plugin: str, network: str, valid: Collection[Attachment]) -> list[Record]:
-    """List the records of a plugin on a network whose attachments are not in `valid`, damaged ones too."""
+    """List the records of a plugin on a network whose attachments are not in `valid`, damaged ones too.
+
+    The file that a killed `save` of any plugin has left is a damaged one.
+    """
     if not os.path.lexists(FOLDER):
         return []
     files.check_keepers(FOLDER)
@@ -138,14 +141,13 @@ def list_stale(plugin: str, network: str, valid: Collection[Attachment]) -> list
             record = Record(path)
         if record:
             found.append(record)
-    return found
+    return found + [Record(path) for path in [_unfinished()] if _is_left(path)]
 
 
 def remove(record: Record) -> bool:
     """Remove a record that `list_stale` returned; return whether it was there."""
-    is_removed = files.remove(record.path)
-    _remove_unfinished()
-    return is_removed
+    is_removed = record.path != _unfinished() and files.remove(record.path)
+    return _remove_unfinished() or is_removed
 
 
 def _prefix(plugin: str, network: str) -> str:
@@ -189,10 +191,21 @@ def _read(path: str, plugin: str, network: str) -> Record | None:
     return Record(path, key.container_id, key.ifname, netns, identity, values)
 
 
-def _remove_unfinished() -> None:
-    path = f"{FOLDER}/{_UNFINISHED}"
+def _unfinished() -> str:
+    return f"{FOLDER}/{_UNFINISHED}"
+
+
+def _is_left(path: str) -> bool:
+    """Return whether an unfinished record is there that no process is writing."""
     if not os.path.lexists(path):
-        return
+        return False
+    with locked(_LOCK):
+        return os.path.lexists(path)
+
+
+def _remove_unfinished() -> bool:
+    if not os.path.lexists(_unfinished()):
+        return False
     with locked(_LOCK):
         # With the lock held nobody is writing it: a killed process left it.
-        files.remove(path)
+        return files.remove(_unfinished())

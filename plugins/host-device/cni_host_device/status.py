@@ -9,7 +9,7 @@ from cni import delegate
 from cni.errors import CniError
 from cni.interface import status as shared
 from cni.kernel.rtnetlink import Netlink
-from cni.state import attachments
+from cni.state import attachments, files
 from cni_host_device import devices
 
 if TYPE_CHECKING:
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 def status(conf: HostDeviceConf, request: Request) -> None:
     """Raise CniError 50 if there is no such device, unless a container of the network has it."""
-    steps: list[Callable[[], object]] = [partial(_try_device, conf)]
+    steps: list[Callable[[], object]] = [
+        partial(_try_device, conf),
+        partial(files.check_writable, attachments.FOLDER),
+    ]
     if conf.ipam.type:
         steps.append(partial(delegate.find, conf.ipam.type, request.path))
     shared.report(conf, request, steps, tuple)
