@@ -15,7 +15,7 @@ from cni.runtime.derive import RuntimeArgs
 from cni.runtime.network import parse_network
 from cni.testing.namespaces import entered
 from cni.testing.place import BARE_ENV
-from tests.support import scene
+from tests.support import scene, subjects
 from tests.support.subjects import BACKENDS, chain, ipam, subjects_here
 
 if TYPE_CHECKING:
@@ -47,10 +47,9 @@ def _part(number: int, conf: dict[str, Any]) -> dict[str, Any]:
     return conf
 
 
-NETWORKS = [
-    _conflist(number, *each)
-    for number, each in enumerate(product(subjects_here(only_with_state=True), BACKENDS))
-]
+# A device can be in one container at a time.
+_SUBJECTS = [name for name in subjects_here(only_with_state=True) if not subjects.PLUGINS[name].needs_device]
+NETWORKS = [_conflist(number, *each) for number, each in enumerate(product(_SUBJECTS, BACKENDS))]
 PLUGINS = {plugin.type for network in NETWORKS for plugin in network.plugins}
 
 

@@ -111,6 +111,7 @@ OWN = {
     r"\bfe80::[0-9a-f:]+": "LINK-LOCAL",
     r"\bveth[0-9a-f]{8}\b": "VETH",
     r'"identity": \[\d+, \d+\]': "NETNS",
+    r'"identity": "[\d:]+"': "NETNS",
     r'"view": "[^"]*"': "VIEW",
     r'"host": \d+': "HOST",
     r'"comment": "\d+:\d+"': "FILE",

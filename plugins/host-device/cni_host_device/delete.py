@@ -22,6 +22,8 @@ def delete(conf: HostDeviceConf, request: Request) -> None:
         errors.attempt(moves.give_back_by_record, key, request.netns)
     else:
         errors.attempt(moves.give_back_unrecorded, conf, request.netns, request.ifname)
+        # A killed ADD may have left a record that is not complete.
+        errors.attempt(attachments.drop, key)
     is_unreached = any(each.code == Code.INVALID_NETNS for each in errors.errors)
     if conf.ipam.type and not is_unreached:
         errors.attempt(delegate.delete, conf.ipam.type, request)

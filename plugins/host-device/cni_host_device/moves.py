@@ -48,7 +48,8 @@ def key_of(conf: HostDeviceConf, request: Request) -> attachments.Key:
 
 def take(conf: HostDeviceConf, request: Request, undo: Undo, sides: Sides, device: Link) -> Link:
     """Move a device into the container under its name there; return it as it is there, down."""
-    key, given = key_of(conf, request), _describe(sides.host, device)
+    key = key_of(conf, request)
+    given = _describe(sides.host, device, key)
     undo.add(f"give {device.name} back", give_back_by_record, key, request.netns)
     attachments.save(key, given.to_values(), sides.ns)
     with netns.own() as here:
@@ -65,10 +66,14 @@ def check_name(conf: HostDeviceConf, request: Request, sides: Sides) -> None:
     single.check_name(sides.inside, plan_pair(conf, request), "failed to move link")
 
 
-def _describe(nl: Netlink, device: Link) -> Given:
+def _describe(nl: Netlink, device: Link, key: attachments.Key) -> Given:
     addresses = tuple(each.address for each in addr.list_addrs(nl, device.index) if each.is_global)
-    # An ADD that was killed before the move has set the alias.
-    alias = "" if device.alias == device.name else device.alias
+    alias = device.alias
+    if alias == device.name:
+        # An ADD that was killed before the move has set it, after its record was saved.
+        saved = attachments.load(key)
+        before = parse_given(saved.values) if saved else None
+        alias = before.alias if before and before.name == device.name else ""
     bus = _bus_of(device.name)
     return Given(device.name, device.kind, alias, bus, device.mac, device.mtu, device.is_up, addresses)
 

@@ -10,7 +10,7 @@ from cni.errors import CniError
 from cni.interface import status as shared
 from cni.kernel.rtnetlink import Netlink
 from cni.operations.status import trial
-from cni.state import attachments
+from cni.state import attachments, files
 from cni_host_device import devices
 
 if TYPE_CHECKING:
@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
 def status(conf: HostDeviceConf, request: Request) -> None:
     """Raise CniError 50 if there is no such device, unless a container of the network has it."""
-    steps: list[Callable[[], object]] = [_try_namespace, partial(_try_device, conf)]
+    steps: list[Callable[[], object]] = [
+        _try_namespace,
+        partial(_try_device, conf),
+        partial(files.check_writable, attachments.FOLDER),
+    ]
     if conf.ipam.type:
         steps.append(partial(delegate.find, conf.ipam.type, request.path))
     shared.report(conf, request, steps, tuple)

@@ -9,6 +9,7 @@ from cni import delegate
 from cni.interface import status as shared
 from cni.kernel import tap
 from cni.operations.status import trial
+from cni.state import attachments, files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 
 def status(conf: TapConf, request: Request) -> None:
     """Raise CniError 50 with every reason."""
-    steps: list[Callable[[], object]] = [partial(_try_device, conf)]
+    steps: list[Callable[[], object]] = [
+        partial(_try_device, conf),
+        partial(files.check_writable, attachments.FOLDER),
+    ]
     if conf.ipam.type:
         steps.append(partial(delegate.find, conf.ipam.type, request.path))
     shared.report(conf, request, steps, tuple)
