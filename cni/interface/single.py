@@ -171,6 +171,7 @@ def detach(conf: InterfaceConf, request: Request, kind: str) -> None:
     """
     plan = plan_pair(conf, request)
     errors = ErrorList()
+    errors.attempt(ipam.release_through_link, conf, request)
     errors.attempt(partial(remove, early=link.is_early(request.env)), plan, kind, _recorded_mac(request))
     is_unreached = any(each.code == Code.INVALID_NETNS for each in errors.errors)
     if not is_unreached:

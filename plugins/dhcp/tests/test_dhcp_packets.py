@@ -6,7 +6,7 @@ from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cni_dhcp import packets
@@ -49,6 +49,7 @@ MESSAGES = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(MESSAGES)
 def test_what_is_encoded_is_read_again(message: Message) -> None:
     text = packets.encode(message)
@@ -56,6 +57,7 @@ def test_what_is_encoded_is_read_again(message: Message) -> None:
     assert packets.parse_request(text) == message
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=400))
 def test_any_bytes_are_read_or_refused(text: bytes) -> None:
     with suppress(MalformedError):
@@ -66,12 +68,14 @@ def test_any_bytes_are_read_or_refused(text: bytes) -> None:
             read_everything(packets.parse(each))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=80))
 def test_any_value_of_an_option_is_read_or_refused(value: bytes) -> None:
     codes = (packets.SUBNET_MASK, packets.STATIC_ROUTES, packets.CLASSLESS_ROUTES, packets.DOMAIN_SEARCH)
     read_everything(reply(dict.fromkeys(codes, value)))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60), ADDRESSES, ADDRESSES)
 def test_headers(text: bytes, source: IPv4Address, target: IPv4Address) -> None:
     packet = packets.wrap(text, source, target)
