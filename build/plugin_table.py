@@ -28,7 +28,8 @@ class Declared(NamedTuple):
     `needs_kernel` has features of tests/kernel/features.toml: without them ADD of the example fails.
     `needs_uplink` says that it fails on a host without a default route, and `reached_by_host` is false if the
     host does not reach the containers of the example. `needs_link` says that ADD of the example needs the
-    link that its prevResult has.
+    link that its prevResult has. `needs_server` says that it needs a server on the network: only tests in the
+    plugin's folder, which start one, call its ADD.
     """
 
     folder: Path
@@ -42,6 +43,7 @@ class Declared(NamedTuple):
     needs_uplink: bool = False
     reached_by_host: bool = True
     needs_link: bool = False
+    needs_server: bool = False
 
 
 def declared(root: Path = ROOT) -> list[Declared]:

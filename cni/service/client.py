@@ -43,11 +43,15 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class Helper(NamedTuple):
-    """The helper `name`, whose module has a function `tick`; it ends `linger_s` seconds after its work."""
+    """The helper `name`, whose module has a function `tick`; it ends `linger_s` seconds after its work.
+
+    `version` replaces what is known of the module's file as the name of the build.
+    """
 
     name: str
     module: str
     linger_s: float = 60
+    version: str = ""
 
     @property
     def key(self) -> str:
@@ -69,7 +73,7 @@ class Helper(NamedTuple):
 
     def wake(self) -> None:
         """Let the helper look at the records; start it if it does not run. Raise CniError 11 or 106."""
-        build = _build(self.module)
+        build = self.version or _build(self.module)
         for _ in range(_STARTS):
             connection = _connect(self.path) or self._start(build)
             with connection:

@@ -1,127 +1,26 @@
-"""All verbs against a real dnsmasq behind a bridge: traffic, routes, renewal, release, and the helper's life."""
+"""All verbs against real servers behind a bridge: traffic, routes, options, release, errors."""
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from cni.errors import Code
-from cni.kernel.netns import open_netns
-from cni.service.client import OPTION
 from cni.state import attachments
-from cni.state.attachments import Key
-from cni.testing.network import Network
-from cni_dhcp import lease as leases
-from cni_dhcp import records
+from plugins.dhcp.tests.dhcp_host import KEY, SERVER, DhcpHost, dhcp_host, wait_for
 
 if TYPE_CHECKING:
-    import subprocess
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from cni.testing import Host
-    from cni_dhcp.lease import Lease
-
-LEASES = "/run/dnsmasq.leases"
-SERVER = "10.77.0.1"
-KEY = Key("dhcp", "net1", "c1", "eth0")
-WITHIN_S = 10
-
-
-def wait_for(condition: Callable[[], Any]) -> Any:
-    """Return what a condition gives as soon as it is true."""
-    deadline = time.monotonic() + WITHIN_S
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "the condition did not come true"
-        time.sleep(0.02)
-    return value
-
-
-class DhcpHost:
-    """A host with a bridge, and a DHCP server in a namespace of its own behind it."""
-
-    def __init__(self, host: Host) -> None:
-        self.host = host
-        self.server = host.sandbox("server")
-        host.run(["ip", "link", "add", "br0", "type", "bridge"])
-        host.run(["ip", "link", "add", "tosrv", "type", "veth", "peer", "name", "eth0", "netns", "server"])
-        host.run(["ip", "link", "set", "tosrv", "master", "br0", "up"])
-        host.run(["ip", "link", "set", "br0", "up"])
-        self.server.run(["ip", "addr", "add", f"{SERVER}/24", "dev", "eth0"])
-        self.server.run(["ip", "link", "set", "eth0", "up"])
-        self.network = Network(host, ipam={"type": "dhcp", "timeoutSeconds": 5})
-        self._process: subprocess.Popen[str] | None = None
-
-    def serve(self, *options: str) -> None:
-        """Start the server, in place of an earlier one."""
-        self.stop()
-        usual = ["--no-daemon", "--port=0", "--conf-file=/dev/null", "--interface=eth0", "--no-ping"]
-        range_ = "--dhcp-range=10.77.0.100,10.77.0.150,255.255.255.0,1h"
-        files = [f"--dhcp-leasefile={LEASES}", "--pid-file=", "--user=root", "--dhcp-authoritative"]
-        self._process = self.server.place.popen(["dnsmasq", *usual, range_, *files, *options])
-        wait_for(lambda: ":67 " in self.server.run(["ss", "-lun"]))
-
-    def stop(self) -> None:
-        """End the server."""
-        if self._process:
-            self._process.kill()
-            self._process.communicate()
-            self._process = None
-
-    def leased(self) -> str:
-        """Return the server's own list of leases."""
-        return self.host.run(["sh", "-c", f"cat {LEASES} 2>/dev/null || true"])
-
-    def helpers(self) -> list[int]:
-        """Return the process IDs of this host's helpers."""
-        found = []
-        mine = os.readlink(f"/proc/{self.host.pid}/ns/mnt")
-        for process in Path("/proc").glob("[0-9]*"):
-            try:
-                is_helper = OPTION.encode() in (process / "cmdline").read_bytes().split(b"\0")
-                if is_helper and os.readlink(process / "ns/mnt") == mine:
-                    found.append(int(process.name))
-            except OSError:
-                continue
-        return found
-
-    def record(self) -> Lease:
-        """Return the lease on record."""
-        saved = self.host.call(attachments.load, KEY)
-        assert saved
-        lease = leases.read(saved.values)
-        assert lease
-        return lease
-
-    def age(self, **times: float) -> None:
-        """Put the times of the lease on record into the past, and let the helper look at it."""
-        self.host.call(_age, times)
-
-
-def _age(times: dict[str, float]) -> None:
-    lease = leases.read(attachments.load(KEY).values)  # type: ignore[union-attr]
-    assert lease
-    with open_netns("/run/netns/c1") as ns:
-        records.save(KEY, lease._replace(**times), ns)  # type: ignore[arg-type]
-    records.HELPER.wake()
 
 
 @pytest.fixture
 def dhcp(host: Host) -> Iterator[DhcpHost]:
-    """Yield a host with a running server; end the server and the helpers."""
-    dhcp = DhcpHost(host)
-    dhcp.serve()
-    try:
+    """Yield a host with a running server."""
+    with dhcp_host(host) as dhcp:
         yield dhcp
-    finally:
-        dhcp.stop()
-        for each in dhcp.helpers():
-            os.kill(each, signal.SIGKILL)
 
 
 def test_an_address_by_which_traffic_flows_and_its_release(dhcp: DhcpHost) -> None:
@@ -149,3 +48,90 @@ def test_the_same_container_gets_its_address_again(dhcp: DhcpHost) -> None:
     dhcp.network.delete("c1")
     assert first.address in dhcp.leased()
     assert dhcp.network.add("c1").address == first.address
+
+
+def test_routes_of_option_121_replace_the_router_and_have_the_metric(dhcp: DhcpHost) -> None:
+    routes = "10.9.0.0/16,10.77.0.7,10.8.0.0/16,0.0.0.0"
+    dhcp.serve(f"--dhcp-option=121,{routes}", "--dhcp-option=6,192.0.2.53", "--domain=example.net")
+    dhcp.network.conf["ipam"] |= {"priority": 50}
+    attached = dhcp.network.add("c1")
+    assert attached.answer.json["routes"] == [
+        {"dst": "10.8.0.0/16", "gw": "0.0.0.0", "priority": 50, "scope": 253},  # noqa: S104
+        {"dst": "10.9.0.0/16", "gw": "10.77.0.7", "priority": 50},
+    ]
+    assert attached.answer.json["dns"] == {"nameservers": ["192.0.2.53"], "domain": "example.net"}
+    shown = attached.sandbox.run(["ip", "route"])
+    assert "10.9.0.0/16 via 10.77.0.7 dev eth0 metric 50" in shown
+    assert "10.8.0.0/16 dev eth0 scope link metric 50" in shown
+    assert "default" not in shown
+
+
+def test_options_are_provided_and_requested(dhcp: DhcpHost) -> None:
+    dhcp.serve("--dhcp-option=option:ntp-server,192.0.2.9", "--log-dhcp")
+    provide = [{"option": "host-name", "fromArg": "NAME"}, {"option": "60", "value": "pycni"}]
+    request = [{"option": "42", "skipDefault": True}]
+    dhcp.network.conf["ipam"] |= {"provide": provide, "request": request}
+    attached = dhcp.network.add("c1", args="IgnoreUnknown=1;NAME=web")
+    # Dnsmasq sends a router only if it is asked for one.
+    assert "gateway" not in attached.answer.json["ips"][0]
+    assert "routes" not in attached.answer.json
+    assert " web " in dhcp.leased()
+    too_long = dhcp.network.call(
+        "ADD", "c2", dhcp.host.sandbox("c2"), args=f"IgnoreUnknown=1;NAME={'x' * 256}"
+    )
+    assert too_long.code == Code.INVALID_ENVIRONMENT
+
+
+def test_gc_releases_the_lease_of_what_is_no_longer_valid(dhcp: DhcpHost) -> None:
+    attached, other = dhcp.network.add("c1"), dhcp.network.add("c2")
+    keys = {"cni.dev/valid-attachments": [{"containerID": "c2", "ifname": "eth0"}]}
+    dhcp.host.plugin("dhcp", "GC", dhcp.network.conf | keys).must()
+    wait_for(lambda: attached.address not in dhcp.leased())
+    assert other.address in dhcp.leased()
+    assert dhcp.host.call(attachments.load, KEY) is None
+    assert dhcp.network.check(other).must() == {}
+    assert dhcp.network.check(attached).code == Code.MISMATCH
+
+
+def test_without_a_server_the_error_comes_in_time_and_nothing_remains(dhcp: DhcpHost) -> None:
+    dhcp.stop()
+    dhcp.network.conf["ipam"] |= {"timeoutSeconds": 1}
+    dhcp.host.sandbox("c1")
+    before = dhcp.host.snapshot()
+    answer = dhcp.network.call("ADD", "c1")
+    assert answer.code == Code.TRY_AGAIN
+    assert "no more tries: no DHCP server answered on eth0 within 1 s" in answer.msg
+    assert "Start a DHCP server" in answer.json["details"]
+    assert before.differences(dhcp.host.snapshot()) == []
+
+
+def test_without_the_link_the_error_comes_at_once(dhcp: DhcpHost) -> None:
+    answer = dhcp.host.plugin("dhcp", "ADD", dhcp.network.conf, netns=dhcp.host.sandbox("c1"))
+    assert (answer.code, answer.msg) == (Code.KERNEL, 'failed to lookup "eth0": Link not found')
+
+
+def test_busybox_is_a_server_too(dhcp: DhcpHost) -> None:
+    """Udhcpd renews, and takes a release; its lease times are in seconds."""
+    dhcp.stop()
+    lines = ["start 10.77.0.20", "end 10.77.0.20", "interface eth0", "lease_file /run/udhcpd.leases"]
+    lines += [
+        "option subnet 255.255.255.0",
+        f"option router {SERVER}",
+        "option lease 600",
+        "pidfile /run/udhcpd.pid",
+    ]
+    dhcp.host.run(["sh", "-c", "cat > /run/udhcpd.conf; touch /run/udhcpd.leases"], "\n".join(lines) + "\n")
+    with dhcp.server.place.popen(["busybox", "udhcpd", "-f", "-a", "1", "/run/udhcpd.conf"]) as process:
+        try:
+            attached = dhcp.network.add("c1")
+            assert attached.address.startswith("10.77.0.20")
+            before = dhcp.record()
+            assert before.expires_s is not None
+            assert before.expires_s - before.renew_s == 300
+            dhcp.age(renew_s=1)
+            wait_for(lambda: dhcp.record().xid != before.xid)
+            dhcp.network.delete("c1")
+            # The address is free again for a client that asks for none.
+            assert dhcp.network.add("c2").address == attached.address
+        finally:
+            process.kill()
