@@ -21,15 +21,12 @@ import signal
 import socket
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
 from cni.errors import CniError, Code
 from cni.service import peer
 from cni.state import boot, files
 from cni.state.lock import locked
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 FOLDER = Path("/run/pycni/helpers")
 # The first argument of a helper, for people and for tests that list processes.
@@ -158,7 +155,7 @@ def _bind(listener: socket.socket, path: str) -> None:
         os.umask(before)
 
 
-def _start_detached(listener: int, command: Sequence[str]) -> None:
+def _start_detached(listener: int, command: list[str]) -> None:
     """Execute a program that is no child of this process and has nothing of it but the listening socket."""
     child = os.fork()
     if child == 0:
@@ -166,7 +163,7 @@ def _start_detached(listener: int, command: Sequence[str]) -> None:
     os.waitpid(child, 0)
 
 
-def _become(listener: int, command: Sequence[str]) -> NoReturn:
+def _become(listener: int, command: list[str]) -> NoReturn:
     try:
         os.setsid()
         if os.fork() == 0:

@@ -78,7 +78,9 @@ class _Loop:
                 self._busy_s = time.monotonic()
             elif (wait_s := self._busy_s + self._linger_s - time.monotonic()) <= 0 and self._remove_socket():
                 break
-            select.select([self._listener, self._wakeup], [], [], max(0, min(wait_s, _LONGEST_PAUSE_S)))
+            select.select(
+                [self._listener.fileno(), self._wakeup], [], [], max(0, min(wait_s, _LONGEST_PAUSE_S))
+            )
         log("helper ends")
 
     def _on_stop(self, _number: int, _frame: object) -> None:

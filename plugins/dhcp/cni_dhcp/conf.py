@@ -16,11 +16,12 @@ _OPTION_NAMES = {
     "vendor-class-identifier": 60,
 }
 # The protocol itself sets these: padding, address, lease time, overload, type, server, end.
-_OF_THE_PROTOCOL = {0, 52, 53, 54, 55, 255}
+_OF_THE_PROTOCOL = {0, 50, 52, 53, 54, 55, 255}
 _LONGEST_VALUE = 255
 
 
-def _option(text: str) -> int:
+def option_code(text: str) -> int:
+    """Return the code of an option, which a name or a number stands for. Raise ValueError."""
     code = _OPTION_NAMES.get(text)
     if code is None and text.isascii() and text.isdigit() and len(text) <= 3:
         code = int(text)
@@ -38,7 +39,12 @@ def _value(text: str) -> str:
     return text
 
 
-Option = Annotated[int, parsed_by(_option), Field(json_schema_extra={"type": "string"})]
+def _option(text: str) -> str:
+    option_code(text)
+    return text
+
+
+Option = Annotated[str, parsed_by(_option)]
 
 
 class ProvideConf(Model):

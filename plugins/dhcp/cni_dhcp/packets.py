@@ -276,7 +276,7 @@ def unwrap(packet: bytes) -> bytes:
 def checksum(text: bytes) -> int:
     """Return the checksum of the internet protocols (RFC 1071)."""
     padded = text + b"\0" * (len(text) % 2)
-    total = sum(struct.unpack(f"!{len(padded) // 2}H", padded))
+    total: int = sum(struct.unpack(f"!{len(padded) // 2}H", padded))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF

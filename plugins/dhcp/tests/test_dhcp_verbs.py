@@ -1,26 +1,131 @@
-"""All verbs against real servers behind a bridge: traffic, routes, options, release, errors."""
+"""All verbs against real servers behind a bridge, and the helper's life: renewal, death, upgrade, end."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+import os
+import signal
+import time
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from cni.errors import Code
+from cni.kernel.netns import open_netns
+from cni.service.client import OPTION
 from cni.state import attachments
-from plugins.dhcp.tests.dhcp_host import KEY, SERVER, DhcpHost, dhcp_host, wait_for
+from cni.state.attachments import Key
+from cni.testing.network import Network
+from cni.versions import SUPPORTED, at_least
+from cni_dhcp import lease as leases
+from cni_dhcp import records
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import subprocess
+    from collections.abc import Callable, Iterator
 
     from cni.testing import Host
+    from cni_dhcp.lease import Lease
+
+# The first tests show that a cold and a warm call start the helper.
+warm = pytest.mark.modes("warm")
+LEASES = "/run/dnsmasq.leases"
+SERVER = "10.77.0.1"
+KEY = Key("dhcp", "net1", "c1", "eth0")
+WITHIN_S = 10
+
+
+def wait_for(condition: Callable[[], Any]) -> Any:
+    """Return what a condition gives as soon as it is true."""
+    deadline = time.monotonic() + WITHIN_S
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "the condition did not come true"
+        time.sleep(0.02)
+    return value
+
+
+class DhcpHost:
+    """A host with a bridge, and a DHCP server in a namespace of its own behind it."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.server = host.sandbox("server")
+        host.run(["ip", "link", "add", "br0", "type", "bridge"])
+        host.run(["ip", "link", "add", "tosrv", "type", "veth", "peer", "name", "eth0", "netns", "server"])
+        host.run(["ip", "link", "set", "tosrv", "master", "br0", "up"])
+        host.run(["ip", "link", "set", "br0", "up"])
+        self.server.run(["ip", "addr", "add", f"{SERVER}/24", "dev", "eth0"])
+        self.server.run(["ip", "link", "set", "eth0", "up"])
+        self.network = Network(host, ipam={"type": "dhcp", "timeoutSeconds": 5})
+        self._process: subprocess.Popen[str] | None = None
+
+    def serve(self, *options: str) -> None:
+        """Start the server, in place of an earlier one."""
+        self.stop()
+        usual = ["--no-daemon", "--port=0", "--conf-file=/dev/null", "--interface=eth0", "--no-ping"]
+        range_ = "--dhcp-range=10.77.0.100,10.77.0.150,255.255.255.0,1h"
+        files = [f"--dhcp-leasefile={LEASES}", "--pid-file=", "--user=root", "--dhcp-authoritative"]
+        self._process = self.server.place.popen(["dnsmasq", *usual, range_, *files, *options])
+        wait_for(lambda: ":67 " in self.server.run(["ss", "-lun"]))
+
+    def stop(self) -> None:
+        """End the server."""
+        if self._process:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+    def leased(self) -> str:
+        """Return the server's own list of leases."""
+        return self.host.run(["sh", "-c", f"cat {LEASES} 2>/dev/null || true"])
+
+    def helpers(self) -> list[int]:
+        """Return the process IDs of this host's helpers."""
+        found = []
+        mine = Path(f"/proc/{self.host.pid}/ns/mnt").readlink()
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                is_helper = OPTION.encode() in (process / "cmdline").read_bytes().split(b"\0")
+                if is_helper and (process / "ns/mnt").readlink() == mine:
+                    found.append(int(process.name))
+            except OSError:
+                continue
+        return found
+
+    def record(self) -> Lease:
+        """Return the lease on record."""
+        saved = self.host.call(attachments.load, KEY)
+        assert saved
+        lease = leases.read(saved.values)
+        assert lease
+        return lease
+
+    def age(self, **changes: Any) -> None:
+        """Put the times of the lease on record into the past, and let the helper look at it."""
+        self.host.call(_age, changes)
+
+
+def _age(changes: dict[str, Any]) -> None:
+    lease = leases.read(attachments.load(KEY).values)  # type: ignore[union-attr]
+    assert lease
+    with open_netns("/run/netns/c1") as ns:
+        records.save(KEY, lease._replace(**changes), ns)
+    records.HELPER.wake()
 
 
 @pytest.fixture
 def dhcp(host: Host) -> Iterator[DhcpHost]:
-    """Yield a host with a running server."""
-    with dhcp_host(host) as dhcp:
+    """Yield the host with a running server; end the server and the helpers."""
+    dhcp = DhcpHost(host)
+    try:
+        dhcp.serve()
         yield dhcp
+    finally:
+        dhcp.stop()
+        for each in dhcp.helpers():
+            os.kill(each, signal.SIGKILL)
 
 
 def test_an_address_by_which_traffic_flows_and_its_release(dhcp: DhcpHost) -> None:
@@ -135,3 +240,109 @@ def test_busybox_is_a_server_too(dhcp: DhcpHost) -> None:
             assert dhcp.network.add("c2").address == attached.address
         finally:
             process.kill()
+
+
+@warm
+def test_one_life_in_every_version(dhcp: DhcpHost) -> None:
+    for number, version in enumerate(SUPPORTED):
+        dhcp.network.conf["cniVersion"] = version
+        attached = dhcp.network.add(f"v{number}")
+        if at_least(version, "0.4.0"):
+            assert dhcp.network.check(attached).must() == {}
+        for _ in range(2):
+            dhcp.network.delete(f"v{number}")
+    wait_for(lambda: not dhcp.leased())
+
+
+@warm
+def test_the_helper_renews_before_the_end_and_rebinds_with_another_server(dhcp: DhcpHost) -> None:
+    attached = dhcp.network.add("c1")
+    before = dhcp.record()
+    assert before.expires_s is not None
+    dhcp.age(renew_s=before.renew_s - 3600)
+    renewed = wait_for(lambda: (now := dhcp.record()).xid != before.xid and now)
+    assert (renewed.address, renewed.state) == (before.address, leases.BOUND)
+    assert renewed.expires_s > before.expires_s
+    # The server of the lease is gone; another one knows the client.
+    dhcp.age(renew_s=1, rebind_s=2, server=IPv4Address("10.77.0.9"), server_mac=b"\2" * 6)
+    rebound = wait_for(lambda: (now := dhcp.record()).renew_s != 1 and now)
+    assert str(rebound.server) == SERVER
+    assert dhcp.network.check(attached).must() == {}
+
+
+@warm
+def test_the_link_of_an_expired_lease_goes_down(dhcp: DhcpHost) -> None:
+    attached = dhcp.network.add("c1")
+    dhcp.age(renew_s=1, rebind_s=2, expires_s=3)
+    wait_for(lambda: "state DOWN" in attached.sandbox.run(["ip", "link", "show", "eth0"]))
+    assert dhcp.record().state == leases.EXPIRED
+    answer = dhcp.host.plugin(
+        "dhcp",
+        "CHECK",
+        dhcp.network.conf | {"prevResult": attached.answer.json},
+        netns=attached.sandbox,
+    )
+    assert (answer.code, answer.msg) == (
+        Code.MISMATCH,
+        f"dhcp: the lease of {attached.address} on eth0 has expired",
+    )
+    dhcp.network.delete("c1")
+
+
+@warm
+def test_a_killed_helper_is_restarted_and_goes_on_from_the_records(dhcp: DhcpHost) -> None:
+    attached = dhcp.network.add("c1")
+    [first] = dhcp.helpers()
+    os.kill(first, signal.SIGKILL)
+    wait_for(lambda: not dhcp.helpers())
+    status = dhcp.host.plugin("dhcp", "STATUS", dhcp.network.conf)
+    assert status.code == Code.LIMITED_CONNECTIVITY
+    assert f"{attached.address} of c1" in status.msg
+    assert dhcp.network.check(attached).must() == {}
+    [second] = dhcp.helpers()
+    before = dhcp.record()
+    dhcp.age(renew_s=1)
+    wait_for(lambda: dhcp.record().xid != before.xid)
+    assert dhcp.helpers() == [second]
+    assert dhcp.host.plugin("dhcp", "STATUS", dhcp.network.conf).must() == {}
+
+
+@warm
+def test_a_helper_of_another_build_is_replaced(dhcp: DhcpHost) -> None:
+    dhcp.network.add("c1")
+    [first] = dhcp.helpers()
+    dhcp.host.call(_wake_as, "another build")
+    [second] = wait_for(lambda: (now := dhcp.helpers()) != [first] and len(now) == 1 and now)
+    dhcp.age(renew_s=1)
+    wait_for(lambda: dhcp.record().renew_s != 1)
+    # The plugin's build has taken its place again.
+    assert len(wait_for(lambda: (now := dhcp.helpers()) != [second] and len(now) == 1 and now)) == 1
+
+
+def _wake_as(build: str) -> None:
+    records.HELPER._replace(version=build).wake()
+
+
+@warm
+def test_a_helper_ends_when_no_lease_is_left(dhcp: DhcpHost) -> None:
+    dhcp.host.call(records.HELPER._replace(name="brief", linger_s=0).wake)
+    wait_for(lambda: not dhcp.helpers())
+    sockets = dhcp.host.run(["ls", "/run/pycni/helpers"]).split()
+    assert not [each for each in sockets if each.endswith(".sock")]
+
+
+@warm
+def test_calls_at_once_start_one_helper(dhcp: DhcpHost) -> None:
+    for name in ("c1", "c2", "c3"):
+        dhcp.host.sandbox(name)
+    command = ["sh", "-c", "\n".join(f"{_shell(dhcp, name)} &" for name in ("c1", "c2", "c3")) + "\nwait"]
+    dhcp.host.run(command)
+    assert len(dhcp.helpers()) == 1
+    assert dhcp.leased().count("\n") == 3
+
+
+def _shell(dhcp: DhcpHost, name: str) -> str:
+    env = {"COMMAND": "ADD", "CONTAINERID": name, "NETNS": f"/run/netns/{name}", "IFNAME": "eth0"}
+    env["PATH"] = str(dhcp.host.bindir)
+    variables = " ".join(f"CNI_{key}={value}" for key, value in env.items())
+    return f"echo '{json.dumps(dhcp.network.conf)}' | {variables} {dhcp.host.bindir}/bridge > /dev/null"
