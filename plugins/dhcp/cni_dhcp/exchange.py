@@ -15,7 +15,6 @@ import time
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from cni.errors import CniError, Code, KernelError
-from cni.faults import point
 from cni_dhcp import lease as leases
 from cni_dhcp import packets
 from cni_dhcp.packets import MalformedError, Message
@@ -102,7 +101,6 @@ class Exchange:
             offer = self._discover(min(pause_s, deadline - time.monotonic()), refusals)
             if offer is not None:
                 on_offer(offer)
-                point("dhcp.offered")
                 acquired = self._request(offer, deadline, refusals)
                 if acquired is not None:
                     return acquired

@@ -17,16 +17,19 @@ from cni.kernel.netns import open_netns
 from cni.service.client import OPTION
 from cni.state import attachments
 from cni.state.attachments import Key
+from cni.testing.executables import make_warm_bindir
+from cni.testing.faults import KILL, TELL, Fault, list_met
 from cni.testing.network import Network
 from cni.versions import SUPPORTED, at_least
 from cni_dhcp import lease as leases
 from cni_dhcp import records
+from plugin_table import declared, packages
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Iterator
 
-    from cni.testing import Host
+    from cni.testing import Answer, Host
     from cni_dhcp.lease import Lease
 
 # The first tests show that a cold and a warm call start the helper.
@@ -141,6 +144,8 @@ def test_an_address_by_which_traffic_flows_and_its_release(dhcp: DhcpHost) -> No
     for _ in range(2):
         dhcp.network.delete("c1")
     wait_for(lambda: attached.address not in dhcp.leased())
+    # A worker that has started the helper has changed nothing that the leak check finds.
+    assert "worker ends" not in dhcp.host.run(["sh", "-c", "cat /run/pycni/warm/log 2>/dev/null || true"])
 
 
 def test_the_same_container_gets_its_address_again(dhcp: DhcpHost) -> None:
@@ -346,3 +351,32 @@ def _shell(dhcp: DhcpHost, name: str) -> str:
     env["PATH"] = str(dhcp.host.bindir)
     variables = " ".join(f"CNI_{key}={value}" for key, value in env.items())
     return f"echo '{json.dumps(dhcp.network.conf)}' | {variables} {dhcp.host.bindir}/bridge > /dev/null"
+
+
+@warm
+def test_a_killed_call_leaves_what_del_removes(dhcp: DhcpHost, launcher: Path, tmp_path: Path) -> None:
+    options: Any = {"bindir": make_warm_bindir(tmp_path, packages(declared()), launcher, with_faults=True)}
+    cold = {"PYCNI_WARM": "off"}
+    sandbox = dhcp.host.sandbox("c1")
+    dhcp.network.add("c2")
+    before = dhcp.host.snapshot()
+
+    def call(verb: str, fault: Fault | None = None) -> Answer:
+        return dhcp.network.call(verb, "c1", sandbox, env=cold | (fault.env if fault else {}), **options)
+
+    for verb in ("ADD", "DEL"):
+        if verb == "DEL":
+            call("ADD").must()
+        met = list_met(call(verb, Fault(TELL, "")))
+        call("DEL").must()
+        # Each change of a record, and the helper that was asked.
+        places = [each.split() for each in met if each.startswith("store.")]
+        assert places
+        for point, number in places:
+            if verb == "DEL":
+                call("ADD").must()
+            assert call(verb, Fault(KILL, point, int(number))).status == -signal.SIGKILL, (verb, point)
+            call("DEL").must()
+            assert dhcp.host.call(attachments.load, KEY) is None
+            assert before.differences(dhcp.host.snapshot()) == []
+        wait_for(lambda: dhcp.leased().count("\n") == 1)
