@@ -36,7 +36,8 @@ def release(record: Record) -> None:
     with records.namespace_of(record) as ns:
         if ns is None:
             return
-        if not records.has_link(ns, record.ifname, lease.identity.mac):
+        found = records.find_link(ns, record.ifname, lease)
+        if found is None or not found.is_up:
             return
         try:
             with Exchange(ns, record.ifname, lease.identity) as exchange:

@@ -104,6 +104,8 @@ class Exchange:
                 acquired = self._request(offer, deadline, refusals)
                 if acquired is not None:
                     return acquired
+                # A server that refuses what it has offered must not be asked without end.
+                time.sleep(max(0.0, min(pause_s, deadline - time.monotonic())))
             if time.monotonic() >= deadline:
                 break
         reason = f"the last message was refused: {refusals[-1]}" if refusals else "no DHCP server answered"

@@ -19,6 +19,7 @@ from cni_dhcp import lease as leases
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cni.kernel.link import Link
     from cni.kernel.netns import Netns
     from cni.request import Request
     from cni.state.attachments import Key, Record
@@ -72,10 +73,11 @@ def remove(record: Record) -> None:
 
 def list_leases() -> list[tuple[Key, Record, Lease]]:
     """List the leases that the helper of this process's namespaces renews."""
+    own = HELPER.key
     return [
         (key, record, lease)
         for key, record in attachments.list_all(PLUGIN)
-        if record.values.get(_OWNER) == HELPER.key
+        if record.values.get(_OWNER) == own
         and (lease := leases.read(record.values))
         and lease.state == leases.BOUND
     ]
@@ -98,11 +100,11 @@ def namespace_of(record: Record) -> Iterator[Netns | None]:
         yield ns if record.is_of(ns) else None
 
 
-def has_link(ns: Netns, ifname: str, mac: bytes) -> bool:
-    """Return whether a namespace has the link of a lease, and it is up."""
+def find_link(ns: Netns, ifname: str, lease: Lease) -> Link | None:
+    """Return the link of a lease; None if it is gone, or another link has its name."""
     with Netlink(ns) as inside:
         found = link.find(inside, ifname)
-    return found is not None and found.is_up and found.mac == mac.hex(":")
+    return found if found is not None and found.mac == lease.identity.mac.hex(":") else None
 
 
 def _write(key: Key, lease: Lease, ns: Netns) -> None:

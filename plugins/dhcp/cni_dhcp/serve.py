@@ -16,6 +16,7 @@ from cni_dhcp.exchange import Exchange, now_s
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cni.kernel.link import Link
     from cni.kernel.netns import Netns
     from cni.state.attachments import Key, Record
     from cni_dhcp.lease import Lease
@@ -32,12 +33,13 @@ _NEVER = inf
 
 def tick(answer: Callable[[], bool]) -> float | None:
     """Renew what is due; return the seconds until more is due, None if there is no lease to renew."""
-    for key, record, lease in _list_leases():
-        if _due_s(key, lease) <= now_s():
-            _attend(key, record, lease)
-            if not answer():
-                return 0
     listed = _list_leases()
+    due_now = [each for each in listed if _due_s(each[0], each[2]) <= now_s()]
+    for key, record, lease in due_now:
+        _attend(key, record, lease)
+        if not answer():
+            return 0
+    listed = _list_leases() if due_now else listed
     for each in _again_s.keys() - {_name(key, lease) for key, _, lease in listed}:
         del _again_s[each]
     due = [due_s for key, _, lease in listed if (due_s := _due_s(key, lease)) != _NEVER]
@@ -63,12 +65,15 @@ def _attend(key: Key, record: Record, lease: Lease) -> None:
     _again_s[name] = min(now_s() + max((limit_s - now_s()) / 2, _SHORTEST_PAUSE_S), limit_s)
     try:
         with records.namespace_of(record) as ns:
-            if ns is None or not records.has_link(ns, key.ifname, lease.identity.mac):
-                # It is the business of DEL or GC, which drop the record.
+            if ns is None:
+                # DEL or GC drops the record.
                 _again_s[name] = _NEVER
-            elif now_s() >= end_s:
-                _expire(key, lease, ns)
-            else:
+                return
+            found = records.find_link(ns, key.ifname, lease)
+            if now_s() >= end_s:
+                _expire(key, lease, ns, found)
+            # The container may switch its link off, and on again.
+            elif found and found.is_up:
                 _renew(key, lease, ns)
     except CniError as error:
         _again_s[name] = now_s() + _SHORTEST_PAUSE_S
@@ -85,11 +90,11 @@ def _renew(key: Key, lease: Lease, ns: Netns) -> None:
             exchange.release(renewed)
 
 
-def _expire(key: Key, lease: Lease, ns: Netns) -> None:
-    """Take the link down: the server may give the address to another client."""
-    if not records.replace(key, lease, lease._replace(state=leases.EXPIRED), ns):
+def _expire(key: Key, lease: Lease, ns: Netns, own: Link | None) -> None:
+    """Take the link down if it is there: the server may give the address to another client."""
+    is_recorded = records.replace(key, lease, lease._replace(state=leases.EXPIRED), ns)
+    if not is_recorded or own is None:
         return
     with Netlink(ns) as inside:
-        found = link.get(inside, key.ifname)
-        inside.batch([link.set_flags(key.ifname, found.index, off=link.IFF_UP)])
+        inside.batch([link.set_flags(own.name, own.index, off=link.IFF_UP)])
     log(f"the lease of {lease.address} of {key.container_id} has expired: {key.ifname} is down")
