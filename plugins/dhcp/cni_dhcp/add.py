@@ -9,6 +9,7 @@ from cni.errors import CniError, Code
 from cni.kernel import link
 from cni.kernel.netns import open_netns
 from cni.kernel.rtnetlink import Netlink
+from cni.log import note
 from cni_dhcp import records
 from cni_dhcp.delete import delete
 from cni_dhcp.exchange import Exchange
@@ -30,6 +31,8 @@ _LOOK_EVERY_S = 0.002
 
 def add(conf: DhcpConf, request: Request, undo: Undo) -> Result:
     """Return the address, the routes and the DNS settings that a server gives. Raise CniError 11."""
+    if conf.ipam.daemon_socket_path:
+        note("dhcp: ipam.daemonSocketPath has no effect: there is no daemon")
     options = plan_options(conf, request.container_id, request.ifname, request.args)
     key = records.key_of(conf, request)
     with open_netns(request.netns) as ns:

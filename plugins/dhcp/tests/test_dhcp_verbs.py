@@ -150,8 +150,7 @@ def test_an_address_by_which_traffic_flows_and_its_release(dhcp: DhcpHost) -> No
 
 def test_the_same_container_gets_its_address_again(dhcp: DhcpHost) -> None:
     first = dhcp.network.add("c1")
-    other = dhcp.network.add("c2")
-    assert first.address != other.address
+    assert dhcp.network.add("c2").address != first.address
     # Its client identifier is the Go plugin's.
     assert b"\0c1/net1/eth0".hex(":") in dhcp.leased()
     first.sandbox.delete()
@@ -180,16 +179,45 @@ def test_options_are_provided_and_requested(dhcp: DhcpHost) -> None:
     dhcp.serve("--dhcp-option=option:ntp-server,192.0.2.9", "--log-dhcp")
     provide = [{"option": "host-name", "fromArg": "NAME"}, {"option": "60", "value": "pycni"}]
     request = [{"option": "42", "skipDefault": True}]
-    dhcp.network.conf["ipam"] |= {"provide": provide, "request": request}
+    dhcp.network.conf["ipam"] |= {"provide": provide, "request": request, "daemonSocketPath": "/run/x"}
     attached = dhcp.network.add("c1", args="IgnoreUnknown=1;NAME=web")
     # Dnsmasq sends a router only if it is asked for one.
     assert "gateway" not in attached.answer.json["ips"][0]
     assert "routes" not in attached.answer.json
+    assert "has no effect: there is no daemon" in attached.answer.stderr
     assert " web " in dhcp.leased()
     too_long = dhcp.network.call(
         "ADD", "c2", dhcp.host.sandbox("c2"), args=f"IgnoreUnknown=1;NAME={'x' * 256}"
     )
     assert too_long.code == Code.INVALID_ENVIRONMENT
+
+
+def test_a_link_on_a_master_leases_and_releases_too(dhcp: DhcpHost) -> None:
+    dhcp.host.run(["ip", "link", "set", "tosrv", "nomaster"])
+    dhcp.network.conf.update(type="macvlan", master="tosrv")
+    network = Network(dhcp.host, "macvlan", **dhcp.network.conf)
+    attached = network.add("c1")
+    with dhcp.server.serve(5000):
+        assert attached.sandbox.dial(SERVER, 5000).address == attached.address
+    assert network.check(attached).must() == {}
+    for _ in range(2):
+        network.delete("c1")
+    wait_for(lambda: not dhcp.leased())
+
+
+def test_a_container_is_deleted_without_helper_server_and_namespace(dhcp: DhcpHost) -> None:
+    before = dhcp.host.snapshot()
+    kept, gone = dhcp.network.add("c1"), dhcp.network.add("c2")
+    [helper] = dhcp.helpers()
+    os.kill(helper, signal.SIGKILL)
+    dhcp.stop()
+    gone.sandbox.delete()
+    for name in ("c1", "c1", "c2", "c2"):
+        dhcp.network.delete(name)
+    assert dhcp.helpers() == []
+    kept.sandbox.delete()
+    differences = before.differences(dhcp.host.snapshot())
+    assert [each for each in differences if "/pycni/helpers/" not in each and LEASES not in each] == []
 
 
 def test_gc_releases_the_lease_of_what_is_no_longer_valid(dhcp: DhcpHost) -> None:
@@ -208,16 +236,13 @@ def test_without_a_server_the_error_comes_in_time_and_nothing_remains(dhcp: Dhcp
     dhcp.network.conf["ipam"] |= {"timeoutSeconds": 1}
     dhcp.host.sandbox("c1")
     before = dhcp.host.snapshot()
+    answer = dhcp.host.plugin("dhcp", "ADD", dhcp.network.conf, netns="/run/netns/c1")
+    assert (answer.code, answer.msg) == (Code.KERNEL, 'failed to lookup "eth0": Link not found')
     answer = dhcp.network.call("ADD", "c1")
     assert answer.code == Code.TRY_AGAIN
     assert "no more tries: no DHCP server answered on eth0 within 1 s" in answer.msg
     assert "Start a DHCP server" in answer.json["details"]
     assert before.differences(dhcp.host.snapshot()) == []
-
-
-def test_without_the_link_the_error_comes_at_once(dhcp: DhcpHost) -> None:
-    answer = dhcp.host.plugin("dhcp", "ADD", dhcp.network.conf, netns=dhcp.host.sandbox("c1"))
-    assert (answer.code, answer.msg) == (Code.KERNEL, 'failed to lookup "eth0": Link not found')
 
 
 def test_busybox_is_a_server_too(dhcp: DhcpHost) -> None:
@@ -281,16 +306,10 @@ def test_the_link_of_an_expired_lease_goes_down(dhcp: DhcpHost) -> None:
     dhcp.age(renew_s=1, rebind_s=2, expires_s=3)
     wait_for(lambda: "state DOWN" in attached.sandbox.run(["ip", "link", "show", "eth0"]))
     assert dhcp.record().state == leases.EXPIRED
-    answer = dhcp.host.plugin(
-        "dhcp",
-        "CHECK",
-        dhcp.network.conf | {"prevResult": attached.answer.json},
-        netns=attached.sandbox,
-    )
-    assert (answer.code, answer.msg) == (
-        Code.MISMATCH,
-        f"dhcp: the lease of {attached.address} on eth0 has expired",
-    )
+    conf = dhcp.network.conf | {"prevResult": attached.answer.json}
+    answer = dhcp.host.plugin("dhcp", "CHECK", conf, netns=attached.sandbox)
+    assert answer.code == Code.MISMATCH
+    assert answer.msg == f"dhcp: the lease of {attached.address} on eth0 has expired"
     dhcp.network.delete("c1")
 
 
