@@ -7,6 +7,7 @@ set it, and records end with the boot.
 from __future__ import annotations
 
 from ipaddress import IPv4Address
+from math import isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cni_dhcp import packets
@@ -87,6 +88,7 @@ def read(values: Mapping[str, Any]) -> Lease | None:
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return None
     is_sound = all(len(mac) == 6 for mac in macs) and all(0 < code < 255 for code in options)
+    is_sound = is_sound and all(map(isfinite, (lease.renew_s, lease.rebind_s, lease.expires_s or 0)))
     return lease if is_sound and lease.state in {OFFERED, BOUND, EXPIRED} else None
 
 
