@@ -38,7 +38,7 @@ ROOMS: tuple[frozenset[str], ...] = (
     },
     frozenset({"state"}),
     frozenset({"kernel"}),
-    frozenset({"operations"}),
+    frozenset({"operations", "service"}),
     frozenset({"ipam"}),
     frozenset({"firewall"}),
     frozenset({"hostports"}),

@@ -29,7 +29,8 @@ class Declared(NamedTuple):
     `needs_uplink` says that it fails on a host without a default route, and `reached_by_host` is false if the
     host does not reach the containers of the example. `needs_link` says that ADD of the example needs the
     link that its prevResult has. `needs_device` says that it takes the device `spare0` of the host, so that
-    one container at a time can be attached.
+    one container at a time can be attached. `needs_server` says that it needs a server on the network: only
+    tests in the plugin's folder, which start one, call its ADD.
     """
 
     folder: Path
@@ -44,6 +45,7 @@ class Declared(NamedTuple):
     reached_by_host: bool = True
     needs_link: bool = False
     needs_device: bool = False
+    needs_server: bool = False
 
 
 def declared(root: Path = ROOT) -> list[Declared]:

@@ -66,6 +66,7 @@ for purpose in "$@"; do
         need iptables iptables iptables-nft iptables-legacy
         need nftables nft
         need conntrack conntrack
+        need dnsmasq-base dnsmasq
         need iputils-ping ping
         need containernetworking-plugins /usr/lib/cni/bridge
         need containerd containerd ctr

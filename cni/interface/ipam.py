@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from cni import delegate
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from cni.request import Request
     from cni.result import Dns, Result
     from cni.undo import Undo
+
+_HELPERS = "/run/pycni/helpers"
 
 
 def lease(conf: NetConf, request: Request, undo: Undo) -> Result:
@@ -28,6 +31,22 @@ def lease(conf: NetConf, request: Request, undo: Undo) -> Result:
 def _release(conf: NetConf, request: Request, refusals: list[delegate.NothingDoneError]) -> None:
     # An ADD that IPAM refuses has leased nothing: a DEL would release the addresses of an earlier attachment.
     if not refusals:
+        delegate.delete(conf.ipam.type, request)
+
+
+def release_through_link(conf: NetConf, request: Request) -> None:
+    """Let an IPAM plugin release addresses first if it needs the container's link for that. Raise CniError.
+
+    Such a plugin has a helper, and a record of the attachment. Others release when the link is gone, because
+    the next container may get the address at once.
+    """
+    # Only a host with such a plugin pays for the look-up.
+    if not conf.ipam.type or not os.path.isdir(_HELPERS):  # noqa: PTH112 - on the path of every DEL
+        return
+    from cni.state import attachments  # As above.
+
+    key = attachments.Key(conf.ipam.type, conf.name, request.container_id, request.ifname)
+    if attachments.load(key) is not None:
         delegate.delete(conf.ipam.type, request)
 
 

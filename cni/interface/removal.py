@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cni import delegate
 from cni.errors import CniError, Code, ErrorList
+from cni.interface.ipam import release_through_link
 from cni.interface.pair import is_unfinished
 from cni.interface.plan import plan_pair, recorded_host_end
 from cni.kernel import link, link_removal, netns, veth
@@ -39,6 +40,7 @@ def detach(conf: NetConf, request: Request, *steps: Callable[[], object]) -> Non
     """
     pair = known_pair(plan_pair(conf, request), request.prev_result)
     errors = ErrorList()
+    errors.attempt(release_through_link, conf, request)
     errors.attempt(partial(remove, early=link_removal.is_early(request.env)), pair, request.netns)
     is_unreached = any(each.code == Code.INVALID_NETNS for each in errors.errors)
     if conf.ipam.type and not is_unreached:

@@ -189,6 +189,7 @@ def detach(conf: InterfaceConf, request: Request, kind: str) -> None:
     """
     plan = plan_pair(conf, request)
     errors = ErrorList()
+    errors.attempt(ipam.release_through_link, conf, request)
     errors.attempt(
         partial(remove, early=link_removal.is_early(request.env)), plan, kind, _recorded_mac(request)
     )

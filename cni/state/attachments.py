@@ -144,6 +144,25 @@ def list_stale(plugin: str, network: str, valid: Collection[Attachment]) -> list
     return found + [Record(path) for path in [_unfinished()] if _is_left(path)]
 
 
+def list_all(plugin: str) -> list[tuple[Key, Record]]:
+    """List the records of a plugin on all networks without damaged ones; it reads those of all plugins."""
+    files.check_keepers(FOLDER)
+    if os.path.lexists(FOLDER):
+        boot.drop_earlier(FOLDER.parent)
+    found = []
+    for path in sorted(_list_paths("")):
+        try:
+            content = files.read(path) or b""
+            shown = json.loads(content) if len(content) <= _LARGEST_BYTES else {}
+            key = Key(*(shown[name] for name in Key._fields))
+            record = _read(path, plugin, key.network) if key.plugin == plugin else None
+        except (CniError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            continue
+        if record and record.container_id:
+            found.append((key, record))
+    return found
+
+
 def remove(record: Record) -> bool:
     """Remove a record that `list_stale` returned; return whether it was there."""
     is_removed = record.path != _unfinished() and files.remove(record.path)

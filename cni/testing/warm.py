@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cni.program.entry import SERVER_OPTION
+from cni.service.client import OPTION
 
 if TYPE_CHECKING:
     from cni.testing.place import Place
 
 # A server that remains after a killed test run keeps its namespaces alive for this time.
 _IDLE_S = 120
-_FOLDER = "run/pycni/warm"
+_FOLDER = "run/pycni"
 
 
 def set_up(place: Place, **settings: int) -> None:
@@ -43,9 +44,9 @@ def switch_off(place: Place) -> None:
 
 
 def end(place: Place) -> None:
-    """Kill all servers of a host with their workers, whatever these are doing."""
+    """Kill all servers of a host with their workers, and all helpers, whatever these are doing."""
     folder = Path(f"/proc/{place.holder}/root") / _FOLDER
-    if not folder.is_dir() or not any(folder.iterdir()):
+    if not any(each.is_dir() and any(each.iterdir()) for each in (folder / "warm", folder / "helpers")):
         return
     own = os.readlink("/proc/self/ns/mnt")  # noqa: PTH115 - pathlib takes longer, and a machine has many processes
     for name in filter(str.isdigit, os.listdir("/proc")):  # noqa: PTH208
@@ -59,5 +60,6 @@ def end(place: Place) -> None:
 
 
 def _is_server(process: Path) -> bool:
-    """Return whether a process is a server, even one that has no socket yet, or a worker of one."""
-    return SERVER_OPTION.encode() in (process / "cmdline").read_bytes().split(b"\0")
+    """Return whether a process is a helper, a server, even one that has no socket yet, or a worker of one."""
+    arguments = (process / "cmdline").read_bytes().split(b"\0")
+    return SERVER_OPTION.encode() in arguments or OPTION.encode() in arguments

@@ -12,12 +12,15 @@ import pytest
 
 from cni.convert import parse_result, show_result
 from cni.versions import SUPPORTED, at_least
-from tests.support.subjects import NONE_VALID, PLUGINS, add_link, configuration, prepare
+from tests.support.subjects import NEEDING_SERVER, NONE_VALID, PLUGINS, add_link, configuration, prepare
 
 if TYPE_CHECKING:
     from cni.testing import Answer, Host, Sandbox
 
-pytestmark = [pytest.mark.modes("cold", "warm", "single"), pytest.mark.parametrize("name", PLUGINS)]
+pytestmark = pytest.mark.modes("cold", "warm", "single")
+every = pytest.mark.parametrize("name", PLUGINS)
+# Tests in the folders of the others start what these need.
+every_that_adds = pytest.mark.parametrize("name", [each for each in PLUGINS if each not in NEEDING_SERVER])
 
 # The cold calls of the newest version start the executable.
 VERSIONS = [*(pytest.param(each, marks=pytest.mark.forked) for each in SUPPORTED[:-1]), SUPPORTED[-1]]
@@ -55,6 +58,7 @@ class Subject:
         return self.host.plugin(self.name, verb, conf, **more)
 
 
+@every_that_adds
 @pytest.mark.quick(version=SUPPORTED[-1])
 @pytest.mark.parametrize("version", VERSIONS)
 def test_one_life_in_every_version(host: Host, name: str, version: str) -> None:
@@ -78,6 +82,7 @@ def test_one_life_in_every_version(host: Host, name: str, version: str) -> None:
 
 
 @pytest.mark.forked
+@every
 def test_status_and_gc_are_quiet(host: Host, name: str) -> None:
     subject = Subject(host, name)
     for verb in ("STATUS", "GC"):
@@ -86,6 +91,7 @@ def test_status_and_gc_are_quiet(host: Host, name: str) -> None:
 
 
 @pytest.mark.forked
+@every
 def test_del_of_what_never_was_succeeds_and_leaves_nothing(host: Host, name: str) -> None:
     subject = Subject(host, name)
     before = host.snapshot(exact=True)
@@ -104,6 +110,7 @@ def test_del_of_what_never_was_succeeds_and_leaves_nothing(host: Host, name: str
 
 
 @pytest.mark.forked
+@every_that_adds
 def test_del_without_the_namespace_removes_all_that_is_on_the_host(host: Host, name: str) -> None:
     subject = Subject(host, name)
     warm = subject.sandbox("warm")
@@ -121,6 +128,7 @@ def test_del_without_the_namespace_removes_all_that_is_on_the_host(host: Host, n
 
 
 @pytest.mark.forked
+@every
 def test_the_hosts_own_namespace_is_refused_and_nothing_changed(host: Host, name: str) -> None:
     subject = Subject(host, name)
     before = host.snapshot(exact=True)
@@ -129,6 +137,7 @@ def test_the_hosts_own_namespace_is_refused_and_nothing_changed(host: Host, name
     assert before.differences(host.snapshot(exact=True)) == []
 
 
+@every
 @pytest.mark.forked
 def test_what_is_no_configuration_gets_one_error_object(host: Host, name: str) -> None:
     for verb, (stdin, code) in product(["ADD", "DEL", "CHECK"], NO_CONFIGURATIONS):
@@ -138,6 +147,7 @@ def test_what_is_no_configuration_gets_one_error_object(host: Host, name: str) -
         assert answer.stderr == "", (verb, stdin)
 
 
+@every
 @pytest.mark.forked
 def test_version_and_about(host: Host, name: str) -> None:
     listed = host.plugin(name, "VERSION", "not looked at").must()

@@ -24,11 +24,12 @@ BACKENDS = ("nftables", "iptables")
 _GONE_S = 60
 NONE_VALID: Json = {"cni.dev/valid-attachments": []}
 PLUGINS: dict[str, Declared] = {plugin.names[0]: plugin for plugin in declared()}
+NEEDING_SERVER = [name for name, plugin in PLUGINS.items() if plugin.needs_server]
 
 
 def names(*kinds: str) -> list[str]:
-    """Return the names of the plugins of these kinds."""
-    return [name for name, plugin in PLUGINS.items() if plugin.kind in kinds]
+    """Return the names of the plugins of these kinds that need no server."""
+    return [name for name, plugin in PLUGINS.items() if plugin.kind in kinds and not plugin.needs_server]
 
 
 def read_data(name: str, file: str) -> Any:
@@ -134,12 +135,12 @@ def chain(subject: str, backend: str = "", *, full: bool = True) -> list[Json]:
 
 
 def subjects(*, only_with_state: bool = False) -> list[str]:
-    """Return plugins whose chains together have every plugin."""
+    """Return plugins whose chains together have every plugin that needs no server."""
     usual = {*scene.CHAIN, scene.IPAM} - {scene.INTERFACE}
     return [
         name
         for name, plugin in PLUGINS.items()
-        if name not in usual and (plugin.keeps_state or not only_with_state)
+        if name not in usual | set(NEEDING_SERVER) and (plugin.keeps_state or not only_with_state)
     ]
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from cni import delegate
 from cni.errors import Code, ErrorList
+from cni.interface import ipam
 from cni.state import attachments
 from cni_host_device import moves
 
@@ -18,6 +19,7 @@ def delete(conf: HostDeviceConf, request: Request) -> None:
     """Succeed without the device and without the namespace. All steps are tried; raise the first error."""
     key = moves.key_of(conf, request)
     errors = ErrorList()
+    errors.attempt(ipam.release_through_link, conf, request)
     if attachments.load(key):
         errors.attempt(moves.give_back_by_record, key, request.netns)
     else:

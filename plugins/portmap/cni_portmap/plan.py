@@ -63,7 +63,12 @@ def find_targets(result: Result, ifname: str) -> tuple[IpInterface, ...]:
 
 
 def find_gateways(result: Result, ifname: str) -> tuple[Gateway, ...]:
-    """Return the gateways of the container's subnets."""
+    """Return the gateways of the container's subnets that may be on the host.
+
+    An attachment without a link of the host, as one of macvlan, has its gateway elsewhere.
+    """
+    if result.interfaces and not list_host_ends(result):
+        return ()
     found = [
         Gateway(ip.gateway, ip.address.network)
         for ip in result.ips
