@@ -60,7 +60,8 @@ def _network(name: str, version: str, backend: str, number: int) -> Json:
         "ipMasq": True, "ipMasqBackend": backend, "macspoofchk": True,
         "ipam": {"type": scene.IPAM, "ranges": ranges},
     }  # fmt: skip
-    portmap = scene.ports(backend=backend)
+    # In the order of keys that the recording has.
+    portmap = {"type": scene.PORTS, "backend": backend, "capabilities": {"portMappings": True}}
     return {"cniVersion": version, "name": name, "plugins": [bridge, portmap]}
 
 

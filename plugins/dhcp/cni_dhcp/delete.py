@@ -26,7 +26,7 @@ def delete(conf: DhcpConf, request: Request) -> None:
 
 
 def release(record: Record) -> None:
-    """Tell the server of a record that its address is free, through the container's link if it is there.
+    """Release the address of a record at its server, through the container's link if it is there.
 
     Raise CniError 8 if this process may not look for the namespace: the container may be using the address.
     """

@@ -57,7 +57,7 @@ class Reply(NamedTuple):
 
 
 class Target(NamedTuple):
-    """Where a message goes: hardware address, address, and the address that it comes from."""
+    """The destination of a message: hardware address, address, and the address that it comes from."""
 
     mac: bytes = _EVERY_MAC
     address: IPv4Address = packets.BROADCAST
@@ -134,7 +134,7 @@ class Exchange:
         return None
 
     def release(self, lease: Lease) -> None:
-        """Tell the server that the address is free. No answer follows (RFC 2131, section 4.4.6)."""
+        """Release the address at its server. No answer follows (RFC 2131, section 4.4.6)."""
         options = {packets.SERVER_IDENTIFIER: lease.server.packed}
         message = self._message(packets.RELEASE, options)
         message = message._replace(client_address=lease.address, wants_broadcast=False)

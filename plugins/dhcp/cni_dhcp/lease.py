@@ -25,7 +25,7 @@ _RENEWAL_PART, _REBINDING_PART = 0.5, 0.85
 
 
 class Identity(NamedTuple):
-    """Who the client is: hardware address, and the options that each of its messages has."""
+    """The identity of the client: hardware address, and the options that each of its messages has."""
 
     mac: bytes
     options: Mapping[int, bytes]

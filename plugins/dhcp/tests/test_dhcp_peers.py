@@ -1,4 +1,4 @@
-"""Whom the helper answers: equals only, whoever reaches its socket."""
+"""The helper answers equals only: other processes may reach its socket, too."""
 
 from __future__ import annotations
 
