@@ -238,7 +238,11 @@ def test_del_is_repeated_when_the_plugin_is_back(host: Host, tmp_path: Path) -> 
     world = World(host, tmp_path, "iptables")
     host.run(["cp", "/dev/stdin", "/etc/cni/net.d/87-podman-bridge.conflist"], json.dumps(PODMAN))
     host.sandbox("c1")
-    path = f"{host.bindir}:{GO}"
+    others = tmp_path / "others"
+    others.mkdir()
+    for name in ("firewall", "tuning"):
+        (others / f"vendor-{name}").symlink_to(GO / name)
+    path = f"{host.bindir}:{others}"
     world.ok("add", "podman", "/run/netns/c1", CAP_ARGS=json.dumps(PORTS), CNI_PATH=path)
     done = world.run("del", "podman", "/run/netns/c1")
     assert done.returncode == 1
