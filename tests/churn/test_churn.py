@@ -106,5 +106,7 @@ def test_gc_after_kills_leaves_what_is_valid(
     churned.call(_collect, churned.bindir, done.attached)
     churned.call(_check_attached, churned.bindir, done.attached)
     churned.call(_delete, churned.bindir, done.attached)
+    churned.call(world.make_sandbox, f"{churn.WORKERS}.0")
+    churned.call(world.use_each_network, churned.bindir, f"{churn.WORKERS}.0")
     assert _differences(before, churned) == []
     assert churned.call(world.links_in_sandboxes) == []

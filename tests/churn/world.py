@@ -96,10 +96,18 @@ def prepare(bindir: Path, sandboxes: int) -> None:
     SANDBOXES.mkdir()
     for number in range(sandboxes):
         make_sandbox(f"{number}.0")
+    use_each_network(bindir, "0.0")
+
+
+def use_each_network(bindir: Path, sandbox: str) -> None:
+    """Attach a container to each network and detach it, which makes what all attachments of a network share.
+
+    GC removes what is for the gateway of a network that has lost its last container.
+    """
     for network in NETWORKS:
-        first = told("first", "0.0")
-        runtime(bindir).add(network, first)
-        runtime(bindir).delete(network, first)
+        container = told("first", sandbox)
+        runtime(bindir).add(network, container)
+        runtime(bindir).delete(network, container)
 
 
 def children(pid: int) -> list[int]:
