@@ -27,6 +27,9 @@ _VOLATILE_LINK = {
     "hello_timer", "tcn_timer", "topology_change_timer", "gc_timer", "message_age_timer",
     "forward_delay_timer", "hold_timer", "root_id", "bridge_id", "designated_root", "designated_bridge",
     "timer", "tso_max_size", "tso_max_segs",
+    # The kernel's counts of who needs all frames: a macvlan link in a namespace that ends leaves them late.
+    # What a user has set is a flag.
+    "promiscuity", "allmulti",
 }  # fmt: skip
 # The state of a bridge port, "disabled" or "forwarding", follows the carrier.
 _VOLATILE_PORT = {"state"}
