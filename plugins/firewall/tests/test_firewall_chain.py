@@ -35,8 +35,8 @@ def test_a_published_port_and_the_way_out(host: Host, tmp_path: Path, backend: s
         world.attach(name, *([(PORT, "tcp")] if name == "c1" else []))
     first, second = world.sandboxes["c1"], world.sandboxes["c2"]
     with first.serve(80):
-        assert outside.sandbox.reaches(outside.host_address, PORT, timeout_s=2)
-        assert second.reaches(outside.host_address, PORT, timeout_s=2)
+        assert outside.sandbox.reaches(outside.host_address, PORT, timeout_s=10)
+        assert second.reaches(outside.host_address, PORT, timeout_s=10)
     with outside.sandbox.serve(81):
         assert first.dial(outside.address, 81).address == outside.host_address
     assert world.ok("status", "web") == ""

@@ -43,11 +43,12 @@ def of(container: Container) -> set[str]:
     return {f"{container.address}/32", f"{container.address6}/128"}
 
 
-def reaches_outside(container: Container, host: Host) -> set[bool]:
+def reaches_outside(container: Container, host: Host, timeout_s: float = 1) -> set[bool]:
     outside = host.outside
     with outside.sandbox.serve(PORT):
         return {
-            container.sandbox.reaches(each, PORT, timeout_s=1) for each in (outside.address, outside.address6)
+            container.sandbox.reaches(each, PORT, timeout_s=timeout_s)
+            for each in (outside.address, outside.address6)
         }
 
 
@@ -65,7 +66,7 @@ def test_one_life(host: Host, firewalld: Firewalld) -> None:
     network.call("ADD", c1).must()
     assert sources(firewalld) == of(c1) | of(c2)
     assert rules(host, "CNI-") == []
-    assert reaches_outside(c1, host) == {True}
+    assert reaches_outside(c1, host, 10) == {True}
     network.call("CHECK", c1).must()
     network.gc(c1, c2, verb="STATUS").must()
     firewalld.cmd("--reload")

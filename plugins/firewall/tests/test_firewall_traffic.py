@@ -9,6 +9,7 @@ import pytest
 
 from tests.interop.streams import Echo, Stream
 from tests.netns.chained_networks import BACKENDS, ChainedNetwork, drop_forwarded
+from tests.support.patience import patience
 
 if TYPE_CHECKING:
     from cni.testing import Host
@@ -18,6 +19,8 @@ Network = partial(ChainedNetwork, "firewall")
 pytestmark = pytest.mark.modes("warm")
 
 PORT = 81
+# A first packet that is lost is sent again after a second.
+WITHIN_S = 1.3
 ALL = {"v4", "v6"}
 NONE: set[str] = set()
 
@@ -28,7 +31,7 @@ def reached(source: Container, target: Container) -> set[str]:
         return {
             f"v{version}"
             for version in (4, 6)
-            if source.sandbox.reaches(target.of_family(version), PORT, timeout_s=0.4)
+            if source.sandbox.reaches(target.of_family(version), PORT, timeout_s=patience(WITHIN_S))
         }
 
 
@@ -38,7 +41,9 @@ def reached_outside(source: Container, host: Host) -> set[str]:
     with outside.sandbox.serve(PORT):
         targets = {"v4": outside.address, "v6": outside.address6}
         return {
-            name for name, address in targets.items() if source.sandbox.reaches(address, PORT, timeout_s=0.4)
+            name
+            for name, address in targets.items()
+            if source.sandbox.reaches(address, PORT, timeout_s=patience(WITHIN_S))
         }
 
 
@@ -47,7 +52,7 @@ def reached_from_outside(target: Container, host: Host) -> set[str]:
         return {
             f"v{version}"
             for version in (4, 6)
-            if host.outside.sandbox.reaches(target.of_family(version), PORT, timeout_s=0.4)
+            if host.outside.sandbox.reaches(target.of_family(version), PORT, timeout_s=patience(WITHIN_S))
         }
 
 
@@ -198,7 +203,7 @@ def test_an_internal_network_reaches_nothing_but_itself_and_the_host(host: Host)
     assert (reached(a, b), reached_outside(a, host), reached_from_outside(a, host)) == (ALL, NONE, NONE)
     assert (reached(a, c), reached(c, a)) == (NONE, NONE)
     with a.sandbox.serve(PORT):
-        assert host.reaches(a.address, PORT, timeout_s=2)
+        assert host.reaches(a.address, PORT, timeout_s=10)
 
 
 def test_a_published_port_of_an_isolated_network_is_reached(host: Host) -> None:
@@ -211,8 +216,8 @@ def test_a_published_port_of_an_isolated_network_is_reached(host: Host) -> None:
         f"add rule ip ports pre tcp dport 8080 dnat to {b.address}:{PORT}\n",
     )
     with b.sandbox.serve(PORT):
-        assert a.sandbox.reaches(host.outside.host_address, 8080, timeout_s=2)
-        assert not a.sandbox.reaches(b.address, PORT, timeout_s=0.4)
+        assert a.sandbox.reaches(host.outside.host_address, 8080, timeout_s=10)
+        assert not a.sandbox.reaches(b.address, PORT, timeout_s=patience(WITHIN_S))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
