@@ -20,8 +20,8 @@ ATTACHED ?=
 ARGS ?=
 # make test PLUGIN=ptp runs the tests of one plugin only: its name or its folder.
 PLUGIN ?=
-# SECOND_KERNEL=required fails where tests need a second kernel and there is none, no runs none of them.
-SECOND_KERNEL ?= auto
+# make test SECOND_KERNEL=auto also runs what needs a second kernel, if there is one; required needs one.
+SECOND_KERNEL ?= no
 # make test-kernel ALL=1 runs the tests in namespaces that this kernel could run, too.
 ALL ?=
 # make test-load: how often, beside how many processes that keep a core busy.
@@ -88,7 +88,7 @@ endif
 
 test-kernel: .venv/stamp bundle ## the tests that this kernel cannot run, or ARGS=, or ALL=1, on a second one: docs/testing.md
 	$(call say,tests on the second kernel)
-	@$(kernels) $(if $(ARGS)$(ALL),--all) second -- $(python) -m pytest -q $(if $(ARGS)$(ALL),--thorough) $(if $(ALL),plugins tests/netns) $(ARGS)
+	@$(python) -m tests.kernel.run --second required $(if $(ARGS)$(ALL),--all) second -- $(python) -m pytest -q $(if $(ARGS)$(ALL),--thorough) $(if $(ALL),plugins tests/netns) $(ARGS)
 
 test-quick: lint ## two minutes of tests: what needs no namespace, one life of every plugin, documentation
 	$(call say,quick tests)

@@ -9,6 +9,7 @@ from cni.errors import CniError, Code, KernelError
 from cni.kernel import rule
 from cni.kernel.rule import Rule
 from cni.operations.status import trial
+from cni.state import attachments, files
 from cni_sbr.plan import FIRST_TABLE
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 def status(_conf: SbrConf, _request: Request) -> None:
     """Raise CniError 50 if the kernel has no policy routing: a rule is added in a new namespace."""
+    files.check_writable(attachments.FOLDER)
     with trial() as nl:
         try:
             rule.ensure(nl, Rule(4, FIRST_TABLE, ip_network("192.0.2.1/32"), priority=1))
