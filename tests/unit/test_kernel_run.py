@@ -57,6 +57,7 @@ def run(folder: Path, *arguments: str, tests: str = TESTS, options: Sequence[str
         "-q",
         "-p",
         "no:cacheprovider",
+        "--thorough",
         "--rootdir",
         str(folder),
         *options,
