@@ -10,7 +10,7 @@ from cni.errors import CniError, Code
 from cni.kernel import link, netns, nsid, route
 from cni.kernel.rtnetlink import Netlink
 from cni.operations.properties import Property
-from cni.state import attachments
+from cni.state import attachments, files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -79,7 +79,7 @@ def report(conf: ParentConf, request: Request, try_link: Callable[[], object]) -
     # Only STATUS needs it, and it imports the firewall's modules.
     from cni.interface import status
 
-    steps = [try_link]
+    steps = [try_link, partial(files.check_writable, attachments.FOLDER)]
     if not conf.link_in_container:
         steps.append(partial(_try_master, conf))
     if conf.ipam.type:

@@ -9,6 +9,7 @@ from cni import delegate
 from cni.interface import single
 from cni.interface import status as shared
 from cni.kernel import dummy
+from cni.state import attachments, files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,5 +23,6 @@ def status(conf: DummyConf, request: Request) -> None:
     steps: list[Callable[[], object]] = [
         partial(single.try_create, dummy.KIND, b"", with_parent=False),
         partial(delegate.find, conf.ipam.type, request.path),
+        partial(files.check_writable, attachments.FOLDER),
     ]
     shared.report(conf, request, steps, tuple)
