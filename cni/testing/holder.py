@@ -9,6 +9,7 @@ import ctypes
 import fcntl
 import json
 import os
+import signal
 import socket
 import struct
 from contextlib import suppress
@@ -60,6 +61,8 @@ class Holder:
 
 def _hold(fds: list[int], own_user: bool) -> None:  # noqa: FBT001 - packed as a position
     said, lifeline = fds
+    # A terminal sends it to all processes, and the test process needs the namespaces to clean up.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         _enter_new(own_user=own_user)
         answer: dict[str, object] = {"pid": os.getpid(), "cpu_s": agent.cpu_s()}
