@@ -79,7 +79,7 @@ def report(conf: ParentConf, request: Request, try_link: Callable[[], object]) -
     # Only STATUS needs it, and it imports the firewall's modules.
     from cni.interface import status
 
-    steps = [try_link, partial(files.check_writable, attachments.FOLDER)]
+    steps: list[Callable[[], object]] = [try_link, partial(files.check_writable, attachments.FOLDER)]
     if not conf.link_in_container:
         steps.append(partial(_try_master, conf))
     if conf.ipam.type:
