@@ -43,6 +43,11 @@ class Answer:
         """The error's message; "" for a success."""
         return "" if self.ok else str(self.json.get("msg", ""))
 
+    @property
+    def text(self) -> str:
+        """The message and the details of an error, "; " between them."""
+        return f"{self.msg}; {self.json.get('details', '')}"
+
     def must(self) -> dict[str, Any]:
         """Return the JSON object of a success. Fail the test if it is none."""
         assert self.ok, f"the plugin failed with {self.status}: {self.stdout.strip()} {self.stderr}"

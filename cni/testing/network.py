@@ -73,3 +73,18 @@ class Network:
         """Call CHECK with the result of the container's ADD."""
         keys = options.pop("keys", {}) | {"prevResult": container.answer.json}
         return self.call("CHECK", container.name, keys=keys, **options)
+
+    def repair(self, container: Attached) -> Answer:
+        """Call the plugin's repair, as `pycni repair` does, with the result of the container's ADD."""
+        return self.call("PYCNI_REPAIR", container.name, keys={"prevResult": container.answer.json})
+
+    def gc(self, *valid: str, dry_run: bool = False) -> Answer:
+        """Call GC, or its dry run; the attachments of the containers `valid` at eth0 are the valid ones."""
+        attachments = [{"containerID": each, "ifname": "eth0"} for each in valid]
+        conf = self.conf | {"cni.dev/valid-attachments": attachments}
+        verb = "PYCNI_GC_PLAN" if dry_run else "GC"
+        return self.host.plugin(self.plugin, verb, conf, container_id="", ifname="")
+
+    def status(self, **keys: Any) -> Answer:
+        """Call STATUS; `keys` are added to the configuration."""
+        return self.host.plugin(self.plugin, "STATUS", self.conf | keys, container_id="", ifname="")

@@ -10,29 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cni.testing.network import GATEWAY, Attached, Network
+from tests.support.link_attacks import ATTACKS, attack
 
 if TYPE_CHECKING:
     from cni.testing import Answer, Host
 
 FULL: dict[str, Any] = {"isDefaultGateway": True, "mtu": 1400, "macspoofchk": True}
-# VICTIM is the index of the victim's host end and INNER that of its own end, HOME that of the attacker's.
-PAIR_OF_ITS_OWN = "link add eth0 index INNER type veth peer name decoy index VICTIM"
-ATTACKS = {
-    "another link": ["link del eth0", PAIR_OF_ITS_OWN],
-    "a second link": [
-        "link set eth0 down",
-        "link set eth0 name hidden",
-        "link set hidden up",
-        PAIR_OF_ITS_OWN,
-    ],
-    "the same addresses": [
-        "link del eth0",
-        PAIR_OF_ITS_OWN,
-        "link set eth0 address VICTIM_MAC",
-        "addr add VICTIM_ADDRESS/24 dev eth0",
-    ],
-    "a link of another kind": ["link del eth0", "link add eth0 index INNER type bridge"],
-}
 
 
 class Place:
@@ -58,7 +41,7 @@ class Place:
         return str(self.answer.json["interfaces"][1]["name"])
 
     def attack(self, *commands: str) -> None:
-        """Run commands of `ip` in the attacker's namespace."""
+        """Run commands of `ip` in the attacker's namespace, with the words of `link_attacks`."""
         end, inner = self.link_of(self.victim), self.victim.sandbox.json(["ip", "-j", "link", "show", "eth0"])
         words = {
             "VICTIM_MAC": self.victim.mac,
@@ -66,11 +49,7 @@ class Place:
             "VICTIM": str(end["ifindex"]),
             "INNER": str(inner[0]["ifindex"]),
         }
-        for each in commands:
-            command = each
-            for word, value in words.items():
-                command = command.replace(word, value)
-            self.sandbox.run(["ip", *command.split()])
+        attack(self.sandbox, commands, words)
 
     def link_of(self, container: Attached) -> dict[str, Any]:
         """Return what the kernel says of a host end."""
@@ -101,9 +80,9 @@ def test_check_does_not_trust_the_name_of_a_link_in_the_container(place: Place, 
     place.attack(*attack)
     answer = place.call("CHECK")
     assert answer.code == 104
-    told = f"{answer.msg}; {answer.json['details']}"
-    assert place.victim.host_end not in told
-    assert ("not of type veth" if "type bridge" in attack[-1] else "the host end of interface eth0") in told
+    text = answer.text
+    assert place.victim.host_end not in text
+    assert ("not of type veth" if "type bridge" in attack[-1] else "the host end of interface eth0") in text
     place.assert_victim_is_well(before)
 
 

@@ -123,7 +123,7 @@ def test_routes_are_made_and_repaired_as_configured_in_every_version(host: Host,
     one.sandbox.run(["ip", "route", "del", "10.9.0.0/16"])
     one.sandbox.run(["ip", "route", "del", "10.8.0.0/16", "table", "1000"])
     assert not net.check(one).ok
-    told = net.call("PYCNI_REPAIR", "c1", keys={"prevResult": one.answer.json}).must()
+    told = net.repair(one).must()
     assert told["failed"] == []
     assert sorted(one.sandbox.run(show).splitlines()) == before
     net.check(one).must()

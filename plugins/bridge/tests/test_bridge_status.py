@@ -10,15 +10,11 @@ import pytest
 from cni.testing.network import Network
 
 if TYPE_CHECKING:
-    from cni.testing import Answer, Host
+    from cni.testing import Host
 
 FULL: dict[str, Any] = {"isDefaultGateway": True, "ipMasq": True, "macspoofchk": True}
 SMALL = {"type": "host-local", "subnet": "10.1.0.0/30"}
 WITHOUT_SBIN = "mkdir /run/empty; mount --bind /run/empty /usr/sbin"
-
-
-def status(net: Network, **keys: Any) -> Answer:
-    return net.call("STATUS", "", netns="", keys=keys)
 
 
 @pytest.mark.parametrize("backend", ["iptables", "nftables"])
@@ -26,7 +22,7 @@ def test_status_is_well_before_and_after_an_add_and_leaves_nothing(host: Host, b
     net = Network(host, **FULL, ipMasqBackend=backend)
     for _ in range(2):
         before = host.snapshot(exact=True)
-        status(net).must()
+        net.status().must()
         assert before.differences(host.snapshot(exact=True)) == []
         if "c1" not in host.run(["ip", "netns"]):
             net.add("c1")
@@ -34,7 +30,7 @@ def test_status_is_well_before_and_after_an_add_and_leaves_nothing(host: Host, b
 
 def test_every_reason_is_reported(host: Host) -> None:
     host.run(["sh", "-c", WITHOUT_SBIN])
-    answer = status(Network(host, **FULL, ipMasqBackend="nftables", ipam={"type": "nowhere"}))
+    answer = Network(host, **FULL, ipMasqBackend="nftables", ipam={"type": "nowhere"}).status()
     assert answer.code == 50
     assert answer.msg == "the ipmasq backend nftables is not usable here"
     details = answer.json["details"]
@@ -53,7 +49,7 @@ def test_a_backend_whose_rules_are_refused_is_no_backend(host: Host, backend: st
     paths = [f"/usr/sbin/{program}", *(["/usr/sbin/ip6tables-restore"] if backend == "iptables" else [])]
     for path in paths:
         host.run(["mount", "--bind", f"/run/{program}", host.run(["readlink", "-f", path]).strip()])
-    answer = status(Network(host, isGateway=True, ipMasq=True, ipMasqBackend=backend))
+    answer = Network(host, isGateway=True, ipMasq=True, ipMasqBackend=backend).status()
     assert answer.code == 50
     assert answer.msg.startswith(f"the ipmasq backend {backend} ")
     assert "not today" in answer.json["details"]
@@ -72,7 +68,7 @@ def test_an_ipam_that_cannot_be_executed_is_reported(host: Host) -> None:
 def test_a_full_pool_is_a_warning_unless_it_shall_fail(host: Host, *, is_strict: bool) -> None:
     net = Network(host, ipam=SMALL | {"statusFailsWhenFull": is_strict})
     net.add("c1")
-    answer = status(net)
+    answer = net.status()
     text = "no IP addresses available in range set: 10.1.0.1-10.1.0.2"
     assert (answer.code, answer.msg) == ((50, text) if is_strict else (0, ""))
     assert (text in answer.stderr) is not is_strict
@@ -97,7 +93,7 @@ def test_an_impairment_of_running_containers_is_code_51(host: Host, damage: str,
     net = Network(host, isDefaultGateway=True)
     one = net.add("c1")
     host.run(damage.replace("HOST", one.host_end).split())
-    answer = status(net)
+    answer = net.status()
     assert answer.code == 51
     assert answer.msg.startswith(told.replace("HOST", one.host_end))
     assert "pycni repair" in answer.json["details"]
@@ -116,9 +112,9 @@ FLUSHES = {
 def test_masquerading_that_is_gone_is_51(host: Host, backend: str, flush: str) -> None:
     net = Network(host, isDefaultGateway=True, ipMasq=True, ipMasqBackend=backend)
     net.add("c1")
-    status(net).must()
+    net.status().must()
     host.run(flush.split())
-    answer = status(net)
+    answer = net.status()
     assert (answer.code, answer.msg) == (51, "masquerading is gone of: c1 eth0")
 
 
@@ -127,14 +123,14 @@ def test_nothing_is_cut_off_where_nothing_is_attached(host: Host) -> None:
     net.add("c1")
     net.delete("c1")
     host.run(["sh", "-c", "nft flush ruleset; sysctl -w net.ipv4.ip_forward=0; ip link set br0 down"])
-    status(net).must()
+    net.status().must()
 
 
 def test_of_51_and_50_the_worse_is_the_code(host: Host) -> None:
     net = Network(host, isDefaultGateway=True)
     net.add("c1")
     host.run(["ip", "link", "set", "br0", "down"])
-    answer = status(net, ipam={"type": "nowhere"})
+    answer = net.status(ipam={"type": "nowhere"})
     assert (answer.code, answer.msg) == (51, "bridge br0 is down")
     assert 'failed to find plugin "nowhere"' in answer.json["details"]
 
@@ -153,6 +149,6 @@ def test_containers_that_come_and_go_are_no_reason(host: Host) -> None:
         ]
         host.run(["cp", "/dev/stdin", "/run/conf"], conf)
         process = host.place.popen(["sh", "-c", f"for i in 1 2 3; do {'; '.join(churn)}; done"])
-        answers.append(status(net))
+        answers.append(net.status())
         process.communicate(timeout=120)
     assert [(each.code, each.msg) for each in answers] == [(0, "")] * 6

@@ -13,7 +13,7 @@ from cni.testing import Sandbox
 from cni.testing.network import Attached, Network
 
 if TYPE_CHECKING:
-    from cni.testing import Answer, Host
+    from cni.testing import Host
 
 MAC = "02:00:00:00:00:a0"
 IPAM = {
@@ -59,22 +59,9 @@ addr add 2001:db8:ffff::1/64 dev far nodad
     return net
 
 
-def text_of(answer: Answer) -> str:
-    return f"{answer.msg}; {answer.json.get('details', '')}"
-
-
 def link_of(place: Any, name: str) -> dict[str, Any]:
     shown: dict[str, Any] = place.json(["ip", "-d", "-j", "link", "show", name])[0]
     return shown
-
-
-def gc(net: Network, valid: list[str], verb: str = "GC") -> Answer:
-    keys = {"cni.dev/valid-attachments": [{"containerID": each, "ifname": "eth0"} for each in valid]}
-    return net.host.plugin(net.plugin, verb, net.conf | keys, container_id="", ifname="")
-
-
-def status(net: Network) -> Answer:
-    return net.host.plugin(net.plugin, "STATUS", net.conf, container_id="", ifname="")
 
 
 def leases(host: Host) -> list[str]:
@@ -171,7 +158,7 @@ def test_a_device_of_a_program_in_user_space_is_not_moved(host: Host) -> None:
     assert one.answer.addresses == ["192.0.2.10", "2001:db8:ffff::10"]
     assert (one.sandbox.links(), "hd0" in host.links()) == (["lo"], True)
     net.check(one).must()
-    net.call("PYCNI_REPAIR", "c1", keys={"prevResult": one.answer.json}).must()
+    net.repair(one).must()
     for _ in range(2):
         net.delete("c1")
     assert leases(host) == []
@@ -311,7 +298,7 @@ def test_an_add_that_fails_gives_the_device_back(
     answer = net.call("ADD", "c1", **options)
     assert not answer.ok
     assert answer.code == code
-    assert message in text_of(answer)
+    assert message in answer.text
     assert before.differences(host.snapshot()) == []
 
 
@@ -346,8 +333,8 @@ def test_check_reports_what_repair_restores(host: Host, damage: str, message: st
     one.sandbox.run(damage.split())
     answer = net.check(one)
     assert answer.code == 104
-    assert message in text_of(answer)
-    net.call("PYCNI_REPAIR", "c1", keys={"prevResult": one.answer.json}).must()
+    assert message in answer.text
+    net.repair(one).must()
     net.check(one).must()
 
 
@@ -355,8 +342,8 @@ def test_a_device_that_is_gone_cannot_be_repaired(host: Host) -> None:
     net = network(host)
     one = net.add("c1")
     one.sandbox.run(["ip", "link", "del", "eth0"])
-    assert "Interface eth0 does not exist" in text_of(net.check(one))
-    answer = net.call("PYCNI_REPAIR", "c1", keys={"prevResult": one.answer.json})
+    assert "Interface eth0 does not exist" in net.check(one).text
+    answer = net.repair(one)
     assert (answer.code, answer.msg) == (
         104,
         f"the device eth0 in {one.sandbox.path} is gone and cannot be repaired",
@@ -367,23 +354,23 @@ def test_a_device_that_is_gone_cannot_be_repaired(host: Host) -> None:
 def test_gc_gives_devices_of_invalid_attachments_back(host: Host) -> None:
     net = network(host)
     one: Attached = net.add("c1")
-    gc(net, ["c1"]).must()
+    net.gc("c1").must()
     net.check(one).must()
-    planned = gc(net, [], "PYCNI_GC_PLAN").json["stale"]
+    planned = net.gc(dry_run=True).json["stale"]
     assert sorted((each["kind"], each["name"]) for each in planned if each["kind"] == "device") == [
         ("device", "hd0")
     ]
-    gc(net, []).must()
+    net.gc().must()
     assert host.addresses("hd0") == ["198.51.100.7/24", "2001:db8:7::7/64"]
     assert (leases(host), host.run(["ls", "/run/pycni/attachments"])) == ([], "")
 
 
 def test_status_needs_the_device_unless_a_container_has_it(host: Host) -> None:
     net = network(host)
-    status(net).must()
+    net.status().must()
     net.add("c1")
-    status(net).must()
+    net.status().must()
     net.delete("c1")
     host.run(["ip", "link", "del", "hd0"])
-    assert status(net).code == 50
-    assert 'failed to find host device "hd0": Link not found' in text_of(status(net))
+    assert net.status().code == 50
+    assert 'failed to find host device "hd0": Link not found' in net.status().text

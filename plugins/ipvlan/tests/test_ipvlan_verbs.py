@@ -12,7 +12,7 @@ from cni.testing.network import Network
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cni.testing import Answer, Host
+    from cni.testing import Host
     from cni.testing.network import Attached
 
 pytestmark = pytest.mark.needs_kernel("ipvlan")
@@ -29,10 +29,6 @@ def network(host: Host, **keys: Any) -> Network:
     net = Network(host, "ipvlan", **{"ipam": IPAM, **keys})
     del net.conf["bridge"]
     return net
-
-
-def text_of(answer: Answer) -> str:
-    return f"{answer.msg}; {answer.json.get('details', '')}"
 
 
 def mode_of(one: Attached) -> str:
@@ -63,7 +59,7 @@ def test_the_mode_is_set_and_compared(host: Host, kind: str) -> None:
     net.check(one).must()
     other = "l3" if kind == "l2" else "l2"
     answer = net.check(one, keys={"mode": other})
-    assert f"Interface eth0 has ipvlan mode {kind}, not {other}" in text_of(answer)
+    assert f"Interface eth0 has ipvlan mode {kind}, not {other}" in answer.text
 
 
 def test_behind_another_plugin_it_takes_master_and_addresses_from_the_result(host: Host) -> None:
@@ -98,7 +94,7 @@ def test_a_master_that_has_macvlan_links_is_refused_with_the_reason(host: Host) 
     host.sandbox("c1")
     answer = net.call("ADD", "c1")
     assert answer.code == 100
-    assert "has links of another kind on top" in text_of(answer)
+    assert "has links of another kind on top" in answer.text
 
 
 @pytest.mark.interop

@@ -12,7 +12,7 @@ import pytest
 from cni.testing.network import Network
 
 if TYPE_CHECKING:
-    from cni.testing import Answer, Host
+    from cni.testing import Host
     from cni.testing.network import Attached
 
 RANGES = [
@@ -29,26 +29,9 @@ def network(host: Host, **keys: Any) -> Network:
     return net
 
 
-def text_of(answer: Answer) -> str:
-    return f"{answer.msg}; {answer.json.get('details', '')}"
-
-
 def link_of(one: Attached, name: str = "eth0") -> dict[str, Any]:
     shown: dict[str, Any] = one.sandbox.json(["ip", "-d", "-j", "link", "show", name])[0]
     return shown
-
-
-def repair(net: Network, one: Attached) -> Answer:
-    return net.call("PYCNI_REPAIR", one.name, keys={"prevResult": one.answer.json})
-
-
-def gc(net: Network, valid: Attached, verb: str = "GC") -> Answer:
-    keys = {"cni.dev/valid-attachments": [{"containerID": valid.name, "ifname": "eth0"}]}
-    return net.host.plugin(net.plugin, verb, net.conf | keys, container_id="", ifname="")
-
-
-def status(net: Network) -> Answer:
-    return net.host.plugin(net.plugin, "STATUS", net.conf, container_id="", ifname="")
 
 
 def test_the_result_has_the_link_with_its_addresses(host: Host) -> None:
@@ -162,7 +145,7 @@ def test_an_add_that_fails_leaves_nothing(host: Host, keys: dict[str, Any], code
     before = host.snapshot()
     answer = net.call("ADD", "c1")
     assert answer.code == code
-    assert message in text_of(answer)
+    assert message in answer.text
     assert before.differences(host.snapshot()) == []
 
 
@@ -238,8 +221,8 @@ def test_check_reports_what_repair_restores(host: Host, damage: str, message: st
     one.sandbox.run(damage.split())
     answer = net.check(one)
     assert answer.code == 104
-    assert message in text_of(answer)
-    repair(net, one).must()
+    assert message in answer.text
+    net.repair(one).must()
     net.check(one).must()
 
 
@@ -270,14 +253,14 @@ def test_check_is_not_satisfied_with_a_link_on_another_master(host: Host) -> Non
     )
     answer = net.check(one)
     assert answer.code == 104
-    assert "Interface eth0 is not on master eth0 of the host" in text_of(answer)
+    assert "Interface eth0 is not on master eth0 of the host" in answer.text
 
 
 def test_repair_without_the_link_says_that_an_add_is_needed(host: Host) -> None:
     net = network(host)
     one = net.add("c1")
     one.sandbox.run(["ip", "link", "del", "eth0"])
-    answer = repair(net, one)
+    answer = net.repair(one)
     assert (answer.code, answer.msg) == (
         104,
         f"the macvlan link eth0 in {one.sandbox.path} is gone and cannot be repaired",
@@ -305,25 +288,25 @@ def test_gc_removes_links_records_and_leases_of_invalid_attachments(host: Host) 
     net = network(host)
     one, two, three = net.add("c1"), net.add("c2"), net.add("c3")
     three.sandbox.delete()
-    planned = gc(net, one, "PYCNI_GC_PLAN").json
+    planned = net.gc("c1", dry_run=True).json
     assert two.sandbox.links() == ["lo", "eth0"]
     assert sorted(each["kind"] for each in planned["stale"]) == ["lease"] * 4 + ["link", "record", "record"]
-    gc(net, one).must()
+    net.gc("c1").must()
     assert one.sandbox.links() == ["lo", "eth0"]
     assert two.sandbox.links() == ["lo"]
     net.check(one).must()
-    assert gc(net, one, "PYCNI_GC_PLAN").json["stale"] == []
+    assert net.gc("c1", dry_run=True).json["stale"] == []
 
 
 def test_status_names_a_master_that_is_gone_or_down(host: Host) -> None:
     net = network(host, master="eth0")
-    status(net).must()
+    net.status().must()
     net.add("c1")
     host.run(["ip", "link", "set", "eth0", "down"])
-    assert status(net).code == 51
-    assert "the master of attached containers is down: eth0" in text_of(status(net))
+    assert net.status().code == 51
+    assert "the master of attached containers is down: eth0" in net.status().text
     host.run(["ip", "link", "del", "eth0"])
-    assert "the master of attached containers is gone: eth0" in text_of(status(net))
+    assert "the master of attached containers is gone: eth0" in net.status().text
     net.delete("c1")
-    assert status(net).code == 50
-    assert 'failed to lookup master "eth0": Link not found' in text_of(status(net))
+    assert net.status().code == 50
+    assert 'failed to lookup master "eth0": Link not found' in net.status().text

@@ -7,28 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cni.testing.network import GATEWAY, Network
+from tests.support.link_attacks import ATTACKS, attack
 
 if TYPE_CHECKING:
     from cni.testing import Answer, Host
-
-# VICTIM is the index of the victim's host end and INNER that of its own end.
-PAIR_OF_ITS_OWN = "link add eth0 index INNER type veth peer name decoy index VICTIM"
-ATTACKS = {
-    "another link": ["link del eth0", PAIR_OF_ITS_OWN],
-    "a second link": [
-        "link set eth0 down",
-        "link set eth0 name hidden",
-        "link set hidden up",
-        PAIR_OF_ITS_OWN,
-    ],
-    "the same addresses": [
-        "link del eth0",
-        PAIR_OF_ITS_OWN,
-        "link set eth0 address VICTIM_MAC",
-        "addr add 10.1.0.2/24 dev eth0",
-    ],
-    "a link of another kind": ["link del eth0", "link add eth0 index INNER type bridge"],
-}
 
 
 class Place:
@@ -60,18 +42,15 @@ class Place:
         return found
 
     def attack(self, *commands: str) -> None:
-        """Run commands of `ip` in the attacker's namespace."""
+        """Run commands of `ip` in the attacker's namespace, with the words of `link_attacks`."""
         [inner] = self.victim.json(["ip", "-j", "link", "show", "eth0"])
         words = {
             "VICTIM_MAC": inner["address"],
+            "VICTIM_ADDRESS": "10.1.0.2",
             "VICTIM": str(self.victim_end()["ifindex"]),
             "INNER": str(inner["ifindex"]),
         }
-        for each in commands:
-            command = each
-            for word, value in words.items():
-                command = command.replace(word, value)
-            self.sandbox.run(["ip", *command.split()])
+        attack(self.sandbox, commands, words)
 
     def assert_victim_is_well(self, before: dict[str, Any]) -> None:
         """Assert that nothing of the victim has changed, and that it has its traffic."""
@@ -97,9 +76,9 @@ def test_check_and_repair_do_not_trust_a_link_of_the_container(place: Place, att
     place.attack(*attack)
     answer = place.call("CHECK")
     assert answer.code == 104
-    told = f"{answer.msg}; {answer.json['details']}"
-    assert before["ifname"] not in told
-    assert ("not of type veth" if "type bridge" in attack[-1] else "the host end of interface eth0") in told
+    text = answer.text
+    assert before["ifname"] not in text
+    assert ("not of type veth" if "type bridge" in attack[-1] else "the host end of interface eth0") in text
     answer = place.call("PYCNI_REPAIR")
     assert answer.code == 104
     assert "the veth pair of eth0 in /run/netns/attacker is gone" in answer.msg

@@ -37,7 +37,7 @@ def test_a_route_may_lead_through_another_machine_of_the_subnet(host: Host) -> N
         net.check(one, bindir=GO).must()
     one.sandbox.run(["ip", "route", "del", "10.9.0.0/16"])
     assert "Expected Route {Dst: 10.9.0.0/16, GW: 10.1.0.7}" in net.check(one).msg
-    repaired = net.call("PYCNI_REPAIR", "c1", keys={"prevResult": one.answer.json}).must()
+    repaired = net.repair(one).must()
     assert repaired["repaired"] == ["eth0 of the container: added the route to 10.9.0.0/16"]
     net.check(one).must()
 

@@ -17,7 +17,7 @@ def test_repair_names_links_of_the_container_as_such(host: Host) -> None:
     mac = one.answer.json["interfaces"][1]["mac"]
     one.sandbox.run(["ip", "addr", "flush", "dev", "eth0"])
     one.sandbox.run(["ip", "link", "set", "eth0", "down", "address", "02:00:00:00:00:09"])
-    repaired = net.call("PYCNI_REPAIR", "c1", keys={"prevResult": one.answer.json}).must()["repaired"]
+    repaired = net.repair(one).must()["repaired"]
     assert repaired == [
         f"eth0 of the container: set its MAC address to {mac}",
         "eth0 of the container: switched it on",

@@ -10,7 +10,7 @@ from cni.kernel import link
 from cni.testing.network import GATEWAY, GATEWAY6, SUBNET, Network
 
 if TYPE_CHECKING:
-    from cni.testing import Answer, Host
+    from cni.testing import Host
     from cni.testing.network import Attached
 
 BACKENDS = ("iptables", "nftables")
@@ -28,10 +28,6 @@ def network(host: Host, **keys: Any) -> Network:
 
 def host_end(one: Attached) -> str:
     return str(one.answer.json["interfaces"][0]["name"])
-
-
-def told(answer: Answer) -> str:
-    return f"{answer.msg}; {answer.json.get('details', '')}"
 
 
 def test_the_result_names_both_ends_and_the_gateways(host: Host) -> None:
@@ -174,7 +170,7 @@ def test_check_names_each_damage_and_repair_restores_it(
     place.run(damage.replace("HOST", host_end(one)).split())
     answer = net.check(one)
     assert answer.code == 104
-    assert message.replace("HOST", host_end(one)) in told(answer)
+    assert message.replace("HOST", host_end(one)) in answer.text
     keys = {"prevResult": one.answer.json}
     repaired = net.call("PYCNI_REPAIR", "c1", keys=keys).must()
     assert repaired["repaired"]
@@ -190,7 +186,7 @@ def test_repair_refuses_a_pair_that_is_gone(host: Host) -> None:
     net = network(host)
     one = net.add("c1")
     one.sandbox.run(["ip", "link", "del", "eth0"])
-    answer = net.call("PYCNI_REPAIR", "c1", keys={"prevResult": one.answer.json})
+    answer = net.repair(one)
     assert answer.code == 104
     assert "the veth pair of eth0 in /run/netns/c1 is gone" in answer.msg
 

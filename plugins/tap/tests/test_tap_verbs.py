@@ -18,7 +18,7 @@ from cni.kernel.tap import Settings
 from cni.testing.network import Attached, Network
 
 if TYPE_CHECKING:
-    from cni.testing import Answer, Host
+    from cni.testing import Host
 
 pytestmark = pytest.mark.needs_kernel("tun")
 IPAM = {
@@ -35,22 +35,9 @@ def network(host: Host, **keys: Any) -> Network:
     return Network(host, "tap", **{"bridge": "", "ipam": IPAM, **keys})
 
 
-def text_of(answer: Answer) -> str:
-    return f"{answer.msg}; {answer.json.get('details', '')}"
-
-
 def shown_link(one: Attached, name: str = "eth0") -> dict[str, Any]:
     shown: dict[str, Any] = one.sandbox.json(["ip", "-d", "-j", "-N", "link", "show", name])[0]
     return shown
-
-
-def gc(net: Network, valid: Attached, verb: str = "GC") -> Answer:
-    keys = {"cni.dev/valid-attachments": [{"containerID": valid.name, "ifname": "eth0"}]}
-    return net.host.plugin(net.plugin, verb, net.conf | keys, container_id="", ifname="")
-
-
-def status(net: Network) -> Answer:
-    return net.host.plugin(net.plugin, "STATUS", net.conf, container_id="", ifname="")
 
 
 def test_the_result_has_the_device_with_its_addresses(host: Host) -> None:
@@ -124,8 +111,8 @@ def test_the_device_becomes_a_port_of_a_bridge_in_the_container(host: Host) -> N
     assert shown_link(one)["master"] == "br5"
     net.check(one).must()
     sandbox.run(["ip", "link", "set", "eth0", "nomaster"])
-    assert "Interface eth0 is no port of bridge br5 of the container" in text_of(net.check(one))
-    net.call("PYCNI_REPAIR", "c1", keys={"prevResult": one.answer.json}).must()
+    assert "Interface eth0 is no port of bridge br5 of the container" in net.check(one).text
+    net.repair(one).must()
     net.check(one).must()
     net.delete("c1")
     assert sandbox.links() == ["lo", "br5"]
@@ -162,7 +149,7 @@ def test_an_add_that_fails_leaves_nothing(host: Host, keys: dict[str, Any], code
     before = host.snapshot()
     answer = net.call("ADD", "c1")
     assert answer.code == code
-    assert message in text_of(answer)
+    assert message in answer.text
     assert before.differences(host.snapshot()) == []
 
 
@@ -173,12 +160,10 @@ def test_a_host_without_the_device_file_says_what_is_missing(host: Host) -> None
     before = host.snapshot()
     answer = net.call("ADD", "c1")
     assert answer.code == 100
-    assert "could not open /dev/net/tun: no such file or directory; load the kernel's module" in text_of(
-        answer
-    )
+    assert "could not open /dev/net/tun: no such file or directory; load the kernel's module" in answer.text
     assert before.differences(host.snapshot()) == []
-    assert status(net).code == 50
-    assert "could not open /dev/net/tun" in text_of(status(net))
+    assert net.status().code == 50
+    assert "could not open /dev/net/tun" in net.status().text
 
 
 def test_a_second_add_does_not_harm_the_first(host: Host) -> None:
@@ -261,8 +246,8 @@ def test_check_reports_what_repair_restores(host: Host, damage: str, message: st
     one.sandbox.run(damage.split())
     answer = net.check(one)
     assert answer.code == 104
-    assert message in text_of(answer)
-    net.call("PYCNI_REPAIR", "c1", keys={"prevResult": one.answer.json}).must()
+    assert message in answer.text
+    net.repair(one).must()
     net.check(one).must()
 
 
@@ -287,14 +272,14 @@ def test_check_is_not_satisfied_with_another_device(
         one.sandbox.run(["ip", "link", "set", "eth0", "address", mac, "up"])
     answer = net.check(one)
     assert answer.code == 104
-    assert message in text_of(answer)
+    assert message in answer.text
 
 
 def test_repair_without_the_device_says_that_an_add_is_needed(host: Host) -> None:
     net = network(host)
     one = net.add("c1")
     one.sandbox.run(["ip", "link", "del", "eth0"])
-    answer = net.call("PYCNI_REPAIR", "c1", keys={"prevResult": one.answer.json})
+    answer = net.repair(one)
     assert answer.code == 104
     assert "eth0" in answer.msg
     assert "is gone and cannot be repaired" in answer.msg
@@ -304,20 +289,20 @@ def test_gc_removes_devices_records_and_leases_of_invalid_attachments(host: Host
     net = network(host)
     one, two, three = net.add("c1"), net.add("c2"), net.add("c3")
     three.sandbox.delete()
-    planned = gc(net, one, "PYCNI_GC_PLAN").json
+    planned = net.gc("c1", dry_run=True).json
     assert sorted(each["kind"] for each in planned["stale"]) == ["lease"] * 4 + ["link", "record", "record"]
-    gc(net, one).must()
+    net.gc("c1").must()
     assert (one.sandbox.links(), two.sandbox.links()) == (["lo", "eth0"], ["lo"])
     net.check(one).must()
-    assert gc(net, one, "PYCNI_GC_PLAN").json["stale"] == []
+    assert net.gc("c1", dry_run=True).json["stale"] == []
 
 
 def test_status_asks_for_selinux_only_if_the_network_needs_it(host: Host) -> None:
     net = network(host)
-    status(net).must()
+    net.status().must()
     net.conf["selinuxContext"] = "system_u:system_r:container_t:s0"
-    assert status(net).code == 50
-    assert "this host has no SELinux" in text_of(status(net))
+    assert net.status().code == 50
+    assert "this host has no SELinux" in net.status().text
 
 
 def make(path: str, *, by_program: bool) -> tuple[str, Settings, bool]:

@@ -12,7 +12,7 @@ from cni.testing.network import Network
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cni.testing import Answer, Host
+    from cni.testing import Host
 
 pytestmark = pytest.mark.needs_kernel("vlan")
 
@@ -24,10 +24,6 @@ def network(host: Host, **keys: Any) -> Network:
     net = Network(host, "vlan", **{"ipam": IPAM, "master": "eth0", "vlanId": 7, **keys})
     del net.conf["bridge"]
     return net
-
-
-def text_of(answer: Answer) -> str:
-    return f"{answer.msg}; {answer.json.get('details', '')}"
 
 
 def test_the_container_reaches_the_vlan_behind_the_master(host: Host) -> None:
@@ -46,7 +42,7 @@ def test_the_container_reaches_the_vlan_behind_the_master(host: Host) -> None:
     assert one.answer.json["interfaces"][0]["mtu"] == 1400
     net.check(one).must()
     answer = net.check(one, keys={"vlanId": 8})
-    assert "Interface eth0 has VLAN ID 7, not 8" in text_of(answer)
+    assert "Interface eth0 has VLAN ID 7, not 8" in answer.text
 
 
 def test_a_vlan_that_is_in_use_is_refused_and_the_first_one_stays(host: Host) -> None:
