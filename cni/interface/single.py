@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 _NOARP = 0x80
 # The modules of the kernel that are not called as the kind is.
 _MODULES = {"vlan": "8021q"}
-_NO_CARRIER = {"down", "lower-layer-down", "not-present"}
 
 
 class LinkSpec(NamedTuple):
@@ -161,14 +160,28 @@ def attach(  # noqa: PLR0913, PLR0917 - the parts of an ADD
 
     Without IPAM in the configuration the addresses are those of `given`, or there are none.
     """
-    plan = plan_pair(conf, request)
-    own = create(conf, plan, spec, sides, undo)
+    own = create(conf, plan_pair(conf, request), spec, sides, undo)
     leased = ipam.lease(conf, request, undo) if conf.ipam.type else given
-    ips = required_ips(leased, conf.ipam.type, 0) if leased else ()
-    routes = leased.routes if leased else ()
-    configure(Layer3(ips, complete_routes(routes, ips)), sides, own, spec.parent)
-    interface = Interface(own.name, own.mac, plan.netns, own.mtu)
-    return Result((interface,), ips, routes, ipam.dns(conf, leased))
+    return complete(conf, request, sides, own, leased, spec.parent)
+
+
+def complete(  # noqa: PLR0913, PLR0917 - the parts of an ADD
+    conf: InterfaceConf,
+    request: Request,
+    sides: Sides,
+    own: Link,
+    given: Result | None,
+    parent: Link | None = None,
+) -> Result:
+    """Set the addresses and routes of `given` on the container's link, and switch it on; return the result.
+
+    The addresses are announced on the network of the link below, `parent`.
+    """
+    ips = required_ips(given, conf.ipam.type, 0) if given else ()
+    routes = given.routes if given else ()
+    configure(Layer3(ips, complete_routes(routes, ips)), sides, own, parent)
+    interface = Interface(own.name, own.mac, request.netns, own.mtu)
+    return Result((interface,), ips, routes, ipam.dns(conf, given))
 
 
 def configure(plan: Layer3, sides: Sides, own: Link, parent: Link | None) -> None:
@@ -178,7 +191,7 @@ def configure(plan: Layer3, sides: Sides, own: Link, parent: Link | None) -> Non
         return
     layer3.configure(plan, sides, own)
     # Without a carrier nobody hears it, and waiting for one takes seconds.
-    if parent and parent.operstate not in _NO_CARRIER and not own.flags & _NOARP:
+    if parent and parent.operstate not in link.WITHOUT_CARRIER and not own.flags & _NOARP:
         layer3.announce(plan.ips, sides, own)
 
 

@@ -29,7 +29,7 @@ IFF_UP, IFF_LOOPBACK, IFF_PROMISC, IFF_ALLMULTI, _IFF_LOWER_UP = 0x1, 0x8, 0x100
 UNFINISHED = int.from_bytes(b"pycn")
 # RFC 2863, section 6, in this order.
 _OPERSTATES = ("unknown", "not-present", "down", "lower-layer-down", "testing", "dormant", "up")
-_WITHOUT_CARRIER = {"down", "lower-layer-down"}
+WITHOUT_CARRIER = {"not-present", "down", "lower-layer-down"}
 
 # struct ifinfomsg and the attributes, <linux/if_link.h>. Public names are for the modules of kinds.
 HEAD = struct.Struct("=BxHiII")  # family, device type, index, flags, which of them change
@@ -323,7 +323,7 @@ def _settled_operstate(state: str, flags: int) -> str:
     The carrier changes at once, and the state some time later, on a busy machine much later.
     """
     has_carrier = bool(flags & _IFF_LOWER_UP)
-    if has_carrier and state in _WITHOUT_CARRIER:
+    if has_carrier and state in WITHOUT_CARRIER:
         return "up"
     return "down" if state == "up" and not has_carrier else state
 

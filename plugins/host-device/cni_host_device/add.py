@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cni.interface import ipam, layer3
+from cni.interface import ipam, single
 from cni.interface.pair import open_sides
-from cni.interface.plan import Layer3, complete_routes, required_ips
 from cni.result import Interface, Result
 from cni_host_device import devices, moves
 
@@ -26,16 +25,10 @@ def add(conf: HostDeviceConf, request: Request, undo: Undo) -> Result:
         device = devices.find(conf, sides.host)
         if device.link is None:
             interface = Interface(request.ifname, sandbox=request.netns, pci_id=device.bus_id)
-            leased = ipam.lease(conf, request, undo) if conf.ipam.type else Result()
-            ips = tuple(ip._replace(interface=0) for ip in leased.ips)
-            return Result((interface,), ips, leased.routes, ipam.dns(conf, leased))
+            given = ipam.lease(conf, request, undo) if conf.ipam.type else Result()
+            ips = tuple(ip._replace(interface=0) for ip in given.ips)
+            return Result((interface,), ips, given.routes, ipam.dns(conf, given))
         own = moves.take(conf, request, undo, sides, device.link)
-        given = ipam.lease(conf, request, undo) if conf.ipam.type else None
-        ips = required_ips(given, conf.ipam.type, 0) if given else ()
-        routes = given.routes if given else ()
-        if ips:
-            layer3.configure(Layer3(ips, complete_routes(routes, ips)), sides, own)
-        else:
-            layer3.switch_on(sides.inside, own)
-        interface = Interface(own.name, own.mac, request.netns, own.mtu, pci_id=device.bus_id)
-        return Result((interface,), ips, routes, ipam.dns(conf, given))
+        leased = ipam.lease(conf, request, undo) if conf.ipam.type else None
+        result = single.complete(conf, request, sides, own, leased)
+        return result._replace(interfaces=(result.interfaces[0]._replace(pci_id=device.bus_id),))
