@@ -8,6 +8,7 @@ import pytest
 
 from cni.state import executables
 from cni.testing import Host, make_bindir, why_no_namespaces
+from cni.testing.zygote import Zygote
 from plugin_table import declared, packages
 from tests.support import scene
 from tests.support.subjects import (
@@ -24,13 +25,20 @@ from tests.support.subjects import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-    from cni.testing import Sandbox
+    from cni.testing import Answer, Sandbox
 
 pytestmark = pytest.mark.quick
 
 Call = tuple[str, str, str]
 Modules = frozenset[str]
+
+
+def _backends(plugin: str) -> tuple[str, ...]:
+    """Return the backends by which calls differ."""
+    return BACKENDS if PLUGINS[called(plugin)].backend_key else BACKENDS[:1]
+
 
 CALLED = [*scene.CHAIN, *(each for each in subjects() if each not in scene.CHAIN)]
 CALLS: list[Call] = [
@@ -39,7 +47,7 @@ CALLS: list[Call] = [
         (plugin, verb, backend)
         for plugin in CALLED
         for verb in ("ADD", "DEL")
-        for backend in (BACKENDS if PLUGINS[called(plugin)].backend_key else BACKENDS[:1])
+        for backend in _backends(plugin)
     ),
 ]
 NEVER = {
@@ -62,10 +70,14 @@ from cni.multicall import main
 
 
 class Loaded:
-    """The modules that calls have loaded at their end. Each call is a process of its own."""
+    """The modules that calls have loaded at their end. Each call is a process of its own.
 
-    def __init__(self, host: Host) -> None:
+    The executables of `bindir` print them. The host's own calls are forked, which costs a tenth.
+    """
+
+    def __init__(self, host: Host, bindir: Path) -> None:
         self._host = host
+        self._bindir = bindir
         self._chains: dict[str, dict[Call, Modules]] = {}
 
     def modules(self, call: Call) -> Modules:
@@ -79,11 +91,16 @@ class Loaded:
     def _run(self, subject: str) -> dict[Call, Modules]:
         found: dict[Call, Modules] = {}
         prepare(self._host, subject)
-        for backend in reversed(BACKENDS):
+        for backend in reversed(_backends(subject)):
             sandbox = self._host.sandbox(f"{backend}-{subject}")
             # The first ADD on a host makes what all others find there.
             _call_all(self._host, sandbox, subject, backend)
-            found |= _call_all(self._host, sandbox, subject, backend)
+            found |= _call_all(self._host, sandbox, subject, backend, self._bindir)
+        if subject == scene.INTERFACE:
+            for plugin in PLUGINS:
+                conf = configuration(plugin)
+                answer = self._host.plugin(plugin, "VERSION", conf, netns=sandbox, bindir=self._bindir)
+                found[plugin, "VERSION", BACKENDS[0]] = _told(answer)
         return found
 
 
@@ -94,19 +111,27 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
         pytest.skip(why_no_namespaces())
     bindir = make_bindir(tmp_path_factory.mktemp("cold"), packages(declared()))
     script = (bindir / scene.INTERFACE).read_text().replace("from cni.multicall import main\n", _TELL)
-    executables.put(bindir, packages(declared()), script)
-    with Host(bindir) as host:
-        yield Loaded(host)
+    telling = tmp_path_factory.mktemp("telling")
+    executables.put(telling, packages(declared()), script)
+    with Zygote(bindir) as zygote, Host(bindir, zygote) as host:
+        yield Loaded(host, telling)
 
 
-def _call_all(host: Host, sandbox: Sandbox, subject: str, backend: str) -> dict[Call, Modules]:
+def _told(answer: Answer) -> Modules:
+    answer.must()
+    return frozenset(answer.stderr.splitlines())
+
+
+def _call_all(
+    host: Host, sandbox: Sandbox, subject: str, backend: str, bindir: Path | None = None
+) -> dict[Call, Modules]:
     """Return what the calls of a chain have loaded: of those in the usual chain, only in the usual one."""
     found: dict[Call, Modules] = {}
 
     def call(plugin: str, verb: str, conf: dict[str, Any]) -> Any:
-        answer = host.plugin(plugin, verb, conf, netns=sandbox)
-        found[plugin, verb, backend] = frozenset(answer.stderr.splitlines())
-        return answer.must()
+        answer = host.plugin(plugin, verb, conf, netns=sandbox, bindir=bindir)
+        found[plugin, verb, backend] = _told(answer)
+        return answer.json
 
     confs = chain(subject, backend, full=False)
     previous: dict[str, Any] = {}
@@ -116,8 +141,6 @@ def _call_all(host: Host, sandbox: Sandbox, subject: str, backend: str) -> dict[
     for conf in reversed(confs):
         call(conf["type"], "DEL", conf | previous)
     if subject == scene.INTERFACE:
-        for plugin in PLUGINS:
-            call(plugin, "VERSION", configuration(plugin))
         return found
     part = called(subject)
     return {(subject, verb, backend): found[part, verb, backend] for verb in ("ADD", "DEL")}

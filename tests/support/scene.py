@@ -21,12 +21,14 @@ LOOPBACK, INTERFACE, IPAM, PORTS = "loopback", "bridge", "host-local", "portmap"
 # The order of ADD. The interface plugin asks the IPAM plugin.
 CHAIN = (LOOPBACK, INTERFACE, PORTS)
 
+_PACKAGES = packages(declared())
+
 needs_go = pytest.mark.skipif(not (GO / INTERFACE).exists(), reason=f"there are no Go plugins in {GO}")
 
 
 def load(name: str) -> Plugin[Any]:
     """Return the object of a plugin."""
-    plugin: Plugin[Any] = import_module(packages(declared())[name]).PLUGIN
+    plugin: Plugin[Any] = import_module(_PACKAGES[name]).PLUGIN
     return plugin
 
 

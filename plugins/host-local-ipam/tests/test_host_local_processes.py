@@ -29,6 +29,8 @@ needs_go = [
     pytest.mark.interop,
     pytest.mark.skipif(not (GO / "host-local").exists(), reason="no Go plugins in /usr/lib/cni"),
 ]
+# Tests that call the plugin in children of their own, whatever the host's calls are.
+in_children = pytest.mark.modes("cold")
 NETNS = "/run/netns/no-such-namespace"
 FOLDER = "/var/lib/cni/networks/net"
 
@@ -90,6 +92,7 @@ def test_an_executable_gives_checks_and_releases(host: Host) -> None:
     assert set(files(host)) == {"lock", "last_reserved_ip.0"}
 
 
+@in_children
 def test_32_processes_at_once_get_32_addresses(host: Host) -> None:
     for first in (2, 34):
         answers = host.call(together, "ADD", 32, conf())
@@ -100,6 +103,7 @@ def test_32_processes_at_once_get_32_addresses(host: Host) -> None:
         assert set(files(host)) == {"lock", "last_reserved_ip.0"}
 
 
+@in_children
 def test_processes_that_fight_for_the_last_addresses_lose_in_words(host: Host) -> None:
     answers = host.call(together, "ADD", 32, conf("10.1.0.0/29"))
     given = [answer.addresses[0] for answer in answers if answer.ok]
@@ -186,6 +190,11 @@ def _add_and_be_killed(count: int) -> int:
     return number
 
 
+def _delete(count: int) -> list[Answer]:
+    return [direct.call(PLUGIN, "DEL", conf(), container_id=f"c{number}") for number in range(count)]
+
+
+@in_children
 def test_a_killed_add_leaves_whole_files_or_none_and_del_frees_them(host: Host) -> None:
     killed = host.call(_add_and_be_killed, 60)
     left = files(host)
@@ -193,8 +202,7 @@ def test_a_killed_add_leaves_whole_files_or_none_and_del_frees_them(host: Host) 
     assert all(content.endswith(b"\r\neth0") for content in leases.values())
     assert len(set(leases.values())) == len(leases)
     assert left["last_reserved_ip.0"].startswith(b"10.1.0.")
-    for number in range(killed):
-        host.call(direct.call, PLUGIN, "DEL", conf(), container_id=f"c{number}").must()
+    assert all(answer.ok for answer in host.call(_delete, killed))
     keys: dict[str, Any] = {"cni.dev/valid-attachments": []}
     host.call(direct.call, PLUGIN, "GC", conf(version="1.1.0", **keys)).must()
     assert set(files(host)) == {"lock", "last_reserved_ip.0"}
