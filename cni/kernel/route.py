@@ -15,11 +15,13 @@ from cni.kernel.rtnetlink import Message, Netlink
 from cni.result import Route
 
 if TYPE_CHECKING:
+    from ipaddress import IPv4Address
+
     from cni.result import IpAddress, IpNetwork
 
 MAIN_TABLE = 254
 # rtnetlink(7), struct rtmsg
-_RTPROT_BOOT, _RTN_UNICAST, _RTM_F_CLONED, _RTM_F_FIB_MATCH = 3, 1, 0x200, 0x2000
+_RTPROT_BOOT, _RTN_UNICAST, _RTN_LOCAL, _RTM_F_CLONED, _RTM_F_FIB_MATCH = 3, 1, 2, 0x200, 0x2000
 _RTNH_F_ONLINK = 4
 # A message that deletes matches a route of any origin, and with the scope "nowhere" one of any scope.
 _RTPROT_ANY, _RT_SCOPE_NOWHERE = 0, 255
@@ -115,6 +117,12 @@ def find_link_index(nl: Netlink, destination: IpAddress) -> int | None:
     """Return the index of the link by which the kernel sends to an address, None if it has no route."""
     found = _look_up(nl, destination)
     return shown_number(attributes(found[_HEAD.size :]).get(_OIF, b"")) or None if found else None
+
+
+def is_local(nl: Netlink, address: IPv4Address) -> bool:
+    """Return whether an IPv4 address is one of the namespace's own."""
+    found = _look_up(nl, address)
+    return found is not None and _HEAD.unpack_from(found)[7] == _RTN_LOCAL
 
 
 def find_default_link_index(nl: Netlink) -> int | None:

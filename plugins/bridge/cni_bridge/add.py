@@ -40,7 +40,7 @@ def add(conf: BridgeConf, request: Request, undo: Undo) -> Result:
         layer3.configure(addresses.layer3, sides, pair.container)
         holder = _ensure_gateway(plan, addresses, bridge, pair, sides, undo)
         if backend is not None and addresses.masquerade is not None:
-            backend.apply(addresses.masquerade, undo)
+            masquerade.apply(backend, addresses.masquerade, undo)
         wait_until_up(sides.host, pair.host.name)
         layer3.announce(addresses.layer3.ips, sides, pair.container)
     return plan_result(plan, bridge, pair, addresses, holder).with_dns(ipam.dns(conf, leased))

@@ -12,7 +12,8 @@ from cni.kernel.rtnetlink import Netlink
 from cni.log import note
 from cni.operations import properties
 from cni.request import Verb
-from cni_portmap.plan import list_host_ends, plan_forward
+from cni_portmap.add import find_intent
+from cni_portmap.plan import list_host_ends
 from cni_portmap.properties import list_claims, list_rules, list_settings
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 def check(conf: PortmapConf, request: Request) -> None:
     """Raise CniError 104 if something differs; hints are part of its details, or alone are logged."""
     result = request.required_prev_result()
-    intent = plan_forward(conf, request, result)
+    intent = find_intent(conf, request, result)
     if intent is None:
         return
     if not ledger.is_of_this_release(intent.owner):

@@ -8,14 +8,14 @@ from cni.operations import properties
 from cni.operations.properties import Property
 from cni.operations.repair import Repaired
 from cni.request import Request
+from cni_portmap.add import find_intent
 from cni_portmap.conf import PortmapConf
-from cni_portmap.plan import plan_forward
 from cni_portmap.properties import claim, list_claims, list_rules, list_settings
 
 
 def repair(conf: PortmapConf, request: Request) -> Repaired:
     """Restore claims, then rules and settings unless another container has come to hold a port."""
-    intent = plan_forward(conf, request, request.required_prev_result())
+    intent = find_intent(conf, request, request.required_prev_result())
     if intent is None:
         return Repaired()
     # CHECK accepts an attachment of the Go plugin, which has no claim.

@@ -34,6 +34,6 @@ def add(conf: PtpConf, request: Request, undo: Undo) -> Result:
         layer3.add(ends.host, sides.host, host, (), up)
         layer3.forward(versions_of(ips))
         if backend and (intent := plan_masquerade(conf, plan.owner, ips)):
-            backend.apply(intent, undo)
+            masquerade.apply(backend, intent, undo)
         pair.wait_until_up(sides.host, host.name, "host end")
     return Result(tuple(made.interfaces(plan)), ips, leased.routes, ipam.dns(conf, leased))
