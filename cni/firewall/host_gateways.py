@@ -7,25 +7,25 @@ that neither ADD makes them nor CHECK asks for them.
 from __future__ import annotations
 
 from ipaddress import IPv4Address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from cni.kernel import addr, route
 from cni.kernel.rtnetlink import Netlink
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from cni.firewall.intents import Gateway
+    from cni.firewall.intents import Masquerade, PortForward
     from cni.result import IpAddress
 
+Planned = TypeVar("Planned", "Masquerade", "PortForward")
 
-def of_host(gateways: Sequence[Gateway]) -> tuple[Gateway, ...]:
-    """Return those gateways whose addresses the host has; one look-up for each address."""
-    if not gateways:
-        return ()
+
+def without_others(intent: Planned) -> Planned:
+    """Return the intent with those of its gateways whose addresses the host has; each is one look-up."""
+    if not intent.gateways:
+        return intent
     with Netlink() as nl:
-        own = {ip for ip in dict.fromkeys(each.ip for each in gateways) if _has(nl, ip)}
-    return tuple(each for each in gateways if each.ip in own)
+        own = {ip for ip in dict.fromkeys(each.ip for each in intent.gateways) if _has(nl, ip)}
+    return intent._replace(gateways=tuple(each for each in intent.gateways if each.ip in own))
 
 
 def _has(nl: Netlink, ip: IpAddress) -> bool:

@@ -27,7 +27,7 @@ def choose(conf: MasqueradeConf) -> Applying | None:
 
 def apply(backend: Applying, intent: Masquerade, undo: Undo) -> None:
     """Masquerade a container. The host must have the address of its gateway by then, if it is to have it."""
-    backend.apply(intent._replace(gateways=host_gateways.of_host(intent.gateways)), undo)
+    backend.apply(host_gateways.without_others(intent), undo)
 
 
 def remove(conf: MasqueradeConf, request: Request) -> None:

@@ -44,7 +44,8 @@ def add(conf: PortmapConf, request: Request, undo: Undo) -> Result:
     result = request.prev_result
     for line in plan_notes(plan_mappings(conf), find_targets(result, request.ifname)):
         note(line)
-    if intent := find_intent(conf, request, result):
+    if intent := plan_forward(conf, request, result):
+        intent = host_gateways.without_others(intent)
         with claimed(intent, list_host_ends(result), request, undo):
             select.choose_for_add(conf.needed_backend, PURPOSE).apply(intent, undo)
         flush_connections(intent.mappings)
@@ -55,12 +56,6 @@ def add(conf: PortmapConf, request: Request, undo: Undo) -> Result:
         for each in listeners.find(intent.mappings, [target.version for target in intent.targets]):
             note(f'portmap: {each}, where container "{request.container_id}" is reached now instead')
     return result
-
-
-def find_intent(conf: PortmapConf, request: Request, result: Result) -> PortForward | None:
-    """Return the intent for the addresses in `result`; its gateways are those that are on the host."""
-    intent = plan_forward(conf, request, result)
-    return intent and intent._replace(gateways=host_gateways.of_host(intent.gateways))
 
 
 @contextmanager

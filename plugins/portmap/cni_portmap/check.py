@@ -6,14 +6,14 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from cni.errors import CniError
+from cni.firewall import host_gateways
 from cni.hostports import ledger
 from cni.kernel import bridge, link
 from cni.kernel.rtnetlink import Netlink
 from cni.log import note
 from cni.operations import properties
 from cni.request import Verb
-from cni_portmap.add import find_intent
-from cni_portmap.plan import list_host_ends
+from cni_portmap.plan import list_host_ends, plan_forward
 from cni_portmap.properties import list_claims, list_rules, list_settings
 
 if TYPE_CHECKING:
@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 def check(conf: PortmapConf, request: Request) -> None:
     """Raise CniError 104 if something differs; hints are part of its details, or alone are logged."""
     result = request.required_prev_result()
-    intent = find_intent(conf, request, result)
+    intent = plan_forward(conf, request, result)
     if intent is None:
         return
+    intent = host_gateways.without_others(intent)
     if not ledger.is_of_this_release(intent.owner):
         # Neither the Go plugin nor the first release keeps published ports from the gateway.
         intent = intent._replace(gateways=())

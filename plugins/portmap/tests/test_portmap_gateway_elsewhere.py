@@ -76,7 +76,7 @@ def test_masquerading_makes_none_either(host: Host, backend: str) -> None:
 
 @backends
 def test_a_gateway_that_the_host_has_is_named(host: Host, backend: str) -> None:
-    """Whoever gave it to the host; IPv6 is asked for at once, when its route may not be there."""
+    """Another program gave it to the host. IPv6 is asked for at once, when its route may not be there."""
     host.run(["ip", "link", "add", "br0", "type", "bridge"])
     for version, length in ((4, 24), (6, 64)):
         host.run(["ip", "address", "add", f"{ELSEWHERE[version]}/{length}", "dev", "br0"])
