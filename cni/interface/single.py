@@ -17,8 +17,16 @@ from typing import TYPE_CHECKING, NamedTuple
 from cni import delegate
 from cni.errors import CniError, Code, ErrorList, KernelError
 from cni.firewall.intents import Owner
-from cni.interface import compare, ipam, layer3
-from cni.interface.plan import Layer3, PairPlan, complete_routes, host_name, plan_pair, required_ips
+from cni.interface import compare, default_route, ipam, layer3
+from cni.interface.plan import (
+    Layer3,
+    PairPlan,
+    complete_routes,
+    host_name,
+    plan_pair,
+    ranked,
+    required_ips,
+)
 from cni.kernel import link, link_removal, netns, veth
 from cni.kernel.attributes import number
 from cni.kernel.rtnetlink import Netlink
@@ -165,7 +173,7 @@ def attach(  # noqa: PLR0913, PLR0917 - the parts of an ADD
     own = create(conf, plan, spec, sides, undo)
     leased = ipam.lease(conf, request, undo) if conf.ipam.type else given
     ips = required_ips(leased, conf.ipam.type, 0) if leased else ()
-    routes = leased.routes if leased else ()
+    routes = ranked(leased.routes, default_route.rank(conf, sides, own, undo)) if leased else ()
     configure(Layer3(ips, complete_routes(routes, ips)), sides, own, spec.parent)
     interface = Interface(own.name, own.mac, plan.netns, own.mtu)
     return Result((interface,), ips, routes, ipam.dns(conf, leased))

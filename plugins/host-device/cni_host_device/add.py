@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cni.interface import ipam, layer3
+from cni.interface import default_route, ipam, layer3
 from cni.interface.pair import open_sides
-from cni.interface.plan import Layer3, complete_routes, required_ips
+from cni.interface.plan import Layer3, complete_routes, ranked, required_ips
 from cni.result import Interface, Result
 from cni_host_device import devices, moves
 
@@ -32,7 +32,7 @@ def add(conf: HostDeviceConf, request: Request, undo: Undo) -> Result:
         own = moves.take(conf, request, undo, sides, device.link)
         given = ipam.lease(conf, request, undo) if conf.ipam.type else None
         ips = required_ips(given, conf.ipam.type, 0) if given else ()
-        routes = given.routes if given else ()
+        routes = ranked(given.routes, default_route.rank(conf, sides, own, undo)) if given else ()
         if ips:
             layer3.configure(Layer3(ips, complete_routes(routes, ips)), sides, own)
         else:
