@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, IPv6Interface, ip_address, ip_interface, ip_network
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    collapse_addresses,
+    ip_address,
+    ip_interface,
+    ip_network,
+)
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cni.result import IpAddress, IpInterface, IpNetwork
 
 # A call parses the same few strings many times, and all calls of a network share them.
@@ -41,6 +53,24 @@ def parse_cidr(text: str) -> IpInterface:
 def parse_network(text: str) -> IpNetwork:
     """Parse "10.1.0.0/16" as a network. Host bits are dropped, as in Go. Raise ValueError."""
     return ip_network(parse_cidr(text), strict=False)
+
+
+@lru_cache(_REMEMBERED)
+def parse_exact_network(text: str) -> IpNetwork:
+    """Parse "10.1.0.0/16" or an address, which is a network of one. Raise ValueError, also for host bits."""
+    found = parse_cidr(text) if "/" in text else parse_cidr(f"{text}/{128 if ':' in text else 32}")
+    if found.ip != found.network.network_address:
+        raise ValueError(f"{text} is no network: write {found.network}, or {found.ip} for one address")
+    return ip_network(found.network)
+
+
+def join_networks(networks: Iterable[IpNetwork]) -> tuple[IpNetwork, ...]:
+    """Return networks of both families without overlaps, neighbours joined, IPv4 first."""
+    listed = list(networks)
+    return (
+        *collapse_addresses(each for each in listed if isinstance(each, IPv4Network)),
+        *collapse_addresses(each for each in listed if isinstance(each, IPv6Network)),
+    )
 
 
 def unmapped(address: IpAddress) -> IPv4Address | IPv6Address:

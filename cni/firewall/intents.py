@@ -101,12 +101,22 @@ class PortMapping(NamedTuple):
         host_port: Port of the host.
         container_port: Port of the container.
         host_ip: Address of the host. None is every local address of both families.
+        clients: Networks of the clients that reach the port, which do not overlap; the host always does. None
+            is every client.
     """
 
     protocol: str
     host_port: int
     container_port: int
     host_ip: IpAddress | None = None
+    clients: tuple[IpNetwork, ...] | None = None
+
+    def clients_of(self, version: int) -> tuple[IpNetwork, ...] | None:
+        """Return the clients of an IP version that reach the port, None for all; () for none."""
+        if self.clients is None:
+            return None
+        found = tuple(each for each in self.clients if each.version == version)
+        return None if any(not each.prefixlen for each in found) else found
 
 
 class Gateway(NamedTuple):
@@ -161,11 +171,13 @@ class Masquerade(NamedTuple):
     """Replace a container's addresses by the host's in all traffic that leaves their subnets.
 
     `gateways` are those of `PortForward`: published ports of others do not apply to them in these subnets.
+    What goes to the networks `excepted`, which do not overlap, keeps the container's address.
     """
 
     owner: Owner
     addresses: tuple[IpInterface, ...]
     gateways: tuple[Gateway, ...] = ()
+    excepted: tuple[IpNetwork, ...] = ()
 
     @property
     def kind(self) -> Kind:

@@ -24,6 +24,7 @@ BRIDGE = 7
 IPV6 = 10
 # By IP version.
 FAMILIES = {4: IPV4, 6: IPV6}
+ADDRESS_BYTES = {IPV4: 4, IPV6: 16}
 FAMILY_NAMES = {INET: "inet", IPV4: "ip", BRIDGE: "bridge", IPV6: "ip6"}
 
 # Added to the numbers of nf_tables messages for their netlink types.

@@ -253,8 +253,10 @@ def of_layer3(
     chosen = complete_routes(promised, plan.ips, prefix_route=plan.prefix_route)
     for wanted, complete in zip((*plan.routes, *promised), (*plan.routes, *chosen), strict=True):
         fix = partial(_restore_route, inside, container, complete, _INSIDE)
-        yield _of_route(wanted, routes, fix)
-        alike = [each for each in routes if _is_as_wanted(each, wanted)]
+        # A route without a metric may have got one: `cni.interface.default_route`.
+        present = [each for each in routes if not compare_metrics or wanted.priority in {0, each.priority}]
+        yield _of_route(wanted, present, fix)
+        alike = [each for each in present if _is_as_wanted(each, wanted)]
         if alike and compare_metrics:
             message = (
                 f"Route to {wanted.dst} has mtu {alike[0].mtu} and advmss {alike[0].advmss}, "

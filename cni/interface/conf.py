@@ -6,14 +6,20 @@ A plugin's model derives from the classes whose keys it has, and the docstrings 
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from cni.conf import Bool, Model, Mtu, NetConf, Str, wrong_type
+from cni.addresses import parse_exact_network
+from cni.conf import Bool, Int, Model, Mtu, NetConf, Str, parsed_by, wrong_type
 from cni.errors import CniError, Code
+from cni.result import IpNetwork
 
 IFNAME_BYTES = 15
+PRIORITY_MIN, PRIORITY_MAX = -100, 100
+Priority = Annotated[Int, Field(ge=PRIORITY_MIN, le=PRIORITY_MAX)]
+# The words for IP versions in configurations.
+FAMILIES = {"ipv4": 4, "ipv6": 6}
 # No separators, nothing unprintable, and no "%", which the kernel takes for a pattern.
 _LINK_NAME = re.compile(r"(?!\.\.?$)[^\s/:%\x00-\x1f\x7f]+")
 _MAC_FORMS = tuple(
@@ -26,10 +32,51 @@ _MAC_FORMS = tuple(
 )
 
 
+def _parse_excepted(text: str) -> IpNetwork:
+    try:
+        return parse_exact_network(text)
+    except ValueError as error:
+        raise ValueError(f'invalid entry "{text}" in ipMasqExcept: {error}') from None
+
+
+_Excepted = Annotated[IpNetwork, parsed_by(_parse_excepted)]
+
+
+class RuntimeGateway(Model):
+    """The part of `runtimeConfig` that the runtime passes for the capability `gatewayPriority`.
+
+    Attributes:
+        gateway_priority: Priority of this attachment, instead of `gatewayPriority` of the configuration.
+            Without it `args.cni.gatewayPriority` counts.
+    """
+
+    gateway_priority: Priority | None = None
+
+
 class InterfaceConf(NetConf):
-    """A configuration of a plugin that calls IPAM. `plugin` is the plugin's own name."""
+    """A configuration of a plugin that calls IPAM. `plugin` is the plugin's own name.
+
+    Attributes:
+        gateway_priority: Of several networks of a container, the one with the highest priority has the
+            default route. A network without the key has priority 0.
+        runtime_config: What the runtime adds for capabilities.
+    """
 
     plugin: ClassVar[str] = ""
+    gateway_priority: Priority | None = None
+    runtime_config: RuntimeGateway = Field(default_factory=RuntimeGateway)
+
+    @property
+    def attachment_priority(self) -> int | None:
+        """The priority of the attachment's default routes, None without one. Raise CniError 7."""
+        given = self.runtime_config.gateway_priority
+        for key, value in self.args.cni.items() if given is None else ():
+            if key.lower() == "gatewaypriority" and value is not None:
+                if type(value) is not int or not PRIORITY_MIN <= value <= PRIORITY_MAX:
+                    bounds = f"a number, {PRIORITY_MIN} to {PRIORITY_MAX}"
+                    raise wrong_type("args.cni.gatewayPriority", bounds, value, Code.INVALID_CONFIG)
+                given = value
+        return self.gateway_priority if given is None else given
 
     @model_validator(mode="after")
     def _refuse_itself_as_ipam(self) -> Self:
@@ -45,15 +92,33 @@ class MasqueradeConf(InterfaceConf):
     Attributes:
         ip_masq: Masquerade what containers send outside their subnet.
         ip_masq_backend: `"iptables"` or `"nftables"`. The default is iptables where it works, else nftables.
+        ip_masq_families: Masquerade addresses of these families only: `["ipv4"]`, `["ipv6"]`. The default is
+            both.
+        ip_masq_except: Networks and addresses to which containers keep their own address: `["10.0.0.0/8"]`.
     """
 
     ip_masq: Bool = False
     ip_masq_backend: Str | None = None
+    ip_masq_families: tuple[Str, ...] | None = None
+    ip_masq_except: tuple[_Excepted, ...] = ()
 
     @property
     def has_masquerade(self) -> bool:
         """Whether containers are masqueraded; a container without addresses never is."""
         return self.ip_masq and bool(self.ipam.type)
+
+    @property
+    def masqueraded_versions(self) -> tuple[int, ...]:
+        """The IP versions that are masqueraded if any is."""
+        given = FAMILIES if self.ip_masq_families is None else map(str.lower, self.ip_masq_families)
+        return tuple(sorted(FAMILIES[each] for each in given))
+
+    @model_validator(mode="after")
+    def _check_families(self) -> Self:
+        given = self.ip_masq_families
+        if given is not None and (not given or any(each.lower() not in FAMILIES for each in given)):
+            raise ValueError('"ipMasqFamilies" lists "ipv4" or "ipv6" or both; "ipMasq": false is for none')
+        return self
 
 
 class ParentConf(InterfaceConf):
@@ -70,10 +135,12 @@ class ParentConf(InterfaceConf):
     mtu: Mtu = 0
 
 
-class RuntimeMac(Model):
-    """The part of `runtimeConfig` that the runtime passes for the capability `mac`.
+class RuntimeMac(RuntimeGateway):
+    """The parts of `runtimeConfig` that the runtime passes for the capabilities `mac` and `gatewayPriority`.
 
     Attributes:
+        gateway_priority: Priority of this attachment, instead of `gatewayPriority` of the configuration.
+            Without it `args.cni.gatewayPriority` counts.
         mac: MAC address of the container's end. Without it `args.cni.mac` counts, then `MAC` in CNI_ARGS.
     """
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cni.firewall import select
+from cni.firewall import host_gateways, select
 from cni.firewall.intents import MASQUERADE
 from cni.interface.plan import owner_of
 
 if TYPE_CHECKING:
-    from cni.firewall.intents import Applying
+    from cni.firewall.intents import Applying, Masquerade
     from cni.interface.conf import MasqueradeConf
     from cni.request import Request
+    from cni.undo import Undo
 
 FEATURE = "ipmasq"
 
@@ -22,6 +23,11 @@ def choose(conf: MasqueradeConf) -> Applying | None:
     Raise CniError 7 for an unknown name: call it before anything is made.
     """
     return select.choose_for_add(conf.ip_masq_backend, FEATURE) if conf.has_masquerade else None
+
+
+def apply(backend: Applying, intent: Masquerade, undo: Undo) -> None:
+    """Masquerade a container. The host must have the address of its gateway by then, if it is to have it."""
+    backend.apply(host_gateways.without_others(intent), undo)
 
 
 def remove(conf: MasqueradeConf, request: Request) -> None:

@@ -6,20 +6,35 @@ import hashlib
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, NamedTuple
 
+from cni.addresses import join_networks
 from cni.errors import CniError, Code
 from cni.firewall.intents import Gateway, Masquerade, Owner
-from cni.interface.conf import IFNAME_BYTES
+from cni.interface.conf import IFNAME_BYTES, PRIORITY_MAX, PRIORITY_MIN
 from cni.marks import alias
 from cni.result import Route
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from cni.conf import NetConf
     from cni.interface.conf import MasqueradeConf
     from cni.request import Request
     from cni.result import Interface, Ip, IpAddress, Result
 
+MAIN_TABLE = 254
+# The metrics of default routes by priority, each with some for networks of the same priority. They are below
+# 1024, the metric of IPv6 routes that have none and of routers that announce themselves.
+_METRIC_OF_0, _PER_PRIORITY = 500, 4
+
+
+def metrics_of(priority: int) -> range:
+    """Return the metrics for default routes of a priority; the first network with it has the first one."""
+    first = _METRIC_OF_0 - priority * _PER_PRIORITY
+    return range(first, first + _PER_PRIORITY)
+
+
+# All metrics that a priority can have.
+RANKED = range(metrics_of(PRIORITY_MAX)[0], metrics_of(PRIORITY_MIN)[-1] + 1)
 # The sysctl that lets the host route, by IP version.
 FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
 
@@ -129,6 +144,16 @@ def default_routes(ips: tuple[Ip, ...], routes: tuple[Route, ...]) -> list[Route
     return added
 
 
+def ranked(routes: Iterable[Route], metrics: Mapping[int, int]) -> tuple[Route, ...]:
+    """Return routes whose default routes have these metrics, by IP version, unless IPAM gave them one."""
+    return tuple(
+        each._replace(priority=each.priority or metrics.get(each.dst.version, 0))
+        if not each.dst.prefixlen and each.table in {None, MAIN_TABLE}
+        else each
+        for each in routes
+    )
+
+
 def complete_routes(
     routes: Iterable[Route], ips: tuple[Ip, ...], *, prefix_route: bool = True
 ) -> tuple[Route, ...]:
@@ -149,12 +174,14 @@ def complete_routes(
 
 
 def plan_masquerade(conf: MasqueradeConf, owner: Owner, ips: Iterable[Ip]) -> Masquerade | None:
-    """Plan the masquerade of all of the container's addresses; None if the configuration asks for none."""
-    if not conf.has_masquerade:
+    """Plan the masquerade of the container's addresses; None if the configuration asks for none."""
+    own = [ip for ip in ips if ip.address.version in conf.masqueraded_versions]
+    if not conf.has_masquerade or not own:
         return None
     gateways = [
         Gateway(ip.gateway, ip.address.network)
-        for ip in ips
+        for ip in own
         if ip.gateway and ip.gateway in ip.address.network
     ]
-    return Masquerade(owner, tuple(ip.address for ip in ips), tuple(gateways))
+    excepted = join_networks(conf.ip_masq_except)
+    return Masquerade(owner, tuple(ip.address for ip in own), tuple(gateways), excepted)

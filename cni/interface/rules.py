@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cni.errors import CniError, Code
 from cni.firewall import select, spoofcheck
 from cni.interface.compare import holds
-from cni.interface.masquerade import FEATURE
+from cni.interface.masquerade import FEATURE, apply
 from cni.operations.properties import Property
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def of_masquerade(conf: MasqueradeConf, intent: Masquerade) -> Iterator[Property
 def _restore(conf: MasqueradeConf, intent: Masquerade, undo: Undo) -> str:
     backend = select.choose(conf.ip_masq_backend, FEATURE)
     backend.rebuild(intent)
-    backend.apply(intent, undo)
+    apply(backend, intent, undo)
     return f"masquerading with {backend.name}"
 
 

@@ -17,8 +17,16 @@ from typing import TYPE_CHECKING, NamedTuple
 from cni import delegate
 from cni.errors import CniError, Code, ErrorList, KernelError
 from cni.firewall.intents import Owner
-from cni.interface import compare, ipam, layer3
-from cni.interface.plan import Layer3, PairPlan, complete_routes, host_name, plan_pair, required_ips
+from cni.interface import compare, default_route, ipam, layer3
+from cni.interface.plan import (
+    Layer3,
+    PairPlan,
+    complete_routes,
+    host_name,
+    plan_pair,
+    ranked,
+    required_ips,
+)
 from cni.kernel import link, link_removal, netns, veth
 from cni.kernel.attributes import number
 from cni.kernel.rtnetlink import Netlink
@@ -162,12 +170,13 @@ def attach(  # noqa: PLR0913, PLR0917 - the parts of an ADD
     """
     own = create(conf, plan_pair(conf, request), spec, sides, undo)
     leased = ipam.lease(conf, request, undo) if conf.ipam.type else given
-    return complete(conf, request, sides, own, leased, spec.parent)
+    return complete(conf, request, undo, sides, own, leased, spec.parent)
 
 
 def complete(  # noqa: PLR0913, PLR0917 - the parts of an ADD
     conf: InterfaceConf,
     request: Request,
+    undo: Undo,
     sides: Sides,
     own: Link,
     given: Result | None,
@@ -178,7 +187,7 @@ def complete(  # noqa: PLR0913, PLR0917 - the parts of an ADD
     The addresses are announced on the network of the link below, `parent`.
     """
     ips = required_ips(given, conf.ipam.type, 0) if given else ()
-    routes = given.routes if given else ()
+    routes = ranked(given.routes, default_route.rank(conf, sides, own, undo)) if given else ()
     configure(Layer3(ips, complete_routes(routes, ips)), sides, own, parent)
     interface = Interface(own.name, own.mac, request.netns, own.mtu)
     return Result((interface,), ips, routes, ipam.dns(conf, given))

@@ -84,9 +84,10 @@ def without_masquerade(
     conf: MasqueradeConf, ends: list[Link], versions: Collection[int]
 ) -> Iterator[Impairment]:
     """Yield the attachments whose masquerade is gone, for host ends of `list_ends`."""
-    if conf.has_masquerade:
+    masqueraded = [each for each in versions if each in conf.masqueraded_versions]
+    if conf.has_masquerade and (masqueraded or not versions):
         owners = [owner for each in ends if (owner := _owner_of(conf.name, each))]
-        for each in installed.without(owners, MASQUERADE, versions):
+        for each in installed.without(owners, MASQUERADE, masqueraded):
             yield "masquerading is gone of", f"{each.container_id} {each.ifname}"
 
 

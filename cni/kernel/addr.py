@@ -14,6 +14,8 @@ from cni.kernel.attributes import attribute, attributes, number, shown_number
 from cni.kernel.rtnetlink import Message, Netlink
 
 if TYPE_CHECKING:
+    from ipaddress import IPv6Address
+
     from cni.result import IpInterface
 
 # The flags of an address, rtnetlink(7).
@@ -98,6 +100,19 @@ def list_addrs(nl: Netlink, index: int = 0, version: int = 0) -> list[Addr]:
             if error.errno not in {errno.ENODEV, errno.EOPNOTSUPP}:
                 raise
     return found
+
+
+def has_ipv6(nl: Netlink, address: IPv6Address) -> bool:
+    """Return whether any link has an IPv6 address. Its local route may come a little later."""
+    body = _HEAD.pack(socket.AF_INET6, 0, 0, 0, 0) + attribute(_ADDRESS, address.packed)
+    try:
+        nl.request(Message(f"find address {address}", rtnetlink.RTM_GETADDR, body=body))
+    except KernelError as error:
+        # The last two are for a kernel without IPv6.
+        if error.errno in {errno.EADDRNOTAVAIL, errno.ENODEV, errno.EOPNOTSUPP}:
+            return False
+        raise
+    return True
 
 
 def _body(index: int, address: IpInterface) -> bytes:

@@ -15,17 +15,22 @@ from cni.kernel.rtnetlink import Message, Netlink
 from cni.result import Route
 
 if TYPE_CHECKING:
+    from ipaddress import IPv4Address
+
     from cni.result import IpAddress, IpNetwork
 
 MAIN_TABLE = 254
 # rtnetlink(7), struct rtmsg
-_RTPROT_BOOT, _RTN_UNICAST, _RTM_F_CLONED, _RTM_F_FIB_MATCH = 3, 1, 0x200, 0x2000
+_RTPROT_BOOT, _RTN_UNICAST, _RTN_LOCAL, _RTM_F_CLONED, _RTM_F_FIB_MATCH = 3, 1, 2, 0x200, 0x2000
 _RTNH_F_ONLINK = 4
 # A message that deletes matches a route of any origin, and with the scope "nowhere" one of any scope.
 _RTPROT_ANY, _RT_SCOPE_NOWHERE = 0, 255
 # family, lengths of destination and source, type of service, table, protocol, scope, type, flags
 _HEAD = struct.Struct("=8BI")
 _DST, _OIF, _GATEWAY, _PRIORITY, _PREFSRC, _METRICS, _MULTIPATH, _TABLE = 1, 4, 5, 6, 7, 8, 9, 15
+_VIA = 18
+# The metric that the kernel gives to a route without one, by IP version.
+_METRIC_UNSET = {4: 0, 6: 1024}
 # struct rtnexthop: length, flags, hops, index
 _NEXT_HOP = struct.Struct("=HBBi")
 _METRIC_MTU, _METRIC_ADVMSS = 2, 8
@@ -115,6 +120,55 @@ def find_link_index(nl: Netlink, destination: IpAddress) -> int | None:
     """Return the index of the link by which the kernel sends to an address, None if it has no route."""
     found = _look_up(nl, destination)
     return shown_number(attributes(found[_HEAD.size :]).get(_OIF, b"")) or None if found else None
+
+
+def is_local(nl: Netlink, address: IPv4Address) -> bool:
+    """Return whether an IPv4 address is one of the namespace's own."""
+    found = _look_up(nl, address)
+    return found is not None and _HEAD.unpack_from(found)[7] == _RTN_LOCAL
+
+
+class Default(NamedTuple):
+    """A default route of the main table, as the kernel shows it. `metric` is 1024 for IPv6 unless set."""
+
+    version: int
+    metric: int
+    protocol: int
+    shown: bytes
+
+    @property
+    def is_unranked(self) -> bool:
+        """Whether a program has added it without a metric."""
+        return self.protocol == _RTPROT_BOOT and self.metric == _METRIC_UNSET[self.version]
+
+
+def list_defaults(nl: Netlink) -> list[Default]:
+    """List the default routes of the main table, IPv4 first."""
+    found = []
+    for version, family in _FAMILIES.items():
+        message = Message("list routes", rtnetlink.RTM_GETROUTE, body=_HEAD.pack(family, *[0] * 8))
+        for each in filter(_is_default, nl.dump(message)):
+            metric = shown_number(attributes(each[_HEAD.size :]).get(_PRIORITY, b""))
+            found.append(Default(version, metric, _HEAD.unpack_from(each)[5], bytes(each)))
+    return found
+
+
+def change_metric(nl: Netlink, default: Default, metric: int) -> None:
+    """Set the metric of a default route: add it once more, then remove the first one. Raise KernelError."""
+    shown = attributes(default.shown[_HEAD.size :])
+    kept = (_OIF, _GATEWAY, _PREFSRC, _METRICS, _MULTIPATH, _TABLE, _VIA)
+    parts = b"".join(attribute(kind, bytes(shown[kind])) for kind in kept if kind in shown)
+    # The flags also show the state of the link.
+    *fields, flags = _HEAD.unpack_from(default.shown)
+    head = _HEAD.pack(*fields, flags & _RTNH_F_ONLINK)
+    new, old = (head + parts + number(_PRIORITY, each) for each in (metric, default.metric))
+    doing = f"change the metric of the default route from {default.metric} to {metric}"
+    nl.batch(
+        [
+            Message(doing, rtnetlink.RTM_NEWROUTE, rtnetlink.NLM_F_CREATE, body=new),
+            Message(doing, rtnetlink.RTM_DELROUTE, body=old),
+        ]
+    )
 
 
 def find_default_link_index(nl: Netlink) -> int | None:

@@ -347,6 +347,7 @@ _MATCHES: dict[tuple[str, ...], _Extension] = {
     ),
     ("conntrack", "--ctstate"): _Extension(3, _pack_states, lambda _: "RELATED,ESTABLISHED"),
     ("addrtype", "--dst-type"): _Extension(1, partial(_pack_addrtype, 0, _LOCAL, 0), _is_local),
+    ("addrtype", "--src-type"): _Extension(1, partial(_pack_addrtype, _LOCAL, 0, 0), _is_local),
     ("addrtype", "!", "--src-type"): _Extension(
         1, partial(_pack_addrtype, _LOCAL, 0, _NOT_SOURCE), _is_local
     ),

@@ -45,6 +45,16 @@ _OF_CONTAINER = re.compile(r"CNI-((?!GW)[A-Z]{2}-)?[0-9a-f]{21,24}")
 _PORTS_PER_RULE = 15
 # XT_MAX_COMMENT_LEN without the final NUL; iptables cuts longer comments without an error.
 _COMMENT_LENGTH = 255
+# The comment of a rule that leaves to the host what comes from other clients than those of a port; the
+# container's address follows.
+_ONLY_CLIENTS = "only clients of the list reach "
+# The host as a client: matches for source address and its type. The kernel drops what comes from a link with
+# an IPv4 address of the host as its source, unless that begins with 127 and is not 127.0.0.1.
+_LOCAL: Match = ("-m", "addrtype", "--src-type", "LOCAL")
+_HOST_AS_CLIENT: dict[int, tuple[tuple[Match, Match], ...]] = {
+    4: ((("-s", "127.0.0.1/32"), ()), (("!", "-s", "127.0.0.0/8"), _LOCAL)),
+    6: (((), _LOCAL),),
+}
 _MULTICAST = {4: "224.0.0.0/4", 6: "ff00::/8"}
 _COMMENT = re.compile(r'(?:[a-z]+ )?name: "(?P<network>[^"\\]*)" id: "(?P<container_id>[^"\\]*)')
 
@@ -81,11 +91,13 @@ def chain_prefix(chain: str) -> str:
 
 
 def masquerade(intent: Masquerade, version: int) -> Wanted:
-    """Render masquerading: the chain accepts first what goes to one of the container's subnets."""
+    """Render masquerading: the chain accepts first what is not masqueraded, as to the container's subnets."""
     chain = masquerade_chain(intent.owner)
     comment = owner_comment(intent.owner)
     found = [each for each in intent.addresses if each.version == version]
-    subnets = dict.fromkeys(each.network for each in found)
+    subnets = dict.fromkeys(
+        [*(each.network for each in found), *(each for each in intent.excepted if each.version == version)]
+    )
     accepted = [Rule(NAT, chain, (("-d", str(subnet)), comment), ("ACCEPT",)) for subnet in subnets]
     others = Rule(NAT, chain, (("!", "-d", _MULTICAST[version]), comment), ("MASQUERADE",))
     entries = [
@@ -176,6 +188,14 @@ def _mapping_rules(
         mark = intent.external_set_mark_chain or SETMARK
         yield from (Rule(NAT, chain, (*source, *matches), (mark,)) for source in sources)
     to = ("DNAT", "--to-destination", f"{address}:{mapping.container_port}")
+    clients = None if mapping.clients is None else mapping.clients_of(target.version)
+    if clients is not None:
+        # The Go plugins do not know these rules. Their CHECK asks for the last one, which no packet reaches.
+        for client in (*((("-s", str(each)), ()) for each in clients), *_HOST_AS_CLIENT[target.version]):
+            address_match, type_match = ((each,) if each else () for each in client)
+            yield Rule(NAT, chain, (*address_match, *matches, *type_match), to)
+        refusal = (*COMMENT, refusal_comment(target.ip))
+        yield Rule(NAT, chain, (*matches, refusal), ("ACCEPT",))
     yield Rule(NAT, chain, tuple(matches), to)
 
 
@@ -214,12 +234,17 @@ def find_owner(rule: Rule) -> tuple[str, str] | None:
 
 def find_address(rule: Rule) -> IpAddress | None:
     """Return the container's address that a rule of its chain, or one that leads to the chain, names."""
-    text = ""
+    text = rule.comment.removeprefix(_ONLY_CLIENTS) if rule.comment.startswith(_ONLY_CLIENTS) else ""
     if rule.leads_to == "DNAT":
         text = rule.target[-1].rpartition(":")[0].strip("[]")
     elif rule.chain == POSTROUTING and is_containers(rule.leads_to):
         text = next((match[1].partition("/")[0] for match in rule.matches if match[0] == "-s"), "")
     return ip_address(text) if text else None
+
+
+def refusal_comment(ip: IpAddress) -> str:
+    """Return the comment of a rule that leaves to the host what others than the clients of a port send."""
+    return f"{_ONLY_CLIENTS}{ip}"
 
 
 def find_gateway(rule: Rule) -> str:

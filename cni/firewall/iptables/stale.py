@@ -108,7 +108,10 @@ def stale_chains(
 
 def read_mappings(listed: Iterable[Rule], chain: str) -> tuple[PortMapping, ...]:
     """Read which host ports a chain publishes."""
-    found = [each for rule in listed if rule.chain == chain and (each := rules.find_mapping(rule))]
+    # A port that only some clients reach has a rule for each network of them.
+    found = dict.fromkeys(
+        each for rule in listed if rule.chain == chain and (each := rules.find_mapping(rule))
+    )
     return tuple(
         PortMapping(protocol, port, 0, ip_address(host_ip) if host_ip else None)
         for protocol, port, host_ip in found

@@ -274,13 +274,18 @@ def missing_chains(seen: Seen, wanted: Sequence[Shared]) -> list[Shared]:
 def ensure_chain(seen: Seen, wanted: Wanted, has: Has) -> list[str]:
     """Make the owner's chain exist, with the rules that lead to it.
 
-    An existing chain keeps the rules of another link of the container, whose chain has the same name, or of
-    an earlier run.
+    An existing chain keeps the rules of another link of the container, whose chain has the same name. Those
+    that publish ports of the same address are replaced.
     """
     if wanted.chain not in seen:
         return make_chain(wanted)
     present = list(seen[wanted.chain])
-    others = [each for each in present if each not in (*wanted.rules, *wanted.last)]
+    own = {address for each in wanted.rules if (address := rules.find_address(each))}
+    others = [
+        each
+        for each in present
+        if each not in (*wanted.rules, *wanted.last) and rules.find_address(each) not in own
+    ]
     content = [*wanted.rules, *others, *wanted.last]
     anew = [] if content == present else [f"-F {wanted.chain}", *(each.line for each in content)]
     return [*anew, *(each.line for each in _missing_entries(seen, wanted, has))]

@@ -15,7 +15,7 @@ from cni.firewall import nft
 from cni.firewall.intents import RulesRemainError
 from cni.firewall.iptables import legacy
 from cni.firewall.iptables.execute import VARIANTS, variant_of
-from cni.firewall.iptables.rules import POSTROUTING, is_containers
+from cni.firewall.iptables.rules import POSTROUTING, is_containers, refusal_comment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -139,7 +139,9 @@ def remove_by_netlink(
         naming = [rule for rule in listed if b"DNAT\0" in rule.raw]
         naming += [rule for rule in leading if rule.chain == POSTROUTING]
         own = [rule for rule in naming if any(each.packed in rule.raw for each in addresses)]
-        if addresses and len(own) < len(naming):
+        refusals = [refusal_comment(each).encode() + b"\0" for each in addresses]
+        own += [rule for rule in listed if any(each in rule.raw for each in refusals)]
+        if addresses and any(rule not in own for rule in naming):
             done = nft.commit_deletions(list(map(nft.delete_rule, own)))
         else:
             whole = [nft.flush_chain(family, tool.table, chain), nft.delete_chain(family, tool.table, chain)]

@@ -59,7 +59,7 @@ class Nftables(Backend):
                 undo.add("remove unused nftables chains", chains.remove_with_parents, own, missing)
             chains.run(plan.script, owner, doing(intent))
         if second:
-            chains.run(chains.script(SECOND, owner, second, {}), owner, doing(intent))
+            chains.run(chains.script(SECOND, owner, second, {}, plan.elements), owner, doing(intent))
 
     def differences(self, intent: Intent) -> list[str]:
         """Compare by look-ups. What the Go plugins made of it suffices."""
@@ -74,9 +74,8 @@ class Nftables(Backend):
             for comment in listed
             if each.parent == SECOND
         }
-        mapped = [
-            each for each in plan.elements if not each.value or (each.family, each.purpose) not in second
-        ]
+        ruled = [each for each in plan.elements if each.value and (each.family, each.purpose) in second]
+        mapped = [each for each in plan.elements if each not in ruled and not any(map(each.restricts, ruled))]
         found = [
             *_shared_differences(plan),
             *(
@@ -274,4 +273,6 @@ def _element_differences(owner: Owner, planned: Sequence[Element]) -> list[str]:
             missing.append(f"{element.purpose} belongs to {owners.shown(found.comment)}")
         elif found.value != element.value:
             missing.append(f"{element.purpose} leads to another address")
+        elif found.end != element.end:
+            missing.append(f"{element.purpose} is a network of another size in nftables")
     return missing

@@ -10,13 +10,18 @@ from cni.errors import CniError, Code, KernelError
 from cni.firewall import nft
 from cni.firewall.nftables import elements, records
 from cni.firewall.nftables.layout import (
+    CLIENTS,
     CONDITIONAL,
     FAMILIES,
     HOOKED,
+    HOST_IP_CLIENTS,
     HOST_IP_PORTS,
+    HOST_IP_RESTRICTED,
     MASQUERADE_ALL,
+    NOT_MASQUERADED,
     PORTS,
     RECORDS,
+    RESTRICTED,
     SECOND,
     SUBNET_CHAINS,
     TABLE,
@@ -39,14 +44,21 @@ if TYPE_CHECKING:
 
 # How many rules and jumps use each complete chain. Subnets and conditions add more.
 _LEAST_USE = {
-    "prerouting": 1, "output": 1, "host_ports": 7, "conditional": 1, "second": 1, "gateways": 1,
-    "postrouting": 3, "hairpin": 2, "leaving": 1,
+    "prerouting": 1, "output": 1, "host_ports": 9, "conditional": 1, "second": 1, "gateways": 1,
+    "postrouting": 4, "hairpin": 2, "leaving": 1,
 }  # fmt: skip
-# The first release made no rules that keep published ports from gateways.
+# Earlier releases had fewer rules, and had no set `RESTRICTED`.
+_EARLIER_USE = _LEAST_USE | {"host_ports": 7, "postrouting": 3}
+# The first release made no rules that keep published ports from gateways: no such chain, and no jump to it.
 _GUARD = "gateways"
-_FIRST_USE = {name: least - (name == "host_ports") for name, least in _LEAST_USE.items() if name != _GUARD}
+_JUMPING = "host_ports"
 # The use of these chains shows a missing rule or hook: it depends on nothing but the number of subnets.
 _ASKED = ("host_ports", "gateways", "hairpin", "leaving")
+# The sets and maps whose elements have owners in any subnet.
+_SHARED_SETS = {
+    PORTS, HOST_IP_PORTS, MASQUERADE_ALL, NOT_MASQUERADED,
+    RESTRICTED, CLIENTS, HOST_IP_RESTRICTED, HOST_IP_CLIENTS,
+}  # fmt: skip
 _TRIES = 50
 _REBUILD_TRIES = 10
 
@@ -123,7 +135,7 @@ def _rebuild(family: int) -> bool:
     if not nft.has_table(family, TABLE):
         return False
     subnets = [each.subnet for each in list_subnets(family)]
-    if not differences(family, subnets, is_guarded=True):
+    if not differences(family, subnets, is_guarded=True, may_be_earlier=False):
         return False
     chains = nft.find_chains([(family, TABLE, name) for name in HOOKED])
     unhooked = [name for name, chain in zip(HOOKED, chains, strict=True) if not (chain and chain.has_hook)]
@@ -157,17 +169,24 @@ def _has_complete_records(family: int) -> bool:
     return found.comment == (records.identity() or None)
 
 
-def differences(family: int, subnets: Iterable[str], *, is_guarded: bool) -> list[str]:
+def differences(
+    family: int, subnets: Iterable[str], *, is_guarded: bool, may_be_earlier: bool = True
+) -> list[str]:
     """Return what the table lacks, and what these subnets lack in it.
 
     Rules that keep published ports from gateways, which the first release did not make, may be missing unless
-    `is_guarded`.
+    `is_guarded`; so may, if it `may_be_earlier`, all that the release that made the table did not know.
     """
     where = f"nftables table {nft.FAMILY_NAMES[family]} {TABLE}"
     if not nft.has_table(family, TABLE):
         return [f"{where} does not exist"]
     found = []
-    for name, least in (_LEAST_USE if is_guarded else _FIRST_USE).items():
+    is_earlier = may_be_earlier and RESTRICTED not in elements.list_sets(family)
+    expected = dict(_EARLIER_USE if is_earlier else _LEAST_USE)
+    if not is_guarded:
+        del expected[_GUARD]
+        expected[_JUMPING] -= 1
+    for name, least in expected.items():
         chain = nft.find_chain(family, TABLE, name)
         if chain is None:
             found.append(f"chain {name} of {where} does not exist")
@@ -230,12 +249,11 @@ def _is_used(family: int, subnet: str) -> bool:
 
 def _is_table_used(family: int, sets: set[str]) -> bool:
     # A set of a subnet that remains counts as use, even an empty one.
-    shared = {PORTS, HOST_IP_PORTS, MASQUERADE_ALL}
-    if sets - shared - {RECORDS}:
+    if sets - _SHARED_SETS - {RECORDS}:
         return True
     if any(nft.list_rules(family, TABLE, chain) for chain in (CONDITIONAL, SECOND)):
         return True
-    return not all(elements.is_empty(family, name) for name in shared)
+    return not all(elements.is_empty(family, name) for name in _SHARED_SETS & sets)
 
 
 def _subnet_removal(family: int, subnet: str, sets: Sequence[str]) -> list[Message]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cni.errors import CniError, Code, ErrorList
 from cni.firewall import nft, orphans, owners
-from cni.firewall.nftables.elements import shown_forward
+from cni.firewall.nftables.elements import shown_clients, shown_forward
 from cni.firewall.nftables.layout import CONDITIONAL, FAMILIES, SECOND, TABLE
 from cni.kernel.nfnetlink import ChangedMeanwhileError, kept
 
@@ -77,17 +77,22 @@ def all_of_owner(owner: Owner) -> tuple[OwnChain, ...]:
 
 
 def script(
-    parent: str, owner: Owner, published: Sequence[Element], conditions: Mapping[int, Sequence[str]]
+    parent: str,
+    owner: Owner,
+    published: Sequence[Element],
+    conditions: Mapping[int, Sequence[str]],
+    restrictions: Sequence[Element],
 ) -> str:
     """Return the script that makes rules of elements of the port maps; `conditions` are by family.
 
-    The tables must exist, and the owner's chain must not.
+    Those of `restrictions` that restrict a port become a rule as well. The tables must exist, and the owner's
+    chain must not.
     """
     families = dict.fromkeys(each.family for each in published)
     return "".join(
         _script(
             of_owner(parent, owner, family),
-            [each for each in published if each.family == family],
+            [(each, restriction(each, restrictions)) for each in published if each.family == family],
             " ".join(conditions.get(family, ())),
             owners.comment(owner),
         )
@@ -95,27 +100,39 @@ def script(
     )
 
 
-def _script(own: OwnChain, published: Sequence[Element], conditions: str, comment: str) -> str:
+def restriction(port: Element, restrictions: Sequence[Element]) -> list[Element]:
+    """Return those elements that restrict a port; the first one is without a network of clients."""
+    return sorted((each for each in restrictions if each.restricts(port)), key=lambda each: len(each.key))
+
+
+def _script(
+    own: OwnChain, published: Sequence[tuple[Element, list[Element]]], conditions: str, comment: str
+) -> str:
     where = f"{nft.FAMILY_NAMES[own.family]} {own.table}"
-    by_address = [each for each in published if shown_forward(each).host_ip]
+    by_address = [each for each in published if shown_forward(each[0]).host_ip]
     others = [each for each in published if each not in by_address]
-    rules = [f'add rule {where} {own.name} {_rule(each)} comment "{each.purpose}"\n' for each in by_address]
     # A port that names an address is published there. Other ports are not for a network's traffic to its
     # gateway.
-    rules.append(f"add rule {where} {own.name} jump gateways\n")
-    rules += [f'add rule {where} {own.name} {_rule(each)} comment "{each.purpose}"\n' for each in others]
+    groups = [[line for each in group for line in _rules(*each)] for group in (by_address, others)]
+    rules = [f"add rule {where} {own.name} {line}\n" for line in (*groups[0], "jump gateways", *groups[1])]
     jump = f'add rule {where} {own.parent} {conditions} jump {own.name} comment "{comment}"\n'
     return f"add chain {where} {own.name}\n{''.join(rules)}{jump}"
 
 
-def _rule(element: Element) -> str:
-    ip = nft.FAMILY_NAMES[element.family]
-    forward = shown_forward(element)
+def _rules(port: Element, restrictions: Sequence[Element]) -> list[str]:
+    ip = nft.FAMILY_NAMES[port.family]
+    forward = shown_forward(port)
     host_ip = f"{ip} daddr {ip_address(forward.host_ip)} " if forward.host_ip else ""
     address = ip_address(forward.address)
     to = f"[{address}]" if address.version == 6 else f"{address}"
-    ports = f"th dport {forward.host_port} dnat to {to}:{forward.container_port}"
-    return f"{host_ip}meta l4proto {forward.protocol} {ports}"
+    match = f"{host_ip}meta l4proto {forward.protocol} th dport {forward.host_port}"
+    publish = f'{match} dnat to {to}:{forward.container_port} comment "{port.purpose}"'
+    if not restrictions:
+        return [publish]
+    allowed = ", ".join(map(shown_clients, restrictions[1:]))
+    # As the rules for the maps do.
+    others = f"{ip} saddr != {{ {allowed} }} " if allowed else ""
+    return [f'iif != 0 {match} {others}accept comment "{restrictions[0].purpose}"', publish]
 
 
 def run(script: str, owner: Owner, doing: str) -> None:

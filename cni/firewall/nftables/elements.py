@@ -6,11 +6,12 @@ The cost of an element, and of finding it by its key, does not depend on the num
 from __future__ import annotations
 
 import errno
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, NamedTuple
 
 from cni.errors import CniError, Code, KernelError
 from cni.firewall import nft, owners
-from cni.firewall.nftables.layout import TABLE
+from cni.firewall.nftables.layout import RESTRICTIONS, TABLE
 from cni.kernel.attributes import attribute, attributes, each_attribute, nest, shown_text, text
 from cni.kernel.nfnetlink import NLM_F_CREATE, NLM_F_EXCL, ChangedMeanwhileError, Message, kept
 
@@ -33,6 +34,7 @@ _LIST_ELEM = 1
 _ELEM_KEY = 1
 _ELEM_DATA = 2
 _ELEM_USERDATA = 6
+_ELEM_KEY_END = 10
 _DATA_VALUE = 1
 # More than parallel calls need. The last try is not bound to a generation.
 _TRIES = 50
@@ -44,6 +46,7 @@ class Element(NamedTuple):
     """One element: `set_name` of a table in a family, its key, and the value if that set is a map.
 
     `purpose` names it in messages ("host port 8080/tcp"). An element is identified by its first three fields.
+    `end` is the last key of an element that is an interval, b"" for others.
     """
 
     family: int
@@ -52,6 +55,12 @@ class Element(NamedTuple):
     value: bytes = b""
     purpose: str = "element"
     table: str = TABLE
+    end: bytes = b""
+
+    def restricts(self, port: Element) -> bool:
+        """Return whether this is an element for the clients of a port, which is an element of a map."""
+        sets = RESTRICTIONS.get(port.set_name, ())
+        return self.family == port.family and self.set_name in sets and self.key.startswith(port.key)
 
 
 class Forward(NamedTuple):
@@ -65,10 +74,11 @@ class Forward(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The value and the comment that the kernel has for a key."""
+    """The value and the comment that the kernel has for a key; `end` is that of an interval."""
 
     value: bytes
     comment: str
+    end: bytes = b""
 
 
 def shown_forward(element: Element) -> Forward:
@@ -78,8 +88,15 @@ def shown_forward(element: Element) -> Forward:
     return Forward(host_ip, key[0], int.from_bytes(key[4:6], "big"), address, int.from_bytes(port[:2], "big"))
 
 
+def shown_clients(element: Element) -> str:
+    """Return the network of an interval, as nft writes it: "10.1.0.0-10.1.255.255"."""
+    size = nft.ADDRESS_BYTES[element.family]
+    return f"{ip_address(element.key[-size:])}-{ip_address(element.end[-size:])}"
+
+
 def _payload(element: Element, *more: bytes) -> bytes:
-    body = nest(_LIST_ELEM, nest(_ELEM_KEY, attribute(_DATA_VALUE, element.key)), *more)
+    end = (nest(_ELEM_KEY_END, attribute(_DATA_VALUE, element.end)),) if element.end else ()
+    body = nest(_LIST_ELEM, nest(_ELEM_KEY, attribute(_DATA_VALUE, element.key)), *end, *more)
     return text(_LIST_TABLE, element.table) + text(_LIST_SET, element.set_name) + nest(_LIST_ELEMENTS, body)
 
 
@@ -144,7 +161,7 @@ def search(family: int, name: str, tag: str, table: str = TABLE) -> list[tuple[E
     """
     wanted = tag.encode()
     return [
-        (Element(family, name, key, found.value, table=table), found.comment)
+        (Element(family, name, key, found.value, table=table, end=found.end), found.comment)
         for reply in _dump(family, name, table)
         if wanted in reply
         for key, found in _each_found(reply)
@@ -160,10 +177,11 @@ def _dump(family: int, name: str, table: str) -> list[bytes]:
 def _each_found(reply: bytes) -> Iterator[tuple[bytes, Found]]:
     for _, raw in each_attribute(attributes(reply).get(_LIST_ELEMENTS, b"")):
         parts = attributes(raw)
-        key, value = (
-            attributes(parts.get(part, b"")).get(_DATA_VALUE, b"") for part in (_ELEM_KEY, _ELEM_DATA)
+        key, value, end = (
+            attributes(parts.get(part, b"")).get(_DATA_VALUE, b"")
+            for part in (_ELEM_KEY, _ELEM_DATA, _ELEM_KEY_END)
         )
-        yield key, Found(value, nft.shown_comment(parts.get(_ELEM_USERDATA, b"")))
+        yield key, Found(value, nft.shown_comment(parts.get(_ELEM_USERDATA, b"")), end)
 
 
 def owned(elements: Iterable[Element], tag: str) -> list[Element]:
@@ -197,11 +215,12 @@ def replace(
         except KernelError as error:
             if error.errno == errno.ENOENT:
                 ensure()
-            elif error.errno != errno.EEXIST:
+            elif error.errno not in {errno.EEXIST, errno.ENOTEMPTY}:
                 raise
             shadowed = _shadowed(wanted, owner)
             left_out += shadowed
-            wanted = [each for each in wanted if each not in shadowed]
+            gone = [each for each in wanted if any(map(each.restricts, shadowed))]
+            wanted = [each for each in wanted if each not in shadowed and each not in gone]
             stale = list({each[:3]: each for each in (*owned(old, tag), *_existing(wanted))}.values())
         else:
             return left_out
@@ -225,7 +244,23 @@ def _shadowed(wanted: Sequence[Element], owner: Owner) -> list[Element]:
 
 
 def _existing(elements: Sequence[Element]) -> list[Element]:
-    return [each for each in elements if find(each)]
+    """Return those elements that exist; instead of an interval, those that overlap it."""
+    return [
+        found
+        for each in elements
+        for found in (_overlapping(each) if each.end else [each] if find(each) else [])
+    ]
+
+
+def _overlapping(wanted: Element) -> list[Element]:
+    """Return the intervals of a set that overlap one. Only the last part of their keys is an interval."""
+    size = nft.ADDRESS_BYTES[wanted.family]
+    listed = search(wanted.family, wanted.set_name, "", wanted.table)
+    return [
+        each
+        for each, _ in listed
+        if each.key[:-size] == wanted.key[:-size] and each.key <= wanted.end and wanted.key <= each.end
+    ]
 
 
 def put(new: Sequence[Element], owner: Owner, shared: Sequence[Element], ensure: Callable[[], None]) -> None:

@@ -22,6 +22,13 @@ TABLE = "pycni"
 PORTS = "ports"
 HOST_IP_PORTS = "host_ip_ports"
 MASQUERADE_ALL = "masquerade_all"
+# Ports of the maps above that only some clients reach, and pairs of such a port and a network of clients.
+RESTRICTED, CLIENTS = "restricted", "clients"
+HOST_IP_RESTRICTED, HOST_IP_CLIENTS = "host_ip_restricted", "host_ip_clients"
+# Pairs of a container's address and a destination to which it is not masqueraded.
+NOT_MASQUERADED = "not_masqueraded"
+# The sets for the clients of a port, by the map that has the port.
+RESTRICTIONS = {PORTS: (RESTRICTED, CLIENTS), HOST_IP_PORTS: (HOST_IP_RESTRICTED, HOST_IP_CLIENTS)}
 # The comment of its one element names the folder that has the records since the table was made.
 RECORDS = "records"
 CONDITIONAL = "conditional"
@@ -35,11 +42,18 @@ _WORDS = {
     IPV4: {"ip": "ip", "addr": "ipv4_addr", "multicast": "224.0.0.0/4"},
     IPV6: {"ip": "ip6", "addr": "ipv6_addr", "multicast": "ff00::/8"},
 }
+# A port that only some clients reach is not published for the others: `accept` leaves their packets to the
+# host. The host's own packets come through no link ("iif"), whatever source address a neighbour forges.
 _TABLE_TEXT = """
 create table {ip} pycni
 add map {ip} pycni ports {{ type inet_proto . inet_service : {addr} . inet_service; }}
 add map {ip} pycni host_ip_ports {{ type {addr} . inet_proto . inet_service : {addr} . inet_service; }}
 add set {ip} pycni masquerade_all {{ type {addr} . inet_proto . inet_service; }}
+add set {ip} pycni restricted {{ type inet_proto . inet_service; }}
+add set {ip} pycni clients {{ type inet_proto . inet_service . {addr}; flags interval; }}
+add set {ip} pycni host_ip_restricted {{ type {addr} . inet_proto . inet_service; }}
+add set {ip} pycni host_ip_clients {{ type {addr} . inet_proto . inet_service . {addr}; flags interval; }}
+add set {ip} pycni not_masqueraded {{ type {addr} . {addr}; flags interval; }}
 add set {ip} pycni records {{ type inet_service; }}
 add element {ip} pycni records {{ 0 comment "{records}" }}
 add chain {ip} pycni conditional
@@ -52,8 +66,12 @@ add chain {ip} pycni hairpin
 add chain {ip} pycni leaving
 add chain {ip} pycni postrouting {{ type nat hook postrouting priority 100; policy accept; }}
 add rule {ip} pycni host_ports jump conditional
+add rule {ip} pycni host_ports iif != 0 {ip} daddr . meta l4proto . th dport @host_ip_restricted \
+{ip} daddr . meta l4proto . th dport . {ip} saddr != @host_ip_clients accept
 add rule {ip} pycni host_ports dnat {ip} to {ip} daddr . meta l4proto . th dport map @host_ip_ports
 add rule {ip} pycni host_ports jump gateways
+add rule {ip} pycni host_ports iif != 0 meta l4proto . th dport @restricted \
+meta l4proto . th dport . {ip} saddr != @clients accept
 add rule {ip} pycni host_ports dnat {ip} to meta l4proto . th dport map @ports
 add rule {ip} pycni host_ports jump second
 add rule {ip} pycni prerouting fib daddr type local jump host_ports
@@ -61,6 +79,7 @@ add rule {ip} pycni output fib daddr type local jump host_ports
 add rule {ip} pycni hairpin {ip} daddr . meta l4proto . th dport @masquerade_all masquerade
 add rule {ip} pycni postrouting ct status dnat jump hairpin
 add rule {ip} pycni postrouting {ip} daddr {multicast} return
+add rule {ip} pycni postrouting {ip} saddr . {ip} daddr @not_masqueraded return
 add rule {ip} pycni postrouting jump leaving
 """
 # Traffic of containers to their own gateway is for the host, whatever ports others publish: `accept` ends its

@@ -13,7 +13,9 @@ from cni.firewall.nftables.layout import (
     CONDITIONAL,
     HOST_IP_PORTS,
     MASQUERADE_ALL,
+    NOT_MASQUERADED,
     PORTS,
+    RESTRICTIONS,
     gateway_set,
     hairpin_set,
     leaving_set,
@@ -93,18 +95,22 @@ def plan_forward(intent: PortForward) -> Plan:
     for target in intent.targets:
         for mapping in intent.mappings:
             if mapping.host_ip is None or mapping.host_ip.version == target.version:
-                for element in _elements(intent, mapping, target):
-                    planned.setdefault(element[:3], element)
+                port, *others = _elements(intent, mapping, target)
+                # Of mappings of one port the first one counts, with its clients.
+                if port[:3] not in planned:
+                    planned |= {each[:3]: each for each in (port, *others) if each[:3] not in planned}
     words = {nft.IPV4: intent.conditions_v4, nft.IPV6: intent.conditions_v6}
     conditional = [each for each in planned.values() if each.value and words[each.family]]
+    restrictions = [each for each in planned.values() if any(map(each.restricts, conditional))]
+    ruled = [rule for each in conditional for rule in (each, *chains.restriction(each, restrictions)[:1])]
     return Plan(
         list(dict.fromkeys(map(family_of, intent.targets))),
         _subnets(intent.targets, intent.gateways),
-        [each for each in planned.values() if each not in conditional],
+        [each for each in planned.values() if each not in conditional and each not in restrictions],
         _plan_gateways(intent.gateways),
         conditional,
-        chains.script(CONDITIONAL, intent.owner, conditional, words),
-        [(chains.of_owner(CONDITIONAL, intent.owner, each.family), each.purpose) for each in conditional],
+        chains.script(CONDITIONAL, intent.owner, conditional, words, restrictions),
+        [(chains.of_owner(CONDITIONAL, intent.owner, each.family), each.purpose) for each in ruled],
     )
 
 
@@ -123,6 +129,18 @@ def plan_masquerade(intent: Masquerade) -> Plan:
             purpose=f"masquerading of {address.ip}",
         )
         for address in dict.fromkeys(intent.addresses)
+    ]
+    elements += [
+        Element(
+            family_of(address),
+            NOT_MASQUERADED,
+            address.packed + network.network_address.packed,
+            purpose=f"exception {network} from masquerading of {address}",
+            end=address.packed + network.broadcast_address.packed,
+        )
+        for address in dict.fromkeys(each.ip for each in intent.addresses)
+        for network in intent.excepted
+        if network.version == address.version
     ]
     return Plan(
         list(dict.fromkeys(map(family_of, intent.addresses))),
@@ -166,21 +184,36 @@ def protocol_number(mapping: PortMapping) -> int:
 
 
 def _elements(intent: PortForward, mapping: PortMapping, target: IpInterface) -> Iterator[Element]:
+    """Yield the elements of a port: first that of a map."""
     family, protocol = family_of(target), protocol_number(mapping)
     what = f"host port {mapping.host_port}/{mapping.protocol.lower()}"
     key = _protocol(protocol) + _port(mapping.host_port)
     value = target.ip.packed + _port(mapping.container_port)
     # 0.0.0.0 and :: are all addresses of a family.
     if mapping.host_ip is None or mapping.host_ip.is_unspecified:
-        yield Element(family, PORTS, key, value, what)
+        port = Element(family, PORTS, key, value, what)
     else:
-        yield Element(
-            family, HOST_IP_PORTS, mapping.host_ip.packed + key, value, f"{what} of {mapping.host_ip}"
-        )
+        named = f"{what} of {mapping.host_ip}"
+        port = Element(family, HOST_IP_PORTS, mapping.host_ip.packed + key, value, named)
+    yield port
+    if mapping.clients is not None:
+        yield from _restrictions(port, mapping.clients_of(target.version))
     if intent.masq_all or intent.snat:
         name = MASQUERADE_ALL if intent.masq_all else hairpin_set(str(target.network))
         key = target.ip.packed + _protocol(protocol) + _port(mapping.container_port)
         yield Element(family, name, key, purpose=f"masquerading for {what}")
+
+
+def _restrictions(port: Element, clients: Sequence[IpNetwork] | None) -> Iterator[Element]:
+    """Yield the elements that let only these clients to a port, all clients for None."""
+    if clients is None:
+        return
+    restricted, allowed = RESTRICTIONS[port.set_name]
+    yield Element(port.family, restricted, port.key, purpose=f"the restriction of {port.purpose}")
+    for each in clients:
+        ends = (port.key + each.network_address.packed, port.key + each.broadcast_address.packed)
+        purpose = f"client {each} of {port.purpose}"
+        yield Element(port.family, allowed, ends[0], purpose=purpose, end=ends[1])
 
 
 # Each part of a concatenation takes a multiple of 4 bytes.
@@ -192,15 +225,19 @@ def _port(number: int) -> bytes:
     return number.to_bytes(2, "big") + b"\0\0"
 
 
+def _is_for_masquerade(name: str) -> bool:
+    return name.startswith("leaving-") or name == NOT_MASQUERADED
+
+
 FORWARD = Rendering(
     plan_forward,
     chains.all_of_owner,
-    lambda name: not name.startswith("leaving-"),
+    lambda name: not _is_for_masquerade(name),
     _check_conditions,
     foreign=Foreign(foreign.remove_forward),
 )
 MASQUERADE = Rendering(
     plan_masquerade,
-    has_set=lambda name: name.startswith("leaving-"),
+    has_set=_is_for_masquerade,
     foreign=Foreign(foreign.remove_masquerade, foreign.has_masquerade, foreign.has_rules_of),
 )

@@ -41,9 +41,7 @@ def _unfinished(kind: str, owner: Owner) -> str:
 
 def write(kind: str, owner: Owner, elements: Sequence[Element], folders: list[Path]) -> None:
     """Record elements before they are made. Add the folders that this makes to `folders`."""
-    content = json.dumps(
-        [[each.family, each.set_name, each.key.hex(), each.value.hex(), each.purpose] for each in elements]
-    )
+    content = json.dumps(list(map(_show_element, elements)))
     for attempt in range(_TRIES):
         folders += files.ensure_directory(FOLDER.parent)
         boot.drop_earlier(FOLDER.parent)
@@ -68,11 +66,19 @@ def read(kind: str, owner: Owner) -> list[Element] | None:
     return None
 
 
-def _read_element(family: int, name: str, key: str, value: str, purpose: str) -> Element:
+def _show_element(element: Element) -> list[int | str]:
+    key, value = element.key.hex(), element.value.hex()
+    # Earlier releases do not know intervals.
+    end = [element.end.hex()] if element.end else []
+    return [element.family, element.set_name, key, value, element.purpose, *end]
+
+
+def _read_element(family: int, name: str, key: str, value: str, purpose: str, end: str = "") -> Element:  # noqa: PLR0913, PLR0917 - as written
     # All of it goes into messages.
-    if family not in FAMILIES or not name.isascii() or len(key + value) > _MOST_DIGITS:
+    if family not in FAMILIES or not name.isascii() or len(key + value + end) > _MOST_DIGITS:
         raise ValueError(f"{name} is no set of ours")
-    return Element(family, name, bytes.fromhex(key), bytes.fromhex(value), str(purpose))
+    last = bytes.fromhex(end)
+    return Element(family, name, bytes.fromhex(key), bytes.fromhex(value), str(purpose), end=last)
 
 
 def exists(kind: str, owner: Owner) -> bool:

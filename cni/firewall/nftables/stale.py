@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 from cni.firewall import nft, owners
 from cni.firewall.intents import PortMapping
 from cni.firewall.nftables import base, chains, elements, foreign, records
-from cni.firewall.nftables.elements import shown_forward
+from cni.firewall.nftables.elements import shown_clients, shown_forward
 from cni.firewall.nftables.layout import (
+    CLIENTS,
     CONDITIONAL,
     FAMILIES,
     HOST_IP_PORTS,
     PORTS,
     RECORDS,
+    RESTRICTED,
     SECOND,
     TABLE,
     hairpin_set,
@@ -96,11 +98,13 @@ def _shown(element: Element) -> tuple[str, tuple[PortMapping, ...]]:
         mapping = PortMapping(protocol, forward.host_port, forward.container_port, host_ip)
         shown = f"{protocol} . {forward.host_port}"
         return (f"{host_ip} . {shown}" if host_ip else shown), (mapping,)
-    size = 4 if element.family == nft.IPV4 else 16
-    address, rest = ip_address(element.key[:size]), element.key[size:]
-    if not rest:
-        return str(address), ()
-    return f"{address} . {_NAMES.get(rest[0], rest[0])} . {int.from_bytes(rest[4:6], 'big')}", ()
+    size = nft.ADDRESS_BYTES[element.family]
+    key, last = (element.key[:-size], [shown_clients(element)]) if element.end else (element.key, [])
+    has_address = element.set_name not in {RESTRICTED, CLIENTS}
+    first = [str(ip_address(key[:size]))] if has_address else []
+    port = key[size:] if has_address else key
+    ports = [str(_NAMES.get(port[0], port[0])), str(int.from_bytes(port[4:6], "big"))] if port else []
+    return " . ".join([*first, *ports, *last]), ()
 
 
 def _unused(gone: list[Element], network: str, valid: frozenset[str]) -> Iterator[Stale]:

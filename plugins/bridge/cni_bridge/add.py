@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cni.interface import ipam, layer3, masquerade
+from cni.interface import default_route, ipam, layer3, masquerade
 from cni.interface.pair import Pair, Sides, claim, create, open_sides, wait_until_up
 from cni_bridge import bridges, gateways
 from cni_bridge.plan import plan_addresses, plan_links, plan_result
@@ -36,11 +36,12 @@ def add(conf: BridgeConf, request: Request, undo: Undo) -> Result:
                 wait_until_up(sides.host, pair.host.name)
             return plan_result(plan, bridge, pair).with_dns(ipam.dns(conf, None))
         leased = ipam.lease(conf, request, undo)
-        addresses = plan_addresses(conf, plan.pair.owner, leased)
+        metrics = default_route.rank(conf, sides, pair.container, undo)
+        addresses = plan_addresses(conf, plan.pair.owner, leased, metrics)
         layer3.configure(addresses.layer3, sides, pair.container)
         holder = _ensure_gateway(plan, addresses, bridge, pair, sides, undo)
         if backend is not None and addresses.masquerade is not None:
-            backend.apply(addresses.masquerade, undo)
+            masquerade.apply(backend, addresses.masquerade, undo)
         wait_until_up(sides.host, pair.host.name)
         layer3.announce(addresses.layer3.ips, sides, pair.container)
     return plan_result(plan, bridge, pair, addresses, holder).with_dns(ipam.dns(conf, leased))

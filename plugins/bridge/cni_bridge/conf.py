@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from cni.conf import Bool, Int, Model, Mtu, Str, Within
-from cni.interface.conf import MacConf, MasqueradeConf, is_link_name
+from cni.interface.conf import MacConf, MasqueradeConf, RuntimeMac, is_link_name
 
 VLAN_MAX = 4094
 # VLAN IDs that a validator checks, as the errors are the Go plugin's text.
@@ -87,6 +87,7 @@ class BridgeConf(MasqueradeConf, MacConf):
     enabledad: Bool = False
     disable_container_interface: Bool = False
     port_isolation: Bool = False
+    runtime_config: RuntimeMac = Field(default_factory=RuntimeMac)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

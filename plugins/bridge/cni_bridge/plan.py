@@ -14,11 +14,14 @@ from cni.interface.plan import (
     default_routes,
     plan_masquerade,
     plan_pair,
+    ranked,
     required_ips,
 )
 from cni.result import Interface, Ip, IpInterface, Result, Route
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cni.firewall.intents import Masquerade, Owner
     from cni.interface.pair import Pair
     from cni.kernel.link import Link
@@ -103,14 +106,18 @@ def plan_bridge(conf: BridgeConf) -> BridgePlan:
     return BridgePlan(conf.bridge, conf.mtu, conf.needs_vlan_filtering, conf.promisc_mode)
 
 
-def plan_addresses(conf: BridgeConf, owner: Owner, leased: Result) -> AddressPlan:
+def plan_addresses(
+    conf: BridgeConf, owner: Owner, leased: Result, metrics: Mapping[int, int] | None = None
+) -> AddressPlan:
     """Plan addresses, routes, gateway and masquerade from the result of IPAM.
+
+    `metrics` are those of `ranked`.
 
     Raise CniError 7 if IPAM gave no address, or if the name of a VLAN's gateway link would be too long.
     """
     ips = tuple(_with_gateway(conf, ip) for ip in required_ips(leased, conf.ipam.type, CONTAINER_INDEX))
     added = default_routes(ips, leased.routes) if conf.is_default_gateway else []
-    shown = (*leased.routes, *added)
+    shown = ranked((*leased.routes, *added), metrics or {})
     return AddressPlan(
         layer3=Layer3(ips, complete_routes(shown, ips), dad=conf.enabledad),
         shown_routes=shown,

@@ -30,5 +30,5 @@ def add(conf: HostDeviceConf, request: Request, undo: Undo) -> Result:
             return Result((interface,), ips, given.routes, ipam.dns(conf, given))
         own = moves.take(conf, request, undo, sides, device.link)
         leased = ipam.lease(conf, request, undo) if conf.ipam.type else None
-        result = single.complete(conf, request, sides, own, leased)
+        result = single.complete(conf, request, undo, sides, own, leased)
         return result._replace(interfaces=(result.interfaces[0]._replace(pci_id=device.bus_id),))

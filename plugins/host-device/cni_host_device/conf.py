@@ -7,15 +7,15 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from cni.conf import Model, Str
-from cni.interface.conf import InterfaceConf, parse_mac
+from cni.conf import Str
+from cni.interface.conf import InterfaceConf, RuntimeGateway, parse_mac
 
 _KERNEL_PATH = "/sys/devices/"
 # As 0000:03:00.1 for PCI, and mlx5_core.sf.4 for the auxiliary bus.
 _BUS_ID = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_.:-]*")
 
 
-class RuntimeDevice(Model):
+class RuntimeDevice(RuntimeGateway):
     """The part of `runtimeConfig` that the runtime passes for the capability `deviceID`.
 
     Attributes:

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from cni.conf import Int, Str
-from cni.interface.conf import MacConf, ParentConf
+from cni.interface.conf import MacConf, ParentConf, RuntimeMac
 
 MODES = ("bridge", "private", "vepa", "passthru")
 _Length = Annotated[Int, Field(ge=0, le=0xFFFFFFFF)]
@@ -30,6 +30,7 @@ class MacvlanConf(ParentConf, MacConf):
     mode: Str = ""
     mac: Str = ""
     bcqueuelen: _Length = 0
+    runtime_config: RuntimeMac = Field(default_factory=RuntimeMac)
 
     @model_validator(mode="after")
     def _check_mode(self) -> Self:

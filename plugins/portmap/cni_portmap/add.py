@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from cni.errors import CniError, Code
-from cni.firewall import select
+from cni.firewall import host_gateways, select
 from cni.firewall.intents import FORWARD
 from cni.hostports import ledger, listeners
 from cni.kernel import route, sysctl
@@ -45,6 +45,7 @@ def add(conf: PortmapConf, request: Request, undo: Undo) -> Result:
     for line in plan_notes(plan_mappings(conf), find_targets(result, request.ifname)):
         note(line)
     if intent := plan_forward(conf, request, result):
+        intent = host_gateways.without_others(intent)
         with claimed(intent, list_host_ends(result), request, undo):
             select.choose_for_add(conf.needed_backend, PURPOSE).apply(intent, undo)
         flush_connections(intent.mappings)

@@ -6,6 +6,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from cni.errors import CniError
+from cni.firewall import host_gateways
 from cni.hostports import ledger
 from cni.kernel import bridge, link
 from cni.kernel.rtnetlink import Netlink
@@ -28,6 +29,7 @@ def check(conf: PortmapConf, request: Request) -> None:
     intent = plan_forward(conf, request, result)
     if intent is None:
         return
+    intent = host_gateways.without_others(intent)
     if not ledger.is_of_this_release(intent.owner):
         # Neither the Go plugin nor the first release keeps published ports from the gateway.
         intent = intent._replace(gateways=())

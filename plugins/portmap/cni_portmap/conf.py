@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import Annotated, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from cni.addresses import parse_ip
+from cni.addresses import parse_exact_network, parse_ip
 from cni.conf import Bool, Int, Model, NetConf, Str, Within, parsed_by
-from cni.result import IpAddress
+from cni.result import IpAddress, IpNetwork
 
 BACKENDS = ("iptables", "nftables")
 PROTOCOLS = ("tcp", "udp", "sctp")
@@ -26,6 +26,12 @@ def _refuse(text: str) -> ValueError:
     return ValueError(f"failed to parse config: {text}")
 
 
+def _require_one(clients: tuple[IpNetwork, ...] | None) -> tuple[IpNetwork, ...] | None:
+    if clients is not None and not clients:
+        raise _refuse("allowFrom is empty: no client could connect, leave the key out to let all connect")
+    return clients
+
+
 def _parse_host_ip(text: str) -> IpAddress | None:
     try:
         return parse_ip(text) if text else None
@@ -33,6 +39,14 @@ def _parse_host_ip(text: str) -> IpAddress | None:
         raise _refuse(f'Invalid host IP address: "{text}", it is an IPv4 or IPv6 address') from None
 
 
+def _parse_client(text: str) -> IpNetwork:
+    try:
+        return parse_exact_network(text)
+    except ValueError as error:
+        raise _refuse(f'Invalid entry "{text}" in allowFrom: {error}') from None
+
+
+Clients = Annotated[tuple[Annotated[IpNetwork, parsed_by(_parse_client)], ...], AfterValidator(_require_one)]
 HostIp = Annotated[IpAddress | None, parsed_by(_parse_host_ip)]
 # Ports that a validator checks, as the error begins with the Go plugin's text.
 _Port = Annotated[Int, Within(1, _LAST_PORT)]
@@ -47,12 +61,15 @@ class PortMappingConf(Model):
         protocol: `"tcp"`, `"udp"` or `"sctp"`, in any case.
         host_ip: Publish on this address of the host only. `"0.0.0.0"` and `"::"` are all addresses of a
             family, `""` and no key are all of both.
+        allow_from: Networks and addresses of the clients that reach the port, of both families. Instead of
+            `allowFrom` of the configuration.
     """
 
     host_port: _Port = 0
     container_port: _Port = 0
     protocol: Str = ""
     host_ip: HostIp = Field(default=None, alias="hostIP")
+    allow_from: Clients | None = None
 
     @field_validator("protocol")
     @classmethod
@@ -98,6 +115,9 @@ class PortmapConf(NetConf):
         conditions_v4: More matches for IPv4 packets, in the words of the backend: `["-s", "192.0.2.0/24"]` or
             `["ip", "saddr", "192.0.2.0/24"]`.
         conditions_v6: More matches for IPv6 packets, in the words of the backend.
+        allow_from: Networks and addresses of the clients that reach published ports, unless a port has a list
+            of its own: `["192.0.2.0/24", "2001:db8::7"]`. A family without an entry is closed. The default
+            is all clients.
         runtime_config: What the runtime adds for capabilities.
     """
 
@@ -110,6 +130,7 @@ class PortmapConf(NetConf):
     external_set_mark_chain: Str | None = None
     conditions_v4: tuple[Str, ...] = Field(default=(), alias="conditionsV4")
     conditions_v6: tuple[Str, ...] = Field(default=(), alias="conditionsV6")
+    allow_from: Clients | None = None
     runtime_config: RuntimeConf = Field(default_factory=RuntimeConf)
 
     @property

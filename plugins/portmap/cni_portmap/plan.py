@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cni.addresses import join_networks
 from cni.firewall.intents import Gateway, Owner, PortForward, PortMapping
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cni.request import Request
-    from cni.result import Ip, IpInterface, Result
+    from cni.result import Ip, IpInterface, IpNetwork, Result
     from cni_portmap.conf import PortmapConf
 
 # The purpose of a backend in errors.
@@ -25,9 +26,19 @@ def plan_owner(conf: PortmapConf, request: Request) -> Owner:
 def plan_mappings(conf: PortmapConf) -> tuple[PortMapping, ...]:
     """Return the ports of the runtime."""
     return tuple(
-        PortMapping(each.protocol, each.host_port, each.container_port, each.host_ip)
+        PortMapping(
+            each.protocol,
+            each.host_port,
+            each.container_port,
+            each.host_ip,
+            _join(each.allow_from if each.allow_from is not None else conf.allow_from),
+        )
         for each in conf.runtime_config.port_mappings
     )
+
+
+def _join(clients: tuple[IpNetwork, ...] | None) -> tuple[IpNetwork, ...] | None:
+    return None if clients is None else join_networks(clients)
 
 
 def plan_forward(conf: PortmapConf, request: Request, result: Result) -> PortForward | None:

@@ -3,6 +3,7 @@
 from functools import partial
 from itertools import chain
 
+from cni.firewall import host_gateways
 from cni.hostports import ledger
 from cni.operations import properties
 from cni.operations.properties import Property
@@ -18,6 +19,7 @@ def repair(conf: PortmapConf, request: Request) -> Repaired:
     intent = plan_forward(conf, request, request.required_prev_result())
     if intent is None:
         return Repaired()
+    intent = host_gateways.without_others(intent)
     # CHECK accepts an attachment of the Go plugin, which has no claim.
     is_ours = ledger.is_of_this_release(intent.owner)
     own = Property("claim of this release", is_ours, wanted=True, fix=partial(claim, request, intent))

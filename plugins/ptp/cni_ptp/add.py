@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cni.interface import ipam, layer3, masquerade, pair
-from cni.interface.plan import plan_masquerade, plan_pair, required_ips, versions_of
+from cni.interface import default_route, ipam, layer3, masquerade, pair
+from cni.interface.plan import plan_masquerade, plan_pair, ranked, required_ips, versions_of
 from cni.kernel import link
 from cni.result import Result
 from cni_ptp.plan import CONTAINER_INDEX, plan_ends
@@ -26,7 +26,8 @@ def add(conf: PtpConf, request: Request, undo: Undo) -> Result:
         host, container = made
         leased = ipam.lease(conf, request, undo)
         ips = required_ips(leased, conf.ipam.type, CONTAINER_INDEX, with_gateways=True)
-        ends = plan_ends(ips, leased.routes)
+        routes = ranked(leased.routes, default_route.rank(conf, sides, container, undo))
+        ends = plan_ends(ips, routes)
         pair.refuse_routers(host.name)
         pair.skip_duplicate_check(host.name)
         layer3.configure(ends.container, sides, container)
@@ -34,6 +35,6 @@ def add(conf: PtpConf, request: Request, undo: Undo) -> Result:
         layer3.add(ends.host, sides.host, host, (), up)
         layer3.forward(versions_of(ips))
         if backend and (intent := plan_masquerade(conf, plan.owner, ips)):
-            backend.apply(intent, undo)
+            masquerade.apply(backend, intent, undo)
         pair.wait_until_up(sides.host, host.name, "host end")
-    return Result(tuple(made.interfaces(plan)), ips, leased.routes, ipam.dns(conf, leased))
+    return Result(tuple(made.interfaces(plan)), ips, routes, ipam.dns(conf, leased))

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from cni.conf import Bool, Int, Mtu, Str
-from cni.interface.conf import InterfaceConf, MacConf, is_link_name
+from cni.interface.conf import InterfaceConf, MacConf, RuntimeMac, is_link_name
 
 LARGEST_MTU = 65521
 # The kernel has no user and no group with the largest number.
@@ -35,6 +35,7 @@ class TapConf(InterfaceConf, MacConf):
     group: _Id | None = None
     selinux_context: Str = ""
     bridge: Str = ""
+    runtime_config: RuntimeMac = Field(default_factory=RuntimeMac)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
