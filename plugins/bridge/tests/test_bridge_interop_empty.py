@@ -39,6 +39,8 @@ VLANS: dict[str, dict[str, Any]] = {
     "VLAN with a gateway": {"vlan": 5, "isGateway": True},
 }
 TRUNK: dict[str, Any] = {"ipam": {}, "vlanTrunk": [{"minID": 5, "maxID": 7}]}
+# A round takes ten seconds on the second kernel; `test_bridge_vlan.py` has both modes.
+WARM = pytest.mark.modes("warm")
 NO_MAC = "00:00:00:00:00:00"
 
 
@@ -99,6 +101,7 @@ def test_an_empty_network_passes_on(
     pass_on(host, first, second, conf)
 
 
+@WARM
 @pytest.mark.needs_kernel("vlan_filtering")
 @pytest.mark.parametrize("conf", VLANS.values(), ids=VLANS)
 @pytest.mark.parametrize(("first", "second"), [(GO, OURS), (OURS, GO)], ids=["go-first", "we-first"])
@@ -108,11 +111,13 @@ def test_an_empty_network_with_vlans_passes_on(
     pass_on(host, first, second, conf)
 
 
+@WARM
 @pytest.mark.needs_kernel("vlan_filtering")
 def test_an_empty_network_with_a_trunk_passes_on(host: Host) -> None:
     pass_on(host, OURS, GO, TRUNK)
 
 
+@WARM
 @pytest.mark.needs_kernel("vlan_filtering")
 def test_a_trunk_that_the_go_plugin_has_ignored_works_when_the_bridge_filters(host: Host) -> None:
     """Releases before 1.3 do not know the key, and make a bridge that does not filter."""

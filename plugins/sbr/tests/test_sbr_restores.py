@@ -26,12 +26,12 @@ ROUTES = [
     "route add 10.20.0.0/16 via 10.1.0.1 dev net1 src 10.1.0.3 proto static",
     "route add 10.30.0.0/16 dev net1 scope link initcwnd 20 advmss 1200",
     "route add 10.40.0.0/16 via 172.16.0.1 dev net1 onlink",
-    "-6 route add default via fd01::1 dev net1 pref high",
-    "-6 route add fd20::/64 via fd01::1 dev net1 metric 7 proto static mtu 1300",
-    "-6 route append fd30::/64 via fd01::1 dev net1",
-    "-6 route append fd30::/64 via fd01::9 dev net1",
-    "-6 route append fd40::/64 dev net1",
-    "-6 route append fd40::/64 via fd02::1 dev net2",
+    "route add default via fd01::1 dev net1 pref high",
+    "route add fd20::/64 via fd01::1 dev net1 metric 7 proto static mtu 1300",
+    "route append fd30::/64 via fd01::1 dev net1",
+    "route append fd30::/64 via fd01::9 dev net1",
+    "route append fd40::/64 dev net1",
+    "route append fd40::/64 via fd02::1 dev net2",
 ]
 CONFS: dict[str, dict[str, Any]] = {
     "defaults": {},
@@ -57,10 +57,9 @@ class Place:
         for number in LINKS:
             lines += [f"link add net{number} type veth peer name far{number}"]
             lines += [f"addr add 10.{number}.0.{last}/24 dev net{number}" for last in (2, 3)]
-            lines += [f"-6 addr add fd0{number}::{last}/64 dev net{number} nodad" for last in (2, 3)]
+            lines += [f"addr add fd0{number}::{last}/64 dev net{number} nodad" for last in (2, 3)]
             lines += [f"link set net{number} up", f"link set far{number} up"]
-        for line in [*lines, *ROUTES]:
-            sandbox.run(["ip", *line.split()])
+        sandbox.run(["ip", "-batch", "-"], "".join(f"{line}\n" for line in [*lines, *ROUTES]))
         return sandbox
 
     def call(self, verb: str, number: int = 1, fault: Fault | None = None, **keys: Any) -> Answer:
