@@ -20,8 +20,8 @@ ATTACHED ?=
 ARGS ?=
 # make test PLUGIN=ptp runs the tests of one plugin only: its name or its folder.
 PLUGIN ?=
-# make test SECOND_KERNEL=auto also runs what needs a second kernel, if there is one; required needs one.
-SECOND_KERNEL ?= no
+# make test also runs what needs a second kernel, if there can be one: auto; required fails without one; no.
+SECOND_KERNEL ?= auto
 # make test-kernel ALL=1 runs the tests in namespaces that this kernel could run, too.
 ALL ?=
 # make test-load: how often, beside how many processes that keep a core busy.
@@ -62,7 +62,9 @@ export PYINSTALLER_CONFIG_DIR := $(CURDIR)/dist/pyinstaller
 python := .venv/bin/python
 # Two workers for each core; a test that is done makes place for the next one, whatever file that is in.
 pytest := $(python) -m pytest -q -n auto --dist load --no-loadscope-reorder
-kernels := $(python) -m tests.kernel.run --second $(SECOND_KERNEL)
+# A selection of tests does not wait for a kernel to be built.
+kernels = $(python) -m tests.kernel.run \
+	--second $(if $(PLUGIN)$(ARGS),$(patsubst auto,cached,$(SECOND_KERNEL)),$(SECOND_KERNEL))
 freezer := dist/venv/bin/python
 say = @if [ -t 1 ]; then printf '\033[1;36m==> %s\033[0m\n' "$(1)"; else echo "==> $(1)"; fi
 places = --prefix "$(PREFIX)" --confdir "$(CONFDIR)" --destdir "$(DESTDIR)"

@@ -5,16 +5,18 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+import sys
 from ipaddress import ip_address, ip_network
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cni.errors import KernelError
 from cni.kernel import rtnetlink
-from cni.kernel.attributes import attribute, attributes, nest, number, shown_number
+from cni.kernel.attributes import attribute, attributes, each_attribute, nest, number, shown_number
 from cni.kernel.rtnetlink import Message, Netlink
 from cni.result import Route
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from ipaddress import IPv4Address
 
     from cni.result import IpAddress, IpNetwork
@@ -28,9 +30,11 @@ _RTPROT_ANY, _RT_SCOPE_NOWHERE = 0, 255
 # family, lengths of destination and source, type of service, table, protocol, scope, type, flags
 _HEAD = struct.Struct("=8BI")
 _DST, _OIF, _GATEWAY, _PRIORITY, _PREFSRC, _METRICS, _MULTIPATH, _TABLE = 1, 4, 5, 6, 7, 8, 9, 15
-_VIA = 18
 # The metric that the kernel gives to a route without one, by IP version.
 _METRIC_UNSET = {4: 0, 6: 1024}
+_FLOW, _VIA, _PREF, _ENCAP_TYPE, _ENCAP = 11, 18, 20, 21, 22
+# All of a route that can be added again; the others are the kernel's observations.
+_LASTING = {_DST, _OIF, _GATEWAY, _PRIORITY, _PREFSRC, _METRICS, _FLOW, _VIA, _PREF, _ENCAP_TYPE, _ENCAP}
 # struct rtnexthop: length, flags, hops, index
 _NEXT_HOP = struct.Struct("=HBBi")
 _METRIC_MTU, _METRIC_ADVMSS = 2, 8
@@ -41,13 +45,15 @@ class KernelRoute(NamedTuple):
     """A route with what only the kernel shows of it.
 
     A route through several links is one for each of them here. `src` is the address that the host sends from.
-    `protocol` is the route's origin: RTPROT_KERNEL (2) for a route that comes with an address.
+    `protocol` is the route's origin: RTPROT_KERNEL (2) for a route that comes with an address. `encoded` is
+    all of it, for `again` and `remove_exactly`; b"" for one of IPv4 through several links.
     """
 
     route: Route
     link_index: int
     src: IpAddress | None
     protocol: int
+    encoded: bytes
 
 
 def ensure(nl: Netlink, name: str, index: int, route: Route, *, src: IpAddress | None = None) -> bool:
@@ -91,6 +97,29 @@ def remove(nl: Netlink, name: str, index: int, route: Route) -> bool:
     return True
 
 
+def again(name: str, encoded: bytes, table: int = 0) -> Message:
+    """Add a route as `list_all` has shown it, with all that it had, or the same in another table.
+
+    Refused with EEXIST if it is there.
+    """
+    body = _in_table(encoded, table) if table else encoded
+    doing = f"failed to add {_show_encoded(body, name)}"
+    return Message(doing, rtnetlink.RTM_NEWROUTE, rtnetlink.NLM_F_CREATE, body=body)
+
+
+def remove_exactly(name: str, encoded: bytes) -> Message:
+    """Remove the very route that `list_all` has shown; refused with ESRCH if it is gone."""
+    return Message(f"could not remove {_show_encoded(encoded, name)}", rtnetlink.RTM_DELROUTE, body=encoded)
+
+
+def decode(encoded: bytes) -> KernelRoute | None:
+    """Return the route that `again` would add, None for bytes that are none: for input from a file."""
+    try:
+        return next(_parse(encoded), None)
+    except (struct.error, ValueError):
+        return None
+
+
 def list_routes(nl: Netlink, index: int) -> list[Route]:
     """List the unicast routes through a link, through any link for index 0, in every table."""
     return [each.route for each in list_all(nl, index)]
@@ -98,21 +127,17 @@ def list_routes(nl: Netlink, index: int) -> list[Route]:
 
 def list_all(nl: Netlink, index: int) -> list[KernelRoute]:
     """List as `list_routes` does, with what only the kernel shows."""
-    # Only a call that lists routes needs it.
-    from cni.kernel import message_classes
-
-    through: list[tuple[str, Any]] = [("RTA_OIF", index)] if index else []
+    through = number(_OIF, index) if index else b""
     found = []
     for family in _FAMILIES.values():
-        fields = {"family": family, "type": _RTN_UNICAST}
-        message = Message("list routes", rtnetlink.RTM_GETROUTE, fields=fields, attrs=through)
+        body = _HEAD.pack(family, 0, 0, 0, 0, 0, 0, _RTN_UNICAST, 0) + through
         try:
-            shown = [message_classes.decode(message.kind, each) for each in nl.dump(message)]
-            own = (one for each in shown if not each["flags"] & _RTM_F_CLONED for one in _parse(each))
-            found += [each for each in own if index in {0, each.link_index}]
+            shown = nl.dump(Message("list routes", rtnetlink.RTM_GETROUTE, body=body))
         except KernelError as error:
             if error.errno not in {errno.ENODEV, errno.ENOENT, errno.EOPNOTSUPP}:
                 raise
+            continue
+        found += [one for each in shown for one in _parse(each) if index in {0, one.link_index}]
     return found
 
 
@@ -278,29 +303,55 @@ def _body(index: int, route: Route, *, protocol: int = _RTPROT_BOOT, default_sco
     return b"".join(parts)
 
 
-def _parse(shown: Any) -> list[KernelRoute]:
-    any_address = "0.0.0.0" if shown["family"] == socket.AF_INET else "::"  # noqa: S104 - a destination
-    metrics = shown.get_attr("RTA_METRICS")
+def _parse(shown: bytes) -> Iterator[KernelRoute]:
+    """Yield a unicast route for each link that it leads through."""
+    family, length, _, tos, short, protocol, scope, kind, flags = _HEAD.unpack_from(shown)
+    if kind != _RTN_UNICAST or flags & _RTM_F_CLONED:
+        return
+    parts = attributes(shown[_HEAD.size :])
+    any_address = bytes(4 if family == socket.AF_INET else 16)
+    metrics = attributes(parts.get(_METRICS, b""))
+    table = shown_number(parts.get(_TABLE, b"")) or short
     route = Route(
-        ip_network(f"{shown.get_attr('RTA_DST') or any_address}/{shown['dst_len']}"),
-        _parse_address(shown.get_attr("RTA_GATEWAY")),
-        mtu=(metrics.get_attr("RTAX_MTU") or 0) if metrics else 0,
-        advmss=(metrics.get_attr("RTAX_ADVMSS") or 0) if metrics else 0,
-        priority=shown.get_attr("RTA_PRIORITY") or 0,
-        table=shown.get_attr("RTA_TABLE") or shown["table"],
-        scope=shown["scope"],
+        ip_network((parts.get(_DST, any_address), length)),
+        mtu=shown_number(metrics.get(_METRIC_MTU, b"")),
+        advmss=shown_number(metrics.get(_METRIC_ADVMSS, b"")),
+        priority=shown_number(parts.get(_PRIORITY, b"")),
+        table=table,
+        scope=scope,
     )
-    src = _parse_address(shown.get_attr("RTA_PREFSRC"))
-    alone = KernelRoute(route, shown.get_attr("RTA_OIF") or 0, src, shown["proto"])
+    src = ip_address(parts[_PREFSRC]) if _PREFSRC in parts else None
+    own = {each: value for each, value in parts.items() if each in _LASTING}
     # The kernel joins routes of IPv6 to one destination with different gateways or links.
-    several = [
-        alone._replace(
-            route=route._replace(gw=_parse_address(hop.get_attr("RTA_GATEWAY"))), link_index=hop["oif"]
-        )
-        for hop in shown.get_attr("RTA_MULTIPATH") or ()
+    several = [(flags, own | hop) for flags, hop in _hops(parts.get(_MULTIPATH, b""))]
+    for hop_flags, hop in several or [(flags, own)]:
+        gateway = ip_address(hop[_GATEWAY]) if _GATEWAY in hop else None
+        head = _HEAD.pack(family, length, 0, tos, short, protocol, scope, kind, hop_flags & _RTNH_F_ONLINK)
+        encoded = b"".join([head, number(_TABLE, table), *(attribute(*each) for each in hop.items())])
+        is_whole = not several or family == socket.AF_INET6
+        index = shown_number(hop.get(_OIF, b""))
+        yield KernelRoute(route._replace(gw=gateway), index, src, protocol, encoded if is_whole else b"")
+
+
+def _hops(data: bytes) -> Iterator[tuple[int, dict[int, bytes]]]:
+    """Yield flags and attributes of each link of a route through several."""
+    while len(data) >= _NEXT_HOP.size:
+        length, flags, _, index = _NEXT_HOP.unpack_from(data)
+        if length < _NEXT_HOP.size:
+            return
+        own = attributes(data[_NEXT_HOP.size : length], _LASTING)
+        yield flags, own | {_OIF: index.to_bytes(4, sys.byteorder)}
+        data = data[(length + 3) & ~3 :]
+
+
+def _in_table(encoded: bytes, table: int) -> bytes:
+    head = bytearray(encoded[: _HEAD.size])
+    head[4] = table if table < 256 else 0
+    others = [
+        attribute(kind, value) for kind, value in each_attribute(encoded[_HEAD.size :]) if kind != _TABLE
     ]
-    return several or [alone]
+    return b"".join([head, number(_TABLE, table), *others])
 
 
-def _parse_address(text: str | None) -> IpAddress | None:
-    return ip_address(text) if text else None
+def _show_encoded(encoded: bytes, name: str) -> str:
+    return f"route '{show(next(_parse(encoded)).route, name)}'"

@@ -6,11 +6,11 @@ import errno
 import socket
 import struct
 from ipaddress import ip_network
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cni.errors import KernelError
 from cni.kernel import rtnetlink
-from cni.kernel.attributes import attribute, number, text
+from cni.kernel.attributes import attribute, attributes, number, shown_number, shown_text, text
 from cni.kernel.rtnetlink import Message, Netlink
 
 if TYPE_CHECKING:
@@ -90,19 +90,16 @@ def remove(nl: Netlink, rule: Rule) -> bool:
 
 def list_rules(nl: Netlink, version: int = 0) -> list[Rule]:
     """List the rules that lead to a table, of both versions for 0, in the kernel's order."""
-    # Only a call that lists rules needs it.
-    from cni.kernel import message_classes
-
-    found = []
+    found: list[Rule] = []
     for family in [_FAMILIES[version]] if version else _FAMILIES.values():
-        message = Message("list rules", rtnetlink.RTM_GETRULE, fields={"family": family})
+        body = _HEAD.pack(family, *[0] * 8)
         try:
-            shown = [message_classes.decode(message.kind, each) for each in nl.dump(message)]
+            shown = nl.dump(Message("list rules", rtnetlink.RTM_GETRULE, body=body))
         except KernelError as error:
             if error.errno not in {errno.EOPNOTSUPP, errno.EAFNOSUPPORT}:
                 raise
             continue
-        found += [_parse(each) for each in shown if each["action"] == _TO_TABLE]
+        found += [each for each in map(_parse, shown) if each]
     return found
 
 
@@ -124,20 +121,28 @@ def _body(rule: Rule) -> bytes:
     return b"".join(parts)
 
 
-def _parse(shown: Any) -> Rule:
-    mark = shown.get_attr("FRA_FWMARK") or 0
+def _parse(shown: bytes) -> Rule | None:
+    """Return a rule that leads to a table, None for another one."""
+    family, to_length, from_length, _, short, _, _, action, _ = _HEAD.unpack_from(shown)
+    if action != _TO_TABLE:
+        return None
+    parts = attributes(shown[_HEAD.size :])
+
+    def number_of(kind: int) -> int:
+        return shown_number(parts.get(kind, b""))
+
+    def network_of(kind: int, length: int) -> IpNetwork | None:
+        return ip_network((parts[kind], length)) if kind in parts else None
+
+    mark = number_of(_MARK)
     return Rule(
-        4 if shown["family"] == socket.AF_INET else 6,
-        shown.get_attr("FRA_TABLE") or shown["table"],
-        _parse_network(shown.get_attr("FRA_SRC"), shown["src_len"]),
-        _parse_network(shown.get_attr("FRA_DST"), shown["dst_len"]),
-        shown.get_attr("FRA_PRIORITY") or 0,
-        shown.get_attr("FRA_IIFNAME") or "",
-        shown.get_attr("FRA_OIFNAME") or "",
+        4 if family == socket.AF_INET else 6,
+        number_of(_TABLE) or short,
+        network_of(_SRC, from_length),
+        network_of(_DST, to_length),
+        number_of(_PRIORITY),
+        shown_text(parts.get(_IIF, b"")),
+        shown_text(parts.get(_OIF, b"")),
         mark,
-        shown.get_attr("FRA_FWMASK") or 0 if mark else 0,
+        number_of(_MASK) if mark else 0,
     )
-
-
-def _parse_network(address: str | None, length: int) -> IpNetwork | None:
-    return ip_network(f"{address}/{length}") if address else None

@@ -36,6 +36,8 @@ _VOLATILE_PORT = {"state"}
 # A link-local address that the kernel has made from the link's MAC address, and its route.
 _KERNELS_ADDRESS = re.compile(r"fe80::[0-9a-f:]*[0-9a-f]{0,2}ff:fe[0-9a-f]{2}:[0-9a-f]{1,4}")
 _KERNELS_ROUTE = ("fe80::/64", "kernel")
+# Routes that the kernel derives from addresses, for IPv6 seconds later. A VRF's table has them, too.
+_DERIVED = {"local", "broadcast", "multicast", "anycast"}
 _VOLATILE_FLAGS = {"LOWER_UP", "NO-CARRIER", "M-DOWN"}
 _VOLATILE_ADDRESS = {"valid_life_time", "preferred_life_time", "tentative"}
 _VOLATILE_ROUTE = {"expires", "cache", "flags"}
@@ -108,11 +110,12 @@ def _network() -> dict[str, list[str]]:
         for key in _VOLATILE_PORT & set(port):
             del port[key]
     links = [_line(link, _VOLATILE_LINK | {"addr_info"}) for link in shown]
-    # The kernel derives the table "local" from the addresses, for IPv6 seconds later.
     routes = [
         _line(route, _VOLATILE_ROUTE)
         for route in all_routes
-        if route.get("table") != "local" and (route["dst"], route.get("protocol")) != _KERNELS_ROUTE
+        if route.get("table") != "local"
+        and (route["dst"], route.get("protocol")) != _KERNELS_ROUTE
+        and not (route.get("type") in _DERIVED and route.get("protocol") == "kernel")
     ]
     ruleset = _nft_ruleset()
     rules = _iptables(_saves(ruleset)) + _nftables(ruleset)

@@ -33,8 +33,16 @@ exec 9>"$cache/lock"
 flock 9
 # Another process may have built it meanwhile, and apt may have its first lists of packages now.
 finish_if_there
+[ "$(uname -m)" = x86_64 ] || { echo "Linux in user mode is for x86_64, not $(uname -m)" >&2; exit 1; }
+free_kb=$(df -Pk "$cache" | awk 'NR == 2 { print $4 }')
+[ "$free_kb" -gt 2500000 ] || { echo "no room for the second kernel: 2.5 GB are needed in $cache" >&2; exit 1; }
 ../../build/system-packages.sh kernel >&2
 finish_if_there
+if [ -z "$version" ]; then
+    # The lists of packages may be missing, as in a fresh container.
+    apt-get update -q >/dev/null 2>&1 || true
+    finish_if_there
+fi
 if [ -z "$version" ]; then
     echo "apt has no package $package" >&2
     exit 1

@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import threading
+import time
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -62,12 +64,19 @@ class Guest:
     def _take(self, line: str) -> None:
         self.reports.append(json.loads(line))
 
-    def wait(self, limit_s: float) -> int:
-        """Return the exit status of the job. Raise GuestError if there is none within the limit."""
+    def wait(self, limit_s: float, silence_s: float | None = None) -> int:
+        """Return the exit status of the job.
+
+        Raise GuestError if there is none within the limit, or if the job reports nothing for `silence_s`.
+        """
         try:
-            self._process.wait(limit_s)
+            self._wait(time.monotonic() + limit_s, silence_s or limit_s)
         except subprocess.TimeoutExpired:
-            raise GuestError(f"the guest did not end within {limit_s:g} s{self._last_words()}") from None
+            count = len(self.reports)
+            last = f", {count} reports after its start" if count else ""
+            raise GuestError(
+                f"the guest did not end within {limit_s:g} s{last}{self._last_words()}"
+            ) from None
         finally:
             self.end()
         if not self.reports or not isinstance(self.reports[-1], int):
@@ -75,6 +84,18 @@ class Guest:
             raise GuestError(f"the guest ended early, with status {code}{self._last_words()}")
         status: int = self.reports.pop()
         return status
+
+    def _wait(self, deadline: float, silence_s: float) -> None:
+        reports, last = 0, time.monotonic()
+        while self._process.poll() is None:
+            now = time.monotonic()
+            if len(self.reports) != reports:
+                reports, last = len(self.reports), now
+            left = min(deadline, last + silence_s) - now
+            if left <= 0:
+                raise subprocess.TimeoutExpired("", 0)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(min(left, 1))
 
     def end(self) -> None:
         """End the guest with all of its processes."""

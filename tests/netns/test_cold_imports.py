@@ -19,7 +19,6 @@ from tests.support.subjects import (
     chain,
     configuration,
     prepare,
-    read_data,
     subjects,
 )
 
@@ -55,8 +54,6 @@ NEVER = {
     "netaddr", "pickle", "pyroute2", "rich", "ssl", "tempfile", "typer", "unittest",
     "cni.cli", "cni.state.executables", "cni.runtime", "cni.testing", "cni.warm",
 }  # fmt: skip
-# What lists of the kernel's objects need.
-LISTS = ("pyroute2", "logging")
 # A few more than today: an import that comes too early brings dozens.
 MOST = {"VERSION": 215, "ADD": 285, "DEL": 275}
 _TELL = """\
@@ -161,11 +158,10 @@ def test_a_cold_call_loads_nothing_that_it_does_not_use(loaded: Loaded, call: Ca
     plugin, verb, backend = call
     modules = loaded.modules(call)
     assert "cni.skel" in modules
-    own_lists = LISTS if verb != "VERSION" and read_data(plugin, "lists.json") else ()
-    assert _of(modules, *NEVER) == _of(modules, *own_lists)
+    assert _of(modules, *NEVER) == set()
     own = {PLUGINS[plugin].package} if verb == "VERSION" else _packages(plugin)
     assert {each for each in modules if each.startswith("cni_") and "." not in each} == own
-    assert len(modules - _of(modules, *own_lists)) <= MOST[verb], sorted(modules)
+    assert len(modules) <= MOST[verb], sorted(modules)
     firewall = {each.removeprefix("cni.firewall.") for each in _of(modules, "cni.firewall")}
     if verb == "VERSION" or not PLUGINS[called(plugin)].backend_key:
         assert firewall <= {"cni.firewall", "intents", "select"}

@@ -42,7 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     thorough = "keep all tests of plugins that this kernel lacks a feature for"
     group.addoption("--thorough", action="store_true", help=thorough)
     group.addoption("--no-kernel-skips", action="store_true", help=text)
-    text = "write a line of JSON for each skipped test; with --collect-only for each test"
+    text = "write a line of JSON for each test that ends or, with --collect-only, that would run"
     group.addoption("--kernel-report", metavar="FILE", help=text)
 
 
@@ -56,25 +56,31 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class _Report:
-    """The lines of --kernel-report; `lacks` is true if the reason is what the kernel lacks."""
+    """The lines of --kernel-report; `lacks` is true if the reason of a skip is what the kernel lacks.
+
+    `outcome` is "passed", "failed", "skipped" or, with --collect-only, "collected".
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def _write(self, test: str, reason: str, *, lacks: bool) -> None:
+    def _write(self, test: str, outcome: str, reason: str = "", *, lacks: bool = False) -> None:
         with self._path.open("a") as file:
-            file.write(json.dumps({"test": test, "reason": reason, "lacks": lacks}) + "\n")
+            line = {"test": test, "outcome": outcome, "reason": reason, "lacks": lacks}
+            file.write(json.dumps(line) + "\n")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Write a skipped test."""
+        """Write the outcome of a test. One that fails in its teardown has two."""
         if report.skipped and not hasattr(report, "wasxfail") and isinstance(report.longrepr, tuple):
             reason = report.longrepr[2].removeprefix("Skipped: ")
-            self._write(report.nodeid, reason, lacks=LACKS in dict(report.user_properties))
+            self._write(report.nodeid, "skipped", reason, lacks=LACKS in dict(report.user_properties))
+        elif report.failed or report.when == "call":
+            self._write(report.nodeid, "failed" if report.failed else "passed")
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Write the tests that are only collected."""
         for item in session.items if session.config.option.collectonly else []:
-            self._write(item.nodeid, "", lacks=not has_all(_features(item, "needs_kernel")))
+            self._write(item.nodeid, "collected", lacks=not has_all(_features(item, "needs_kernel")))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import errno
+from typing import TYPE_CHECKING
 
 from cni.kernel import netns, route, rule
-from cni.kernel.rtnetlink import Netlink
 from cni.result import Result
-from cni.state import attachments
-from cni_sbr import tables
-from cni_sbr.plan import is_link_local, plan_hints, plan_routes, plan_sources, required_ips
+from cni_sbr import record, tables
+from cni_sbr.plan import is_moved, plan_copies, plan_default, plan_hints, plan_sources, required_ips
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
+    from cni.kernel.rtnetlink import Message, Netlink
     from cni.request import Request
     from cni.undo import Undo
     from cni_sbr.conf import SbrConf
@@ -25,44 +25,42 @@ def add(conf: SbrConf, request: Request, undo: Undo) -> Result:
     The routes of the interface leave the main table at the end, so that traffic has a way all the time.
     """
     ips = required_ips(request)
-
-    def invert(action: str, step: Callable[..., object], *args: Any) -> None:
-        undo.add(action, _run_inside, request.netns, step, *args)
-
+    key = record.key_of(conf.name, request.attachment)
     with netns.open_netns(request.netns) as ns, tables.opened(ns) as nl:
         own = tables.required_link(nl, request)
-        name, index = own.name, own.index
-        main = [each.route._replace(src=each.src) for each in tables.list_main(nl, own)]
+        if earlier := record.load(key, ns):
+            # It was killed, or no DEL followed.
+            record.take_back(nl, earlier)
+        main = tables.list_main(nl, own)
         sources = plan_sources(conf, ips, tables.list_used(nl))
-        undo.add("remove the record", attachments.drop, tables.key(conf, request))
-        tables.save(conf, request, ns, sources)
-        present = [each._replace(priority=0) for each in rule.list_rules(nl)]
+        moved = [each for each in main if is_moved(conf, each)]
+        hints = [route.add(own.name, own.index, each, src=each.src) for each in plan_hints(conf, ips)]
+        change = record.Change.model_validate({
+            "index": own.index,
+            "rules": {str(each.network): each.table for each in sources},
+            "configured": conf.table is not None,
+            "moved": [each.encoded.hex() for each in moved],
+            "hints": [each.body.hex() for each in hints],
+        })  # fmt: skip
+        undo.add("put rules and routes back", record.take_back_at, request.netns, key)
+        record.save(key, change, ns)
         for source in sources:
-            for wanted in plan_routes(conf, source, main):
-                invert(f"remove the route to {wanted.dst}", route.remove, name, index, wanted)
-                route.ensure(nl, name, index, wanted, src=wanted.src)
-            wanted_rule = tables.rule_of(source)
-            if wanted_rule not in present:
-                invert(f"remove rule {wanted_rule}", rule.remove, wanted_rule)
-                rule.ensure(nl, wanted_rule)
-        moved = [] if conf.table else [each for each in main if not is_link_local(each)]
-        # Routes by a gateway first: they are added again last if something fails.
-        for each in sorted(moved, key=lambda each: each.gw is None):
-            invert(f"add the route to {each.dst} again", _restore, name, index, each)
-            route.remove(nl, name, index, each)
-        for hint in plan_hints(conf, ips):
-            invert(f"remove the route to {hint.dst}", route.remove, name, index, hint)
-            route.ensure(nl, name, index, hint, src=hint.src)
+            defaults = [route.add(own.name, own.index, each) for each in plan_default(conf, source)]
+            copies = plan_copies(conf, source, moved)
+            again = [route.again(own.name, each.encoded, source.table) for each in copies]
+            _send(nl, [*defaults, *again], errno.EEXIST)
+        present = [each._replace(priority=0) for each in rule.list_rules(nl)]
+        wanted = [tables.rule_of(each) for each in sources]
+        _send(nl, [rule.add(each) for each in wanted if each not in present], errno.EEXIST)
+        # Routes by a gateway first: they need the others.
+        moved.sort(key=lambda each: each.route.gw is None)
+        _send(nl, [route.remove_exactly(own.name, each.encoded) for each in moved], errno.ESRCH)
+        _send(nl, hints, errno.EEXIST)
     return request.prev_result or Result()
 
 
-def _restore(nl: Netlink, name: str, index: int, moved: Any) -> None:
-    route.ensure(nl, name, index, moved, src=moved.src)
-
-
-def _run_inside(path: str, step: Callable[..., object], *args: object) -> None:
-    """Run a step with a socket in the namespace at `path`, if that is there."""
-    ns = netns.find(path)
-    if ns is not None:
-        with ns, Netlink(ns) as nl:
-            step(nl, *args)
+def _send(nl: Netlink, messages: Sequence[Message], harmless: int) -> None:
+    """Send messages at once. Raise KernelError for the first refusal that is not `harmless`."""
+    for refusal in filter(None, nl.attempt(messages) if messages else []):
+        if refusal.errno != harmless:
+            raise refusal

@@ -1,4 +1,4 @@
-"""DEL: remove the rules of the interface's addresses. Its routes go with the interface."""
+"""DEL: put the interface's routes back into the main table, and remove its rules and their tables."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cni.kernel import addr, link, netns
 from cni.state import attachments
-from cni_sbr import tables
+from cni_sbr import record, tables
 from cni_sbr.plan import list_ips
 
 if TYPE_CHECKING:
@@ -18,17 +18,18 @@ if TYPE_CHECKING:
 
 
 def delete(conf: SbrConf, request: Request) -> None:
-    """Remove the rules; succeed without the interface, and without the namespace."""
+    """Take all back; succeed without the interface, whose routes are gone, and without the namespace."""
+    key = record.key_of(conf.name, request.attachment)
     ns = netns.find(request.netns)
     if ns is not None:
         with ns:
-            saved = tables.load(conf, request, ns)
+            change = record.load(key, ns)
             with tables.opened(ns) as nl:
-                for network, table in saved.items():
-                    tables.remove_rules(nl, [ip_network(network)], table)
-                if not saved:
+                if change:
+                    record.take_back(nl, change)
+                else:
                     tables.remove_rules(nl, _list_sources(nl, request), conf.table)
-    attachments.drop(tables.key(conf, request))
+    attachments.drop(key)
 
 
 def _list_sources(nl: Netlink, request: Request) -> list[IpNetwork]:

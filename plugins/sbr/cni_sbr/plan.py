@@ -12,6 +12,7 @@ from cni.result import Route
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
+    from cni.kernel.route import KernelRoute
     from cni.request import Request
     from cni.result import Ip, IpAddress, IpNetwork
     from cni_sbr.conf import SbrConf
@@ -74,28 +75,41 @@ def plan_sources(conf: SbrConf, ips: Iterable[Ip], used: Collection[int]) -> lis
     return [Source(ip, conf.table or next(free)) for ip in ips]
 
 
-def plan_routes(conf: SbrConf, source: Source, routes: Iterable[Route]) -> list[Route]:
-    """Return the routes of the source's table: the default route, and the interface's routes that fit it.
+def plan_default(conf: SbrConf, source: Source) -> list[Route]:
+    """Return the default route of the source's table; none without a gateway.
 
-    `routes` are those of the interface in the main table. With a configured table there are none: its owner
-    fills it.
+    With a configured table there is none: its owner fills it.
     """
-    if conf.table:
+    gateway = gateway_of(conf, source.ip)
+    if conf.table or gateway is None:
         return []
-    ip, table = source.ip, source.table
-    gateway = gateway_of(conf, ip)
-    default = Route(_EVERY[ip.address.version], gateway, table=table)
-    copied = [
-        each._replace(table=table)
-        for each in routes
-        if each.dst.version == ip.address.version and _fits(each, ip) and not is_link_local(each)
+    return [Route(_EVERY[gateway.version], gateway, table=source.table)]
+
+
+def plan_copies(conf: SbrConf, source: Source, main: Iterable[KernelRoute]) -> list[KernelRoute]:
+    """Return the routes of the interface in the main table that the source's table gets as well.
+
+    A default route of the main table gives way to the table's own.
+    """
+    has_default = bool(plan_default(conf, source))
+    ip = source.ip
+    return [
+        each
+        for each in main
+        if each.route.dst.version == ip.address.version
+        and _fits(each, ip)
+        and (each.route.dst.prefixlen or not has_default)
     ]
-    has_gateway = gateway is not None
-    return (
-        [default, *(each for each in copied if each.dst.prefixlen or not has_gateway)]
-        if has_gateway
-        else copied
-    )
+
+
+def is_moved(conf: SbrConf, listed: KernelRoute) -> bool:
+    """Return whether a route of the interface in the main table leaves it.
+
+    Without the route of link-local addresses IPv6 finds no neighbour. A route through several links is not
+    only the interface's.
+    """
+    is_link_local = listed.route.dst.version == 6 and listed.route.dst.is_link_local
+    return not conf.table and not is_link_local and bool(listed.encoded)
 
 
 def gateway_of(conf: SbrConf, ip: Ip) -> IpAddress | None:
@@ -111,13 +125,7 @@ def plan_hints(conf: SbrConf, ips: Iterable[Ip]) -> list[Route]:
     return [Route(ip.address.network, scope=253, src=ip.address.ip) for ip in ips]
 
 
-def is_link_local(route: Route) -> bool:
-    """Return whether a route is the one of link-local addresses, without which IPv6 finds no neighbour."""
-    return route.dst.version == 6 and route.dst.is_link_local
-
-
-def _fits(route: Route, ip: Ip) -> bool:
+def _fits(listed: KernelRoute, ip: Ip) -> bool:
     """Return whether a route belongs to the subnet of an address, or to none."""
-    network = ip.address.network
-    named = [each for each in (route.src, route.gw) if each is not None]
-    return not named or any(each in network for each in named)
+    named = [each for each in (listed.src, listed.route.gw) if each is not None]
+    return not named or any(each in ip.address.network for each in named)

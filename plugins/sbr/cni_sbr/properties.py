@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 from cni.kernel import netns, route, rule
 from cni.kernel.rtnetlink import Netlink
 from cni.operations.properties import Property
-from cni_sbr import tables
-from cni_sbr.plan import Source, plan_hints, plan_routes, required_ips
+from cni_sbr import record, tables
+from cni_sbr.plan import Source, plan_copies, plan_default, plan_hints, required_ips
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cni.kernel.rtnetlink import Message
     from cni.request import Request
     from cni.result import Route
     from cni.undo import Undo
@@ -24,35 +25,46 @@ if TYPE_CHECKING:
 def list_properties(conf: SbrConf, request: Request) -> Iterator[Property]:
     """Yield the rule of each address, and the routes that its table must have.
 
-    Routes that the plugin has copied are not compared: nobody knows any more which these were.
+    For an attachment of the Go plugin nobody knows which routes it has moved.
     """
     ips = required_ips(request)
     with netns.open_netns(request.netns) as ns, Netlink(ns) as nl:
         own = tables.required_link(nl, request)
-        saved = tables.load(conf, request, ns)
-        routes = [each.route._replace(src=each.src) for each in route.list_all(nl, own.index)]
+        change = record.load(record.key_of(conf.name, request.attachment), ns)
+        saved = change.rules if change else {}
+        moved = change.list_moved() if change and change.index == own.index else []
+        routes = [each.route for each in route.list_all(nl, own.index)]
         for ip in ips:
             network = ip_network(ip.address.ip)
             leads_to = [each.table for each in rule.list_rules(nl, network.version) if each.src == network]
             # An attachment of the Go plugin has no record; any table may be its own.
             table = conf.table or saved.get(str(network)) or next(iter(leads_to), 0)
-            fix = partial(_add_rule, request, Source(ip, table)) if table else None
+            source = Source(ip, table)
+            fix = partial(_add_rule, request, source) if table else None
             message = f"no rule leads packets from {network} to {f'table {table}' if table else 'a table'}"
             yield Property(f"rule from {network}", table in leads_to, wanted=True, message=message, fix=fix)
-            if table:
-                yield from _of_routes(request, plan_routes(conf, Source(ip, table), ()), routes)
-        yield from _of_routes(request, plan_hints(conf, ips), routes)
+            if not table:
+                continue
+            for copied in plan_copies(conf, source, moved):
+                addition = route.again(own.name, copied.encoded, table)
+                yield _of_route(request, copied.route._replace(table=table), addition, routes)
+            for default in plan_default(conf, source):
+                yield _of_route(request, default, route.add(own.name, own.index, default), routes)
+        for hint in plan_hints(conf, ips):
+            addition = route.add(own.name, own.index, hint, src=hint.src)
+            yield _of_route(request, hint, addition, routes)
 
 
-def _of_routes(request: Request, wanted: list[Route], routes: list[Route]) -> Iterator[Property]:
-    for each in wanted:
-        place = f"table {each.table}" if each.table else "the main table"
-        message = f"Expected Route {{Dst: {each.dst}, GW: {each.gw}}} not found in {place}"
-        is_there = any(
-            (one.dst, one.gw, one.table) == (each.dst, each.gw, each.table or route.MAIN_TABLE)
-            for one in routes
-        )
-        yield Property("", is_there, wanted=True, message=message, fix=partial(_add_route, request, each))
+def _of_route(request: Request, wanted: Route, addition: Message, routes: list[Route]) -> Property:
+    """Return the property that a route is among those of the interface."""
+    place = f"table {wanted.table}" if wanted.table else "the main table"
+    message = f"Expected Route {{Dst: {wanted.dst}, GW: {wanted.gw}}} not found in {place}"
+    is_there = any(
+        (each.dst, each.gw, each.table) == (wanted.dst, wanted.gw, wanted.table or route.MAIN_TABLE)
+        for each in routes
+    )
+    fix = partial(_add_route, request, wanted, addition)
+    return Property("", is_there, wanted=True, message=message, fix=fix)
 
 
 def _add_rule(request: Request, source: Source, _undo: Undo) -> str:
@@ -61,8 +73,7 @@ def _add_rule(request: Request, source: Source, _undo: Undo) -> str:
     return f"added rule {tables.rule_of(source)}"
 
 
-def _add_route(request: Request, wanted: Route, _undo: Undo) -> str:
+def _add_route(request: Request, wanted: Route, addition: Message, _undo: Undo) -> str:
     with netns.open_netns(request.netns) as ns, tables.opened(ns) as nl:
-        own = tables.required_link(nl, request)
-        route.ensure(nl, own.name, own.index, wanted, src=wanted.src)
+        nl.batch([addition])
     return f"added the route to {wanted.dst} by {request.ifname}"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
 from cni.errors import CniError, Code, KernelError
 from cni.kernel import rule
 from cni.kernel.rule import Rule
-from cni.operations.status import trial
+from cni.operations.status import Reasons, trial
 from cni.state import attachments, files
 from cni_sbr.plan import FIRST_TABLE
 
@@ -18,8 +19,15 @@ if TYPE_CHECKING:
 
 
 def status(_conf: SbrConf, _request: Request) -> None:
-    """Raise CniError 50 if the kernel has no policy routing: a rule is added in a new namespace."""
-    files.check_writable(attachments.FOLDER)
+    """Raise CniError 50 if the kernel has no policy routing, or if no record can be saved."""
+    reasons = Reasons()
+    reasons.attempt(_try_rule)
+    reasons.attempt(partial(files.check_writable, attachments.FOLDER))
+    reasons.raise_any()
+
+
+def _try_rule() -> None:
+    """Add a rule in a new namespace."""
     with trial() as nl:
         try:
             rule.ensure(nl, Rule(4, FIRST_TABLE, ip_network("192.0.2.1/32"), priority=1))

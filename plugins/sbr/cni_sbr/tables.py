@@ -1,15 +1,14 @@
-"""The rules and routes of an interface in the container's namespace, and the record of them."""
+"""The rules and routes of an interface in the container's namespace."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cni.errors import CniError, Code
 from cni.kernel import link, route, rule
 from cni.kernel.rtnetlink import Netlink
 from cni.kernel.rule import Rule
-from cni.state import attachments
 from cni.state.lock import held
 
 if TYPE_CHECKING:
@@ -20,13 +19,7 @@ if TYPE_CHECKING:
     from cni.kernel.route import KernelRoute
     from cni.request import Request
     from cni.result import IpNetwork
-    from cni_sbr.conf import SbrConf
     from cni_sbr.plan import Source
-
-
-def key(conf: SbrConf, request: Request) -> attachments.Key:
-    """Return the key of the attachment's record."""
-    return attachments.Key("sbr", conf.name, request.container_id, request.ifname)
 
 
 @contextmanager
@@ -67,17 +60,6 @@ def list_main(nl: Netlink, own: Link) -> list[KernelRoute]:
 def rule_of(source: Source) -> Rule:
     """Return the rule of a source."""
     return Rule(source.ip.address.version, source.table, source.network)
-
-
-def save(conf: SbrConf, request: Request, ns: Netns, sources: Iterable[Source]) -> None:
-    """Save which table each address has."""
-    attachments.save(key(conf, request), {str(each.network): each.table for each in sources}, ns)
-
-
-def load(conf: SbrConf, request: Request, ns: Netns) -> dict[str, Any]:
-    """Return the tables by address that ADD has saved for this namespace, {} for another plugin's work."""
-    record = attachments.load(key(conf, request))
-    return dict(record.values) if record and record.is_of(ns) else {}
 
 
 def remove_rules(nl: Netlink, sources: Iterable[IpNetwork], table: int | None) -> None:

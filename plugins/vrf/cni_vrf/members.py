@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from cni.errors import CniError, Code
 from cni.kernel import link, netns, vrf
 from cni.kernel.rtnetlink import Netlink
+from cni.log import note
 from cni.state.lock import held
+from cni_vrf import layer3
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from cni.kernel.netns import Netns
     from cni.request import Request
     from cni_vrf.conf import VrfConf
+    from cni_vrf.layer3 import Layer3
 
 
 @contextmanager
@@ -74,10 +77,21 @@ def _choose_table(nl: Netlink) -> int:
     return next(each for each in count(1) if each not in used)
 
 
-def take_out(conf: VrfConf, request: Request) -> None:
+def enter(nl: Netlink, own: Link, member_of: Link, before: Layer3) -> None:
+    """Make a link a member, with the addresses and routes that it has; the routes go to the VRF's table.
+
+    Raise KernelError.
+    """
+    nl.batch([link.set_master(own.name, own.index, member_of.index)])
+    for refusal in layer3.restore(nl, own, before, vrf.describe(member_of)):
+        raise refusal
+
+
+def take_out(conf: VrfConf, request: Request, before: Layer3 | None = None) -> None:
     """Take the interface out of the VRF, and remove a VRF that has no member any more.
 
-    Succeed without the interface, the VRF and the namespace.
+    The interface gets the addresses and routes of `before`, or else those that it has in the VRF. Succeed
+    without the interface, the VRF and the namespace.
     """
     ns = netns.find(request.netns)
     if ns is None:
@@ -87,6 +101,9 @@ def take_out(conf: VrfConf, request: Request) -> None:
         if present is None or present.kind != vrf.KIND:
             return
         if own and own.master == present.index:
+            kept = before or layer3.list_all(nl, own, vrf.describe(present))
             nl.batch([link.set_master(own.name, own.index, 0)])
+            for refusal in layer3.restore(nl, own, kept):
+                note(f"vrf: {refusal}")
         if not link.list_links(nl, present.index):
             link.remove(nl, present.name, present.index)

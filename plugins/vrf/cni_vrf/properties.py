@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from cni.kernel import netns, vrf
 from cni.kernel.rtnetlink import Netlink
 from cni.operations.properties import Property
-from cni_vrf import members
-from cni_vrf.add import enter
+from cni_vrf import layer3, members
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,5 +39,5 @@ def _restore(conf: VrfConf, request: Request, _undo: Undo) -> str:
         own = members.required_link(nl, request)
         present = members.ensure(nl, conf)
         if own.master != present.index:
-            enter(nl, own, present)
+            members.enter(nl, own, present, layer3.list_all(nl, own))
     return f"made {own.name} part of VRF {conf.vrfname}, which is up"

@@ -86,14 +86,15 @@ def test_a_second_vrf_gets_another_table(host: Host, sandbox: Sandbox) -> None:
     assert [each["linkinfo"]["info_data"]["table"] for each in shown] == [1, 2]
 
 
-def test_what_cannot_be_is_told_and_leaves_nothing(host: Host, sandbox: Sandbox) -> None:
+@pytest.mark.usefixtures("sandbox")
+def test_what_cannot_be_is_told_and_leaves_nothing(host: Host) -> None:
     call(host, "ADD", "net1", table=5).must()
-    before = sandbox.run(["ip", "-d", "addr"])
+    before = host.snapshot()
     assert call(host, "ADD", "net2", table=6).msg == ("VRF blue already exist with different routing table 5")
     assert call(host, "ADD", "net1", vrfname="red").msg == "interface net1 has already a master set: blue"
     assert call(host, "ADD", "net2", vrfname="far1").code == 105
     assert call(host, "ADD", "net9").msg == "could not find interface net9: Link not found"
-    assert sandbox.run(["ip", "-d", "addr"]) == before
+    assert before.differences(host.snapshot()) == []
 
 
 def test_check_reports_what_repair_restores(host: Host, sandbox: Sandbox) -> None:

@@ -1,0 +1,48 @@
+"""The addresses and routes of an interface, most of which the kernel drops when its VRF changes."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, NamedTuple
+
+from cni.kernel import addr, route
+
+if TYPE_CHECKING:
+    from cni.errors import KernelError
+    from cni.kernel.addr import Addr
+    from cni.kernel.link import Link
+    from cni.kernel.route import KernelRoute
+    from cni.kernel.rtnetlink import Netlink
+
+# RTPROT_KERNEL, rtnetlink(7): routes that come with addresses by themselves.
+_BY_KERNEL = 2
+
+
+class Layer3(NamedTuple):
+    """Global IPv6 addresses, and the routes that do not come with addresses."""
+
+    addresses: list[Addr]
+    routes: list[KernelRoute]
+
+
+def list_all(nl: Netlink, own: Link, table: int = route.MAIN_TABLE) -> Layer3:
+    """List what an interface has, with its routes of a table."""
+    addresses = [each for each in addr.list_addrs(nl, own.index, 6) if each.is_global]
+    routes = [
+        each
+        for each in route.list_all(nl, own.index)
+        if each.route.table == table and each.protocol != _BY_KERNEL and each.encoded
+    ]
+    return Layer3(addresses, sorted(routes, key=lambda each: each.route.gw is not None))
+
+
+def restore(nl: Netlink, own: Link, lost: Layer3, table: int = route.MAIN_TABLE) -> list[KernelError]:
+    """Add what the kernel has dropped, the routes into a table; return the kernel's refusals."""
+    # The addresses were checked for duplicates before.
+    addresses = [
+        addr.add(own.name, own.index, each.address, prefix_route=each.has_prefix_route)
+        for each in lost.addresses
+    ]
+    routes = [route.again(own.name, each.encoded, table) for each in lost.routes]
+    refusals = nl.attempt([*addresses, *routes]) if addresses or routes else []
+    return [each for each in refusals if each and each.errno != errno.EEXIST]
