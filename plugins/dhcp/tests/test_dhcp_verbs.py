@@ -19,7 +19,7 @@ from cni.versions import SUPPORTED, at_least
 from cni_dhcp import lease as leases
 from cni_dhcp import records
 from plugin_table import declared, packages
-from plugins.dhcp.tests.dhcp_host import KEY, LEASES, SERVER, DhcpHost, dhcp, wait_for
+from tests.dhcp_host import KEY, LEASES, SERVER, DhcpHost, dhcp, wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path
