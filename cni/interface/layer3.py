@@ -24,12 +24,13 @@ if TYPE_CHECKING:
 _SETTLED_WITHIN_S = 10.0
 
 
-def configure(plan: Layer3, sides: Sides, container: Link) -> None:
-    """Set the addresses and routes of the container's link and switch it on."""
-    with sides.ns.entered():
-        _set_sysctls(plan, container.name)
+def configure(plan: Layer3, sides: Sides, container: Link, *before: Message) -> None:
+    """Set the addresses and routes of the container's link and switch it on; send `before` first of all."""
+    if 6 in versions_of(plan.ips):
+        with sides.ns.entered():
+            _set_sysctls(plan, container.name)
     name, index = container.name, container.index
-    first = [link.set_arp_notify(name, index)]
+    first = [*before, link.set_arp_notify(name, index)]
     up = link.set_flags(name, index, on=link.IFF_UP)
     if plan.dad:
         add(plan._replace(routes=()), sides.inside, container, first, up)
@@ -68,13 +69,15 @@ def switch_on(nl: Netlink, end: Link) -> None:
 
 
 def _set_sysctls(plan: Layer3, ifname: str) -> None:
-    """Set the sysctls that a link needs before it is up; in the container's namespace."""
+    """Set the sysctls that a link with IPv6 addresses needs before it is up; in the container's namespace.
+
+    Without such addresses the kernel checks the link-local one as on every host. To have that at once
+    makes the kernel send to all neighbours while ADD waits for it: 8 ms on a bridge with 1,000 ports.
+    """
     ipv6 = f"net/ipv6/conf/{ifname}"
     if plan.dad:
         sysctl.set_if_possible(f"{ipv6}/enhanced_dad", "1")
     sysctl.set_if_possible(f"{ipv6}/accept_dad", "1" if plan.dad else "0")
-    if 6 not in versions_of(plan.ips):
-        return
     for each in ("lo", ifname):
         if sysctl.read(f"net/ipv6/conf/{each}/disable_ipv6") is None:
             note(f"pycni: could not read whether IPv6 is disabled on {each}; going on")
@@ -116,6 +119,17 @@ def announce(ips: tuple[Ip, ...], sides: Sides, container: Link) -> None:
         neigh.announce(sides.inside, sides.ns, container, [ip.address.ip for ip in ips])
     except (OSError, CniError) as error:
         note(f"pycni: could not announce the addresses of {container.name}: {error}")
+
+
+def remember(nl: Netlink, bridge: int, ips: Iterable[Ip], mac: str) -> None:
+    """Write IPv4 addresses that do not have their derived MAC address into the host's table of neighbours.
+
+    A later ADD announces such an address although the next container has the derived one.
+    """
+    messages = [neigh.remember(bridge, ip.address.ip, mac) for ip in ips if ip.address.version == 4]
+    if messages:
+        # Without effect where the bridge has no IPv4.
+        nl.attempt(messages)
 
 
 def forward(versions: Iterable[int]) -> None:

@@ -35,6 +35,9 @@ def metrics_of(priority: int) -> range:
 
 # All metrics that a priority can have.
 RANKED = range(metrics_of(PRIORITY_MAX)[0], metrics_of(PRIORITY_MIN)[-1] + 1)
+# The first octets of a MAC address that is derived from an IPv4 address. Docker (02:42) and OVN (0a:58) have
+# others.
+_DERIVED_PREFIX = "0e:c1"
 # The sysctl that lets the host route, by IP version.
 FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
 
@@ -126,6 +129,14 @@ def required_ips(
 def versions_of(ips: Iterable[Ip]) -> tuple[int, ...]:
     """Return the IP versions of addresses."""
     return tuple(sorted({ip.address.version for ip in ips}))
+
+
+def derived_mac(address: IpAddress) -> str:
+    """Return the MAC address that belongs to an IPv4 address: unicast, locally administered.
+
+    Neighbours that remember an earlier container with the IPv4 address need no announcement of this one.
+    """
+    return f"{_DERIVED_PREFIX}:{address.packed.hex(':')}"
 
 
 def first_gateway(ips: Iterable[Ip], version: int) -> IpAddress | None:

@@ -82,6 +82,11 @@ class Link:
         return bool(self.flags & IFF_UP)
 
     @property
+    def has_carrier(self) -> bool:
+        """Return whether the link is on and what it leads to is, too: for a veth its other end."""
+        return bool(self.flags & _IFF_LOWER_UP)
+
+    @property
     def is_promisc(self) -> bool:
         """Return whether promiscuous mode was requested by IFF_PROMISC."""
         return bool(self.flags & IFF_PROMISC)
@@ -132,11 +137,11 @@ def _ask(nl: Netlink, names: Sequence[str], *before: Message) -> list[bytes]:
         raise
 
 
-def find_all(nl: Netlink, names: Sequence[str], after: Message) -> tuple[list[Link | None], bytes]:
-    """Return the links with these names, or None, and the response to `after`, all in one send."""
+def find_all(
+    nl: Netlink, names: Sequence[str], after: Message
+) -> tuple[list[Link | None], bytes | KernelError]:
+    """Return the links with these names, or None, and the response to `after` or its refusal, in one send."""
     *answers, other = nl.ask(*map(_look_up, names), after)
-    if isinstance(other, KernelError):
-        raise other
     return [_parse_answer(each) for each in answers], other
 
 

@@ -1,16 +1,21 @@
-"""Announce the MAC address of an IP address to the neighbours: gratuitous ARP, unsolicited NA.
+"""Neighbours: announce the MAC address of an IP address to them, read and write the host's own table.
 
-It uses no packet socket: closing one makes the kernel wait for a grace period, 11 ms of an ADD of 15.
+An announcement is a gratuitous ARP or an unsolicited NA. It uses no packet socket: closing one makes the
+kernel wait for a grace period, 11 ms of an ADD of 15.
 """
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 from ipaddress import IPv6Address
 from typing import TYPE_CHECKING
 
-from cni.kernel import link
+from cni.errors import KernelError
+from cni.kernel import link, rtnetlink
+from cni.kernel.attributes import attribute, attributes
+from cni.kernel.rtnetlink import Message
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +31,35 @@ _OVERRIDE = 0x20000000
 _TARGET_LINK_LAYER_ADDRESS = 2
 # Receivers require it, as it proves that no router forwarded the message: RFC 4861, section 7.1.2.
 _HOP_LIMIT = 255
+
+# struct ndmsg and the attributes, <linux/neighbour.h>
+_HEAD = struct.Struct("=BxxxiHBB")  # family, link index, state, flags, type
+_DST, _LLADDR = 1, 2
+_STALE = 0x04
+_FAMILIES: dict[int, int] = {4: socket.AF_INET, 6: socket.AF_INET6}
+
+
+def look_up(index: int, address: IpAddress) -> Message:
+    """Ask for the entry of an address on a link; `shown_mac` reads the answer."""
+    body = _HEAD.pack(_FAMILIES[address.version], index, 0, 0, 0) + attribute(_DST, address.packed)
+    return Message(f"look up neighbour {address}", rtnetlink.RTM_GETNEIGH, body=body)
+
+
+def shown_mac(answer: bytes | KernelError) -> str:
+    """Return the MAC address of an entry; "" if there is no entry, or none with a MAC address."""
+    if isinstance(answer, KernelError):
+        if answer.errno == errno.ENOENT:
+            return ""
+        raise answer
+    return attributes(answer[_HEAD.size :], {_LLADDR}).get(_LLADDR, b"").hex(":")
+
+
+def remember(index: int, address: IpAddress, mac: str) -> Message:
+    """Write an entry that the kernel verifies before it relies on it, as after a while without traffic."""
+    flags = rtnetlink.NLM_F_CREATE | rtnetlink.NLM_F_REPLACE
+    head = _HEAD.pack(_FAMILIES[address.version], index, _STALE, 0, 0)
+    body = head + attribute(_DST, address.packed) + attribute(_LLADDR, bytes.fromhex(mac.replace(":", "")))
+    return Message(f"could not write neighbour {address}", rtnetlink.RTM_NEWNEIGH, flags, body=body)
 
 
 def announce(nl: Netlink, netns: Netns, holder: Link, addresses: Sequence[IpAddress]) -> None:

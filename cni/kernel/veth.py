@@ -111,6 +111,8 @@ def find(host: Netlink, names: Sequence[str], ns: Netns) -> Ends:
     """Look up links of the host and the number of a namespace, in one send."""
     # In this order: a namespace has a number once a link with its other end there was looked up.
     links, answer = link.find_all(host, names, nsid.ask(ns))
+    if isinstance(answer, KernelError):
+        raise answer
     return Ends(tuple(links), nsid.parse(answer))
 
 

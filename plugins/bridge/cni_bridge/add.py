@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cni.interface import default_route, ipam, layer3, masquerade
 from cni.interface.pair import Pair, Sides, claim, create, open_sides, wait_until_up
-from cni_bridge import bridges, gateways
+from cni_bridge import bridges, gateways, neighbours
 from cni_bridge.plan import plan_addresses, plan_links, plan_result
 
 if TYPE_CHECKING:
@@ -25,12 +25,8 @@ def add(conf: BridgeConf, request: Request, undo: Undo) -> Result:
     backend = masquerade.choose(conf)
     with open_sides(plan.pair.netns) as sides:
         bridge, pair = _make_links(plan, sides, undo)
-        if plan.spoof_check:
-            # Only here: it imports all that speaks to nf_tables.
-            from cni.firewall import spoofcheck
-
-            spoofcheck.ensure(plan.pair.owner, pair.host.name, pair.container.mac, undo)
         if not conf.ipam.type:
+            _check_spoofing(plan, pair, undo)
             if plan.pair.is_up:
                 layer3.switch_on(sides.inside, pair.container)
                 wait_until_up(sides.host, pair.host.name)
@@ -38,12 +34,15 @@ def add(conf: BridgeConf, request: Request, undo: Undo) -> Result:
         leased = ipam.lease(conf, request, undo)
         metrics = default_route.rank(conf, sides, pair.container, undo)
         addresses = plan_addresses(conf, plan.pair.owner, leased, metrics)
-        layer3.configure(addresses.layer3, sides, pair.container)
+        identity = neighbours.identify(plan, bridge, pair, addresses.layer3.ips, sides)
+        pair = pair._replace(container=identity.container)
+        _check_spoofing(plan, pair, undo)
+        layer3.configure(addresses.layer3, sides, pair.container, *identity.changes)
         holder = _ensure_gateway(plan, addresses, bridge, pair, sides, undo)
         if backend is not None and addresses.masquerade is not None:
             masquerade.apply(backend, addresses.masquerade, undo)
         wait_until_up(sides.host, pair.host.name)
-        layer3.announce(addresses.layer3.ips, sides, pair.container)
+        neighbours.announce(identity, bridge, sides)
     return plan_result(plan, bridge, pair, addresses, holder).with_dns(ipam.dns(conf, leased))
 
 
@@ -56,6 +55,14 @@ def _make_links(plan: LinkPlan, sides: Sides, undo: Undo) -> tuple[Link, Pair]:
         bridge = bridges.keep_mac(sides.host, before, now)
     bridges.set_up_port(sides.host, pair.host, plan.port)
     return bridge, pair
+
+
+def _check_spoofing(plan: LinkPlan, pair: Pair, undo: Undo) -> None:
+    if plan.spoof_check:
+        # Only here: it imports all that speaks to nf_tables.
+        from cni.firewall import spoofcheck
+
+        spoofcheck.ensure(plan.pair.owner, pair.host.name, pair.container.mac, undo)
 
 
 def _ensure_gateway(  # noqa: PLR0913, PLR0917 - all that ADD knows by then

@@ -20,6 +20,7 @@ from cni.kernel.bridge_vlan import PortVlan
 from cni.kernel.rtnetlink import Netlink
 from cni.state import files
 from cni.state.lock import locked
+from cni_bridge import fresh
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +53,7 @@ def ensure(nl: Netlink, plan: BridgePlan, undo: Undo, mac: str = "") -> Link:
 
     `mac` is the MAC address of a bridge that has to be made, "" for a random one.
     """
-    bridge = link.find(nl, plan.name) or _create_bridge(nl, plan, undo, mac or link.new_mac())
+    bridge = link.find(nl, plan.name) or _create_bridge(nl, plan, undo, mac)
     check_kind(plan, bridge)
     check_vlan_filtering(plan, bridge)
     wanted = link.IFF_UP | (link.IFF_PROMISC if plan.promisc else 0)
@@ -85,14 +86,19 @@ def check_vlan_filtering(plan: BridgePlan, bridge: Link) -> None:
 
 
 def _create_bridge(nl: Netlink, plan: BridgePlan, undo: Undo, mac: str) -> Link:
-    undo.add(f"remove bridge {plan.name}", _remove_unused_bridge, plan.name, mac)
+    own_mac = mac or link.new_mac()
+    undo.add(f"remove bridge {plan.name}", _remove_unused_bridge, plan.name, own_mac)
     try:
-        if kernel_bridge.create(nl, plan.name, mac, plan.mtu, vlan_filtering=plan.vlan_filtering):
-            sysctl.set_if_possible(f"net/ipv6/conf/{plan.name}/accept_ra", "0")
-            skip_duplicate_check(plan.name)
+        is_new = kernel_bridge.create(nl, plan.name, own_mac, plan.mtu, vlan_filtering=plan.vlan_filtering)
     except KernelError as error:
         raise explained(error, plan) from error
-    return link.get(nl, plan.name)
+    bridge = link.get(nl, plan.name)
+    if is_new:
+        sysctl.set_if_possible(f"net/ipv6/conf/{plan.name}/accept_ra", "0")
+        skip_duplicate_check(plan.name)
+        # With the address of an earlier bridge it gets that one's containers.
+        fresh.mark(bridge) if not mac else fresh.forget(bridge.name)
+    return bridge
 
 
 def explained(error: KernelError, plan: BridgePlan) -> KernelError:
@@ -109,6 +115,7 @@ def _remove_unused_bridge(name: str, mac: str) -> None:
         bridge = link.find(nl, name)
         if bridge and not _port_names(nl, bridge):
             link.remove_created(nl, name, mac)
+            fresh.forget(name)
 
 
 def keep_mac(nl: Netlink, bridge: Link, now: Link) -> Link:

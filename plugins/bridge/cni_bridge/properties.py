@@ -11,7 +11,7 @@ from cni.interface.plan import Layer3, plan_masquerade
 from cni.kernel import addr, bridge_vlan, link, veth
 from cni.kernel import bridge as kernel_bridge
 from cni.operations.properties import Property
-from cni_bridge import bridges, gateways
+from cni_bridge import bridges, fresh, gateways
 from cni_bridge.plan import plan_gateway
 
 if TYPE_CHECKING:
@@ -132,6 +132,8 @@ def of_master(bridge: Link, host: Link, fix: Fix | None = None) -> Property:
 
 def _put_on_bridge(plan: LinkPlan, bridge: Link, host: Link, nl: Netlink, _undo: Undo) -> str:
     # In one send: the port is in no other VLAN for a moment.
+    # Its container may remember what others on the bridge do not.
+    fresh.forget(bridge.name)
     on_bridge = link.set_master(host.name, host.index, bridge.index)
     nl.batch([on_bridge, *bridges.port_messages(host.name, host.index, plan.port)])
     bridges.keep_mac(nl, bridge, link.get(nl, bridge.name))

@@ -14,6 +14,7 @@ from cni_tuning.backup import SysctlBackup
 from cni_tuning.plan import Attributes, own_ips, plan_attributes, plan_result
 
 if TYPE_CHECKING:
+    from cni.firewall.intents import Owner
     from cni.interface.pair import Sides
     from cni.kernel.link import Link
     from cni.request import Request
@@ -43,6 +44,8 @@ def add(conf: TuningConf, request: Request, undo: Undo) -> Result:
         attachments.save(key, saved.to_values(), sides.ns)
         if inside:
             _set_attributes(sides, result, wanted, inside, end)
+            if wanted.mac and wanted.mac != inside.mac:
+                _remember_mac(sides, result, owner_of(conf, request), inside, wanted.mac)
         # After the attributes: the kernel changes the IPv6 MTU of a link, a sysctl, with its MTU.
         for each in settings:
             sysctls.write(sides.ns, each.key, each.content)
@@ -63,6 +66,13 @@ def _look(
     return backup.make(links.present(inside, wanted) if inside else Attributes(), inside, end, before)
 
 
+def _remember_mac(sides: Sides, result: Result, owner: Owner, inside: Link, mac: str) -> None:
+    """Let the next container with one of the addresses on this bridge announce it."""
+    end = links.find_host_end(sides, result, owner, inside)
+    if end and end.master:
+        layer3.remember(sides.host, end.master, own_ips(result, inside.name), mac)
+
+
 def _set_attributes(sides: Sides, result: Result, wanted: Attributes, inside: Link, end: Link | None) -> None:
     has_new_mac = wanted.mac not in {None, inside.mac}
     # The kernel then announces the IPv4 addresses with the new MAC address.
@@ -71,6 +81,7 @@ def _set_attributes(sides: Sides, result: Result, wanted: Attributes, inside: Li
     if end:
         # Otherwise one end drops the larger packets of the other without a word.
         sides.host.batch(links.changes(end, Attributes(mtu=wanted.mtu)))
-    ips = tuple(each for each in own_ips(result, inside.name) if each.address.version == 6)
-    if has_new_mac and ips and inside.operstate == "up":
-        layer3.announce(ips, sides, link.get(sides.inside, inside.name))
+    ips = own_ips(result, inside.name)
+    ipv6 = tuple(each for each in ips if each.address.version == 6)
+    if has_new_mac and ipv6 and inside.operstate == "up":
+        layer3.announce(ipv6, sides, link.get(sides.inside, inside.name))
