@@ -73,6 +73,7 @@ for purpose in "$@"; do
         need runc runc
         need podman podman
         need crun crun
+        need buildah buildah
         need busybox-static busybox
         need strace strace
         need e2fsprogs mkfs.ext4

@@ -23,10 +23,11 @@ def fetch(
     host: Host, address: str, port: int = 8080, *, from_outside: bool = False, timeout_s: float = 10
 ) -> str:
     """Ask for the page at an address, from the host or from its peer outside."""
-    return (host.outside.sandbox if from_outside else host).call(_read, address, port, timeout_s)
+    return (host.outside.sandbox if from_outside else host).call(read_page, address, port, timeout_s)
 
 
-def _read(address: str, port: int, timeout_s: float) -> str:
+def read_page(address: str, port: int, timeout_s: float) -> str:
+    """Return the page at an address, asked for in this process's namespace."""
     connection = HTTPConnection(address, port, timeout=timeout_s)
     connection.request("GET", "/")
     return connection.getresponse().read().decode()

@@ -84,7 +84,7 @@ class Containerd:
         self._process = host.place.popen(["sh", "-c", command])
         try:
             self._wait_until_ready()
-            _write_image(folder / "image.tar")
+            write_image(folder / "image.tar")
             self.ctr("images", "import", str(folder / "image.tar"))
         except BaseException:
             self.close()
@@ -158,7 +158,7 @@ class Containerd:
             raise RuntimeError(f"{method} failed:\n{self.log[-4000:]}") from error
 
 
-def _write_image(path: Path) -> None:
+def write_image(path: Path) -> None:
     """Write an OCI image layout (OCI image specification 1.0) with one layer and one platform."""
     layer = _tar({"bin/busybox": BUSYBOX.read_bytes(), "index.html": PAGE.encode()}, mode=0o755)
     config = {

@@ -122,6 +122,10 @@ class Podman:
         url = f"http://[{address}]:{port}/" if ":" in address else f"http://{address}:{port}/"
         return self.podman("exec", name, "/bin/busybox", "timeout", "5", "/bin/busybox", "wget", "-qO-", url)
 
+    def execute(self, name: str, *command: str) -> str:
+        """Run a program of busybox in a running container, and return its stdout."""
+        return self.podman("exec", name, "/bin/busybox", *command)
+
     def remove(self, name: str) -> None:
         """Remove a container, running or not."""
         self.podman("rm", "-f", "-t", "0", name)

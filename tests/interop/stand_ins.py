@@ -1,0 +1,51 @@
+"""Programs under the names of third parties' plugins, for network lists that need one.
+
+tests/data/stand_ins.json has them. An object replaces the plugin's own keys, and a plugin of this suite gets
+the call: the type in the object, or the IPAM plugin if there is none. An empty object passes the previous
+result on. A string is a plugin of this suite, whose file is copied to the name.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from typing import TYPE_CHECKING
+
+from plugin_table import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# A plugin of another suite: it knows the verbs of specification 1.0.0 and no other commands.
+_PROGRAM = """\
+#!{python} -IS
+import json, os, subprocess, sys
+OWN = {own}
+COMMON = ("cniVersion", "name", "prevResult", "runtimeConfig", "args")
+verb = os.environ["CNI_COMMAND"]
+conf = json.load(sys.stdin)
+if verb == "VERSION":
+    versions = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0"]
+    print(json.dumps({{"cniVersion": "1.0.0", "supportedVersions": versions}}))
+elif verb not in ("ADD", "CHECK", "DEL"):
+    print(json.dumps({{"cniVersion": "1.0.0", "code": 4, "msg": "unknown CNI_COMMAND: " + verb}}))
+    sys.exit(1)
+elif OWN:
+    conf = {{key: value for key, value in conf.items() if key in COMMON}} | OWN
+    program = os.path.join(os.environ["CNI_PATH"].split(":")[0], conf.get("type") or conf["ipam"]["type"])
+    sys.exit(subprocess.run([program], input=json.dumps(conf).encode()).returncode)
+elif verb == "ADD":
+    print(json.dumps(conf["prevResult"]))
+"""
+
+
+def write_all(folder: Path, bindir: Path) -> None:
+    """Write all programs into `folder`. They call those in the first folder of CNI_PATH."""
+    table = json.loads((ROOT / "tests/data/stand_ins.json").read_text())
+    for name, own in table.items():
+        if isinstance(own, str):
+            shutil.copy(bindir / own, folder / name)
+        else:
+            (folder / name).write_text(_PROGRAM.format(python=sys.executable, own=repr(own)))
+            (folder / name).chmod(0o755)
