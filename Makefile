@@ -60,7 +60,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PYINSTALLER_CONFIG_DIR := $(CURDIR)/dist/pyinstaller
 
 python := .venv/bin/python
-# Two workers for each core; a test that is done makes place for the next one, whatever file that is in.
+# Three workers for each core; a test that is done makes place for the next one, whatever file that is in.
 pytest := $(python) -m pytest -q -n auto --dist load --no-loadscope-reorder
 # A selection of tests does not wait for a kernel to be built.
 kernels = $(python) -m tests.kernel.run \

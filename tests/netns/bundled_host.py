@@ -41,8 +41,11 @@ def empty_opt() -> Iterator[Host]:
 
 
 def install(host: Host, bundle: Path) -> str:
-    """Install a bundle to the usual places and give what that told."""
-    return host.run([str(bundle / "pycni"), "--install"])
+    """Install a bundle to the usual places and give what that told.
+
+    The self-test, which takes a second of CPU, is left to `test_install_checks.py`.
+    """
+    return host.run([str(bundle / "pycni"), "--install", "--no-self-test"])
 
 
 def add_check_del(host: Host, sandbox: Sandbox, *, warm: str) -> None:

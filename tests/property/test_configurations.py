@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,8 @@ ANY_JSON = st.recursive(
 OF_EVERY_PLUGIN = "cniVersion|name|type|ipam|dns"
 
 
+# A strategy costs more than what it draws once.
+@cache
 def documents(model: type[Model], depth: int = 3) -> st.SearchStrategy[dict[str, Any]]:
     """Return objects with some of the model's keys, in odd case, with the right or a wrong value."""
     members = {}

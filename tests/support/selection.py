@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 # Fixtures that start namespaces or compilers: a test that uses one is not quick unless it has the mark.
 _SLOW_FIXTURES = {"mode", "launcher", "bundle"}
 _QUICK_FOLDERS = [ROOT / name for name in ("tests/unit", "tests/property", "plugins")]
-# Tests wait for the kernel and for timers during half of their time.
-_WORKERS_PER_CORE = 2
+# Tests wait for the kernel and for timers during more than half of their time.
+_WORKERS_PER_CORE = 3
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -106,6 +106,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         def _split_scope(self, nodeid: str) -> str:
             module = nodeid.partition("::")[0]
             return module if _stays_together(config.rootpath / module) else nodeid
+
+        def mark_test_complete(self, node: Any, item_index: int, duration: float = 0) -> None:
+            """Forget what is done: for each test xdist counts all units of the node that it remembers."""
+            scope = self._split_scope(self.registered_collections[node][item_index])
+            super().mark_test_complete(node, item_index, duration)
+            unit = self.assigned_work.get(node, {})
+            if scope in unit and all(unit[scope].values()):
+                del unit[scope]
 
     return Scheduling(config, log)
 

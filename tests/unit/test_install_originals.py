@@ -7,16 +7,15 @@ import itertools
 import json
 import os
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-import install
 from cni.state import executables
 from tests.support import scene
+from tests.support.installer import KILLED, Installer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,12 +25,6 @@ if TYPE_CHECKING:
 NAMES = (scene.INTERFACE, "one", "two")
 OTHERS = ("first", "second")
 BUILD = "0.1.0-0123456789ab"
-# Python's audit events of what changes a file system, and of what reads it, for the points to be killed at.
-EVENTS = {
-    "open", "os.chmod", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.symlink", "os.utime",
-    "shutil.copyfile", "tempfile.mkdtemp",
-}  # fmt: skip
-KILLED = 77
 # A program with the places that the installer writes into, which is all that it looks at. The compiled one is
 # eighty times as large.
 LAUNCHER = b"".join(b"@PYCNI-%s@:%s\n" % (name, bytes(256)) for name in (b"TREE", b"BELOW", b"BUILD"))
@@ -42,6 +35,7 @@ class Node(NamedTuple):
 
     root: Path
     bundle: Path
+    installer: Installer
 
     @property
     def bindir(self) -> Path:
@@ -57,32 +51,18 @@ class Node(NamedTuple):
         return self._do(["--uninstall", "--attached=leave"], number, die_at)
 
     def _do(self, what: Sequence[str], number: int, die_at: int, interrupt_at: int = 0) -> tuple[int, str]:
-        """Run the installer in a child, killed at one of the points if that is asked for."""
+        """Run the installer, killed at one of the points if that is asked for."""
         places = [
             f"--bindir={self.bindir}",
             f"--prefix={self.prefix(number)}",
             f"--confdir={self.root}/net.d",
         ]
         told = self.root / "told"
-        child = os.fork()
-        if child == 0:
-            output = os.open(told, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            os.dup2(output, 1)
-            os.dup2(output, 2)
-            sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
-            install.BUNDLE = self.bundle
-            sys.argv = ["install", *what, *places]
-            if die_at or interrupt_at:
-                _stop_at(die_at or interrupt_at, str(self.root), is_interrupt=bool(interrupt_at))
-            status = 99
-            try:
-                status = install.main()
-                sys.stdout.flush()
-                sys.stderr.flush()
-            finally:
-                os._exit(status)
-        _, status = os.waitpid(child, 0)
-        return os.waitstatus_to_exitcode(status), told.read_text()
+        arguments = [*what, *places]
+        status = self.installer.run(
+            self.bundle, arguments, told, self.root, die_at=die_at, interrupt_at=interrupt_at
+        )
+        return status, told.read_text()
 
     def found(self) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in self.bindir.iterdir() if path.is_file()}
@@ -133,21 +113,6 @@ class Saved:
             os.close(file)
 
 
-def _stop_at(number: int, root: str, *, is_interrupt: bool) -> None:
-    count = 0
-
-    def hook(event: str, args: tuple[object, ...]) -> None:
-        nonlocal count
-        if event in EVENTS and args and str(args[0]).startswith(root):
-            count += 1
-            if count == number and is_interrupt:
-                raise KeyboardInterrupt
-            if count == number:
-                os._exit(KILLED)
-
-    sys.addaudithook(hook)
-
-
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """Return a folder in memory if there is one: otherwise each point of a test waits for the disk."""
@@ -156,10 +121,16 @@ def folder() -> Iterator[Path]:
         yield Path(folder)
 
 
+@pytest.fixture(scope="session")
+def installer() -> Iterator[Installer]:
+    with Installer() as installer:
+        yield installer
+
+
 @pytest.fixture
-def node(folder: Path) -> Node:
+def node(folder: Path, installer: Installer) -> Node:
     """Return a node with a whole suite of another kind."""
-    node = Node(folder / "node", folder / "bundle")
+    node = Node(folder / "node", folder / "bundle", installer)
     node.bindir.mkdir(parents=True)
     for name, text in node.originals().items():
         (node.bindir / name).write_bytes(text)

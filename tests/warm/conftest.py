@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from cni.testing import Host, warm, why_no_namespaces
 from cni.testing.executables import make_warm_bindir
+from cni.testing.server_zygote import ServerZygote
 from cni.warm import control
 from plugin_table import declared, packages
 from tests.support.patience import wait_until
@@ -85,21 +87,41 @@ class WarmHost(Host):
         return told
 
 
-@pytest.fixture(scope="session")
-def odd_bindir(launcher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+@contextmanager
+def _odd_found() -> Iterator[dict[str, str]]:
+    """Let what is made in the context find the plugin that misbehaves. Yield the table of plugins."""
     sys.path.insert(0, str(ODD))
     try:
-        table = packages(declared()) | {"odd": "cni_odd"}
-        return make_warm_bindir(tmp_path_factory.mktemp("odd"), table, launcher)
+        yield packages(declared()) | {"odd": "cni_odd"}
     finally:
         sys.path.remove(str(ODD))
 
 
+@pytest.fixture(scope="session")
+def odd_bindir(launcher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    with _odd_found() as table:
+        return make_warm_bindir(tmp_path_factory.mktemp("odd"), table, launcher)
+
+
+@pytest.fixture(scope="session")
+def forked_servers(launcher: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Yield executables whose servers are forked: the imports of a server take 0.3 s of CPU."""
+    with _odd_found() as table:
+        bindir = make_warm_bindir(tmp_path_factory.mktemp("forked"), table, launcher)
+        zygote = ServerZygote(bindir)
+    with zygote:
+        yield bindir
+
+
 @pytest.fixture
-def warm_host(odd_bindir: Path) -> Iterator[WarmHost]:
-    """Yield a host on which one worker at a time waits, so that two calls meet the same one if they can."""
+def warm_host(request: pytest.FixtureRequest) -> Iterator[WarmHost]:
+    """Yield a host on which one worker at a time waits, so that two calls meet the same one if they can.
+
+    Its server is forked if the test has the mark `forked`: for tests of workers and of what they refuse.
+    """
     if why_no_namespaces():
         pytest.skip(why_no_namespaces())
-    with WarmHost(odd_bindir) as host:
+    is_forked = request.node.get_closest_marker("forked")
+    with WarmHost(request.getfixturevalue("forked_servers" if is_forked else "odd_bindir")) as host:
         warm.set_up(host.place, workers=1)
         yield host

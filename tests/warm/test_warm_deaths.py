@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from tests.warm.conftest import WarmHost
 
+pytestmark = pytest.mark.forked
 ODD_WAITS = {"cniVersion": "1.0.0", "name": "n", "type": "odd", "do": "wait"}
 
 

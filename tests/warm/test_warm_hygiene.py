@@ -15,6 +15,7 @@ from tests.warm.odd.cni_odd import CHANGES, LEAKS
 if TYPE_CHECKING:
     from tests.warm.conftest import WarmHost
 
+pytestmark = pytest.mark.forked
 # What is frozen may be freed.
 SELF = {"pid", "descriptors", "frozen"}
 

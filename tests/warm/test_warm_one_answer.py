@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["busy_world", "faulty_bindir", "faulty_zygote", "world"]
 
+pytestmark = pytest.mark.forked
 NOTE = "after it had begun to respond; DEL removes partial state"
 PIPE = 4096
 # Moments are tried until each way to end was seen so often.

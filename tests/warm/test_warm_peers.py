@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from tests.warm.conftest import WarmHost
 
+pytestmark = pytest.mark.forked
 VERSION = peers.call_of(scene.LOOPBACK, {"CNI_COMMAND": "VERSION"})
 STDIN = "/dev/null"
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from tests.warm.conftest import WarmHost
 
+pytestmark = pytest.mark.forked
 CLONE_NEWUSER = 0x10000000
 # A busy machine may delay a call for as long as a worker waits for a client.
 TRIES = 5

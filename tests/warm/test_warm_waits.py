@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from tests.warm.conftest import WarmHost
 
+pytestmark = pytest.mark.forked
 BRIDGE = {
     "cniVersion": "1.0.0", "name": "n", "type": scene.INTERFACE, "isGateway": True, "ipMasq": True,
     "ipMasqBackend": "nftables", "ipam": {"type": scene.IPAM, "subnet": "10.22.0.0/16"},

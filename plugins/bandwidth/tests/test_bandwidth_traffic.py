@@ -51,9 +51,12 @@ class Place:
         return counts[0], counts[1] if ifbs else 0
 
     def ping(self, source: Sandbox, address: str) -> None:
-        """Send packets at once, and wait for the answers."""
-        program = ["ping", "-c", str(PINGS), "-l", str(PINGS), "-s", str(BYTES), "-W", "3", "-q", address]
-        source.run(program)
+        """Send packets at once, and wait for the answers.
+
+        What does not fit into the socket's buffer follows at the interval, which is a second by default.
+        """
+        at_once = ["-c", str(PINGS), "-l", str(PINGS), "-i", "0.002"]
+        source.run(["ping", *at_once, "-s", str(BYTES), "-W", "3", "-q", address])
 
 
 @pytest.fixture

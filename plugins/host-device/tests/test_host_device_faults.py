@@ -12,6 +12,7 @@ import pytest
 from cni.testing import Host, why_no_namespaces
 from cni.testing.executables import make_warm_bindir
 from cni.testing.faults import KILL, TELL, TERM, Fault, list_met
+from cni.testing.zygote import Zygote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +33,13 @@ def faulty_bindir(launcher: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     """Return executables that obey the variable of `cni.testing.faults`."""
     packages = {PLUGIN: "cni_host_device"}
     return make_warm_bindir(tmp_path_factory.mktemp("faults"), packages, launcher, with_faults=True)
+
+
+@pytest.fixture(scope="module")
+def faulty_zygote(faulty_bindir: Path) -> Iterator[Zygote]:
+    """Yield the process that forks the calls. Their points are those of a start, which costs 0.1 s."""
+    with Zygote(faulty_bindir) as zygote:
+        yield zygote
 
 
 class World:
@@ -75,11 +83,11 @@ addr add 2001:db8:7::7/64 dev hd0 nodad
 
 
 @pytest.fixture
-def world(faulty_bindir: Path) -> Iterator[World]:
+def world(faulty_bindir: Path, faulty_zygote: Zygote) -> Iterator[World]:
     """Yield a host on which a container was attached and detached."""
     if why_no_namespaces():
         pytest.skip(why_no_namespaces())
-    with Host(faulty_bindir) as host:
+    with Host(faulty_bindir, faulty_zygote) as host:
         yield World(host)
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cni.testing import make_command
 from cni.testing.network import Network
+from tests.support.command import Command
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +47,7 @@ class Podman:
 
     def __init__(self, host: Host, folder: Path, tuning: dict[str, Any], backend: str) -> None:
         self.host = host
-        self.command = str(make_command(folder, host.bindir))
+        self.command = Command(folder, host.bindir)
         conf = json.loads(json.dumps(PODMAN))
         conf["plugins"][0]["ipMasqBackend"] = conf["plugins"][1]["backend"] = backend
         conf["plugins"][2] |= tuning
@@ -56,8 +56,7 @@ class Podman:
 
     def run(self, verb: str, name: str, args: str = "") -> Any:
         env = {"PATH": PATH, "CAP_ARGS": json.dumps(PORTS), "CNI_ARGS": args}
-        argv = [self.command, verb, "podman", f"/run/netns/{name}"]
-        shown = self.host.place.run(argv, env=env, timeout_s=120).stdout
+        shown = self.command.run(self.host.place, verb, "podman", f"/run/netns/{name}", env=env).stdout
         return json.loads(shown) if verb == "add" else shown
 
 
