@@ -143,6 +143,7 @@ def _attached_json(attached: Attached) -> dict[str, Any]:
                 "hostIP": each.host_ip,
                 "hostPort": each.host_port,
                 "containerPort": each.container_port,
+                **({"allowFrom": list(each.allow_from)} if each.allow_from else {}),
             }
             for each in attached.ports
         ],
@@ -221,7 +222,8 @@ def _add_attached(branch: Tree, attached: Attached) -> None:
 
 def _port_text(port: PublishedPort) -> str:
     address = f"[{port.host_ip}]" if ":" in port.host_ip else port.host_ip or "*"
-    return f"{port.protocol} {address}:{port.host_port} -> {port.container_port}"
+    clients = f" from {', '.join(port.allow_from)}" if port.allow_from else ""
+    return f"{port.protocol} {address}:{port.host_port} -> {port.container_port}{clients}"
 
 
 def _text(*parts: tuple[str, str]) -> Text:

@@ -76,11 +76,14 @@ class Attachment(NamedTuple):
                 "attach the container again: DEL, then ADD",
             )
 
+    def on_host(self, name: str) -> Interface | None:
+        """Return a link of the host in the result, None if that does not name it."""
+        return next((each for each in self.result.interfaces if each.name == name and not each.sandbox), None)
+
     def host_mac(self, name: str) -> str | None:
         """Return the MAC address of a link of the host in the result, None if that does not name it."""
-        return next(
-            (each.mac for each in self.result.interfaces if each.name == name and not each.sandbox), None
-        )
+        shown = self.on_host(name)
+        return shown.mac if shown else None
 
 
 @contextmanager
@@ -194,8 +197,9 @@ def of_host_end(of: Attachment, container: Link, host: Link | None) -> Iterator[
         return
     if mac is not None:
         yield of_mac(nl, host, mac, f"Interface {name} Mac {host.mac} doesn't match host Mac: {mac}")
-    # A later plugin of the chain may have changed the MTU of both ends.
-    mtu = host.mtu if host.mtu == container.mtu else plan.mtu or host.mtu
+    # A later plugin of the chain may have changed the MTU of both ends. A result of 1.1.0 shows that.
+    shown = of.on_host(name)
+    mtu = (shown.mtu if shown else 0) or (host.mtu if host.mtu == container.mtu else plan.mtu or host.mtu)
     fix = send(nl, f"{name}: set its MTU to {mtu}", link.set_mtu(name, host.index, mtu))
     yield Property(f"MTU of {name}", host.mtu, mtu, f"Interface {name} has MTU {host.mtu}, not {mtu}", fix)
     if name == plan.host_name:

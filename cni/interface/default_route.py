@@ -38,9 +38,11 @@ def rank(conf: InterfaceConf, sides: Sides, own: Link, undo: Undo) -> Mapping[in
     # No other link can have a priority then.
     if priority is None and own.index == _FIRST_LINK:
         return {}
-    present = route.list_defaults(sides.inside)
-    if priority is None and not any(each.metric in RANKED for each in present):
+    if priority is None and not any(
+        route.find_default_metric(sides.inside, each) in RANKED for each in (4, 6)
+    ):
         return {}
+    present = route.list_defaults(sides.inside)
     taken = [(each.version, each.metric) for each in present]
     for each in present if priority is not None else ():
         if each.is_unranked:

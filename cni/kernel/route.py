@@ -30,6 +30,8 @@ _RTPROT_ANY, _RT_SCOPE_NOWHERE = 0, 255
 # family, lengths of destination and source, type of service, table, protocol, scope, type, flags
 _HEAD = struct.Struct("=8BI")
 _DST, _OIF, _GATEWAY, _PRIORITY, _PREFSRC, _METRICS, _MULTIPATH, _TABLE = 1, 4, 5, 6, 7, 8, 9, 15
+# Addresses of the outside, to which nobody has a route of its own, by IP version.
+_OUTSIDE = {4: ip_address("192.0.0.8"), 6: ip_address("2001:db8::1")}
 # The metric that the kernel gives to a route without one, by IP version.
 _METRIC_UNSET = {4: 0, 6: 1024}
 _FLOW, _VIA, _PREF, _ENCAP_TYPE, _ENCAP = 11, 18, 20, 21, 22
@@ -165,6 +167,14 @@ class Default(NamedTuple):
     def is_unranked(self) -> bool:
         """Whether a program has added it without a metric."""
         return self.protocol == _RTPROT_BOOT and self.metric == _METRIC_UNSET[self.version]
+
+
+def find_default_metric(nl: Netlink, version: int) -> int | None:
+    """Return the metric of the default route that the kernel takes, None if it has none. It lists nothing."""
+    found = _look_up(nl, _OUTSIDE[version], _RTM_F_FIB_MATCH)
+    if not found or _HEAD.unpack_from(found)[1]:
+        return None
+    return shown_number(attributes(found[_HEAD.size :]).get(_PRIORITY, b""))
 
 
 def list_defaults(nl: Netlink) -> list[Default]:

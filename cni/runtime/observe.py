@@ -36,12 +36,16 @@ class HostLink:
 
 @dataclass(frozen=True, slots=True)
 class PublishedPort:
-    """A port of the host that is forwarded to the container; `host_ip` "" means all addresses."""
+    """A port of the host that is forwarded to the container; `host_ip` "" means all addresses.
+
+    `allow_from` are the clients of the port's own list, () without one.
+    """
 
     protocol: str
     host_ip: str
     host_port: int
     container_port: int
+    allow_from: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +121,11 @@ def list_ports(capability_args: Mapping[str, Any]) -> list[PublishedPort]:
         host_port, container_port = folded.get("hostport"), folded.get("containerport")
         if isinstance(host_port, int) and isinstance(container_port, int) and host_port > 0:
             protocol, host_ip = folded.get("protocol") or "tcp", folded.get("hostip") or ""
-            ports.append(PublishedPort(str(protocol).lower(), str(host_ip), host_port, container_port))
+            listed_clients = folded.get("allowfrom")
+            clients = map(str, listed_clients if isinstance(listed_clients, list) else ())
+            ports.append(
+                PublishedPort(str(protocol).lower(), str(host_ip), host_port, container_port, tuple(clients))
+            )
     return ports
 
 
