@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.quick
 
+
+def _backends(plugin: str) -> tuple[str, ...]:
+    return BACKENDS if PLUGINS[called(plugin)].backend_key else BACKENDS[:1]
+
+
 Call = tuple[str, str, str]
 Modules = frozenset[str]
 
@@ -38,7 +43,7 @@ CALLS: list[Call] = [
         (plugin, verb, backend)
         for plugin in CALLED
         for verb in ("ADD", "DEL")
-        for backend in (BACKENDS if PLUGINS[called(plugin)].backend_key else BACKENDS[:1])
+        for backend in _backends(plugin)
     ),
 ]
 NEVER = {
@@ -76,7 +81,7 @@ class Loaded:
     def _run(self, subject: str) -> dict[Call, Modules]:
         found: dict[Call, Modules] = {}
         prepare(self._host, subject)
-        for backend in reversed(BACKENDS):
+        for backend in reversed(_backends(subject)):
             sandbox = self._host.sandbox(f"{backend}-{subject}")
             # The first ADD on a host makes what all others find there.
             _call_all(self._host, sandbox, subject, backend)
