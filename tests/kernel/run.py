@@ -42,7 +42,7 @@ _CACHED_S = 10
 # it takes five minutes.
 _BUILD_LIMIT_S = 1200
 # A guest hangs if no test ends for so long, even beside other load.
-_SILENCE_LIMIT_S = 600
+_SILENCE_LIMIT_S = 900
 # So long all tests on the second kernel may take: some minutes, and half a minute for each test of a guest.
 _START_LIMIT_S, _TEST_LIMIT_S = 300, 30
 _PASSED_ON = ("PATH", "HOME", "LANG", "PYTEST_ADDOPTS")
