@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 REACHED, MISSED, UNKNOWN = "reached", "not reached", "not measured"
 # 55 MiB, with all plugins loaded.
-MEMORY_MB = 57.6
+MEMORY_KIB = 55 * 1024
 # ADD beside so many attachments by ADD beside none.
 _MOST_GROWTH = 1.5
 
@@ -114,11 +114,12 @@ def _flat_verdict(rows: list[Row]) -> Verdict:
 
 
 def _memory_verdict(memory: list[dict[str, Any]]) -> Verdict:
-    what, wanted = "memory of the server and its idle workers, at rest", f"at most {MEMORY_MB:g} MB"
+    what = "memory of the server and its idle workers, at rest"
+    wanted = f"at most {to_mb(MEMORY_KIB):.1f} MB"
     if not memory or not memory[0]["together_kib"]:
         return Verdict(what, "", wanted, "", UNKNOWN)
-    seen = to_mb(memory[0]["together_kib"])
-    return Verdict(what, "", wanted, f"{seen:.1f} MB", REACHED if seen <= MEMORY_MB else MISSED)
+    seen = memory[0]["together_kib"]
+    return Verdict(what, "", wanted, f"{to_mb(seen):.1f} MB", REACHED if seen <= MEMORY_KIB else MISSED)
 
 
 def show_ratio(ratio: float | None) -> str:
