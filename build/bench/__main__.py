@@ -59,12 +59,14 @@ def main() -> int:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--size", choices=SIZES, default="full")
+    parser.add_argument("--only", help="measure only scenes whose title has this text; no memory, processes")
     parser.add_argument("--go", type=Path, default=GO, help="the bin directory that all are compared with")
     parser.add_argument("--other", type=Path, help="one more bin directory to compare")
     parser.add_argument("--ours", type=Path, help="our bin directory as installed, instead of one made here")
     parser.add_argument("--into", type=Path, help="the folder for page, picture and figures")
     asked = parser.parse_args()
-    asked.into = asked.into or (ROOT / "docs" if asked.size == "full" else ROOT / "dist/bench")
+    is_whole = asked.size == "full" and asked.only is None
+    asked.into = asked.into or (ROOT / "docs" if is_whole else ROOT / "dist/bench")
     return asked
 
 
@@ -80,13 +82,20 @@ def _run(asked: argparse.Namespace, folder: Path, console: Console) -> Report:
         names["other"] = f"the plugins in BENCH_BINDIR, {version_of(asked.other)}"
     for name, text in names.items():
         console.print(f"[bold cyan]{name}[/]: {escape(text)}")
-    report = _measure(suites, SIZES[asked.size], names, console)
+    report = _measure(suites, SIZES[asked.size], names, console, asked.only)
     _show(report, console)
     return report
 
 
-def _measure(suites: Suites, size: Size, names: dict[str, str], console: Console) -> Report:
+def _measure(
+    suites: Suites, size: Size, names: dict[str, str], console: Console, only: str | None = None
+) -> Report:
     scenes = plan_scenes(suites, size)
+    if only is not None:
+        chosen = [each for each in scenes if only in each.title]
+        with _Steps(console, sum(map(steps_of, chosen))) as steps:
+            rows = [row for scene in chosen for row in run_scene(scene, steps)]
+        return Report(size.name, names, machine.describe(), rows, {}, [])
     chain = next(each for each in scenes if each.work == CHAIN)
     usual = [side for side in chain.sides if side.answer != ACK]
     reused, single = suites.our(WARM, NFTABLES), suites.our(SINGLE, NFTABLES)

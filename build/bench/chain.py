@@ -1,9 +1,9 @@
-"""Rounds of ADD, CHECK and DEL of the chain: bridge with host-local and masquerading, then portmap."""
+"""Call chains of plugins; rounds of the usual one: bridge with host-local and masquerading, then portmap."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from bench.calls import run_all
 from bench.containers import measured
@@ -11,41 +11,60 @@ from bench.sides import GO, OTHER
 from bench.stage import make_call
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from bench.calls import Work
-    from bench.containers import Container
     from bench.sides import Side
     from bench.stage import Stage
 
-Results = dict["Container", dict[str, Any]]
+
+class Attachable(Protocol):
+    """A container, as plugins are called for it."""
+
+    @property
+    def env(self) -> dict[str, str]:
+        """Return the environment of a plugin for this container."""
+        ...
+
+    def confs(self, side: Side) -> Iterator[dict[str, Any]]:
+        """Yield the configurations of its chain."""
+        ...
 
 
-def add(side: Side, containers: Sequence[Container]) -> tuple[float, Results]:
-    """Attach containers at once. Return the seconds, and the chain's result for each."""
-    results: Results = {}
-    return run_all(_add(side, each, results) for each in containers), results
+C = TypeVar("C", bound=Attachable)
+Results = dict[C, dict[str, Any]]
 
 
-def check(side: Side, results: Results) -> float:
+def add(
+    side: Side, containers: Sequence[C], before: Mapping[str, Any] | None = None
+) -> tuple[float, Results[C]]:
+    """Attach containers at once. Return the seconds, and the chain's result for each.
+
+    `before` is the result of plugins that were called for each of them earlier.
+    """
+    results: Results[C] = {}
+    return run_all(_add(side, each, results, before or {}) for each in containers), results
+
+
+def check(side: Side, results: Results[C]) -> float:
     """Check attachments at once. Return the seconds."""
     return run_all(_pass(side, "CHECK", each, result) for each, result in results.items())
 
 
-def delete(side: Side, results: Results) -> float:
+def delete(side: Side, results: Results[C]) -> float:
     """Detach containers at once. Return the seconds."""
     return run_all(_pass(side, "DEL", each, result) for each, result in results.items())
 
 
-def _add(side: Side, container: Container, results: Results) -> Work:
-    result: dict[str, Any] = {}
+def _add(side: Side, container: C, results: Results[C], before: Mapping[str, Any]) -> Work:
+    result = dict(before)
     for conf in container.confs(side):
         given = conf | ({"prevResult": result} if result else {})
         result = json.loads((yield make_call(side, conf["type"], "ADD", given, container.env)))
     results[container] = result
 
 
-def _pass(side: Side, verb: str, container: Container, result: dict[str, Any]) -> Work:
+def _pass(side: Side, verb: str, container: Attachable, result: dict[str, Any]) -> Work:
     """Call all plugins with the chain's result. DEL calls them in reverse, as the specification requires."""
     confs = list(container.confs(side))
     for conf in reversed(confs) if verb == "DEL" else confs:

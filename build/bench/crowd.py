@@ -55,8 +55,8 @@ def attach(stage: Stage, attachments: int, filling: Filling, progress: Callable[
             stage.host.run(_RESTORE, f"*nat\n{text}COMMIT\n", timeout_s=_WRITE_WITHIN_S)
 
 
-def _attach(side: Side, containers: Sequence[Container]) -> Results:
-    results: Results = {}
+def _attach(side: Side, containers: Sequence[Container]) -> Results[Container]:
+    results: Results[Container] = {}
     for at in range(0, len(containers), _AT_ONCE):
         results |= chain.add(side, containers[at : at + _AT_ONCE])[1]
     return results

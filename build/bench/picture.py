@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bench.scenes import CHAIN, IPAM, VERSION
+from bench import networks
+from bench.scenes import CHAIN, IPAM, LISTED, VERSION, title_of
 from bench.sides import ACK, BACKENDS, COLD, GONE, NFTABLES, SINGLE, WARM
 from bench.svg import WIDTH, LogScale, document, heading, text
 from bench.targets import find_row, show_ratio
@@ -60,6 +61,11 @@ _LINES: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("DEL, single-use workers", _chain("DEL", suite=SINGLE)),
     ("ADD, no server", _chain("ADD", suite=COLD)),
     ("DEL, no server", _chain("DEL", suite=COLD)),
+    *(
+        (f"{each.title}, {verb}", _chain(verb, work=LISTED, scene=title_of(each)))
+        for each in networks.read()
+        for verb in ("ADD", "DEL")
+    ),
     ("VERSION", {"work": VERSION, "suite": WARM}),
     ("host-local alone, 10,000 leases", {"work": IPAM, "there": 10_000, "verb": "ADD", "suite": WARM}),
 )

@@ -62,7 +62,7 @@ def _row(scene: Scene, side: Side, verb: str, seconds: list[float], go_median: f
         scene=scene.title,
         work=scene.work,
         at_once=scene.at_once,
-        there=scene.there,
+        there=scene.there + side.beside,
         rules=scene.rules,
         verb=verb,
         suite=side.suite,

@@ -11,8 +11,9 @@ from bench import crowd
 from bench.chain import Chain
 from bench.extras import prove
 from bench.ipam import Ipam, Version
+from bench.networks import Listed
 from bench.rows import Row, make_rows
-from bench.scenes import CHAIN, IPAM
+from bench.scenes import IPAM, VERSION
 from bench.sides import COLD, WARM
 from bench.stage import Stage
 
@@ -38,8 +39,8 @@ class Case(Protocol):
 
 def steps_of(scene: Scene) -> int:
     """Return how often `run_scene` reports progress."""
-    filling = crowd.steps_of(scene.there) if scene.work == CHAIN else 0
-    return (2 + filling) * len(scene.sides) + sum(map(len, _turns(scene)))
+    fillings = [crowd.steps_of(_attachments(scene, side)) for side in scene.sides]
+    return 2 * len(scene.sides) + sum(fillings) + sum(map(len, _turns(scene)))
 
 
 def run_scene(scene: Scene, progress: Callable[[str], None]) -> list[Row]:
@@ -59,9 +60,10 @@ def run_scene(scene: Scene, progress: Callable[[str], None]) -> list[Row]:
             progress(f"{scene.title}: {scene.sides[index].label}")
             for verb, seconds in cases[index].round().items():
                 times[index][verb].append(seconds)
-    if scene.work == CHAIN:
+    if not scene.is_alone:
         # The hosts have ended with all namespaces on them.
-        time.sleep(SETTLE_S + SETTLE_EACH_S * scene.there / scene.filling.per_namespace)
+        most = max(_attachments(scene, side) for side in scene.sides)
+        time.sleep(SETTLE_S + SETTLE_EACH_S * most / scene.filling.per_namespace)
     return make_rows(scene, first, times)
 
 
@@ -89,12 +91,14 @@ def _first(scene: Scene, side: Side, case: Case) -> dict[str, float]:
 def _case(scene: Scene, stage: Stage, progress: Callable[[str], None]) -> Case:
     if scene.work == IPAM:
         return Ipam(stage, scene.there)
-    if scene.work != CHAIN:
+    if scene.work == VERSION:
         return Version(stage)
-    first = scene.there
+    if scene.network:
+        return Listed(stage, scene.network)
+    first = there = _attachments(scene, stage.side)
     if scene.rules:
         crowd.write_foreign(stage, scene.rules)
-    if scene.there or scene.at_once > 1:
+    if there or scene.at_once > 1:
         # The Go plugins fail where several make the chains that all containers share at the same time.
         Chain(stage, first=first).round()
         first += 1
@@ -102,12 +106,17 @@ def _case(scene: Scene, stage: Stage, progress: Callable[[str], None]) -> Case:
     def tell(action: str) -> None:
         progress(f"{scene.title}: {stage.side.label}, {action}")
 
-    crowd.attach(stage, scene.there, scene.filling, tell)
+    crowd.attach(stage, there, scene.filling, tell)
     return Chain(stage, scene.at_once, first)
 
 
+def _attachments(scene: Scene, side: Side) -> int:
+    """Return how many attachments are made before the measurement."""
+    return 0 if scene.is_alone else scene.there + side.beside
+
+
 def _settle(scene: Scene) -> None:
-    if scene.work == CHAIN:
+    if not scene.is_alone:
         time.sleep(SETTLE_S + SETTLE_EACH_S * scene.at_once)
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bench import networks
 from bench.containers import Filling
-from bench.sides import BACKENDS, COLD, SINGLE, WARM
+from bench.sides import BACKENDS, COLD, NFTABLES, SINGLE, WARM
 
 if TYPE_CHECKING:
+    from bench.networks import Network
     from bench.sides import Side, Suites
 
-CHAIN, IPAM, VERSION = "chain", "ipam", "version"
+CHAIN, IPAM, VERSION, LISTED, FLAT = "chain", "ipam", "version", "listed", "flat"
 
 _EACH_ITS_OWN = Filling()
 
@@ -29,6 +32,12 @@ class Scene(NamedTuple):
     there: int = 0
     rules: int = 0
     filling: Filling = _EACH_ITS_OWN
+    network: Network | None = None
+
+    @property
+    def is_alone(self) -> bool:
+        """Return whether its work needs no container."""
+        return self.work in {IPAM, VERSION}
 
     @property
     def title(self) -> str:
@@ -37,16 +46,26 @@ class Scene(NamedTuple):
             return f"host-local alone, {self.there:,} leases there"
         if self.work == VERSION:
             return "VERSION"
+        if self.work == FLAT:
+            return "chain, few and many on one bridge in turns"
+        if self.network:
+            return title_of(self.network)
         many = f", {self.at_once} at once" if self.at_once > 1 else ""
         there = f", {self.there:,} attachments there" if self.there else ""
         return f"chain{many}{there}" + (f", {self.rules:,} foreign rules there" if self.rules else "")
+
+
+def title_of(network: Network) -> str:
+    """Return the title of a network's scene."""
+    return f"{network.title}: {network.plugins}"
 
 
 class Size(NamedTuple):
     """How large a run is: rounds, fewer of those that take long, and how far each series goes.
 
     `alone` are numbers of attachments that ours are measured with and Go, which would take too long to make
-    them, is not; `filling` is how they are made.
+    them, is not; `filling` is how they are made. `beside` is how many attachments one of two sides has beside
+    it, and the other has none.
     """
 
     name: str
@@ -60,6 +79,7 @@ class Size(NamedTuple):
     rules: tuple[int, ...] = ()
     alone: tuple[int, ...] = ()
     filling: Filling = _EACH_ITS_OWN
+    beside: int = 1_000
 
 
 FULL = Size(
@@ -88,6 +108,7 @@ TINY = Size(
     rules=(4,),
     alone=(5,),
     filling=Filling(per_namespace=2, per_network=2, rules_apart=True),
+    beside=3,
 )
 SIZES = {size.name: size for size in (FULL, QUICK, TINY)}
 
@@ -97,6 +118,7 @@ def plan_scenes(suites: Suites, size: Size) -> list[Scene]:
     go = suites.base()
     warm = [suites.our(WARM, backend) for backend in BACKENDS]
     single = [suites.our(SINGLE, backend) for backend in BACKENDS]
+    quick = suites.our(WARM, NFTABLES)
     no_backend = [*suites.base(with_backends=False), *(suites.our(start) for start in (WARM, SINGLE, COLD))]
 
     def scene(work: str, sides: list[Side], rounds: int, **more: Any) -> Scene:
@@ -106,8 +128,18 @@ def plan_scenes(suites: Suites, size: Size) -> list[Scene]:
         scene(VERSION, no_backend, size.rounds),
         scene(CHAIN, [*go, *suites.all_ours()], size.rounds),
         *(scene(IPAM, no_backend, size.slow_rounds, there=many) for many in size.leases),
+        *(
+            scene(
+                LISTED,
+                [go[0], *(warm if each.has_backend else [suites.our(WARM)])],
+                size.rounds,
+                network=each,
+            )
+            for each in networks.read()
+        ),
         *(scene(CHAIN, [*go, *warm, *single], size.burst_rounds, at_once=many) for many in size.at_once),
         *(scene(CHAIN, [*go, *warm], size.slow_rounds, rules=many) for many in size.rules),
         *(scene(CHAIN, [*go, *warm], size.slow_rounds, there=many) for many in size.there),
+        scene(FLAT, [replace(quick, beside=many) for many in (0, size.beside)], size.rounds),
         *(scene(CHAIN, warm, size.slow_rounds, there=many, filling=size.filling) for many in size.alone),
     ]

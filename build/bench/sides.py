@@ -37,7 +37,7 @@ class Side:
 
     `backend` is "" for the suite's default. `answer` is when our DEL answers: when the kernel has said that
     the link is gone, or waiting for the acknowledgement. `settings` are those of its warm server; none for
-    sides without one.
+    sides without one. `beside` are attachments that were made before on its host.
     """
 
     suite: str
@@ -46,12 +46,14 @@ class Side:
     answer: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, int] = field(default_factory=dict)
+    beside: int = 0
 
     @property
     def label(self) -> str:
         """Return the name in tables."""
         waits = ", waits for ack" if self.answer == ACK else ""
-        return f"{self.suite} {self.backend}".strip() + waits
+        beside = f", beside {self.beside:,}" if self.beside else ""
+        return f"{self.suite} {self.backend}".strip() + waits + beside
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Calls of services on the system bus (D-Bus), over one connection that lives as long as a call needs it.
 
 The library for D-Bus is imported when a bus exists: most calls of plugins need none, and a cold start pays
-for each module.
+for each module. A warm server imports it before it forks.
 """
 
 from __future__ import annotations
@@ -46,6 +46,12 @@ def may_exist(address: str) -> bool:
     kind, _, options = first.partition(":")
     path = next((each[5:] for each in options.split(",") if each.startswith("path=")), "")
     return kind == "unix" and (not path or Path(path).exists())
+
+
+def prepare_for_fork() -> None:
+    """Import the library for D-Bus on a host with a system bus."""
+    if may_exist(""):
+        import jeepney.io.blocking  # noqa: F401 - as at the top of this module
 
 
 class Bus:

@@ -9,13 +9,13 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from bench import picture, plot
+from bench import networks, picture, plot
 from bench.containers import Container, Filling, fill, measured
 from bench.curves import CURVES, find_series, list_numbers
 from bench.forks import Family, Fork
 from bench.rows import Row, make_rows, percentile
 from bench.run import steps_of
-from bench.scenes import CHAIN, FULL, QUICK, TINY, Size, plan_scenes
+from bench.scenes import CHAIN, FLAT, FULL, LISTED, QUICK, TINY, Size, plan_scenes
 from bench.sides import ACK, GO, WARM, Suites
 from bench.targets import MISSED, REACHED, UNKNOWN, judge, show_ratio
 
@@ -49,7 +49,8 @@ def test_sides_that_wait_differ_in_del_only() -> None:
 def test_each_scene_has_go_once_and_no_side_twice(size: Size) -> None:
     for scene in plan_scenes(SUITES, size):
         labels = [side.label for side in scene.sides]
-        assert labels.count("go") == (0 if scene.work == CHAIN and scene.there in size.alone else 1)
+        is_without_go = scene.work == FLAT or (scene.work == CHAIN and scene.there in size.alone)
+        assert labels.count("go") == (0 if is_without_go else 1)
         assert len(set(labels)) == len(labels)
 
 
@@ -92,9 +93,42 @@ def test_a_target_is_judged_by_its_row() -> None:
 
 
 def test_memory_is_judged_in_millions_of_bytes() -> None:
-    [*_, fits] = judge([], [{"together_kib": 43_945}])
-    [*_, large] = judge([], [{"together_kib": 43_946}])
-    assert (fits.state, large.state, fits.seen) == (REACHED, MISSED, "45.0 MB")
+    [*_, fits] = judge([], [{"together_kib": 55 * 1024}])
+    [*_, large] = judge([], [{"together_kib": 55 * 1024 + 1000}])
+    assert (fits.state, large.state, fits.seen) == (REACHED, MISSED, "57.7 MB")
+
+
+def test_few_and_many_on_one_bridge_are_judged_by_their_medians() -> None:
+    scene = next(each for each in plan_scenes(SUITES, FULL) if each.work == FLAT)
+    assert [side.beside for side in scene.sides] == [0, 1_000]
+    for seconds, state, seen in ((0.015, REACHED, "1.50x"), (0.0151, MISSED, "1.51x")):
+        rows = make_rows(scene, [{"ADD": 1.0}] * 2, [{"ADD": [0.01]}, {"ADD": [seconds]}])
+        assert [(row.there, row.ratio) for row in rows] == [(0, None), (1_000, None)]
+        [*_, verdict, _] = judge(rows, [])
+        assert (verdict.title, verdict.state, verdict.seen) == (
+            "ADD beside 1,000 attachments, by ADD beside none",
+            state,
+            seen,
+        )
+
+
+def test_each_listed_network_has_a_scene_and_its_targets() -> None:
+    scenes = [each for each in plan_scenes(SUITES, FULL) if each.work == LISTED]
+    assert [scene.network for scene in scenes] == networks.read()
+    for scene in scenes:
+        times = [
+            {verb: [0.1 if side.suite == GO else 0.01] for verb in ("ADD", "DEL")} for side in scene.sides
+        ]
+        rows = make_rows(scene, [dict.fromkeys(("ADD", "DEL"), 1.0)] * len(times), times)
+        judged = {(each.title, each.backend): each for each in judge(rows, []) if each.state != UNKNOWN}
+        assert scene.network is not None
+        wanted = {
+            (f"{scene.network.title}, {verb}", backend): f"at least {least:g}x"
+            for verb, by_backend in scene.network.least.items()
+            for backend, least in by_backend.items()
+        }
+        assert {key: each.wanted for key, each in judged.items()} == wanted
+        assert {each.seen for each in judged.values()} == {"10x"}
 
 
 def test_processes_are_counted_that_plugins_and_servers_start() -> None:

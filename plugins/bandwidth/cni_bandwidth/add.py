@@ -66,10 +66,10 @@ def limit_egress(  # noqa: PLR0913, PLR0917 - whose limit, which limit, and wher
     return made
 
 
-def remove_ifb(conf: BandwidthConf, request: Request) -> None:
-    """Remove the ifb of an attachment; succeed if there is none."""
+def remove_ifb(conf: BandwidthConf, request: Request, *, early: bool = False) -> None:
+    """Remove the ifb of an attachment; succeed if there is none. `early` is as in `ifbs.remove`."""
     with Netlink() as nl:
-        ifbs.remove(nl, conf, owner_of(conf, request), request)
+        ifbs.remove(nl, conf, owner_of(conf, request), request, early=early)
 
 
 def _undo(end: Link, remove: Callable[[Netlink, Link], object]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cni.kernel import link_removal
 from cni_bandwidth.add import remove_ifb
 
 if TYPE_CHECKING:
@@ -13,4 +14,4 @@ if TYPE_CHECKING:
 
 def delete(conf: BandwidthConf, request: Request) -> None:
     """Remove the ifb; its names follow from network, container ID and ifname."""
-    remove_ifb(conf, request)
+    remove_ifb(conf, request, early=link_removal.is_early(request.env))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from cni.errors import CniError, Code, KernelError
 from cni.interface.pair import pairs_locked
-from cni.kernel import ifb, link, tc
+from cni.kernel import ifb, link, link_removal, tc
 from cni_bandwidth.plan import mark, names
 from cni_bandwidth.shapes import explained
 
@@ -65,12 +65,15 @@ def create(nl: Netlink, owner: Owner, alias: str, mtu: int) -> Link:
     )
 
 
-def remove(nl: Netlink, conf: NetConf, owner: Owner, request: Request) -> None:
-    """Remove the ifb of an attachment, and what an ADD of it has left that was killed."""
+def remove(nl: Netlink, conf: NetConf, owner: Owner, request: Request, *, early: bool = False) -> None:
+    """Remove the ifb of an attachment, and what an ADD of it has left that was killed.
+
+    With `early`, return when the kernel has announced that the ifb is gone, before it acknowledges it.
+    """
     with pairs_locked():
         remove_unfinished(nl, names(owner))
         if found := find(nl, owner, mark(conf, request), request.prev_result):
-            link.remove(nl, found.name, found.index)
+            link_removal.remove_in(None, found.name, found.index, early=early)
 
 
 def remove_unfinished(nl: Netlink, listed: tuple[str, ...]) -> None:
