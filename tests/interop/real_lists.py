@@ -27,6 +27,27 @@ PORT = 8080
 _WITHIN_S = 20
 
 
+def make_lan(host: Host, link: str, kind: str, address: str, *, peer: str = "lan", vlan: int = 0) -> None:
+    """Create the link or the bridge that a list names, with the peer outside behind it on its link `peer`.
+
+    On a bridge with a VLAN the peer is in that VLAN.
+    """
+    port = "uplink" if kind == "bridge" else link
+    lines = [f"link add {port} type veth peer name {peer} netns outside"]
+    if kind == "bridge":
+        filtering = " vlan_filtering 1" if vlan else ""
+        lines += [
+            f"link add {link} type bridge{filtering}",
+            f"link set {link} up",
+            f"link set {port} master {link}",
+        ]
+    host.run(["ip", "-batch", "-"], "\n".join([*lines, f"link set {port} up", ""]))
+    if vlan:
+        host.run(["bridge", "vlan", "add", "dev", port, "vid", str(vlan), "pvid", "untagged"])
+    outside = host.outside.sandbox
+    outside.run(["ip", "-batch", "-"], f"addr add {address} dev {peer}\nlink set {peer} up\n")
+
+
 class RealList:
     """One list as the only network of a host. `stand_ins` is a folder of third parties' plugins."""
 
@@ -46,19 +67,9 @@ class RealList:
         host.run(["sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/default/addr_gen_mode"])
         assert host.outside
         if "lan" in row:
-            self._make_lan(**row["lan"])
+            make_lan(host, **row["lan"])
         if "leases" in row:
             self._serve_addresses(row["leases"])
-
-    def _make_lan(self, link: str, kind: str, address: str) -> None:
-        """Create the link or the bridge that the list names, with the peer outside behind it."""
-        port = "uplink" if kind == "bridge" else link
-        bridge = f"link add {link} type bridge\nlink set {link} up\n" if kind == "bridge" else ""
-        master = f"link set {port} master {link}\n" if kind == "bridge" else ""
-        pair = f"link add {port} type veth peer name lan netns outside\n"
-        self.host.run(["ip", "-batch", "-"], f"{bridge}{pair}{master}link set {port} up\n")
-        outside = self.host.outside.sandbox
-        outside.run(["ip", "-batch", "-"], f"addr add {address} dev lan\nlink set lan up\n")
 
     def _serve_addresses(self, range_: str) -> None:
         """Start a DHCP server on the peer outside."""
