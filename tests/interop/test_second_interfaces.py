@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
+from cni.runtime.chain import Runtime
+from cni.runtime.derive import RuntimeArgs
 from plugin_table import ROOT
-from tests.interop.real_lists import FOLDER, PORT, RUNTIMES, make_lan
-from tests.support.command import Command
+from tests.interop.real_lists import FOLDER, PORT, RUNTIMES, Node, container_id, make_lan, read_args
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
+    from cni.runtime.network import Network
     from cni.testing import Host, Sandbox
+
+T = TypeVar("T")
 
 pytestmark = [pytest.mark.interop, pytest.mark.modes("warm")]
 
@@ -28,12 +32,12 @@ WAIT_S = 10
 class Pod:
     """A pod and its interfaces. Each attachment is a row of the table, the first one is the cluster's."""
 
-    def __init__(self, host: Host, folder: Path, rows: list[dict[str, Any]]) -> None:
+    def __init__(self, host: Host, rows: list[dict[str, Any]]) -> None:
         self.host = host
         self.sandbox: Sandbox = host.sandbox("pod")
         cluster = {"what": "eth0", "list": CLUSTER, "capabilities": RUNTIMES["containerd"]["capabilities"]}
         self.rows = [cluster, *rows]
-        self._command = Command(folder, host.bindir)
+        self.node = Node(host, [str(host.bindir)])
         host.run(["mkdir", "-p", "/etc/cni/net.d"])
         for row in self.rows:
             text = json.dumps(row["list"])
@@ -41,35 +45,30 @@ class Pod:
         for row in rows:
             make_lan(host, **row["lan"], peer=f"to-{row['what']}")
 
-    def pycni(self, row: dict[str, Any], verb: str, *options: str) -> str:
-        """Run a verb for one attachment."""
-        env = {
-            "CNI_PATH": str(self.host.bindir),
-            "CNI_ARGS": RUNTIMES["multus"]["args"],
-            "CAP_ARGS": json.dumps(row["capabilities"]),
-            "CNI_IFNAME": row["what"],
-            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
-        }
-        return self._command.run(
-            self.host.place, verb, *options, row["list"]["name"], self.sandbox.path, env=env
-        ).stdout
+    def run(self, row: dict[str, Any], action: Callable[[Runtime, Network, RuntimeArgs], T]) -> T:
+        """Call a function of the runtime for one attachment."""
+        known = (container_id(self.sandbox), self.sandbox.path, row["what"])
+        args = RuntimeArgs(*known, read_args(RUNTIMES["multus"]["args"]), row["capabilities"])
+        return self.node.run(row["list"]["name"], action, args)
 
-    def states(self) -> list[str]:
-        """Return what a repair that changes nothing finds of each attachment."""
-        shown = self._command.run(self.host.place, "repair", "--dry-run", "--json").stdout
-        return [each["state"] for each in json.loads(shown)["attachments"]]
+    def check(self) -> None:
+        """Compare all interfaces with their results."""
+        for row in self.rows:
+            self.node.check(
+                row["list"]["name"], RuntimeArgs(container_id(self.sandbox), self.sandbox.path, row["what"])
+            )
 
 
 def _live(pod: Pod) -> None:
     outside = pod.host.outside
     for row in pod.rows:
-        result = json.loads(pod.pycni(row, "add"))
+        result = pod.run(row, Runtime.add)
         address = result["ips"][0]["address"]
         assert [address] == row["capabilities"].get("ips", [address])
         mac = pod.sandbox.json(["ip", "-j", "link", "show", row["what"]])[0]["address"]
         assert mac == row["capabilities"].get("mac", mac)
         row["at"] = address.partition("/")[0]
-    assert pod.states() == ["well"] * len(pod.rows)
+    pod.check()
     with pod.sandbox.serve(80), outside.sandbox.serve(7):
         assert outside.sandbox.reaches(outside.host_address, PORT, timeout_s=WAIT_S)
         assert pod.sandbox.dial(outside.address, 7).address == outside.host_address
@@ -78,14 +77,14 @@ def _live(pod: Pod) -> None:
             assert outside.sandbox.reaches(row["at"], 80, timeout_s=WAIT_S)
             assert pod.sandbox.dial(peer, 7).address == row["at"]
     for row in reversed(pod.rows):
-        pod.pycni(row, "del")
+        pod.run(row, Runtime.delete)
 
 
 @pytest.mark.parametrize("needs", [False, pytest.param(True, marks=pytest.mark.needs_kernel(*NEEDED))])
-def test_net1_and_net2_beside_the_cluster(host: Host, tmp_path: Path, *, needs: bool) -> None:
+def test_net1_and_net2_beside_the_cluster(host: Host, *, needs: bool) -> None:
     host.run(["sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/default/addr_gen_mode"])
     assert host.outside
-    pod = Pod(host, tmp_path, [each for each in ATTACHMENTS if ("needs_kernel" in each) == needs])
+    pod = Pod(host, [each for each in ATTACHMENTS if ("needs_kernel" in each) == needs])
     # What the cluster's pods share stays after the first.
     _live(pod)
     before = host.snapshot()
