@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from ipaddress import ip_interface
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from cni import versions
+from cni.request import Attachment, Verb
+from cni.runtime import conflists
+from cni.runtime.chain import Runtime
+from cni.runtime.derive import RuntimeArgs
+from cni.runtime.gc_plan import GcPlan, plan
+from cni.runtime.repair import WELL, repair
+from cni.testing.place import BARE_ENV
 from plugin_table import ROOT
-from tests.support.command import Command
 
 if TYPE_CHECKING:
     import subprocess
+    from collections.abc import Callable
     from pathlib import Path
 
+    from cni.runtime.network import Network
     from cni.testing import Host, Sandbox
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 FOLDER = ROOT / "tests/data/networks"
 TABLE: list[dict[str, Any]] = json.loads((ROOT / "tests/data/networks.json").read_text())
@@ -27,18 +38,81 @@ PORT = 8080
 _WITHIN_S = 20
 
 
+class Node:
+    """The runtime of a host: calls the plugins in the folders of `path` for networks in /etc/cni/net.d."""
+
+    def __init__(self, host: Host, path: list[str]) -> None:
+        self.host = host
+        self._runtime = Runtime(path, BARE_ENV)
+
+    def run(
+        self, name: str, action: Callable[Concatenate[Runtime, Network, P], T], *args: P.args, **kw: P.kwargs
+    ) -> T:
+        """Call a function of the runtime with the network of that name, on the host."""
+
+        def call() -> T:
+            return action(self._runtime, conflists.find(conflists.DEFAULT_FOLDER, name), *args, **kw)
+
+        return self.host.call(call)
+
+    def check(self, name: str, *attachments: RuntimeArgs) -> None:
+        """Compare attachments by CHECK; if the list is older than CHECK, by a repair that changes nothing."""
+        self.run(name, _check, attachments)
+
+
+def _check(runtime: Runtime, network: Network, attachments: tuple[RuntimeArgs, ...]) -> None:
+    for each in attachments:
+        if network.has(Verb.CHECK):
+            runtime.check(network, each)
+        else:
+            entry = runtime.cache.read(network.name, Attachment(each.container_id, each.ifname))
+            assert entry
+            outcome = repair(runtime, entry, conflists.DEFAULT_FOLDER, dry_run=True)
+            assert outcome.state == WELL, outcome
+
+
+def container_id(sandbox: Sandbox) -> str:
+    """Return an ID as runtimes make them."""
+    return hashlib.sha256(sandbox.name.encode()).hexdigest()
+
+
+def read_args(text: str) -> tuple[tuple[str, str], ...]:
+    """Return the pairs of CNI_ARGS."""
+    return tuple((key, value) for key, _, value in (each.partition("=") for each in text.split(";")))
+
+
+def make_lan(host: Host, link: str, kind: str, address: str, *, peer: str = "lan", vlan: int = 0) -> None:
+    """Create the link or the bridge that a list names, with the peer outside behind it on its link `peer`.
+
+    On a bridge with a VLAN the peer is in that VLAN.
+    """
+    port = "uplink" if kind == "bridge" else link
+    lines = [f"link add {port} type veth peer name {peer} netns outside"]
+    if kind == "bridge":
+        filtering = " vlan_filtering 1" if vlan else ""
+        lines += [
+            f"link add {link} type bridge{filtering}",
+            f"link set {link} up",
+            f"link set {port} master {link}",
+        ]
+    host.run(["ip", "-batch", "-"], "\n".join([*lines, f"link set {port} up", ""]))
+    if vlan:
+        host.run(["bridge", "vlan", "add", "dev", port, "vid", str(vlan), "pvid", "untagged"])
+    outside = host.outside.sandbox
+    outside.run(["ip", "-batch", "-"], f"addr add {address} dev {peer}\nlink set {peer} up\n")
+
+
 class RealList:
     """One list as the only network of a host. `stand_ins` is a folder of third parties' plugins."""
 
-    def __init__(self, host: Host, row: dict[str, Any], folder: Path, stand_ins: Path) -> None:
+    def __init__(self, host: Host, row: dict[str, Any], stand_ins: Path) -> None:
         self.host = host
         self.row = row
         self.document: dict[str, Any] = json.loads((FOLDER / row["what"]).read_text())
         self.name: str = self.document["name"]
         self._runtime = RUNTIMES[row["runtime"]]
         self.ifname: str = row.get("ifname", self._runtime["ifname"])
-        self._command = Command(folder, host.bindir)
-        self._path = f"{host.bindir}:{stand_ins}"
+        self.node = Node(host, [str(host.bindir), str(stand_ins)])
         self._process: subprocess.Popen[str] | None = None
         host.run(["mkdir", "-p", "/etc/cni/net.d"])
         host.run(["cp", str(FOLDER / row["what"]), "/etc/cni/net.d"])
@@ -46,19 +120,9 @@ class RealList:
         host.run(["sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/default/addr_gen_mode"])
         assert host.outside
         if "lan" in row:
-            self._make_lan(**row["lan"])
+            make_lan(host, **row["lan"])
         if "leases" in row:
             self._serve_addresses(row["leases"])
-
-    def _make_lan(self, link: str, kind: str, address: str) -> None:
-        """Create the link or the bridge that the list names, with the peer outside behind it."""
-        port = "uplink" if kind == "bridge" else link
-        bridge = f"link add {link} type bridge\nlink set {link} up\n" if kind == "bridge" else ""
-        master = f"link set {port} master {link}\n" if kind == "bridge" else ""
-        pair = f"link add {port} type veth peer name lan netns outside\n"
-        self.host.run(["ip", "-batch", "-"], f"{bridge}{pair}{master}link set {port} up\n")
-        outside = self.host.outside.sandbox
-        outside.run(["ip", "-batch", "-"], f"addr add {address} dev lan\nlink set lan up\n")
 
     def _serve_addresses(self, range_: str) -> None:
         """Start a DHCP server on the peer outside."""
@@ -77,36 +141,34 @@ class RealList:
             self._process.kill()
             self._process.communicate()
 
-    def pycni(self, *arguments: str, asks: bool = False) -> str:
-        """Run a verb; `asks` passes the runtime's arguments. Raise CommandError if it fails."""
-        env = {"CNI_PATH": self._path, "CNI_IFNAME": self.ifname, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-        if asks:
-            capabilities = self._runtime["capabilities"] | self.row.get("asks", {})
-            env |= {"CAP_ARGS": json.dumps(capabilities), "CNI_ARGS": self._runtime["args"]}
-        return self._command.run(self.host.place, *arguments, env=env).stdout
+    def arguments(self, sandbox: Sandbox, *, asks: bool = False) -> RuntimeArgs:
+        """Return the runtime's arguments for a container; `asks` adds CNI_ARGS and capability arguments."""
+        known = (container_id(sandbox), sandbox.path, self.ifname)
+        if not asks:
+            return RuntimeArgs(*known)
+        capabilities = self._runtime["capabilities"] | self.row.get("asks", {})
+        return RuntimeArgs(*known, read_args(self._runtime["args"]), capabilities)
 
     def add(self, sandbox: Sandbox, *, asks: bool = False) -> list[str]:
         """Attach a sandbox, and return its addresses without prefix."""
-        result = json.loads(self.pycni("add", self.name, sandbox.path, asks=asks))
-        ips = result.get("ips", [])
-        old = [result[key]["ip"] for key in ("ip4", "ip6") if key in result]
-        return [str(ip_interface(each).ip) for each in [*(ip["address"] for ip in ips), *old]]
+        result = self.node.run(self.name, Runtime.add, self.arguments(sandbox, asks=asks))
+        ips = [ip["address"] for ip in result.get("ips", [])]
+        # Results of versions 0.1.0 and 0.2.0 have one address of each family.
+        ips += [result[key]["ip"] for key in ("ip4", "ip6") if key in result]
+        return [str(ip_interface(each).ip) for each in ips]
 
     def check(self, *sandboxes: Sandbox) -> None:
-        """Compare attachments by CHECK; if the list is older than CHECK, by a repair that changes nothing."""
-        version = self.document.get("cniVersion", "0.1.0")
-        if versions.at_least(version, "0.4.0"):
-            for each in sandboxes:
-                self.pycni("check", self.name, each.path)
-        else:
-            shown = json.loads(self.pycni("repair", "--dry-run", "--json", self.name))["attachments"]
-            assert [each["state"] for each in shown] == ["well"] * len(sandboxes), shown
+        """Compare attachments with their results."""
+        self.node.check(self.name, *map(self.arguments, sandboxes))
 
-    def delete(self, sandbox: Sandbox, *, asks: bool = False) -> None:
-        """Detach a sandbox."""
-        self.pycni("del", self.name, sandbox.path, asks=asks)
+    def delete(self, sandbox: Sandbox) -> None:
+        """Detach a sandbox, as the runtime with the arguments of ADD."""
+        self.node.run(self.name, Runtime.delete, self.arguments(sandbox, asks=True))
 
-    def stale(self) -> list[dict[str, Any]]:
+    def stale(self) -> GcPlan:
         """Return what GC of all attachments would remove."""
-        shown: list[dict[str, Any]] = json.loads(self.pycni("gc", "--dry-run", "--json", self.name))["stale"]
-        return shown
+        return self.node.run(self.name, plan, set())
+
+    def gc(self) -> None:
+        """Remove all attachments."""
+        self.node.run(self.name, Runtime.gc, set())

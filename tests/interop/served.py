@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from http.client import HTTPConnection
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ from plugin_table import ROOT
 
 if TYPE_CHECKING:
     from cni.testing import Host
+
+_STARTED_S = 30
 
 
 def served(host: Host) -> int:
@@ -24,6 +27,18 @@ def fetch(
 ) -> str:
     """Ask for the page at an address, from the host or from its peer outside."""
     return (host.outside.sandbox if from_outside else host).call(read_page, address, port, timeout_s)
+
+
+def wait_for_page(host: Host, address: str, port: int = 80, *, from_outside: bool = False) -> str:
+    """Return the page at an address as soon as the server in the container listens."""
+    deadline = time.monotonic() + _STARTED_S
+    while True:
+        try:
+            return fetch(host, address, port, from_outside=from_outside)
+        except ConnectionRefusedError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.05)
 
 
 def read_page(address: str, port: int, timeout_s: float) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import time
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ import pytest
 from cni.testing import warm
 from cni.testing.place import CommandError
 from plugin_table import ROOT
-from tests.interop.served import fetch, read_page
+from tests.interop.served import read_page, wait_for_page
 from tests.support.containerd import BUSYBOX, IMAGE, PAGE, write_image
 from tests.support.podman import Podman, why_no_podman
 
@@ -29,7 +28,6 @@ pytestmark = [
     pytest.mark.skipif(bool(why_no_podman()), reason=why_no_podman() or "it is there"),
 ]
 
-WAIT_S = 30
 # As Debian's package installs it.
 OWN_LIST = ROOT / "tests/data/networks/podman-87-debian.conflist"
 
@@ -62,18 +60,6 @@ def _left(before: Snapshot, host: Host) -> list[str]:
 
 def _addresses(container: dict[str, Any]) -> dict[str, str]:
     return {name: str(each["IPAddress"]) for name, each in container["NetworkSettings"]["Networks"].items()}
-
-
-def _page(host: Host, address: str, port: int = 80, *, from_outside: bool = False) -> str:
-    """Return the page at an address as soon as the server in the container listens."""
-    deadline = time.monotonic() + WAIT_S
-    while True:
-        try:
-            return fetch(host, address, port, from_outside=from_outside)
-        except ConnectionRefusedError:
-            if time.monotonic() > deadline:
-                raise
-        time.sleep(0.05)
 
 
 def _reaches(podman: Podman, name: str, address: str, wait_s: int = 10) -> bool:
@@ -114,7 +100,7 @@ def test_each_kind_of_network_that_podman_creates(host: Host, podman: Podman) ->
     assert at["inside"] == "10.89.0.9"
     assert ip_address(at["ranged"]) in ip_network("10.89.60.64/28")
     assert "10.89.60.254/24" in host.run(["ip", "-br", "addr"])
-    assert _page(host, at["ranged"]) == PAGE
+    assert wait_for_page(host, at["ranged"]) == PAGE
     # The internal network leads to neighbours only, the LAN to its machines.
     assert _reaches(podman, "other", at["inside"])
     assert " 10.89.0.1 " not in host.run(["ip", "-br", "addr"])
@@ -139,24 +125,24 @@ def test_published_ports_pods_and_a_reboot(host: Host, podman: Podman, tmp_path:
     chosen = published - {8080, 8081, 8082, 8091}
     assert len(chosen) == 1
     for port in (8080, 8081, 8091, *chosen):
-        assert _page(host, here, port, from_outside=True) == PAGE
-    assert _page(host, "127.0.0.1", 8082) == PAGE
+        assert wait_for_page(host, here, port, from_outside=True) == PAGE
+    assert wait_for_page(host, "127.0.0.1", 8082) == PAGE
     assert "--dport 53 -j DNAT" in host.run(["iptables-save", "-t", "nat"])
     write_image(tmp_path / "image.tar")
     podman.podman("load", "-qi", str(tmp_path / "image.tar"))
     podman.podman("pod", "create", "--name", "pod", "-p", "8084:80", "--infra-image", IMAGE)
     podman.podman("pod", "start", "pod")
-    assert _page(host, here, 8084, from_outside=True) == PAGE
+    assert wait_for_page(host, here, 8084, from_outside=True) == PAGE
     podman.podman("restart", "-t", "0", "web")
     host.run(["nft", "flush", "ruleset"])
     podman.podman("network", "reload", "--all")
     for port in (8080, 8084):
-        assert _page(host, here, port, from_outside=True) == PAGE
+        assert wait_for_page(host, here, port, from_outside=True) == PAGE
     _reboot(host, podman)
     podman.podman("start", "web")
     podman.podman("pod", "start", "pod")
     for port in (8080, 8084):
-        assert _page(host, here, port, from_outside=True) == PAGE
+        assert wait_for_page(host, here, port, from_outside=True) == PAGE
     podman.podman("pod", "rm", "-f", "-t", "0", "pod")
     podman.remove("web")
     # The bridge is another one.
@@ -170,7 +156,7 @@ def test_buildah_builds_on_a_network(host: Host, podman: Podman) -> None:
         return host.run(["sh", "-c", 'cd / && exec buildah "$@"', "sh", *arguments], env=podman.env).strip()
 
     web = podman.web("web", "-p", "8080:80")
-    assert _page(host, _addresses(web)["podman"]) == PAGE
+    assert wait_for_page(host, _addresses(web)["podman"]) == PAGE
     podman.podman("network", "create", "--subnet", "10.89.63.0/24", "built")
     name = buildah("from", "scratch")
     buildah("copy", name, str(BUSYBOX), "/bin/busybox")

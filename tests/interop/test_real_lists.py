@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cni.testing.place import CommandError
+from cni.errors import CniError
 from tests.interop.real_lists import FOLDER, PORT, TABLE, RealList
 from tests.interop.stand_ins import write_all
 
@@ -46,9 +46,9 @@ def stand_ins(bindir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def listed(host: Host, tmp_path: Path, stand_ins: Path, row: dict[str, Any]) -> Iterator[RealList]:
+def listed(host: Host, stand_ins: Path, row: dict[str, Any]) -> Iterator[RealList]:
     """Yield a host with the list as its only network."""
-    listed = RealList(host, row, tmp_path, stand_ins)
+    listed = RealList(host, row, stand_ins)
     try:
         yield listed
     finally:
@@ -180,7 +180,7 @@ def _live(host: Host, listed: RealList) -> None:
     web = host.sandbox("web")
     # What containers share, the bridge and the base rules, stays after the first.
     listed.add(web, asks=True)
-    listed.delete(web, asks=True)
+    listed.delete(web)
     other = None if listed.row.get("one") else host.sandbox("other")
     if other:
         # What the kernel adds to lo when it is up for the first time stays.
@@ -194,11 +194,11 @@ def _live(host: Host, listed: RealList) -> None:
     assert set(listed.row.get("asks", {}).get("ips", [])) <= set(addresses)
     _ask(listed, web, other, addresses)
     # DEL leaves nothing of the container that GC knows, and GC nothing at all.
-    listed.delete(web, asks=True)
+    listed.delete(web)
     assert listed.stale() == stale
     if not other:
         listed.add(web)
-    listed.pycni("gc", listed.name)
+    listed.gc()
     # GC also removes the rules of a gateway whose address is gone.
     left = before.differences(host.snapshot())
     assert [line for line in left if not line.startswith("- rules") or "CNI-GW-" not in line] == []
@@ -221,7 +221,7 @@ def _ask(listed: RealList, web: Sandbox, other: Sandbox | None, addresses: list[
 @pytest.mark.parametrize("row", _rows(working=False))
 def test_a_list_that_no_suite_can_use(host: Host, listed: RealList) -> None:
     before = host.snapshot()
-    with pytest.raises(CommandError) as raised:
+    with pytest.raises(CniError) as raised:
         listed.add(host.sandbox("web"))
     assert listed.row["error"] in str(raised.value)
     host.run(["ip", "netns", "del", "web"])
