@@ -61,8 +61,8 @@ class Chain:
             self.host.plugin(conf["type"], "GC", conf | valid, container_id="", ifname="").must()
 
     def call(self, verb: str, number: int, conf: dict[str, Any], bindir: Path | None) -> dict[str, Any]:
-        where = {"netns": f"/run/netns/c{number}", "container_id": f"c{number}"}
-        answer = self.host.plugin(conf["type"], verb, conf, bindir=bindir, **where)
+        path, name = f"/run/netns/c{number}", f"c{number}"
+        answer = self.host.plugin(conf["type"], verb, conf, bindir=bindir, netns=path, container_id=name)
         assert answer.ok, (verb, conf["type"], answer)
         return answer.json if verb == "ADD" else {}
 

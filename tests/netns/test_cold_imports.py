@@ -31,10 +31,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.quick
 
 
-def _backends(plugin: str) -> tuple[str, ...]:
-    return BACKENDS if PLUGINS[called(plugin)].backend_key else BACKENDS[:1]
-
-
 Call = tuple[str, str, str]
 Modules = frozenset[str]
 
