@@ -9,7 +9,6 @@ import pytest
 
 from cni.testing import Host, warm, why_no_namespaces
 from cni.testing.executables import make_warm_bindir
-from cni.testing.server_zygote import ServerZygote
 from plugin_table import declared, packages
 from tests.support import scene
 
@@ -27,8 +26,7 @@ def make_host(launcher: Path, folder: Path) -> Iterator[Host]:
     """Yield a host on which one worker at a time waits for calls."""
     if why_no_namespaces():
         pytest.skip(why_no_namespaces())
-    bindir = make_warm_bindir(folder, packages(declared()), launcher)
-    with ServerZygote(bindir), Host(bindir) as host:
+    with Host(make_warm_bindir(folder, packages(declared()), launcher)) as host:
         warm.set_up(host.place, workers=1)
         yield host
 
