@@ -61,8 +61,10 @@ class Chain:
             self.host.plugin(conf["type"], "GC", conf | valid, container_id="", ifname="").must()
 
     def call(self, verb: str, number: int, conf: dict[str, Any], bindir: Path | None) -> dict[str, Any]:
-        where = {"netns": f"/run/netns/c{number}", "container_id": f"c{number}"}
-        answer = self.host.plugin(conf["type"], verb, conf, bindir=bindir, **where)
+        name = f"c{number}"
+        answer = self.host.plugin(
+            conf["type"], verb, conf, bindir=bindir, netns=f"/run/netns/{name}", container_id=name
+        )
         assert answer.ok, (verb, conf["type"], answer)
         return answer.json if verb == "ADD" else {}
 
