@@ -39,7 +39,9 @@ def list_properties(conf: BridgeConf, plan: LinkPlan, of: Attachment) -> Iterato
     yield from compare.of_host_end(of, container, host)
     if host is not None:
         if bridge is not None:
-            yield of_master(bridge, host, partial(_put_on_bridge, plan, bridge, host, nl))
+            is_its_own = of.host_mac(bridge.name) == bridge.mac
+            put = _put_on_bridge if is_its_own else _put_on_other_bridge
+            yield of_master(bridge, host, partial(put, plan, bridge, host, nl))
             host = host if host.master == bridge.index else link.get(nl, host.name)
         yield from _of_port(plan, host, nl)
         yield compare.of_host_state(nl, host)
@@ -132,12 +134,16 @@ def of_master(bridge: Link, host: Link, fix: Fix | None = None) -> Property:
 
 def _put_on_bridge(plan: LinkPlan, bridge: Link, host: Link, nl: Netlink, _undo: Undo) -> str:
     # In one send: the port is in no other VLAN for a moment.
-    # Its container may remember what others on the bridge do not.
-    fresh.forget(bridge.name)
     on_bridge = link.set_master(host.name, host.index, bridge.index)
     nl.batch([on_bridge, *bridges.port_messages(host.name, host.index, plan.port)])
     bridges.keep_mac(nl, bridge, link.get(nl, bridge.name))
     return f"{host.name}: put it on bridge {bridge.name}"
+
+
+def _put_on_other_bridge(plan: LinkPlan, bridge: Link, host: Link, nl: Netlink, undo: Undo) -> str:
+    # The container was on an earlier bridge of this name, and may remember MAC addresses from there.
+    fresh.forget(bridge.name)
+    return _put_on_bridge(plan, bridge, host, nl, undo)
 
 
 def _of_port(plan: LinkPlan, host: Link, nl: Netlink) -> Iterator[Property]:
