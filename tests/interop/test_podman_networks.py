@@ -48,11 +48,12 @@ def podman(host: Host, installed: Path, tmp_path: Path) -> Iterator[Podman]:
 
 
 def _left(before: Snapshot, host: Host) -> list[str]:
-    """Return what remains, but for shared chains and those of gateways, which GC removes."""
+    """Return what remains, but for shared chains, those of gateways and files of helpers."""
     own = ("10.8", "192.168.60", "fd00:89", "cni-podman")
+    lines = [each for each in before.differences(host.snapshot()) if "/run/pycni/helpers/" not in each]
     return [
         line
-        for line in before.differences(host.snapshot())
+        for line in lines
         if not line.startswith("+ rules: host: ip")
         or ("CNI-GW-" not in line and any(text in line for text in own))
     ]
