@@ -1,4 +1,4 @@
-"""What a process with CAP_NET_ADMIN in a container does to its link, to be taken for another container.
+"""Attacks by a process with CAP_NET_ADMIN in a container, which changes its link to be taken for another one.
 
 Attacks are commands of `ip`. In them VICTIM is the index of the victim's host end and INNER that of its own
 end; VICTIM_MAC and VICTIM_ADDRESS are the addresses of its own end.

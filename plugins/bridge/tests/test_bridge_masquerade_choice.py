@@ -100,8 +100,8 @@ def test_lost_exceptions_are_repaired(host: Host, backend: str) -> None:
 
 def test_wrong_keys_are_named(host: Host) -> None:
     for keys, named in (
-        ({"ipMasqFamilies": ["ip"]}, '"ipMasqFamilies" lists "ipv4" or "ipv6"'),
-        ({"ipMasqFamilies": []}, '"ipMasqFamilies" lists "ipv4" or "ipv6"'),
+        ({"ipMasqFamilies": ["ip"]}, '"ipMasqFamilies" must name "ipv4" or "ipv6"'),
+        ({"ipMasqFamilies": []}, '"ipMasqFamilies" must name "ipv4" or "ipv6"'),
         ({"ipMasqExcept": ["10.1.2.3/8"]}, 'entry "10.1.2.3/8" in ipMasqExcept'),
         ({"ipMasqExcept": ["10.0.0.0/8", "here"]}, 'entry "here" in ipMasqExcept'),
     ):
