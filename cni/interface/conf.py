@@ -117,7 +117,9 @@ class MasqueradeConf(InterfaceConf):
     def _check_families(self) -> Self:
         given = self.ip_masq_families
         if given is not None and (not given or any(each.lower() not in FAMILIES for each in given)):
-            raise ValueError('"ipMasqFamilies" must name "ipv4" or "ipv6" or both; "ipMasq": false is for none')
+            raise ValueError(
+                '"ipMasqFamilies" must name "ipv4" or "ipv6" or both; "ipMasq": false is for none'
+            )
         return self
 
 
