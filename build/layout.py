@@ -39,7 +39,7 @@ ROOMS: tuple[frozenset[str], ...] = (
     frozenset({"state"}),
     frozenset({"kernel"}),
     frozenset({"operations", "service"}),
-    frozenset({"ipam"}),
+    frozenset({"dns", "ipam"}),
     frozenset({"firewall"}),
     frozenset({"hostports"}),
     frozenset({"delegate"}),
@@ -72,6 +72,7 @@ TEMPLATE_MODULES = (*PLUGIN_MODULES, *VERB_MODULES, "plan", "properties")
 OWNERS = {
     "pyroute2": {"cni/kernel/message_classes.py"},
     "jeepney": {"cni/kernel/dbus.py"},
+    "dns": {"cni/dns/server"},
     "subprocess": {"cni/kernel/child.py", "cni/testing"},
     "typer": {"cni/cli"},
     "rich": {"cni/cli"},
