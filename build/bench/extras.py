@@ -12,7 +12,7 @@ from bench.chain import Chain
 from bench.containers import CONTAINER_PORT, measured
 from bench.forks import Family, Forks
 from bench.stage import Stage
-from cni.warm import control
+from cni.service import status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,7 +99,7 @@ def _after_calls(stage: Stage, seconds: float) -> list[int]:
     for _ in range(_TRIES):
         # Workers that have just been replaced are about to end.
         time.sleep(_SETTLE_S)
-        found = [control.pss_kib(pid) for pid in stage.processes()]
+        found = [status.pss_kib(pid) for pid in stage.processes()]
         if found and all(found):
             return found
     return []

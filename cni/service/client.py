@@ -1,14 +1,12 @@
 """Reach the helper of a plugin, and start it if it does not run.
 
-    helper = Helper("dhcp", "cni_dhcp.serve")
-    helper.wake()          # ADD: starts it if it does not run; raises CniError 11 if that fails
-    helper.is_running()    # STATUS
+    HELPER = Helper("dhcp", "cni_dhcp.serve")     # cni_dhcp/serve.py has HELPER, too
+    HELPER.wake()          # ADD: starts it if it does not run; raises CniError 11 if that fails
+    HELPER.is_running()    # STATUS
 
 A helper knows nothing that the records of the attachments do not hold, so a request has no content: it means
-"look at the records". A helper of another build ends, and one of the caller's build takes its place.
-
-The caller starts the helper by two forks, so that it is no child of the caller, and executes the interpreter
-again, so that it has nothing of the caller: no descriptor, no signal handler, no memory.
+"look at the records". A helper of another build hands its sockets over and ends, and one of the caller's
+build takes its place.
 """
 
 from __future__ import annotations
@@ -17,37 +15,45 @@ import hashlib
 import importlib.util
 import json
 import os
-import signal
 import socket
 import sys
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 from cni.errors import CniError, Code
-from cni.service import peer
+from cni.service import detach, peer, status
+from cni.service.guard import LISTEN_FD
 from cni.state import boot, files
 from cni.state.lock import locked
 
 FOLDER = Path("/run/pycni/helpers")
-# The first argument of a helper, for people and for tests that list processes.
-OPTION = "--pycni-helper"
-LISTEN_FD = 3
 _BACKLOG = 128
 _ANSWER_WITHIN_S = 5.0
-_STARTS = 3
-_LARGEST = 1 << 10
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_TRIES = 4
+_LARGEST = 1 << 16
+_MOST_SOCKETS = 250
+
+
+class _Answer(NamedTuple):
+    """The answer of a helper, and the sockets that it has handed over, by name; "" is the request socket."""
+
+    build: str
+    is_unit: bool
+    error: str
+    sockets: dict[str, int]
 
 
 class Helper(NamedTuple):
     """The helper `name`, whose module has a function `tick`; it ends `linger_s` seconds after its work.
 
-    `version` replaces what is known of the module's file as the name of the build.
+    `memory_mib` limits its memory. `version` replaces what is known of the module's file as the name of the
+    build.
     """
 
     name: str
     module: str
     linger_s: float = 60
+    memory_mib: int = 64
     version: str = ""
 
     @property
@@ -61,60 +67,79 @@ class Helper(NamedTuple):
         return f"{FOLDER}/{self.name}-{self.key}.sock"
 
     def is_running(self) -> bool:
-        """Return whether a helper listens."""
-        connection = _connect(self.path)
-        if connection is None:
-            return False
-        connection.close()
-        return True
+        """Return whether the helper runs. It does not while its guard pauses after an error."""
+        path = self.path.removesuffix(".sock") + status.SUFFIX
+        return bool(status.holder(path)) and "helper" in status.read(path)
 
-    def wake(self) -> None:
-        """Let the helper look at the records; start it if it does not run. Raise CniError 11 or 106."""
-        build = self.version or _build(self.module)
-        for _ in range(_STARTS):
-            connection = _connect(self.path) or self._start(build)
-            with connection:
-                if _ask(connection, build):
-                    return
+    def wake(self, *, until_done: bool = False) -> None:
+        """Let the helper look at the records; start it if it does not run. Raise CniError 11 or 106.
+
+        With `until_done` return when the helper has done what is due; raise CniError 11 if it could not.
+        """
+        build = self._build()
+        connection = _connect(self.path)
+        answer = _ask(connection, build, wait=until_done) if connection else None
+        if answer is None or answer.build != build:
+            answer = self._start(build, until_done=until_done)
+        if answer.error:
+            raise CniError(Code.TRY_AGAIN, f"the helper of {self.name} has failed: {answer.error}")
+
+    def execute(self) -> None:
+        """Replace this process by the helper's guard, with the request socket that systemd has passed."""
+        files.ensure_directory(FOLDER.parent)
+        boot.drop_earlier(FOLDER.parent)
+        detach.execute(self._command(self._build(), {}, is_unit=True), [LISTEN_FD])
+
+    def _start(self, build: str, *, until_done: bool) -> _Answer:
+        """Start the helper, unless another call does so, in place of one of another build."""
+        files.ensure_directory(FOLDER.parent)
+        boot.drop_earlier(FOLDER.parent)
+        files.ensure_directory(FOLDER)
+        takes = True
+        with locked(f"{self.path}.lock", _ANSWER_WITHIN_S):
+            for _ in range(_TRIES):
+                if (connection := _connect(self.path)) is None:
+                    self._start_new(build)
+                elif answer := _ask(connection, build, take=takes, wait=until_done):
+                    if answer.build == build or (answer.is_unit and not takes):
+                        return answer
+                    if answer.sockets:
+                        self._start_with(build, answer.sockets)
+                    # The unit has been asked to run the installed build, and does what it has.
+                    takes = not answer.is_unit
         raise CniError(
             Code.TRY_AGAIN,
             f"the helper of {self.name} does not answer at {self.path}",
             "Call the command again. The helper's messages are in the system's log.",
         )
 
-    def _start(self, build: str) -> socket.socket:
-        """Start the helper, unless another call does so; return a connection to it."""
-        files.ensure_directory(FOLDER.parent)
-        boot.drop_earlier(FOLDER.parent)
-        files.ensure_directory(FOLDER)
-        with locked(f"{self.path}.lock", _ANSWER_WITHIN_S):
-            if connection := _connect(self.path):
-                return connection
-            files.remove(self.path)
-            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-                _bind(listener, self.path)
-                _start_detached(listener.fileno(), self._command(build))
-                connection = _connect(self.path)
-        if connection is None:
-            raise CniError(Code.TRY_AGAIN, f"could not connect to {self.path}", "Call the command again.")
-        return connection
+    def _start_new(self, build: str) -> None:
+        files.remove(self.path)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+            _bind(listener, self.path)
+            detach.start(self._command(build, {}), [listener.fileno()])
 
-    def _command(self, build: str) -> list[str]:
-        arguments = (self.module, self.path, build, self.linger_s)
-        program = (
-            f"import sys; sys.path[:] = {sys.path!r}; from cni.service import loop; loop.run(*{arguments!r})"
-        )
-        return [sys.executable, "-ISB", "-c", program, OPTION, self.name]
+    def _start_with(self, build: str, sockets: dict[str, int]) -> None:
+        """Start the helper with the sockets of one of another build."""
+        listener = sockets.pop("")
+        detach.start(self._command(build, sockets), [listener, *sockets.values()])
+        for each in (listener, *sockets.values()):
+            os.close(each)
 
+    def _command(self, build: str, sockets: dict[str, int], *, is_unit: bool = False) -> list[str]:
+        arguments = (self.module, build, self.linger_s, self.memory_mib, is_unit)
+        return detach.command(self.name, self.path, arguments, list(sockets))
 
-def _build(module: str) -> str:
-    """Return what identifies the build that a module is of: its file."""
-    spec = importlib.util.find_spec(module)
-    path = spec.origin if spec and spec.origin else module
-    try:
-        return f"{path} {Path(path).stat().st_mtime_ns}"
-    except OSError:
-        return path
+    def _build(self) -> str:
+        """Return what identifies the build that the module is of: its file."""
+        if self.version:
+            return self.version
+        spec = importlib.util.find_spec(self.module)
+        path = spec.origin if spec and spec.origin else self.module
+        try:
+            return f"{path} {Path(path).stat().st_mtime_ns}"
+        except OSError:
+            return path
 
 
 def _connect(path: str) -> socket.socket | None:
@@ -133,14 +158,25 @@ def _connect(path: str) -> socket.socket | None:
     return connection
 
 
-def _ask(connection: socket.socket, build: str) -> bool:
-    """Return whether a helper of this build answers; False if it has ended, or ends now."""
-    try:
-        connection.send(json.dumps({"build": build}).encode())
-        answer = connection.recv(_LARGEST)
-        return bool(answer) and json.loads(answer).get("build") == build
-    except (OSError, ValueError, AttributeError):
-        return False
+def _ask(connection: socket.socket, build: str, *, take: bool = False, wait: bool) -> _Answer | None:
+    """Return a helper's answer; None if it has ended, or ends now."""
+    fds: list[int] = []
+    with connection:
+        try:
+            connection.send(json.dumps({"build": build, "take": take, "wait": wait}).encode())
+            text, fds, _, _ = socket.recv_fds(connection, _LARGEST, _MOST_SOCKETS, socket.MSG_CMSG_CLOEXEC)
+            answer = json.loads(text)
+            names = ["", *answer.get("names", ())]
+            return _Answer(
+                str(answer["build"]),
+                bool(answer.get("unit")),
+                str(answer.get("error", "")),
+                dict(zip(names, fds, strict=False)),
+            )
+        except (OSError, ValueError, KeyError, AttributeError):
+            for each in fds:
+                os.close(each)
+            return None
 
 
 def _bind(listener: socket.socket, path: str) -> None:
@@ -153,47 +189,3 @@ def _bind(listener: socket.socket, path: str) -> None:
         raise CniError(Code.STORE, f"could not listen at {path}: {reason}") from error
     finally:
         os.umask(before)
-
-
-def _start_detached(listener: int, command: list[str]) -> None:
-    """Execute a program that is no child of this process and has nothing of it but the listening socket."""
-    child = os.fork()
-    if child == 0:
-        _become(listener, command)
-    os.waitpid(child, 0)
-
-
-def _become(listener: int, command: list[str]) -> NoReturn:
-    try:
-        os.setsid()
-        if os.fork() == 0:
-            for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-                signal.signal(number, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_SETMASK, [])
-            null = os.open("/dev/null", os.O_RDWR)
-            for fd in range(3):
-                os.dup2(null, fd)
-            os.dup2(listener, LISTEN_FD)
-            os.closerange(LISTEN_FD + 1, os.sysconf("SC_OPEN_MAX"))
-            os.umask(0o022)
-            os.chdir("/")
-            _reset_priority()
-            os.execve(command[0], command, _environment())  # noqa: S606 - our own interpreter
-    finally:
-        os._exit(0)
-
-
-def _reset_priority() -> None:
-    """Reset priorities of the first caller, which must not last."""
-    try:
-        os.setpriority(os.PRIO_PROCESS, 0, 0)
-        Path("/proc/self/oom_score_adj").write_text("0")
-    except OSError:
-        return
-
-
-def _environment() -> dict[str, str]:
-    """Return the environment of a helper: in a bundle the interpreter needs the libraries beside it."""
-    tree = Path(sys.executable).parents[1]
-    libraries = {"LD_LIBRARY_PATH": f"{tree}/lib"} if (tree / "lib/pycni.pyc").exists() else {}
-    return {"PATH": _PATH, "LANG": "C.UTF-8"} | libraries

@@ -1,12 +1,21 @@
-"""The loop of a helper: one thread that works when something is due, and answers requests in between."""
+"""The loop of a helper: one thread that works when something is due, and answers requests in between.
+
+The module of a helper has
+
+    HELPER = Helper(...)                            see `cni.service.client`
+    tick(answer) -> Due                             does what is due, and calls `answer` in between
+    receive(name, socket)                           reads a socket of `cni.service.sockets`, if it keeps any
+
+`tick` is called after each request, and when the time is up that it has returned.
+"""
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import importlib.util
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -15,23 +24,22 @@ import syslog
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cni.errors import CniError
-from cni.service import peer
-from cni.service.client import LISTEN_FD
+from cni.service import detach, peer, sockets, status
+from cni.service.guard import LISTEN_FD
 from cni.state.lock import locked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import ModuleType
 
     # Answers requests; returns whether to go on.
     Answer = Callable[[], bool]
-    # Does what is due, and calls Answer in between. Returns the seconds until more is due; None for no work.
-    Tick = Callable[[Answer], float | None]
+    # Does what is due, and calls Answer in between.
+    Tick = Callable[[Answer], "Due"]
 
-_PR_SET_NAME = 15
 _REQUEST_WITHIN_S = 1.0
 _LARGEST = 1 << 12
 # Also without a request it looks at the records, and whether the socket's file is its own.
@@ -39,22 +47,47 @@ _LONGEST_PAUSE_S = 60.0
 _AFTER_ERROR_S = 5.0
 
 
-def run(module: str, path: str, build: str, linger_s: float) -> None:
-    """Run the helper whose function `tick` is in `module`, until it has no work for `linger_s` seconds."""
+class Due(NamedTuple):
+    """The seconds until more work is due, None without work; and what the helper works for, for people."""
+
+    wait_s: float | None
+    held: Sequence[str] = ()
+
+
+class Handles(NamedTuple):
+    """What a helper has from its guard; `restarts` counts the earlier helpers that have ended by an error."""
+
+    guard: socket.socket
+    status: int
+    restarts: int
+    sockets: Mapping[str, int]
+
+
+class Settings(NamedTuple):
+    """Settings of a helper; `is_unit` says that systemd runs it and holds its request socket."""
+
+    build: str
+    linger_s: float
+    memory_mib: int
+    is_unit: bool
+
+
+def run(path: str, handles: Handles, module: str, *settings: object) -> int:
+    """Run the helper of a module until it has no work for a time. Return its exit code, 1 after an error."""
     syslog.openlog("pycni-helper", syslog.LOG_PID, syslog.LOG_DAEMON)
-    ctypes.CDLL(None).prctl(_PR_SET_NAME, b"pycni-helper", 0, 0, 0)
-    listener = socket.socket(fileno=LISTEN_FD)
-    listener.set_inheritable(False)
-    # Listen again: SO_PEERCRED shows callers the process that called listen(2).
-    listener.listen()
-    listener.settimeout(0)
-    _Loop(listener, path, build, linger_s).serve(_load(module).tick)
+    try:
+        loop = _Loop(path, handles, Settings(*settings))  # type: ignore[arg-type]
+        loop.serve(load(module))
+    except Exception as error:  # noqa: BLE001 - logged; the guard starts the helper again
+        log(f"helper ends by an error: {type(error).__name__}: {error}")
+        return 1
+    return 0
 
 
-def _load(module: str) -> ModuleType:
+def load(module: str) -> ModuleType:
     """Import a module without running its package's `__init__`: the plugin's model takes 15 MiB."""
     name = module.partition(".")[0]
-    if spec := importlib.util.find_spec(name):
+    if name not in sys.modules and (spec := importlib.util.find_spec(name)):
         sys.modules[name] = importlib.util.module_from_spec(spec)
     return importlib.import_module(module)
 
@@ -65,44 +98,92 @@ def log(text: str) -> None:
 
 
 class _Loop:
-    def __init__(self, listener: socket.socket, path: str, build: str, linger_s: float) -> None:
-        self._listener = listener
+    def __init__(self, path: str, handles: Handles, settings: Settings) -> None:
         self._path = path
-        self._build = build
-        self._linger_s = linger_s
+        self._handles = handles
+        self._settings = settings
+        limit = settings.memory_mib << 20
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+        self._listener = socket.socket(fileno=LISTEN_FD)
+        self._listener.set_inheritable(False)
+        # Listen again: SO_PEERCRED shows callers the process that called listen(2).
+        self._listener.listen()
+        self._listener.settimeout(0)
         self._inode = os.lstat(path).st_ino
-        self._is_ending = False
-        self._busy_s = time.monotonic()
+        self._is_ending = self._is_asked = self._has_handed_over = False
+        # Callers that wait until the work is done.
+        self._waiting: list[socket.socket] = []
+        self._held: Sequence[str] | None = None
+        self._started_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+        self._busy_s = self._due_s = time.monotonic()
         signal.signal(signal.SIGTERM, self._on_stop)
         signal.signal(signal.SIGINT, self._on_stop)
         self._wakeup, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        sockets.adopt(handles.sockets, handles.guard)
+        for fd in (LISTEN_FD, self._wakeup, handles.guard.fileno()):
+            sockets.watch(fd)
 
-    def serve(self, tick: Tick) -> None:
+    def serve(self, module: ModuleType) -> None:
         """Work and answer until there is nothing to do."""
         log(f"helper starts at {self._path}")
+        self._report(())
+        self._answer()
         while not self._must_end():
-            if not self._answer():
+            if self._is_asked or time.monotonic() >= self._due_s:
+                self._work(module.tick)
+            if self._has_no_work() and self._remove_socket():
                 break
-            wait_s = self._work(tick)
-            if wait_s is not None:
-                self._busy_s = time.monotonic()
-            elif (wait_s := self._busy_s + self._linger_s - time.monotonic()) <= 0 and self._remove_socket():
-                break
-            select.select(
-                [self._listener.fileno(), self._wakeup], [], [], max(0, min(wait_s, _LONGEST_PAUSE_S))
-            )
+            ready, names = sockets.wait(0 if self._is_asked else self._due_s - time.monotonic())
+            for name in names:
+                if bound := sockets.kept().get(name):
+                    module.receive(name, bound)
+            if self._handles.guard.fileno() in ready:
+                self._replace_guard()
+            self._answer()
+        if self._is_ending and not self._has_handed_over:
+            self._remove_socket()
         log("helper ends")
 
     def _on_stop(self, _number: int, _frame: object) -> None:
         self._is_ending = True
 
-    def _work(self, tick: Tick) -> float | None:
+    def _work(self, tick: Tick) -> None:
+        """Do what is due, and answer those that have waited for it."""
+        self._is_asked = False
+        waiting, self._waiting = self._waiting, []
+        reason = ""
         try:
-            return tick(self._answer)
+            due = tick(self._answer)
         except (CniError, OSError) as error:
             log(f"trying again in {_AFTER_ERROR_S:g} s: {error}")
-            return _AFTER_ERROR_S
+            due, reason = Due(_AFTER_ERROR_S, self._held or ()), str(error)
+        now_s = time.monotonic()
+        pause_s = self._settings.linger_s if due.wait_s is None else due.wait_s
+        self._due_s = now_s + max(0.0, min(pause_s, _LONGEST_PAUSE_S))
+        if due.wait_s is not None:
+            self._busy_s = now_s
+        self._report(due.held)
+        for each in waiting:
+            with each, suppress(OSError):
+                each.send(self._reply(error=reason))
+
+    def _has_no_work(self) -> bool:
+        return not self._is_asked and time.monotonic() >= self._busy_s + self._settings.linger_s
+
+    def _report(self, held: Sequence[str]) -> None:
+        if held == self._held:
+            return
+        self._held = held
+        report = {
+            "build": self._settings.build,
+            "helper": os.getpid(),
+            "started_s": self._started_s,
+            "restarts": self._handles.restarts,
+            "unit": self._settings.is_unit,
+            "holds": list(held),
+        }
+        status.write(self._handles.status, json.dumps(report).encode())
 
     def _must_end(self) -> bool:
         return self._is_ending or not self._owns_socket()
@@ -114,25 +195,53 @@ class _Loop:
             return False
 
     def _answer(self) -> bool:
-        """Answer all requests; return whether the helper goes on.
-
-        After a request of another build the socket is gone, so that the caller starts that build's helper.
-        """
+        """Answer all requests; return whether the helper goes on."""
         for connection in self._connections():
-            with connection, suppress(OSError, ValueError, AttributeError):
-                if not peer.is_equal(connection):
-                    log("refused a request of another user, or of a process in other namespaces")
-                    continue
-                connection.settimeout(_REQUEST_WITHIN_S)
-                # A caller that only looks whether a helper runs sends nothing.
-                if not (request := connection.recv(_LARGEST)):
-                    continue
-                if json.loads(request).get("build") != self._build and self._owns_socket():
-                    log("helper ends: it is of another build than its caller")
-                    Path(self._path).unlink()
-                    self._is_ending = True
-                connection.send(json.dumps({"build": self._build}).encode())
+            with suppress(OSError, ValueError, AttributeError):
+                self._answer_one(connection)
+            if connection not in self._waiting:
+                connection.close()
         return not self._must_end()
+
+    def _answer_one(self, connection: socket.socket) -> None:
+        if not peer.is_equal(connection):
+            log("refused a request of another user, or of a process in other namespaces")
+            return
+        connection.settimeout(_REQUEST_WITHIN_S)
+        # A caller that only looks whether a helper runs sends nothing.
+        if not (text := connection.recv(_LARGEST)):
+            return
+        request = json.loads(text)
+        if request.get("take") and request.get("build") != self._settings.build:
+            self._hand_over(connection)
+        elif request.get("wait"):
+            self._waiting.append(connection)
+            self._is_asked = True
+        else:
+            self._is_asked = True
+            connection.send(self._reply())
+
+    def _reply(self, **more: object) -> bytes:
+        reply = {"build": self._settings.build, "unit": self._settings.is_unit}
+        return json.dumps(reply | more).encode()
+
+    def _hand_over(self, connection: socket.socket) -> None:
+        """End, and give the sockets to a caller of another build, which starts that build's helper.
+
+        Systemd holds the request socket of a unit, and starts the installed build.
+        """
+        named = {} if self._settings.is_unit else sockets.kept()
+        fds = [] if self._settings.is_unit else [LISTEN_FD, *(each.fileno() for each in named.values())]
+        socket.send_fds(connection, [self._reply(names=list(named))], fds)
+        log("helper ends: its caller is of another build")
+        self._is_ending = self._has_handed_over = True
+
+    def _replace_guard(self) -> None:
+        """Execute the guard's program, with all sockets: the guard was killed."""
+        log("the guard was killed: the helper starts again")
+        named = sockets.kept()
+        fds = [LISTEN_FD, *(each.fileno() for each in named.values())]
+        detach.execute(detach.own_command(list(named)), fds)
 
     def _connections(self) -> Iterator[socket.socket]:
         while not self._is_ending:
@@ -142,9 +251,14 @@ class _Loop:
                 return
 
     def _remove_socket(self) -> bool:
-        """Remove the socket under the lock for starting; return False if a request has come."""
+        """Remove the socket under the lock for starting; return False if a request has come.
+
+        That of a unit stays: a request starts the unit again.
+        """
+        if self._settings.is_unit:
+            return True
         with suppress(CniError), locked(f"{self._path}.lock", 0):
-            if select.select([self._listener], [], [], 0)[0]:
+            if not self._is_ending and select.select([self._listener], [], [], 0)[0]:
                 return False
             if self._owns_socket():
                 Path(self._path).unlink()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cni.program.entry import SERVER_OPTION
-from cni.service.client import OPTION
+from cni.service.guard import OPTION
 
 if TYPE_CHECKING:
     from cni.testing.place import Place

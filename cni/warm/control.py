@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cni.errors import CniError, Code
 from cni.kernel.child import run
+from cni.service import status as status_file
 from cni.state.executables import launched_tree
 from cni.warm import report
 from cni.warm.log import FILE
@@ -36,7 +37,10 @@ class Running:
 
 def find() -> list[Running]:
     """Return the servers that run, including those of other namespaces with the same /run."""
-    servers = [Running(path, report.holder(path)) for path in sorted(report.FOLDER.glob(f"*{report.SUFFIX}"))]
+    servers = [
+        Running(path, status_file.holder(str(path)))
+        for path in sorted(report.FOLDER.glob(f"*{status_file.SUFFIX}"))
+    ]
     return [server for server in servers if server.pid]
 
 
@@ -88,8 +92,8 @@ def stop_all() -> list[Running]:
 
 def stop(server: Running) -> bool:
     """End a server; running calls finish. Return False if it still runs after 5 seconds."""
-    report.signal_holder(server.path, signal.SIGTERM)
-    return _wait(lambda: not report.holder(server.path))
+    status_file.signal_holder(str(server.path), signal.SIGTERM)
+    return _wait(lambda: not status_file.holder(str(server.path)))
 
 
 def status(server: Running) -> dict[str, Any]:
@@ -98,19 +102,23 @@ def status(server: Running) -> dict[str, Any]:
     If the server does not respond within 5 seconds, only `build` and `pid` are returned.
     """
     identity = {"build": server.build, "pid": server.pid}
-    reported = before = report.read(server.path)
-    report.signal_holder(server.path, signal.SIGUSR1)
+    reported = before = status_file.read(str(server.path))
+    status_file.signal_holder(str(server.path), signal.SIGUSR1)
 
     def is_new() -> bool:
         nonlocal reported
-        reported = report.read(server.path)
+        reported = status_file.read(str(server.path))
         # The file is empty while the server writes it.
         return reported.get("asked", before.get("asked")) != before.get("asked")
 
     if not _wait(is_new):
         return identity
     del reported["asked"]
-    return {**identity, **reported, "pss_kib": sum(map(pss_kib, [server.pid, *reported["workers"]]))}
+    return {
+        **identity,
+        **reported,
+        "pss_kib": sum(map(status_file.pss_kib, [server.pid, *reported["workers"]])),
+    }
 
 
 def children(pid: int) -> list[int]:
@@ -118,15 +126,6 @@ def children(pid: int) -> list[int]:
     with suppress(OSError):
         return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     return []
-
-
-def pss_kib(pid: int) -> int:
-    """Return a process's PSS in KiB, 0 if it has ended. proc(5), smaps_rollup."""
-    with suppress(OSError):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1])
-    return 0
 
 
 def _wait(is_done: Callable[[], bool]) -> bool:

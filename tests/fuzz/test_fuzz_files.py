@@ -19,7 +19,8 @@ from cni.ipam.leases import Leases
 from cni.request import Attachment
 from cni.runtime import cache, conflists, inventory
 from cni.runtime.network import bridges, subnets
-from cni.warm import report, settings
+from cni.service import status as status_file
+from cni.warm import settings
 from tests.fuzz import configurations, inputs, plants
 from tests.fuzz.cases import cases, judge
 from tests.fuzz.place import FOLDER, NETNS, RESOLV_CONF, call, environment, footprint, restored
@@ -217,8 +218,8 @@ def _warm_settings(content: Plant, status: Plant) -> bool:
     plants.plant(settings.FILE, content)
     path = FOLDER / "x.status"
     plants.plant(path, status)
-    assert report.holder(path) == 0
-    assert isinstance(report.read(path), dict)
+    assert status_file.holder(str(path)) == 0
+    assert isinstance(status_file.read(str(path)), dict)
     return _is_read(settings.load)
 
 

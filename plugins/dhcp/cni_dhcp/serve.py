@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from cni.errors import CniError
 from cni.kernel import link
 from cni.kernel.rtnetlink import Netlink
-from cni.service.loop import log
+from cni.service.loop import Due, log
 from cni_dhcp import lease as leases
 from cni_dhcp import records
 from cni_dhcp.exchange import Exchange, now_s
+from cni_dhcp.records import HELPER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from cni.kernel.netns import Netns
     from cni.state.attachments import Key, Record
     from cni_dhcp.lease import Lease
+
+__all__ = ["HELPER", "tick"]
 
 # For one attempt: requests wait as long.
 _ANSWER_WITHIN_S = 1.5
@@ -31,19 +34,20 @@ _again_s: dict[tuple[Key, float], float] = {}
 _NEVER = inf
 
 
-def tick(answer: Callable[[], bool]) -> float | None:
+def tick(answer: Callable[[], bool]) -> Due:
     """Renew what is due; return the seconds until more is due, None if there is no lease to renew."""
     listed = _list_leases()
     due_now = [each for each in listed if _due_s(each[0], each[2]) <= now_s()]
     for key, record, lease in due_now:
         _attend(key, record, lease)
         if not answer():
-            return 0
+            return Due(0)
     listed = _list_leases() if due_now else listed
     for each in _again_s.keys() - {_name(key, lease) for key, _, lease in listed}:
         del _again_s[each]
-    due = [due_s for key, _, lease in listed if (due_s := _due_s(key, lease)) != _NEVER]
-    return max(0.0, min(due) - now_s()) if due else None
+    due = [(due_s, key, lease) for key, _, lease in listed if (due_s := _due_s(key, lease)) != _NEVER]
+    held = [f"{lease.address} of {key.container_id} {key.ifname} on {key.network}" for _, key, lease in due]
+    return Due(max(0.0, min(each[0] for each in due) - now_s()) if due else None, held)
 
 
 def _list_leases() -> list[tuple[Key, Record, Lease]]:
