@@ -60,7 +60,7 @@ _LEVELS = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 IMPURE = {"ctypes", "fcntl", "os", "shutil", "socket", "subprocess", "tempfile", "time"}
 
 # Modules of rooms above the protocol that are pure, as conf.py and plan.py must be.
-PURE = {"cni.firewall.intents", "cni.interface.conf", "cni.interface.plan", "cni.ipam.rules"}
+PURE = {"cni.dns.names", "cni.firewall.intents", "cni.interface.conf", "cni.interface.plan", "cni.ipam.rules"}
 
 # The modules of every plugin's package, and those of the verbs that a plugin may have. Others are free.
 PLUGIN_MODULES = ("__init__", "__main__", "conf", "add")

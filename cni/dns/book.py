@@ -13,12 +13,12 @@ from functools import cached_property
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, NamedTuple
 
-from cni.dns.records import Settings
+from cni.dns.names import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from cni.dns.records import Record
+    from cni.dns.names import Record
     from cni.result import IpNetwork
 
 HOST = ""

@@ -16,6 +16,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cni.dns.names import Key, Record, Settings
 from cni.errors import CniError, Code
 from cni.state import boot, files
 from cni.state.lock import locked
@@ -29,46 +30,6 @@ FOLDER = Path("/run/pycni/dns")
 _LOCK = FOLDER.with_suffix(".lock")
 _UNFINISHED = f"{files.UNFINISHED_PREFIX}names"
 _LARGEST_BYTES = 1 << 16
-
-
-class Key(NamedTuple):
-    """The attachment that a record is of."""
-
-    network: str
-    container_id: str
-    ifname: str
-
-
-class Settings(NamedTuple):
-    """The settings of a network: those of its newest record count.
-
-    `gateways` are the host's addresses that the server answers at. `upstreams` are the servers that other
-    names are asked of, None for those of the host's resolv.conf. `hosts` is the path of a file in the format
-    of hosts(5) whose names belong to the network, too; "" for none.
-    """
-
-    domain: str = ""
-    gateways: tuple[str, ...] = ()
-    subnets: tuple[str, ...] = ()
-    is_internal: bool = False
-    upstreams: tuple[str, ...] | None = None
-    hosts: str = ""
-
-
-class Record(NamedTuple):
-    """The names and addresses of an attachment.
-
-    The first of `names` is the container's own, which reverse look-ups answer. `since_ns` orders the
-    attachments of a container. `owner` is the server's key, that of the caller's user and namespaces.
-    """
-
-    key: Key
-    names: tuple[str, ...]
-    addresses: tuple[str, ...]
-    settings: Settings
-    since_ns: int = 0
-    netns: str = ""
-    owner: str = ""
 
 
 class Listed(NamedTuple):

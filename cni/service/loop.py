@@ -4,7 +4,8 @@ The module of a helper has
 
     HELPER = Helper(...)                            see `cni.service.client`
     tick(answer) -> Due                             does what is due, and calls `answer` in between
-    receive(name, socket)                           reads a socket of `cni.service.sockets`, if it keeps any
+    receive(name, socket) -> seconds | None         reads a socket of `cni.service.sockets`, if it keeps any;
+                                                    returns when `tick` is due, if that is earlier
 
 `tick` is called after each request, and when the time is up that it has returned.
 """
@@ -129,18 +130,22 @@ class _Loop:
         log(f"helper starts at {self._path}")
         self._report(())
         self._answer()
-        while not self._must_end():
+        is_busy = False
+        # Looking for the socket's file costs as much as answering a packet.
+        while not self._is_ending and (is_busy or self._owns_socket()):
             if self._is_asked or time.monotonic() >= self._due_s:
                 self._work(module.tick)
             if self._has_no_work() and self._remove_socket():
                 break
             ready, names = sockets.wait(0 if self._is_asked else self._due_s - time.monotonic())
+            is_busy = bool(names) and not ready and time.monotonic() < self._due_s
             for name in names:
-                if bound := sockets.kept().get(name):
-                    module.receive(name, bound)
+                if bound := sockets.find(name):
+                    self._hasten(module.receive(name, bound))
             if self._handles.guard.fileno() in ready:
                 self._replace_guard()
-            self._answer()
+            if ready:
+                self._answer()
         if self._is_ending and not self._has_handed_over:
             self._remove_socket()
         log("helper ends")
@@ -167,6 +172,10 @@ class _Loop:
         for each in waiting:
             with each, suppress(OSError):
                 each.send(self._reply(error=reason))
+
+    def _hasten(self, wait_s: float | None) -> None:
+        if wait_s is not None:
+            self._due_s = min(self._due_s, time.monotonic() + wait_s)
 
     def _has_no_work(self) -> bool:
         return not self._is_asked and time.monotonic() >= self._busy_s + self._settings.linger_s

@@ -14,7 +14,7 @@ import dns.rdatatype
 import pytest
 
 from cni.dns.book import HOST, Book
-from cni.dns.records import Key, Record, Settings
+from cni.dns.names import Key, Record, Settings
 from cni.dns.server.answer import answer
 
 NET1 = Settings("one.test", ("10.1.0.1", "fd01::1"), ("10.1.0.0/24", "fd01::/64"))

@@ -17,7 +17,7 @@ from cni.dns.server.forward import Forwarder, Query
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from cni.dns.records import Record
+    from cni.dns.names import Record
     from cni.dns.server.poller import Poller
 
     Reply = Callable[[bytes], None]

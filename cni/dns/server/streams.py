@@ -40,7 +40,6 @@ class Streams:
                 accepted, peer = listener.accept()
             except OSError:
                 return
-            # The host reaches its own address from that address. No container can: its packet is no answer's.
             asker = HOST if peer[0] == gateway else peer[0]
             of_asker = sum(each.asker == asker for each in self._open.values())
             if len(self._open) >= _MOST or of_asker >= _MOST_OF_ASKER:
