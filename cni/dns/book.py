@@ -13,12 +13,11 @@ from functools import cached_property
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, NamedTuple
 
-from cni.dns.names import Settings
+from cni.dns.names import Record, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
-    from cni.dns.names import Record
     from cni.result import IpNetwork
 
 HOST = ""
@@ -30,35 +29,28 @@ class Zone:
     def __init__(self, network: str) -> None:
         self.network = network
         self.settings = Settings()
-        # By identity: two records of one attachment exist while it is published again.
-        self._records: dict[int, Record] = {}
         self._newest: Record | None = None
-        self._names: dict[str, tuple[Record, ...]] = {}
-        self._holders: dict[str, tuple[Record, ...]] = {}
+        self._names = _Index()
+        # The newest holder of an address is the last.
+        self._holders = _Index()
 
     def add(self, record: Record) -> None:
         """Add a record; an address belongs to the newest record that has it."""
-        self._records[id(record)] = record
         for name in record.names:
-            self._names[name] = (*self._names.get(name, ()), record)
+            self._names.add(name, record)
         for address in record.addresses:
-            holders = (*self._holders.get(address, ()), record)
-            self._holders[address] = tuple(sorted(holders, key=_since))
+            self._holders.add(address, record)
         if self._newest is None or record.since_ns >= self._newest.since_ns:
             self._settle(record)
 
     def remove(self, record: Record) -> None:
         """Remove a record."""
-        del self._records[id(record)]
-        for index, keys in ((self._names, record.names), (self._holders, record.addresses)):
-            for each in dict.fromkeys(keys):
-                rest = tuple(other for other in index.get(each, ()) if other is not record)
-                if rest:
-                    index[each] = rest
-                else:
-                    index.pop(each, None)
+        for name in dict.fromkeys(record.names):
+            self._names.remove(name, record)
+        for address in dict.fromkeys(record.addresses):
+            self._holders.remove(address, record)
         if record is self._newest:
-            self._settle(max(self._records.values(), key=_since, default=None))
+            self._settle(max(self._names.records(), key=_since, default=None))
 
     def has(self, name: str) -> bool:
         """Return whether a container has the name: also if another now has all its addresses."""
@@ -68,15 +60,16 @@ class Zone:
         """Return the addresses of a name, of both families."""
         found = (
             address
-            for record in self._names.get(name, ())
+            for record in self._names.get_all(name)
             for address in record.addresses
-            if self._holders[address][-1] is record
+            if self._holders.get_all(address)[-1] is record
         )
         return list(dict.fromkeys(found))
 
     def holder(self, address: str) -> Record | None:
         """Return the record that an address belongs to."""
-        return self._holders.get(address, (None,))[-1]
+        found = self._holders.get_all(address)
+        return found[-1] if found else None
 
     @cached_property
     def subnets(self) -> list[IpNetwork]:
@@ -86,12 +79,38 @@ class Zone:
     @property
     def is_empty(self) -> bool:
         """Whether the network has no record."""
-        return not self._records
+        return not self._names
 
     def _settle(self, newest: Record | None) -> None:
         self._newest = newest
         self.settings = newest.settings if newest else Settings()
         self.__dict__.pop("subnets", None)
+
+
+class _Index(dict[str, "Record | tuple[Record, ...]"]):
+    """Records by a text, the oldest first. Most texts have one: without a tuple for it, a name takes less."""
+
+    def get_all(self, text: str) -> tuple[Record, ...]:
+        """Return the records of a text."""
+        return _as_tuple(self.get(text, ()))
+
+    def add(self, text: str, record: Record) -> None:
+        """Add a record of a text."""
+        others = self.get_all(text)
+        self[text] = tuple(sorted((*others, record), key=_since)) if others else record
+
+    def remove(self, text: str, record: Record) -> None:
+        """Remove a record of a text."""
+        rest = tuple(each for each in self.get_all(text) if each is not record)
+        if rest:
+            self[text] = rest if len(rest) > 1 else rest[0]
+        else:
+            self.pop(text, None)
+
+    def records(self) -> Iterator[Record]:
+        """Yield all records, some several times."""
+        for each in self.values():
+            yield from _as_tuple(each)
 
 
 class View(NamedTuple):
@@ -112,7 +131,7 @@ class Book:
 
     def __init__(self) -> None:
         self.zones: dict[str, Zone] = {}
-        self._containers: dict[str, tuple[Record, ...]] = {}
+        self._containers = _Index()
         self._settings: dict[Settings, Settings] = {}
         self._views: dict[tuple[str, str], View | None] = {}
 
@@ -121,8 +140,7 @@ class Book:
         shared = record._replace(settings=self._settings.setdefault(record.settings, record.settings))
         self.zones.setdefault(record.key.network, Zone(record.key.network)).add(shared)
         if record.key.container_id:
-            others = self._containers.get(record.key.container_id, ())
-            self._containers[record.key.container_id] = tuple(sorted((*others, shared), key=_since))
+            self._containers.add(record.key.container_id, shared)
         self._forget()
         return shared
 
@@ -132,12 +150,7 @@ class Book:
         zone.remove(record)
         if zone.is_empty:
             del self.zones[record.key.network]
-        container_id = record.key.container_id
-        rest = tuple(each for each in self._containers.get(container_id, ()) if each is not record)
-        if rest:
-            self._containers[container_id] = rest
-        else:
-            self._containers.pop(container_id, None)
+        self._containers.remove(record.key.container_id, record)
         self._forget()
 
     def view(self, asker: str, gateway: str) -> View | None:
@@ -179,7 +192,7 @@ class Book:
 
     def addresses_of(self, container_id: str) -> set[str]:
         """Return all addresses of a container."""
-        return {address for each in self._containers.get(container_id, ()) for address in each.addresses}
+        return {address for each in self._containers.get_all(container_id) for address in each.addresses}
 
     @cached_property
     def _domains(self) -> set[str]:
@@ -201,9 +214,14 @@ class Book:
         if len(containers) != 1:
             return None
         container_id = containers.pop()
-        records = self._containers.get(container_id) or tuple(record for _, record in own)
+        records = self._containers.get_all(container_id) or tuple(record for _, record in own)
         networks = dict.fromkeys(each.key.network for each in records)
         return View(container_id, tuple(self.zones[each] for each in networks))
+
+
+def _as_tuple(records: Record | tuple[Record, ...]) -> tuple[Record, ...]:
+    # A record is a tuple as well.
+    return (records,) if isinstance(records, Record) else records
 
 
 def _since(record: Record) -> int:

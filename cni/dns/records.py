@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -135,14 +136,16 @@ def _to_json(record: Record) -> dict[str, Any]:
 
 
 def _from_json(shown: dict[str, Any]) -> Record:
-    settings, key = shown["settings"], Key(**shown["key"])
+    settings, key = shown["settings"], shown["key"]
     upstreams = settings["upstreams"]
-    texts = [*key, shown["netns"], shown["owner"], settings["domain"], settings["hosts"]]
+    texts = [*key.values(), shown["netns"], shown["owner"], settings["domain"], settings["hosts"]]
     lists = [shown["names"], shown["addresses"], settings["gateways"], settings["subnets"], upstreams or []]
     if not all(isinstance(each, str) for each in [*texts, *(text for each in lists for text in each)]):
         raise TypeError("a text is expected")
+    # Thousands of records have these in common.
+    common = Key(sys.intern(key["network"]), key["container_id"], sys.intern(key["ifname"]))
     return Record(
-        key,
+        common,
         tuple(shown["names"]),
         tuple(shown["addresses"]),
         Settings(
@@ -155,7 +158,7 @@ def _from_json(shown: dict[str, Any]) -> Record:
         ),
         int(shown["since_ns"]),
         shown["netns"],
-        shown["owner"],
+        sys.intern(shown["owner"]),
     )
 
 

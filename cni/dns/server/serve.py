@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from cni.dns import records
 from cni.dns.book import HOST
 from cni.dns.client import HELPER
+from cni.dns.server import library  # noqa: F401 - before any other import of dnspython
 from cni.dns.server.desk import Desk
 from cni.dns.server.poller import Poller
 from cni.dns.server.streams import Streams
