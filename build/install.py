@@ -21,6 +21,7 @@ import install_attached
 import install_checks
 import install_command
 import install_disk
+import install_helpers
 import install_report
 import install_selftest
 import install_units
@@ -130,9 +131,10 @@ def install(options: argparse.Namespace) -> None:
             _say(f"{_EARLIER}: an earlier installation; make uninstall PREFIX={_EARLIER} removes it")
     if why_no_units:
         _say(f"no systemd units: {why_no_units}")
-    else:
-        for line in install_units.install(prefix, options.bindir / names[0]):
-            _say(line)
+    units = () if why_no_units else install_units.install(prefix, options.bindir / names[0])
+    helpers = () if options.destdir else install_helpers.replace(prefix)
+    for line in (*units, *helpers):
+        _say(line)
 
 
 def _check(options: argparse.Namespace, prefix: Prefix, bindir: Bindir, names: Sequence[str]) -> None:
@@ -243,7 +245,7 @@ def uninstall(options: argparse.Namespace) -> None:
                 for line in bindir.remove():
                     _say(line)
             if not options.destdir:
-                _end_servers({tree.name for tree in prefix.trees()})
+                _end_servers(prefix)
             prefix.remove()
     for path in list_older(prefix):
         _say(f"{path}: kept, an original that a later one has superseded")
@@ -274,8 +276,8 @@ def _handle_attached(options: argparse.Namespace, folders: Sequence[Bindir]) -> 
         install_attached.refuse(lost)
 
 
-def _end_servers(builds: set[str]) -> None:
-    running = []
+def _end_servers(prefix: Prefix) -> None:
+    builds, running = {tree.name for tree in prefix.trees()}, []
     for server in control.find():
         if server.build not in builds:
             continue
@@ -288,6 +290,8 @@ def _end_servers(builds: set[str]) -> None:
         raise InstallError(
             f"warm servers have not ended, kill them and uninstall again: {', '.join(running)}"
         )
+    for line in install_helpers.stop(prefix):
+        _say(line)
 
 
 def _copy_conf(options: argparse.Namespace, networks: Path, name: str) -> None:

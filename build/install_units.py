@@ -1,4 +1,4 @@
-"""Install and enable systemd units of the warm server if systemd runs; remove them with the suite."""
+"""Install and enable systemd units of the warm server and of helpers if systemd runs; remove them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import install_disk
 from cni.errors import CniError
 from cni.kernel.child import find, run
+from cni.service import control
+from cni.service import units as helper_units
 from cni.warm import units
 from install_tree import InstallError
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 _SYSTEMD = Path("/run/systemd/system")
 # The first line of units that an installation has written, also of release 0.1.0.
 MARK = "# Part of pycni: each installation writes this file anew. Change it by `systemctl edit`.\n"
-_NAMES = (units.SOCKET_NAME, units.SERVICE_NAME)
+_FILES = (units.SOCKET_NAME, units.SERVICE_NAME, helper_units.SOCKET_NAME, helper_units.SERVICE_NAME)
 _TIMEOUT_S = 60
 
 
@@ -44,9 +46,11 @@ def why_not(wanted: str, destdir: str, bindir: Path) -> str:
 def install(prefix: Prefix, launcher: Path) -> Iterator[str]:
     """Write, enable and start the units; `launcher` is an installed plugin. Yield lines to print.
 
-    Units that a user has written are not changed. Raises InstallError if systemd refuses.
+    A helper without work ends after a minute. Units that a user has written are not changed. Raises
+    InstallError if systemd refuses.
     """
-    for name, text in units.units(launcher).items():
+    command = prefix.shown_path / "bin/pycni"
+    for name, text in (units.units(launcher) | helper_units.units(command)).items():
         path = prefix.written(units.FOLDER / name)
         if path.exists() and not _is_ours(path):
             yield f"{path}: was not written by an installation, and is not changed"
@@ -57,11 +61,12 @@ def install(prefix: Prefix, launcher: Path) -> Iterator[str]:
         new.rename(path)
     install_disk.sync_folder(prefix.written(units.FOLDER))
     _systemctl("daemon-reload")
-    _systemctl("enable", *_NAMES)
-    # The socket's name contains the build.
-    _systemctl("restart", units.SOCKET_NAME)
-    _systemctl("start", units.SERVICE_NAME)
-    yield f"{', '.join(_NAMES)}: enabled and started"
+    sockets, services = _instances(helper_units.SOCKET_NAME), _instances(helper_units.SERVICE_NAME)
+    _systemctl("enable", units.SOCKET_NAME, units.SERVICE_NAME, *sockets)
+    # The socket's name contains the build. A service of an earlier build ends with its socket.
+    _systemctl("restart", units.SOCKET_NAME, *sockets)
+    _systemctl("start", units.SERVICE_NAME, *services)
+    yield f"{', '.join([units.SOCKET_NAME, units.SERVICE_NAME, *sockets])}: enabled and started"
 
 
 def remove(prefix: Prefix, bindirs: list[Path]) -> Iterator[str]:
@@ -69,8 +74,9 @@ def remove(prefix: Prefix, bindirs: list[Path]) -> Iterator[str]:
 
     Units that a user has written are only reported. Raises InstallError if systemd refuses.
     """
-    paths = [prefix.written(units.FOLDER / name) for name in _NAMES]
-    starting = [path for path in paths if path.is_file() and _starts(path, bindirs)]
+    paths = [prefix.written(units.FOLDER / name) for name in _FILES]
+    folders = [*bindirs, prefix.shown_path]
+    starting = [path for path in paths if path.is_file() and _starts(path, folders)]
     ours = [path for path in starting if _is_ours(path)]
     for path in starting:
         if path not in ours:
@@ -78,7 +84,7 @@ def remove(prefix: Prefix, bindirs: list[Path]) -> Iterator[str]:
     if not ours:
         return
     if _SYSTEMD.is_dir() and not prefix.has_destdir:
-        _systemctl("disable", "--now", *(path.name for path in ours))
+        _systemctl("disable", "--now", *(name for path in ours for name in _instances(path.name)))
     for path in ours:
         path.unlink()
     if _SYSTEMD.is_dir() and not prefix.has_destdir:
@@ -86,13 +92,18 @@ def remove(prefix: Prefix, bindirs: list[Path]) -> Iterator[str]:
     yield f"{', '.join(path.name for path in ours)}: stopped, disabled and removed"
 
 
+def _instances(file: str) -> list[str]:
+    """Return the names of a unit: a template has one for each helper."""
+    return [file.replace("@", f"@{name}") for name in control.list_helpers()] if "@" in file else [file]
+
+
 def _is_ours(path: Path) -> bool:
     return path.read_text(errors="replace").startswith(MARK)
 
 
-def _starts(path: Path, bindirs: list[Path]) -> bool:
+def _starts(path: Path, folders: list[Path]) -> bool:
     text = path.read_text(errors="replace")
-    return any(f"{bindir}/" in text for bindir in bindirs)
+    return any(f"{folder}/" in text for folder in folders)
 
 
 def _systemctl(*arguments: str) -> None:

@@ -53,8 +53,3 @@ def units(command: Path) -> dict[str, str]:
         SOCKET_NAME: _SOCKET.format(bound=_BOUND, command=command),
         SERVICE_NAME: _SERVICE.format(command=command),
     }
-
-
-def socket_of(name: str) -> str:
-    """Return the name of the socket unit of a helper."""
-    return SOCKET_NAME.replace("@", f"@{name}")

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cni.service import control as helpers
+from cni.service import units as helper_units
 from cni.warm import control, units
 from plugin_table import ROOT
 from tests.netns.bundled_host import BINDIR, BRIDGE, PREFIX, empty_opt
@@ -23,9 +25,17 @@ if TYPE_CHECKING:
 
 __all__ = ["empty_opt"]
 
-NAMES = "pycni-warm.socket pycni-warm.service"
-STARTED = ["daemon-reload", f"enable {NAMES}", "restart pycni-warm.socket", "start pycni-warm.service"]
-STOPPED = [f"disable --now {NAMES}", "daemon-reload"]
+SOCKETS = "".join(f" pycni-helper@{name}.socket" for name in helpers.list_helpers())
+SERVICES = SOCKETS.replace(".socket", ".service")
+NAMES = f"pycni-warm.socket pycni-warm.service{SOCKETS}"
+FILES = ["pycni-helper@.service", "pycni-helper@.socket", "pycni-warm.service", "pycni-warm.socket"]
+STARTED = [
+    "daemon-reload",
+    f"enable {NAMES}",
+    f"restart pycni-warm.socket{SOCKETS}",
+    f"start pycni-warm.service{SERVICES}",
+]
+STOPPED = [f"disable --now {NAMES}{SERVICES}", "daemon-reload"]
 ENV = {"PATH": "/run/fake:/usr/sbin:/usr/bin:/sbin:/bin"}
 _SYSTEMCTL = """#!/bin/sh
 echo "$*" >> /run/systemctl
@@ -64,15 +74,19 @@ def test_make_installs_and_removes_the_units(booted: Host) -> None:
     make = ["make", "--silent", "--directory", str(ROOT)]
     assert f"{', '.join(NAMES.split())}: enabled and started\n" in host.run([*make, "install"], env=ENV)
     assert _asked(host) == STARTED
-    assert _written(host) == sorted(NAMES.split())
-    texts = [host.run(["cat", str(units.FOLDER / name)]) for name in NAMES.split()]
-    assert all(re.search(rf"{BINDIR}/[\w-]+ --warm-", text) for text in texts)
-    assert all(re.search(r"^\[Install\]$", text, re.MULTILINE) for text in texts)
+    assert SOCKETS
+    assert _written(host) == FILES
+    texts = {name: host.run(["cat", str(units.FOLDER / name)]) for name in FILES}
+    for name in FILES:
+        command = rf"{PREFIX}/bin/pycni helper " if "helper" in name else rf"{BINDIR}/[\w-]+ --warm-"
+        assert re.search(command, texts[name]), name
+    # A helper starts at the first request to its socket.
+    assert [each for each in FILES if "\n[Install]\n" not in texts[each]] == [helper_units.SERVICE_NAME]
     # Again: they are the installation's to write.
     host.run([*make, "install"], env=ENV)
     assert _asked(host) == STARTED
     told = host.run([*make, "uninstall"], env=ENV)
-    assert f"{', '.join(NAMES.split())}: stopped, disabled and removed\n" in told
+    assert "pycni-helper@.socket, pycni-helper@.service: stopped, disabled and removed\n" in told
     assert _asked(host) == STOPPED
     assert _written(host) == []
 
@@ -121,7 +135,7 @@ def test_another_installation_keeps_its_units(booted: Host, bundle: Path) -> Non
     _asked(host)
     assert _do(host, bundle, "--uninstall", "--prefix=/opt/other/pycni").returncode == 0
     assert _asked(host) == []
-    assert len(_written(host)) == 2
+    assert len(_written(host)) == 4
 
 
 @pytest.mark.parametrize("verb", ["daemon-reload", "enable", "restart", "start"])

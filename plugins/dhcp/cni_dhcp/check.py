@@ -24,6 +24,8 @@ def check(conf: DhcpConf, request: Request) -> None:
         is_own = record is not None and record.is_of(ns)
     if lease is None or not is_own or lease.state == leases.OFFERED:
         raise _mismatch(f"no lease of {request.ifname} is on record")
+    if lease.state == leases.REFUSED:
+        raise _mismatch(f"server {lease.server} has refused to renew {lease.address} on {request.ifname}")
     if not lease.is_valid(now_s()):
         raise _mismatch(f"the lease of {lease.address} on {request.ifname} has expired")
     listed = [each.address.ip for each in request.required_prev_result().ips]

@@ -31,7 +31,7 @@ def release(record: Record) -> None:
     Raise CniError 8 if this process may not look for the namespace: the container may be using the address.
     """
     lease = leases.read(record.values)
-    if lease is None or lease.state == leases.EXPIRED:
+    if lease is None or lease.is_over:
         return
     with records.namespace_of(record) as ns:
         if ns is None:

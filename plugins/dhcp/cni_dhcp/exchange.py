@@ -120,14 +120,19 @@ class Exchange:
     def renew(self, lease: Lease, timeout_s: float, *, is_broadcast: bool) -> Lease | None:
         """Return the lease with new times; None if no server renews it within `timeout_s` seconds.
 
-        The request goes to the server of the lease, or to all.
+        The request goes to the server of the lease, or to all. The result is REFUSED if the server of the
+        lease refuses. A refusal by another server does not end it: any neighbour sees a request to all.
         """
         target = Target(source=lease.address)
         if not is_broadcast:
             target = Target(lease.server_mac, lease.server, lease.address)
         message = self._message(packets.REQUEST, {})._replace(client_address=lease.address)
         asked_s, refusals = now_s(), list[str]()
-        for reply in self._ask(message, target, (packets.ACK,), timeout_s):
+        for reply in self._ask(message, target, (packets.ACK, packets.NAK), timeout_s):
+            if reply.message.kind == packets.NAK:
+                if _is_server_of(lease, reply):
+                    return lease._replace(state=leases.REFUSED)
+                continue
             renewed = self._read(reply, asked_s, refusals)
             if renewed is not None and renewed.address == lease.address:
                 return renewed
@@ -213,6 +218,16 @@ class Exchange:
 def now_s() -> float:
     """Return the seconds since the boot, those of a suspended machine included."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _is_server_of(lease: Lease, reply: Reply) -> bool:
+    try:
+        return (reply.message.address(packets.SERVER_IDENTIFIER), reply.mac) == (
+            lease.server,
+            lease.server_mac,
+        )
+    except MalformedError:
+        return False
 
 
 def _pauses(most: int = 0) -> Iterator[float]:

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
     from cni_dhcp.packets import Message
 
-# The states of a record. ADD saves the first one before it asks for the offered address.
-OFFERED, BOUND, EXPIRED = "offered", "bound", "expired"
+# The states of a record. ADD saves the first one before it asks for the offered address. In the last two the
+# address must not be used: the lease has expired, or its server has refused to renew it.
+OFFERED, BOUND, EXPIRED, REFUSED = "offered", "bound", "expired", "refused"
 # The Go plugin's values for a server that names none.
 _LEASE_S = 3600
 _RENEWAL_PART, _REBINDING_PART = 0.5, 0.85
@@ -51,6 +52,11 @@ class Lease(NamedTuple):
     def is_valid(self, now_s: float) -> bool:
         """Return whether the address may be used."""
         return self.state == BOUND and (self.expires_s is None or now_s < self.expires_s)
+
+    @property
+    def is_over(self) -> bool:
+        """Return whether the lease has ended before its attachment."""
+        return self.state in {EXPIRED, REFUSED}
 
     def to_values(self) -> dict[str, Any]:
         """Return the lease as values of a record."""
@@ -89,7 +95,7 @@ def read(values: Mapping[str, Any]) -> Lease | None:
         return None
     is_sound = all(len(mac) == 6 for mac in macs) and all(0 < code < 255 for code in options)
     is_sound = is_sound and all(map(isfinite, (lease.renew_s, lease.rebind_s, lease.expires_s or 0)))
-    return lease if is_sound and lease.state in {OFFERED, BOUND, EXPIRED} else None
+    return lease if is_sound and lease.state in {OFFERED, BOUND, EXPIRED, REFUSED} else None
 
 
 def of_offer(offer: Message, server_mac: bytes, identity: Identity) -> Lease:
@@ -108,6 +114,8 @@ def of_acknowledgement(ack: Message, server_mac: bytes, identity: Identity, aske
     offered = of_offer(ack, server_mac, identity)
     duration = ack.number(packets.LEASE_TIME)
     duration = _LEASE_S if duration is None else duration
+    if not duration:
+        raise packets.MalformedError("a lease time of 0")
     if duration == packets.FOREVER:
         return offered._replace(state=BOUND, expires_s=None)
     renewal = ack.number(packets.RENEWAL_TIME) or duration * _RENEWAL_PART

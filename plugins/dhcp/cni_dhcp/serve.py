@@ -75,30 +75,32 @@ def _attend(key: Key, record: Record, lease: Lease) -> None:
                 return
             found = records.find_link(ns, key.ifname, lease)
             if now_s() >= end_s:
-                _expire(key, lease, ns, found)
+                _end(key, lease, ns, found, leases.EXPIRED)
             # The container may switch its link off, and on again.
             elif found and found.is_up:
-                _renew(key, lease, ns)
+                _renew(key, lease, ns, found)
     except CniError as error:
         _again_s[name] = now_s() + _SHORTEST_PAUSE_S
         log(f"could not renew {lease.address} of {key.container_id}: {error}")
 
 
-def _renew(key: Key, lease: Lease, ns: Netns) -> None:
+def _renew(key: Key, lease: Lease, ns: Netns, own: Link) -> None:
     with Exchange(ns, key.ifname, lease.identity) as exchange:
         renewed = exchange.renew(lease, _ANSWER_WITHIN_S, is_broadcast=now_s() >= lease.rebind_s)
         if renewed is None:
             log(f"no server renews {lease.address} of {key.container_id}")
+        elif renewed.state == leases.REFUSED:
+            _end(key, lease, ns, own, leases.REFUSED)
         elif not records.replace(key, lease, renewed, ns):
             # DEL came meanwhile, and has released the lease before the server renewed it.
             exchange.release(renewed)
 
 
-def _expire(key: Key, lease: Lease, ns: Netns, own: Link | None) -> None:
+def _end(key: Key, lease: Lease, ns: Netns, own: Link | None, state: str) -> None:
     """Take the link down if it is there: the server may give the address to another client."""
-    is_recorded = records.replace(key, lease, lease._replace(state=leases.EXPIRED), ns)
+    is_recorded = records.replace(key, lease, lease._replace(state=state), ns)
     if not is_recorded or own is None:
         return
     with Netlink(ns) as inside:
         inside.batch([link.set_flags(own.name, own.index, off=link.IFF_UP)])
-    log(f"the lease of {lease.address} of {key.container_id} has expired: {key.ifname} is down")
+    log(f"the lease of {lease.address} of {key.container_id} is {state}: {key.ifname} is down")

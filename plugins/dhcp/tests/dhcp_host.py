@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from contextlib import suppress
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Iterator
 
-    from cni.testing import Host
+    from cni.testing import Host, Sandbox
+    from cni.testing.snapshot import Snapshot
     from cni_dhcp.lease import Lease
 
-LEASES = "/run/dnsmasq.leases"
+LEASES, LOG = "/run/dnsmasq.leases", "/run/dnsmasq.log"
 SERVER = "10.77.0.1"
 KEY = Key("dhcp", "net1", "c1", "eth0")
 WITHIN_S = 30
@@ -56,14 +58,20 @@ class DhcpHost:
         self.network = Network(host, ipam={"type": "dhcp", "timeoutSeconds": 5})
         self._process: subprocess.Popen[str] | None = None
 
-    def serve(self, *options: str) -> None:
-        """Start the server, in place of an earlier one."""
+    def serve(self, *options: str, first: int = 100, last: int = 150, place: Sandbox | None = None) -> None:
+        """Start the server, in place of an earlier one; `place` replaces the namespace."""
         self.stop()
+        place = place or self.server
         usual = ["--no-daemon", "--port=0", "--conf-file=/dev/null", "--interface=eth0", "--no-ping"]
-        range_ = "--dhcp-range=10.77.0.100,10.77.0.150,255.255.255.0,1h"
+        range_ = f"--dhcp-range=10.77.0.{first},10.77.0.{last},255.255.255.0,1h"
         files = [f"--dhcp-leasefile={LEASES}", "--pid-file=", "--user=root", "--dhcp-authoritative"]
-        self._process = self.server.place.popen(["dnsmasq", *usual, range_, *files, *options])
-        wait_for(lambda: ":67 " in self.server.run(["ss", "-lun"]))
+        log = ["--log-dhcp", f"--log-facility={LOG}"]
+        self._process = place.place.popen(["dnsmasq", *usual, range_, *files, *log, *options])
+        wait_for(lambda: ":67 " in place.run(["ss", "-lun"]))
+
+    def log(self) -> str:
+        """Return the servers' log."""
+        return self.host.run(["cat", LOG])
 
     def stop(self) -> None:
         """End the server."""
@@ -105,6 +113,11 @@ class DhcpHost:
                 continue
         return found
 
+    def differences(self, before: Snapshot) -> list[str]:
+        """Return what differs from a snapshot, but the servers' files and what helpers write at any time."""
+        found = before.differences(self.host.snapshot())
+        return [each for each in found if not re.search(r"/run/dnsmasq\.|/pycni/helpers/\S+\.status ", each)]
+
     def record(self) -> Lease:
         """Return the lease on record."""
         saved = self.host.call(attachments.load, KEY)
@@ -114,16 +127,21 @@ class DhcpHost:
         return lease
 
     def age(self, **changes: Any) -> None:
-        """Put the times of the lease on record into the past, and let the helper look at it."""
+        """Change the lease on record, as its times, and let the helper do what is due."""
         self.host.call(_age, changes)
 
+    def age_unseen(self, **changes: Any) -> None:
+        """Change the lease on record, without a request to the helper."""
+        self.host.call(_age, changes, is_asked=False)
 
-def _age(changes: dict[str, Any]) -> None:
+
+def _age(changes: dict[str, Any], *, is_asked: bool = True) -> None:
     lease = leases.read(attachments.load(KEY).values)  # type: ignore[union-attr]
     assert lease
     with open_netns("/run/netns/c1") as ns:
         records.save(KEY, lease._replace(**changes), ns)
-    records.HELPER.wake()
+    if is_asked:
+        records.HELPER.wake(until_done=True)
 
 
 @pytest.fixture
