@@ -10,12 +10,15 @@ import os
 import socket
 import struct
 import time
-from typing import NamedTuple
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, NamedTuple
 
 from cni.service.client import Helper
 
-A, PTR, AAAA = 1, 12, 28
-NOERROR, NXDOMAIN = 0, 3
+if TYPE_CHECKING:
+    from cni.kernel.netns import Netns
+
+A, AAAA = 1, 28
 HELPER = Helper("dns", "cni.dns.server.serve", linger_s=2.0, memory_mib=96)
 
 _PORT = 53
@@ -34,12 +37,16 @@ class Answer(NamedTuple):
     addresses: tuple[str, ...]
 
 
-def ask(server: str, name: str, kind: int, timeout_s: float = 2.0) -> Answer | None:
-    """Return a server's answer for a name; None if there is none. Raise OSError if it cannot be asked."""
+def ask(
+    server: str, name: str, kind: int, timeout_s: float = 2.0, *, ns: Netns | None = None
+) -> Answer | None:
+    """Return a server's answer for a name; None if there is none. Raise OSError if it cannot be asked.
+
+    With `ns` the question comes from that namespace.
+    """
     query = _query(name, kind)
-    family = socket.AF_INET6 if ":" in server else socket.AF_INET
     deadline_s = time.monotonic() + timeout_s
-    with socket.socket(family, socket.SOCK_DGRAM) as asking:
+    with _open(server, socket.SOCK_DGRAM, ns) as asking:
         asking.connect((server, _PORT))
         while (rest_s := deadline_s - time.monotonic()) > 0:
             asking.settimeout(min(rest_s, _ASK_AGAIN_S))
@@ -50,8 +57,14 @@ def ask(server: str, name: str, kind: int, timeout_s: float = 2.0) -> Answer | N
                 continue
             if answer[:2] == query[:2]:
                 is_cut = int.from_bytes(answer[2:4], "big") & _TRUNCATED
-                return parse(_ask_by_tcp(server, query, rest_s) if is_cut else answer, len(query))
+                return parse(_ask_by_tcp(server, query, rest_s, ns) if is_cut else answer, len(query))
     return None
+
+
+def _open(server: str, kind: socket.SocketKind, ns: Netns | None) -> socket.socket:
+    """Return a socket that stays in a namespace."""
+    with ns.entered() if ns else nullcontext():
+        return socket.socket(socket.AF_INET6 if ":" in server else socket.AF_INET, kind)
 
 
 def parse(answer: bytes, question_end: int) -> Answer:
@@ -78,8 +91,10 @@ def _query(name: str, kind: int) -> bytes:
     return _HEADER.pack(number, _RECURSION, 1, 0, 0, 0) + labels + struct.pack("!BHH", 0, kind, _INTERNET)
 
 
-def _ask_by_tcp(server: str, query: bytes, timeout_s: float) -> bytes:
-    with socket.create_connection((server, _PORT), timeout_s) as asking:
+def _ask_by_tcp(server: str, query: bytes, timeout_s: float, ns: Netns | None) -> bytes:
+    with _open(server, socket.SOCK_STREAM, ns) as asking:
+        asking.settimeout(timeout_s)
+        asking.connect((server, _PORT))
         asking.sendall(len(query).to_bytes(2, "big") + query)
         received = b""
         while len(received) < 2 or len(received) < 2 + int.from_bytes(received[:2], "big"):
