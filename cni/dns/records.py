@@ -94,6 +94,12 @@ def list_stale(network: str, valid: Collection[Attachment]) -> list[Listed]:
     return [Listed(path, read(path)) for path in [*(f"{FOLDER}/{each}" for each in sorted(stale)), *left]]
 
 
+def has_network(network: str) -> bool:
+    """Return whether a network has any record."""
+    prefix = _network_prefix(network)
+    return any(each.startswith(prefix) for each in list_names())
+
+
 def list_all() -> list[Record]:
     """List all records without damaged ones, the oldest attachment first."""
     if not os.path.lexists(FOLDER):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cni.dns import records
 from cni.operations.garbage import Removal, Stale
-from cni_dnsname import publish
+from cni_dnsname import admission, publish
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,9 +26,10 @@ def _find(network: str, valid: frozenset[Attachment]) -> Iterator[Removal]:
     for path, record in records.list_stale(network, valid):
         name = record.names[0] if record else path
         owner = (record.key.container_id, record.key.ifname) if record else ("", "")
-        yield Removal((Stale("name", name, network, *owner),), partial(_remove, path))
+        yield Removal((Stale("name", name, network, *owner),), partial(_remove, network, path))
 
 
-def _remove(path: str) -> None:
+def _remove(network: str, path: str) -> None:
     records.remove(path)
     publish.look()
+    admission.withdraw(network)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cni.dns import records
 from cni.dns.client import HELPER
 from cni.operations.properties import Property
-from cni_dnsname import gateways, publish
+from cni_dnsname import admission, gateways, publish
 from cni_dnsname.plan import plan_key, plan_record
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ def list_properties(conf: DnsnameConf, request: Request) -> Iterator[Property]:
     fix = partial(_publish, wanted)
     missing = f'the name "{name}" is not on record' if saved is None else f'the record of "{name}" is another'
     yield Property(f'record of "{name}"', saved, wanted, missing, fix, remedy=_REMEDY)
+    for each in admission.differences(wanted):
+        yield Property("", each, "", each, fix, remedy=_REMEDY)
     silent = list(publish.unanswered(wanted))
     for gateway in wanted.settings.gateways:
         message = f'the DNS server at {gateway} does not answer "{name}" with the container\'s address'

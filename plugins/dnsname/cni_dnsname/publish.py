@@ -9,6 +9,7 @@ from cni.dns import client, records
 from cni.dns.client import HELPER
 from cni.errors import CniError, Code
 from cni.log import note
+from cni_dnsname import admission
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,8 +28,9 @@ def now_ns() -> int:
 
 
 def publish(record: Record) -> None:
-    """Publish a record. Raise CniError 11, 103 or 106."""
+    """Publish a record. Raise CniError 11, 101, 103 or 106."""
     records.publish(record)
+    admission.admit(record)
     HELPER.wake(until_done=True)
     deadline_s = time.monotonic() + _WITHIN_S
     while missing := list(unanswered(record)):
@@ -49,9 +51,10 @@ def publish(record: Record) -> None:
 
 
 def withdraw(key: Key) -> None:
-    """Withdraw a record, if there is one."""
+    """Withdraw a record, if there is one, and the rules of a network without names."""
     if records.withdraw(key):
         look()
+    admission.withdraw(key.network)
 
 
 def look() -> None:

@@ -1,4 +1,4 @@
-"""A container attacks the DNS server: by addresses of others, malformed packets, floods and idle connections."""
+"""A container attacks the server: addresses of others, malformed packets, floods, idle connections."""
 
 from __future__ import annotations
 
