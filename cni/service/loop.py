@@ -111,7 +111,7 @@ class _Loop:
         self._listener.listen()
         self._listener.settimeout(0)
         self._inode = os.lstat(path).st_ino
-        self._is_ending = self._is_asked = self._has_handed_over = False
+        self._is_ending = self._is_asked = self._has_handed_over = self._has_work = False
         # Callers that wait until the work is done.
         self._waiting: list[socket.socket] = []
         self._held: Sequence[str] | None = None
@@ -166,7 +166,8 @@ class _Loop:
         now_s = time.monotonic()
         pause_s = self._settings.linger_s if due.wait_s is None else due.wait_s
         self._due_s = now_s + max(0.0, min(pause_s, _LONGEST_PAUSE_S))
-        if due.wait_s is not None:
+        self._has_work = due.wait_s is not None
+        if self._has_work:
             self._busy_s = now_s
         self._report(due.held)
         for each in waiting:
@@ -178,7 +179,9 @@ class _Loop:
             self._due_s = min(self._due_s, time.monotonic() + wait_s)
 
     def _has_no_work(self) -> bool:
-        return not self._is_asked and time.monotonic() >= self._busy_s + self._settings.linger_s
+        # A helper with work may be due later than it would linger without any.
+        is_idle = not self._has_work and not self._is_asked
+        return is_idle and time.monotonic() >= self._busy_s + self._settings.linger_s
 
     def _report(self, held: Sequence[str]) -> None:
         if held == self._held:

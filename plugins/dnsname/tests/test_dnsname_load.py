@@ -168,3 +168,17 @@ def test_5000_names_take_22_mib(host: Host) -> None:
     assert answer.addresses == ("10.149.24.201",)
     [(guard, helper)] = servers(host)
     assert (pss_kib(guard) + pss_kib(helper)) / 1024 < 22
+
+
+def test_a_server_with_names_stays_when_nobody_asks(host: Host) -> None:
+    net = Network(host)
+    web = net.attach("web")
+    before = servers(host)
+    # As long as it would stay without names.
+    time.sleep(HELPER.linger_s + 0.5)
+    # The first question wakes the server, and could be its last.
+    for _ in range(2):
+        answer = host.call(ask, net.gateway, "web", A)
+        assert answer is not None
+        assert answer.addresses == (web.addresses[0],)
+    assert servers(host) == before
