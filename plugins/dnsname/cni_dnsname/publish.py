@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 _WITHIN_S = 3.0
 _LOOK_EVERY_S = 0.02
-# As processes of the server are called.
-_SERVER = "pycni-"
 
 
 def now_ns() -> int:
@@ -34,7 +32,9 @@ def publish(record: Record) -> None:
     HELPER.wake(until_done=True)
     deadline_s = time.monotonic() + _WITHIN_S
     while missing := list(unanswered(record)):
-        if others := _other_programs(missing[0]):
+        from cni_dnsname import port  # Only a call that fails needs it.
+
+        if others := port.list_others(missing[0]):
             raise CniError(
                 Code.PORT_TAKEN,
                 f'could not publish "{record.names[0]}": port 53 of {missing[0]} is taken: {others[0]}',
@@ -79,17 +79,3 @@ def unanswered(record: Record) -> Iterator[str]:
             answer = None
         if answer is None or not wanted <= set(answer.addresses):
             yield gateway
-
-
-def _other_programs(gateway: str) -> list[str]:
-    """List other programs at port 53 of an address. The server listens for both protocols or none."""
-    # Only a call that fails needs these.
-    from ipaddress import ip_address
-
-    from cni.firewall.intents import PortMapping
-    from cni.hostports import listeners
-
-    address = ip_address(gateway)
-    mappings = [PortMapping(each, 53, 53, address) for each in ("udp", "tcp")]
-    found = listeners.find(mappings, [address.version])
-    return [str(each) for each in found if _SERVER not in each.process]

@@ -269,7 +269,7 @@ def _replace(text: str) -> None:
 
 
 def own_etc(host: Host) -> None:
-    """Give the host an /etc of its own, with what tests have put there."""
+    """Mount an /etc of the host's own, with what tests have put there."""
     script = "cp -a /etc/cni /run/etc-cni && mount -t tmpfs none /etc && mv /run/etc-cni /etc/cni"
     host.run(["sh", "-ec", script])
 
