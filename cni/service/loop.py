@@ -56,7 +56,7 @@ class Due(NamedTuple):
 
 
 class Handles(NamedTuple):
-    """What a helper has from its guard; `restarts` counts the earlier helpers that have ended by an error."""
+    """The handles from the guard; `restarts` counts the earlier helpers that have ended by an error."""
 
     guard: socket.socket
     status: int

@@ -158,7 +158,7 @@ def _files() -> list[str]:
 
 
 def _is_state(path: Path) -> bool:
-    """Return whether a file is one that attachments have; locks, notes, the boot's ID, servers' files stay."""
+    """Return whether a file is one that attachments have; locks, notes, the boot's ID, and servers stay."""
     is_passing = (
         path.name in {"lock", "boot"} or path.suffix == ".lock" or path.name.startswith("last_reserved_ip.")
     )

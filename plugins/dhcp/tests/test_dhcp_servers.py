@@ -1,4 +1,4 @@
-"""What servers do: they refuse, disappear, come back as others, and sit behind a relay; and what we send."""
+"""Servers refuse, disappear, come back as others and sit behind a relay; and the messages that we send."""
 
 from __future__ import annotations
 
