@@ -33,6 +33,7 @@ class Settings(NamedTuple):
     is_internal: bool = False
     upstreams: tuple[str, ...] | None = None
     hosts: str = ""
+    pid_file: str = ""
 
 
 class Record(NamedTuple):

@@ -144,7 +144,12 @@ def _to_json(record: Record) -> dict[str, Any]:
 def _from_json(shown: dict[str, Any]) -> Record:
     settings, key = shown["settings"], shown["key"]
     upstreams = settings["upstreams"]
-    texts = [*key.values(), shown["netns"], shown["owner"], settings["domain"], settings["hosts"]]
+    texts = [
+        *key.values(),
+        shown["netns"],
+        shown["owner"],
+        *(settings[name] for name in ("domain", "hosts", "pid_file")),
+    ]
     lists = [shown["names"], shown["addresses"], settings["gateways"], settings["subnets"], upstreams or []]
     if not all(isinstance(each, str) for each in [*texts, *(text for each in lists for text in each)]):
         raise TypeError("a text is expected")
@@ -161,6 +166,7 @@ def _from_json(shown: dict[str, Any]) -> Record:
             bool(settings["is_internal"]),
             None if upstreams is None else tuple(upstreams),
             settings["hosts"],
+            settings["pid_file"],
         ),
         int(shown["since_ns"]),
         shown["netns"],

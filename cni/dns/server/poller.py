@@ -23,10 +23,10 @@ class Poller:
         """Return the descriptor."""
         return self._epoll.fileno()
 
-    def watch(self, watched: socket.socket, serve: Callable[[], None], mask: int = READ) -> None:
+    def watch(self, watched: socket.socket | int, serve: Callable[[], None], mask: int = READ) -> None:
         """Call `serve` when a socket is ready, or has failed."""
         self._epoll.register(watched, mask)
-        self._served[watched.fileno()] = serve
+        self._served[watched if isinstance(watched, int) else watched.fileno()] = serve
 
     def change(self, watched: socket.socket, mask: int) -> None:
         """Wait for something else."""

@@ -5,6 +5,8 @@ Its sockets outlive it: `cni.service.guard` holds them. All else is in the recor
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import time
 from contextlib import suppress
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING
 from cni.dns import records
 from cni.dns.book import HOST
 from cni.dns.client import HELPER
-from cni.dns.server import library  # noqa: F401 - before any other import of dnspython
+from cni.dns.server import hosts, library  # noqa: F401 - before any other import of dnspython
 from cni.dns.server.desk import Desk
 from cni.dns.server.poller import Poller
 from cni.dns.server.streams import Streams
@@ -53,12 +55,18 @@ class _Server:
         self._failed: dict[str, str] = {}
         self._gateways: dict[str, str] = {}
         self._looked_s = time.monotonic()
+        # Records of hosts files, by network, with the file's stamp.
+        self._hosts: dict[str, tuple[hosts.Stamp, list[Record]]] = {}
+        self._changed = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._poller.watch(self._changed, self._hear_of_change)
+        self._has_changed = False
 
     def look(self) -> Due:
         """Make the records effective; return when to look again."""
         if sockets.find(_STREAMS) is None:
             sockets.attend(_STREAMS, self._poller)
         self._load()
+        self._load_hosts()
         if time.monotonic() >= self._looked_s + _LOOK_EVERY_S:
             self._forget_the_dead()
         self._bind()
@@ -107,6 +115,29 @@ class _Server:
             record = records.read(f"{records.FOLDER}/{name}")
             is_own = record is not None and record.owner == HELPER.key
             self._loaded[name] = self._desk.add(record) if record and is_own else None
+
+    def hear(self, *_: object) -> None:
+        """Note that a hosts file has changed."""
+        os.eventfd_write(self._changed, 1)
+
+    def _hear_of_change(self) -> None:
+        os.eventfd_read(self._changed)
+        self._has_changed = True
+
+    def _load_hosts(self) -> None:
+        """Read the hosts files of networks that have changed."""
+        wanted = {each.network: each for each in self._desk.book.zones.values() if each.settings.hosts}
+        for network, (stamp, listed) in list(self._hosts.items()):
+            zone = wanted.get(network)
+            if zone is None or hosts.stamp(zone.settings.hosts) != stamp:
+                for each in listed:
+                    self._desk.remove(each)
+                del self._hosts[network]
+        for network, zone in wanted.items():
+            hosts.write_pid(zone.settings.pid_file)
+            if network not in self._hosts:
+                stamp = hosts.stamp(zone.settings.hosts)
+                self._hosts[network] = stamp, [self._desk.add(each) for each in hosts.read(zone)]
 
     def _forget_the_dead(self) -> None:
         """Forget containers that have ended without a DEL. GC removes their files."""
@@ -196,6 +227,7 @@ def _widen(listening: socket.socket) -> None:
 
 
 _SERVER = _Server()
+signal.signal(signal.SIGHUP, _SERVER.hear)
 
 
 def tick(_answer: Callable[[], bool]) -> Due:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cni_dnsname import publish
-from cni_dnsname.plan import plan_key
+from cni_dnsname import dnsmasq, publish
+from cni_dnsname.plan import plan_key, pod_name
 
 if TYPE_CHECKING:
     from cni.request import Request
@@ -14,4 +14,9 @@ if TYPE_CHECKING:
 
 def delete(conf: DnsnameConf, request: Request) -> None:
     """Withdraw the names; succeed without them, without prevResult, and without the namespace."""
-    publish.withdraw(plan_key(conf, request))
+    key = plan_key(conf, request)
+    is_ours = publish.withdraw(key)
+    folder = dnsmasq.find_folder(conf, request)
+    if folder and not is_ours and (name := pod_name(request)):
+        dnsmasq.withdraw(folder, conf, request, name)
+        publish.look()

@@ -26,6 +26,11 @@ def plan_key(conf: DnsnameConf, request: Request) -> Key:
     return Key(conf.name, request.container_id, request.ifname)
 
 
+def pod_name(request: Request) -> str:
+    """Return the name that the runtime gives the container, "" if it gives none. Raise CniError 4."""
+    return request.known_args(*_ARGS).get(_NAME, "")
+
+
 def plan_names(conf: DnsnameConf, request: Request) -> tuple[str, ...]:
     """Return the container's names, its own first. Raise CniError 4 for a name that is none.
 

@@ -30,7 +30,8 @@ def list_properties(conf: DnsnameConf, request: Request) -> Iterator[Property]:
     wanted = plan_record(conf, request, found, since_ns=since_ns, owner=HELPER.key)
     if saved:
         # One namespace may have several paths.
-        wanted = wanted._replace(netns=saved.netns)
+        settings = wanted.settings._replace(hosts=saved.settings.hosts, pid_file=saved.settings.pid_file)
+        wanted = wanted._replace(netns=saved.netns, settings=settings)
     name = wanted.names[0]
     fix = partial(_publish, wanted)
     missing = f'the name "{name}" is not on record' if saved is None else f'the record of "{name}" is another'

@@ -50,11 +50,13 @@ def publish(record: Record) -> None:
         time.sleep(_LOOK_EVERY_S)
 
 
-def withdraw(key: Key) -> None:
-    """Withdraw a record, if there is one, and the rules of a network without names."""
-    if records.withdraw(key):
+def withdraw(key: Key) -> bool:
+    """Withdraw a record, and the rules of a network without names; return whether there was a record."""
+    is_removed = records.withdraw(key)
+    if is_removed:
         look()
     admission.withdraw(key.network)
+    return is_removed
 
 
 def look() -> None:
