@@ -39,7 +39,7 @@ ROOMS: tuple[frozenset[str], ...] = (
     frozenset({"state"}),
     frozenset({"kernel"}),
     frozenset({"operations", "service"}),
-    frozenset({"ipam"}),
+    frozenset({"dns", "ipam"}),
     frozenset({"firewall"}),
     frozenset({"hostports"}),
     frozenset({"delegate"}),
@@ -60,7 +60,7 @@ _LEVELS = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 IMPURE = {"ctypes", "fcntl", "os", "shutil", "socket", "subprocess", "tempfile", "time"}
 
 # Modules of rooms above the protocol that are pure, as conf.py and plan.py must be.
-PURE = {"cni.firewall.intents", "cni.interface.conf", "cni.interface.plan", "cni.ipam.rules"}
+PURE = {"cni.dns.names", "cni.firewall.intents", "cni.interface.conf", "cni.interface.plan", "cni.ipam.rules"}
 
 # The modules of every plugin's package, and those of the verbs that a plugin may have. Others are free.
 PLUGIN_MODULES = ("__init__", "__main__", "conf", "add")
@@ -72,6 +72,7 @@ TEMPLATE_MODULES = (*PLUGIN_MODULES, *VERB_MODULES, "plan", "properties")
 OWNERS = {
     "pyroute2": {"cni/kernel/message_classes.py"},
     "jeepney": {"cni/kernel/dbus.py"},
+    "dns": {"cni/dns/server"},
     "subprocess": {"cni/kernel/child.py", "cni/testing"},
     "typer": {"cni/cli"},
     "rich": {"cni/cli"},

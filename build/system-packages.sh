@@ -33,6 +33,19 @@ settle() {
     was_missing=$missing missing=""
 }
 
+# fetch PACKAGE FILE: unpack a package into dist/debian. Installing it would change what podman does on this machine.
+fetch() {
+    unpacked="$(dirname "$0")/../dist/debian"
+    [ ! -e "/$2" ] && [ ! -e "$unpacked/$2" ] && command -v apt-get >/dev/null || return 0
+    folder=$(mktemp -d)
+    chmod 755 "$folder"
+    {
+        (cd "$folder" && { apt-get download -q "$1" || { apt-get update -q && apt-get download -q "$1"; }; }) &&
+            mkdir -p "$unpacked" && dpkg -x "$folder"/*.deb "$unpacked"
+    } >/dev/null 2>&1 || echo "could not fetch $1: what needs it is skipped"
+    rm -rf "$folder"
+}
+
 # PyInstaller needs the interpreter as a shared library, which Debian's python3 does not bring.
 has_python_library() {
     "$python" -c 'if True:
@@ -77,6 +90,7 @@ for purpose in "$@"; do
         need busybox-static busybox
         need strace strace
         need e2fsprogs mkfs.ext4
+        fetch golang-github-containernetworking-plugin-dnsname usr/lib/cni/dnsname
         # Where systemd runs, installing it would start it, and close the machine's ports.
         [ -d /run/systemd/system ] || need firewalld firewalld firewall-cmd dbus-daemon
         ;;

@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from cni.cli import helper, ipam, warm
+from cni.cli import helper, ipam, names, warm
 from cni.cli.output import (
     FAILED,
     INTERRUPTED,
@@ -43,6 +43,7 @@ app = typer.Typer(
 app.add_typer(ipam.app, name="ipam")
 app.add_typer(warm.app, name="warm")
 app.add_typer(helper.app, name="helper")
+app.add_typer(names.app, name="dns")
 
 
 @app.callback()

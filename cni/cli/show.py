@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cni.cli.output import console, print_error, print_json, printable, show_broken, warn
 from cni.cli.settings import DEFAULT_IFNAME, NETNS_FOLDER, container_id
+from cni.dns import records
 from cni.errors import CniError, Code
 from cni.runtime import remains
 from cni.runtime.cache import DEFAULT_FOLDER
@@ -74,11 +75,18 @@ def _take(runtime: Runtime, networks: list[Network], only: str) -> list[Inventor
             warnings[network.name] += map(str, plan.missing)
         except CniError as error:
             warnings[network.name].append(str(error))
+    names: dict[tuple[str, ...], tuple[str, ...]] = {each.key: each.names for each in records.list_all()}
     return [
         replace(
             each,
             warnings=tuple(warnings.get(each.name, ())),
-            attached=tuple(_with_remedy(each.name, attached) for attached in each.attached),
+            attached=tuple(
+                replace(
+                    _with_remedy(each.name, attached),
+                    published_names=names.get((each.name, attached.container_id, attached.ifname), ()),
+                )
+                for attached in each.attached
+            ),
         )
         for each in take(networks, entries, LEASES_FOLDER, things)
         if only in {"", each.name}
@@ -147,6 +155,7 @@ def _attached_json(attached: Attached) -> dict[str, Any]:
             }
             for each in attached.ports
         ],
+        "names": list(attached.published_names),
         "problems": list(attached.problems),
         "remains": list(attached.remains),
         "remedy": attached.remedy,
@@ -212,6 +221,8 @@ def _add_attached(branch: Tree, attached: Attached) -> None:
     )
     for port in attached.ports:
         link.add(_text((_port_text(port), "magenta")))
+    if attached.published_names:
+        link.add(_text((f"names: {', '.join(attached.published_names)}", "cyan")))
     for problem in attached.problems:
         link.add(_text((problem, "red")))
     for each in attached.remains:

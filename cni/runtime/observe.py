@@ -56,6 +56,7 @@ class Attached:
     `problems` are sentences about differences from the result of ADD. `remains` are objects on the host of an
     attachment without a result, by kind and name, and `remedy` is the command that removes them. The names
     are those that the runtime passed in CNI_ARGS: of a pod with its namespace, or of a container.
+    `published_names` are those that the DNS server answers.
     """
 
     container_id: str
@@ -73,6 +74,7 @@ class Attached:
     pod_namespace: str = ""
     pod_name: str = ""
     container_name: str = ""
+    published_names: tuple[str, ...] = ()
 
 
 def observe(host: Netlink, entry: Entry) -> Attached:

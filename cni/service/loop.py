@@ -4,7 +4,8 @@ The module of a helper has
 
     HELPER = Helper(...)                            see `cni.service.client`
     tick(answer) -> Due                             does what is due, and calls `answer` in between
-    receive(name, socket)                           reads a socket of `cni.service.sockets`, if it keeps any
+    receive(name, socket) -> seconds | None         reads a socket of `cni.service.sockets`, if it keeps any;
+                                                    returns when `tick` is due, if that is earlier
 
 `tick` is called after each request, and when the time is up that it has returned.
 """
@@ -110,7 +111,7 @@ class _Loop:
         self._listener.listen()
         self._listener.settimeout(0)
         self._inode = os.lstat(path).st_ino
-        self._is_ending = self._is_asked = self._has_handed_over = False
+        self._is_ending = self._is_asked = self._has_handed_over = self._has_work = False
         # Callers that wait until the work is done.
         self._waiting: list[socket.socket] = []
         self._held: Sequence[str] | None = None
@@ -129,18 +130,22 @@ class _Loop:
         log(f"helper starts at {self._path}")
         self._report(())
         self._answer()
-        while not self._must_end():
+        is_busy = False
+        # Looking for the socket's file costs as much as answering a packet.
+        while not self._is_ending and (is_busy or self._owns_socket()):
             if self._is_asked or time.monotonic() >= self._due_s:
                 self._work(module.tick)
             if self._has_no_work() and self._remove_socket():
                 break
             ready, names = sockets.wait(0 if self._is_asked else self._due_s - time.monotonic())
+            is_busy = bool(names) and not ready and time.monotonic() < self._due_s
             for name in names:
-                if bound := sockets.kept().get(name):
-                    module.receive(name, bound)
+                if bound := sockets.find(name):
+                    self._hasten(module.receive(name, bound))
             if self._handles.guard.fileno() in ready:
                 self._replace_guard()
-            self._answer()
+            if ready:
+                self._answer()
         if self._is_ending and not self._has_handed_over:
             self._remove_socket()
         log("helper ends")
@@ -161,15 +166,22 @@ class _Loop:
         now_s = time.monotonic()
         pause_s = self._settings.linger_s if due.wait_s is None else due.wait_s
         self._due_s = now_s + max(0.0, min(pause_s, _LONGEST_PAUSE_S))
-        if due.wait_s is not None:
+        self._has_work = due.wait_s is not None
+        if self._has_work:
             self._busy_s = now_s
         self._report(due.held)
         for each in waiting:
             with each, suppress(OSError):
                 each.send(self._reply(error=reason))
 
+    def _hasten(self, wait_s: float | None) -> None:
+        if wait_s is not None:
+            self._due_s = min(self._due_s, time.monotonic() + wait_s)
+
     def _has_no_work(self) -> bool:
-        return not self._is_asked and time.monotonic() >= self._busy_s + self._settings.linger_s
+        # A helper with work may be due later than it would linger without any.
+        is_idle = not self._has_work and not self._is_asked
+        return is_idle and time.monotonic() >= self._busy_s + self._settings.linger_s
 
     def _report(self, held: Sequence[str]) -> None:
         if held == self._held:

@@ -11,15 +11,25 @@ from __future__ import annotations
 
 import select
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from cni.errors import CniError, Code
 from cni.service.guard import DROP, KEEP, LONGEST_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
+
+
+class Attended(Protocol):
+    """An object with a descriptor."""
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+
 
 _kept: dict[str, socket.socket] = {}
+_attended: dict[str, Attended] = {}
 _names: dict[int, str] = {}
 _poller = select.poll()
 _guard: list[socket.socket] = []
@@ -50,6 +60,18 @@ def drop(name: str) -> None:
     del _names[bound.fileno()]
     bound.close()
     _tell(DROP + name.encode())
+
+
+def attend(name: str, served: Attended) -> None:
+    """Let `receive` serve something that ends with this helper, as a poller of connections."""
+    _attended[name] = served
+    _names[served.fileno()] = name
+    _poller.register(served, select.POLLIN)
+
+
+def find(name: str) -> Any:
+    """Return what `keep` or `attend` has been given under a name; None if it is gone."""
+    return _kept.get(name) or _attended.get(name)
 
 
 def kept() -> Mapping[str, socket.socket]:

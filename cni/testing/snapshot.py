@@ -49,7 +49,7 @@ _REQUEST_DUMP, _DONE = 0x301, 3
 # Files of iptables and of container runtimes, and files of ours that belong to no attachment.
 _NOT_CNIS = (
     "/run/netns", "/run/xtables.lock", "/run/containerd", "/run/containers", "/run/libpod", "/run/crun",
-    "/run/pycni/warm", "/run/pycni/boot",
+    "/run/pycni/warm", "/run/pycni/helpers", "/run/pycni/boot",
 )  # fmt: skip
 # Programs that print rules, with the family of their tables as nft calls it.
 _NFT_SAVES = {"iptables-nft-save": "ip", "ip6tables-nft-save": "ip6"}

@@ -158,8 +158,8 @@ def _files() -> list[str]:
 
 
 def _is_state(path: Path) -> bool:
-    """Return whether a file is one that attachments have; locks, notes, the boot's ID, a warm server stay."""
+    """Return whether a file is one that attachments have; locks, notes, the boot's ID, and servers stay."""
     is_passing = (
         path.name in {"lock", "boot"} or path.suffix == ".lock" or path.name.startswith("last_reserved_ip.")
     )
-    return path.is_file() and not is_passing and "warm" not in path.parts
+    return path.is_file() and not is_passing and not {"warm", "helpers"} & set(path.parts)

@@ -1,0 +1,1 @@
+"""The DNS server: a helper process. No plugin imports it."""

@@ -1,0 +1,80 @@
+"""The way of a query: an answer of the cache, a new one from the book, or one of another server.
+
+The cache is by asker and the query's bytes after its ID. A hit parses nothing. Each change of the book
+empties the cache.
+"""
+
+from __future__ import annotations
+
+from itertools import cycle
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cni.dns.book import HOST, Book
+from cni.dns.server import answer as answers
+from cni.dns.server.forward import Forwarder, Query
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cni.dns.names import Record
+    from cni.dns.server.poller import Poller
+
+    Reply = Callable[[bytes], None]
+
+RESOLV_CONF = Path("/etc/resolv.conf")
+# About a kilobyte each. A flood of unknown names must not fill the memory.
+_MOST_CACHED = 2048
+
+
+class Desk:
+    """The book, the cache, and the forwarder."""
+
+    def __init__(self, poller: Poller, resolv_conf: Path = RESOLV_CONF) -> None:
+        self.book = Book()
+        self.forwarder = Forwarder(poller, resolv_conf, answers.refusal)
+        # An answer has several orders that take turns; None is a query to forward.
+        self._cache: dict[tuple[str, str, bool, bytes], Iterator[bytes] | None] = {}
+
+    def add(self, record: Record) -> Record:
+        """Add a record; return it as `remove` takes it."""
+        self._cache.clear()
+        return self.book.add(record)
+
+    def remove(self, record: Record) -> None:
+        """Remove a record."""
+        self._cache.clear()
+        self.book.remove(record)
+
+    def serve(self, asker: str, gateway: str, query: bytes, reply: Reply, *, is_tcp: bool) -> None:
+        """Answer a query, now or when another server has answered. HOST is the host's own address."""
+        key = (asker, gateway, is_tcp, query[2:])
+        try:
+            turns = self._cache[key]
+        except KeyError:
+            turns = self._look_up(key, query)
+        if turns is None:
+            self._forward(Query(asker, query, is_tcp), gateway, reply)
+        elif answer := next(turns, b""):
+            reply(query[:2] + answer)
+
+    def _look_up(self, key: tuple[str, str, bool, bytes], query: bytes) -> Iterator[bytes] | None:
+        asker, gateway, is_tcp, _ = key
+        view = self.book.view(asker, gateway)
+        found = answers.answer(self.book, view, query, is_tcp=is_tcp)
+        turns = None if found is None else cycle([each[2:] for each in found])
+        if len(self._cache) >= _MOST_CACHED:
+            self._cache.clear()
+        self._cache[key] = turns
+        return turns
+
+    def _forward(self, query: Query, gateway: str, reply: Reply) -> None:
+        view = self.book.view(query.asker, gateway)
+        settings = view.forwarding if view else None
+        if view is None or settings is None:
+            reply(answers.refusal(query.wire))
+            return
+        excluded = self.book.gateways() | ({query.asker} if query.asker != HOST else set())
+        if view.container_id:
+            excluded |= self.book.addresses_of(view.container_id)
+        self.forwarder.forward(query, settings.upstreams, excluded, reply)

@@ -1,0 +1,56 @@
+"""The properties of an attachment: one list for CHECK and repair."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from cni.dns import records
+from cni.dns.client import HELPER
+from cni.operations.properties import Property
+from cni_dnsname import admission, gateways, publish
+from cni_dnsname.plan import plan_key, plan_record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cni.dns.names import Record
+    from cni.request import Request
+    from cni.undo import Undo
+    from cni_dnsname.conf import DnsnameConf
+
+_REMEDY = "Call ADD again, or let pycni repair publish the names."
+
+
+def list_properties(conf: DnsnameConf, request: Request) -> Iterator[Property]:
+    """Yield the record of the names, and whether the server answers at each gateway."""
+    found = gateways.find(request.required_prev_result())
+    saved = records.load(plan_key(conf, request))
+    since_ns = saved.since_ns if saved else publish.now_ns()
+    wanted = plan_record(conf, request, found, since_ns=since_ns, owner=HELPER.key)
+    if saved:
+        # One namespace may have several paths.
+        settings = wanted.settings._replace(hosts=saved.settings.hosts, pid_file=saved.settings.pid_file)
+        wanted = wanted._replace(netns=saved.netns, settings=settings)
+    name = wanted.names[0]
+    fix = partial(_publish, wanted)
+    missing = f'the name "{name}" is not on record' if saved is None else f'the record of "{name}" is another'
+    yield Property(f'record of "{name}"', saved, wanted, missing, fix, remedy=_REMEDY)
+    for each in admission.differences(wanted):
+        yield Property("", each, "", each, fix, remedy=_REMEDY)
+    silent = list(publish.unanswered(wanted))
+    for gateway in wanted.settings.gateways:
+        message = f'the DNS server at {gateway} does not answer "{name}" with the container\'s address'
+        yield Property(
+            f'answer for "{name}"',
+            gateway not in silent,
+            wanted=True,
+            message=message,
+            fix=fix,
+            remedy=_REMEDY,
+        )
+
+
+def _publish(record: Record, _undo: Undo) -> str:
+    publish.publish(record)
+    return f'published the name "{record.names[0]}"'

@@ -1,0 +1,83 @@
+"""Publish a record, and wait until the server answers its name; withdraw it, and wait until it does not."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from cni.dns import client, records
+from cni.dns.client import HELPER
+from cni.errors import CniError, Code
+from cni.log import note
+from cni_dnsname import admission
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cni.dns.names import Key, Record
+
+_WITHIN_S = 3.0
+_LOOK_EVERY_S = 0.02
+
+
+def now_ns() -> int:
+    """Return the time of an ADD: it orders the attachments of a container."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def publish(record: Record) -> None:
+    """Publish a record. Raise CniError 11, 101, 103 or 106."""
+    records.publish(record)
+    admission.admit(record)
+    HELPER.wake(until_done=True)
+    deadline_s = time.monotonic() + _WITHIN_S
+    while missing := list(unanswered(record)):
+        from cni_dnsname import port  # Only a call that fails needs it.
+
+        if others := port.list_others(missing[0]):
+            raise CniError(
+                Code.PORT_TAKEN,
+                f'could not publish "{record.names[0]}": port 53 of {missing[0]} is taken: {others[0]}',
+                "Stop that program, or let it listen at other addresses only.",
+            )
+        if time.monotonic() > deadline_s:
+            raise CniError(
+                Code.TRY_AGAIN,
+                f'could not publish "{record.names[0]}": the DNS server at {missing[0]} does not answer with '
+                "its address",
+                "Call the command again. The server's messages are in the system's log.",
+            )
+        time.sleep(_LOOK_EVERY_S)
+
+
+def withdraw(key: Key) -> bool:
+    """Withdraw a record, and the rules of a network without names; return whether there was a record."""
+    is_removed = records.withdraw(key)
+    if is_removed:
+        look()
+    admission.withdraw(key.network)
+    return is_removed
+
+
+def look() -> None:
+    """Let the server look at the records, if it runs. A later look shows it what this one could not."""
+    try:
+        if HELPER.is_running():
+            HELPER.wake(until_done=True)
+    except CniError as error:
+        note(f"dnsname: {error}")
+
+
+def unanswered(record: Record) -> Iterator[str]:
+    """Yield the gateways at which the host gets no answer with the record's addresses."""
+    domain = record.settings.domain
+    name = f"{record.names[0]}.{domain}" if domain else record.names[0]
+    for gateway in record.settings.gateways:
+        wanted = {each for each in record.addresses if (":" in each) == (":" in record.addresses[0])}
+        kind = client.AAAA if ":" in record.addresses[0] else client.A
+        try:
+            answer = client.ask(gateway, name, kind, timeout_s=1.0)
+        except OSError:
+            answer = None
+        if answer is None or not wanted <= set(answer.addresses):
+            yield gateway
