@@ -140,7 +140,7 @@ def test_networks_that_podman_creates_need_no_other_plugins(host: Host, alone: P
     subnets = ["--subnet", "10.89.7.0/24", "--subnet", "fd00:89::/64"]
     alone.podman("network", "create", "--ipv6", *subnets, "net2")
     written = json.loads((alone.confdir / "net2.conflist").read_text())
-    assert [each["type"] for each in written["plugins"]][2:] == ["firewall", "tuning"]
+    assert [each["type"] for each in written["plugins"]][2:] == ["firewall", "tuning", "dnsname"]
     [told] = json.loads(alone.podman("network", "inspect", "net2"))
     assert [each["subnet"] for each in told["subnets"]] == ["10.89.7.0/24", "fd00:89::/64"]
     assert "net2" in alone.podman("network", "ls", "--format", "{{.Name}}").split()
