@@ -80,6 +80,10 @@ class _Server:
         """Serve a readable socket; return the seconds until `look` must be called, None for no change."""
         if name == _STREAMS:
             self._poller.serve()
+            if self._has_changed:
+                # The files are due at once, and so are containers that another program has ended.
+                self._has_changed, self._looked_s = False, -_LOOK_EVERY_S
+                return 0
             return (
                 self._desk.forwarder.expire() if self._desk.forwarder.is_waiting else self._streams.expire()
             )
