@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cni.kernel.netns import Netns
 
 A, AAAA = 1, 28
-HELPER = Helper("dns", "cni.dns.server.serve", linger_s=2.0, memory_mib=96)
+HELPER = Helper("dns", "cni.dns.serve", linger_s=2.0, memory_mib=96)
 
 _PORT = 53
 _HEADER = struct.Struct("!6H")

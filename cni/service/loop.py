@@ -46,6 +46,7 @@ _LARGEST = 1 << 12
 # Also without a request it looks at the records, and whether the socket's file is its own.
 _LONGEST_PAUSE_S = 60.0
 _AFTER_ERROR_S = 5.0
+_SIGNALS = 1 << 10
 
 
 class Due(NamedTuple):
@@ -144,6 +145,9 @@ class _Loop:
                     self._hasten(module.receive(name, bound))
             if self._handles.guard.fileno() in ready:
                 self._replace_guard()
+            if self._wakeup in ready:
+                # A signal of the module's own must not wake the loop for ever.
+                os.read(self._wakeup, _SIGNALS)
             if ready:
                 self._answer()
         if self._is_ending and not self._has_handed_over:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 # The DNS server would take 13 MiB.
-_NOT_FOR_CALLS = ("cni.cli", "cni.dns.server", "cni.runtime", "cni.testing")
+_NOT_FOR_CALLS = ("cni.cli", "cni.dns.serve", "cni.dns.server", "cni.runtime", "cni.testing")
 # Modules of the standard library that this suite's functions import when they run.
 _IMPORTED_IN_FUNCTIONS = (
     "ctypes",

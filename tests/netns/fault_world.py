@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from cni.service import control
 from cni.testing import Host, warm, why_no_namespaces
 from cni.testing.executables import make_warm_bindir
 from cni.testing.faults import TELL, VARIABLE, Fault, list_met
@@ -52,6 +53,10 @@ class Step(NamedTuple):
 def step_of(part: str, verb: str) -> Step:
     """Return the call that runs a part of the chain: an IPAM plugin runs in that of the interface plugin."""
     return Step(called(part), verb)
+
+
+def _stop_helpers() -> None:
+    control.stop(control.find())
 
 
 class World:
@@ -130,7 +135,11 @@ class World:
             self.host.plugin(plugin, "GC", self.conf(plugin) | keys, container_id="", ifname="").must()
 
     def prepare(self, step: Step) -> None:
-        """Make the calls that come before a step, for the container whose calls are cut short."""
+        """Make the calls that come before a step, for the container whose calls are cut short.
+
+        No helper runs then, so that each step that needs one starts it.
+        """
+        self.host.call(_stop_helpers)
         if step.verb == "DEL":
             self.add(CUT)
             self.delete(CUT, step.plugin)

@@ -36,7 +36,7 @@ FIRST = {"PYCNI_WARM": "on"}
 # What a failed ADD leaves to the next one: folders, forwarding, chains of the kernel's.
 STAYING = """
 umask 077
-mkdir -p /run/pycni/attachments
+mkdir -p /run/pycni/attachments /run/pycni/dns /run/pycni/helpers
 touch /run/pycni/boot.lock
 cat /proc/sys/kernel/random/boot_id > /run/pycni/boot
 umask 022

@@ -120,6 +120,10 @@ OWN = {
     r'"view": "[^"]*"': "VIEW",
     r'"host": \d+': "HOST",
     r'"comment": "\d+:\d+"': "FILE",
+    # Of published names: the time, the namespaces, and the digest of both in the file's name.
+    r'"since_ns": \d+': "TIME",
+    r'"owner": "[0-9a-f]{16}"': "NAMESPACES",
+    r"(?<=/run/pycni/dns/[0-9a-f]{16}-[0-9a-f]{32})\.[0-9a-f]{16}": ".DIGEST",
 }
 
 

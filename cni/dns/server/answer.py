@@ -177,20 +177,17 @@ def _render(
         response.flags |= dns.flags.TC
     made = []
     for turn in range(min(_MOST_ORDERS, largest) or 1):
-        response.answer = [_turned(each, turn, most) for each in rrsets]
+        response.answer = [one for each in rrsets for one in _turned(each, turn, most)]
         made.append(response.to_wire(max_size=limit))
     return tuple(made)
 
 
-def _turned(rrset: dns.rrset.RRset, turn: int, most: int) -> dns.rrset.RRset:
+def _turned(rrset: dns.rrset.RRset, turn: int, most: int) -> list[dns.rrset.RRset]:
+    """Return the records, each by itself: dnspython writes the records of a set in an order of its own."""
     items = list(rrset)
-    if len(items) == 1:
-        return rrset
     turn %= len(items)
-    turned = dns.rrset.RRset(rrset.name, rrset.rdclass, rrset.rdtype)
-    for each in [*items[turn:], *items[:turn]][:most]:
-        turned.add(each, rrset.ttl)
-    return turned
+    turned = [*items[turn:], *items[:turn]][:most]
+    return [dns.rrset.from_rdata(rrset.name, rrset.ttl, each) for each in turned]
 
 
 def _limit(message: dns.message.Message, *, is_tcp: bool) -> int:

@@ -48,6 +48,7 @@ _IP_FREEBIND, _IPV6_FREEBIND, _SO_RCVBUFFORCE = 15, 78, 33
 class _Server:
     def __init__(self) -> None:
         self._poller = Poller()
+        self._key = HELPER.key
         self._desk = Desk(self._poller)
         self._streams = Streams(self._poller, self._serve_stream)
         # By the name of its file; None for one that is damaged or of other namespaces.
@@ -80,6 +81,10 @@ class _Server:
         """Serve a readable socket; return the seconds until `look` must be called, None for no change."""
         if name == _STREAMS:
             self._poller.serve()
+            if self._has_changed:
+                # The files are due at once, and so are containers that another program has ended.
+                self._has_changed, self._looked_s = False, -_LOOK_EVERY_S
+                return 0
             return (
                 self._desk.forwarder.expire() if self._desk.forwarder.is_waiting else self._streams.expire()
             )
@@ -113,7 +118,7 @@ class _Server:
                 self._desk.remove(record)
         for name in names - self._loaded.keys():
             record = records.read(f"{records.FOLDER}/{name}")
-            is_own = record is not None and record.owner == HELPER.key
+            is_own = record is not None and record.owner == self._key
             self._loaded[name] = self._desk.add(record) if record and is_own else None
 
     def hear(self, *_: object) -> None:

@@ -9,9 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from cni.dns import records
-from cni.firewall import nft
 from cni.firewall.intents import Kind, Owner
-from cni.firewall.iptables import legacy
+from cni.kernel.filtering import filters_input
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +40,7 @@ class Queries(NamedTuple):
     def versions(self) -> Sequence[int]:
         """The IP versions that the rules are for: those in which the host filters."""
         wanted = {6 if ":" in each else 4 for each in self.gateways}
-        return [each for each in sorted(wanted) if _filters(each)]
+        return [each for each in sorted(wanted) if filters_input(each)]
 
 
 def _rendering() -> Rendering:
@@ -86,14 +85,8 @@ def differences(record: Record) -> list[str]:
 
 def withdraw(network: str) -> None:
     """Remove the rules of a network that has no names any more."""
-    if records.has_network(network) or not any(map(_filters, (4, 6))):
+    if records.has_network(network) or not any(map(filters_input, (4, 6))):
         return
     from cni.firewall.iptables.backend import Iptables
 
     Iptables().remove(owner_of(network), QUERIES)
-
-
-def _filters(version: int) -> bool:
-    """Return whether iptables has the chain, of any variant."""
-    is_in_nft = nft.find_chain(nft.FAMILIES[version], FILTER, HOOK) is not None
-    return is_in_nft or legacy.is_loaded(version, FILTER)

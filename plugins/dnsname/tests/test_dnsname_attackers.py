@@ -151,8 +151,8 @@ def _request(path: str) -> bytes:
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client:
         client.settimeout(5)
         client.connect(path)
-        client.send(b'{"build": "x", "take": true, "wait": true}')
         try:
+            client.send(b'{"build": "x", "take": true, "wait": true}')
             return client.recv(1000)
         except OSError:
             return b""
