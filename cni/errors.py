@@ -24,6 +24,7 @@ _REMEDIES = {
     errno.ENOMEM: "Free memory, or raise the memory limit.",
     errno.ENOSPC: "Free space on the disk.",
     errno.EDQUOT: "Free space on the disk, or raise the quota.",
+    errno.EMSGSIZE: "Configure less at once, such as fewer published ports.",
     errno.EROFS: "Mount the file system with write access.",
 }
 
