@@ -1,4 +1,4 @@
-"""What a container does in its own namespace keeps neither DEL nor GC from their end."""
+"""A container can do nothing in its own namespace that keeps DEL or GC from their end."""
 
 from __future__ import annotations
 

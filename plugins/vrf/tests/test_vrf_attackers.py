@@ -1,4 +1,4 @@
-"""What a container does in its own namespace does not keep DEL from its end."""
+"""A container can do nothing in its own namespace that keeps DEL from its end."""
 
 from __future__ import annotations
 
