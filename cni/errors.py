@@ -24,6 +24,7 @@ _REMEDIES = {
     errno.ENOMEM: "Free memory, or raise the memory limit.",
     errno.ENOSPC: "Free space on the disk.",
     errno.EDQUOT: "Free space on the disk, or raise the quota.",
+    errno.EMSGSIZE: "Configure less at once, such as fewer published ports.",
     errno.EROFS: "Mount the file system with write access.",
 }
 
@@ -32,6 +33,10 @@ _IPV6_IS_OFF = "IPv6 is disabled on "
 IPV6_REMEDY = (
     "Set the sysctl net.ipv6.conf.default.disable_ipv6 to 0. Set that of an existing link to 0, too."
 )
+
+
+# A runtime logs an error, and shows it to people. It may quote what a pod's author has written.
+_LONGEST_TEXT = 16 << 10
 
 
 class Code(IntEnum):
@@ -71,10 +76,13 @@ class CniError(Exception):
         self.details = details
 
     def to_dict(self, cni_version: str = "") -> dict[str, object]:
-        """Return the error object of the spec, without `details` and `cniVersion` if they are empty."""
+        """Return the error object of the spec, without `details` and `cniVersion` if they are empty.
+
+        Of longer texts the first 16,384 characters are in it.
+        """
         shown: dict[str, object] = {"cniVersion": cni_version} if cni_version else {}
-        shown |= {"code": self.code, "msg": self.msg}
-        return shown | {"details": self.details} if self.details else shown
+        shown |= {"code": self.code, "msg": _shortened(self.msg)}
+        return shown | {"details": _shortened(self.details)} if self.details else shown
 
     def __str__(self) -> str:
         return f"{self.msg}: {self.details}" if self.details else self.msg
@@ -82,6 +90,11 @@ class CniError(Exception):
     def __reduce__(self) -> tuple[object, ...]:
         """Let a child process pass the error to its parent, whatever parameters a subclass has."""
         return _revive, (type(self), self.__dict__)
+
+
+def _shortened(text: str) -> str:
+    left_out = len(text) - _LONGEST_TEXT
+    return f"{text[:_LONGEST_TEXT]}... ({left_out} more characters)" if left_out > 0 else text
 
 
 def _revive(kind: type[CniError], members: dict[str, object]) -> CniError:

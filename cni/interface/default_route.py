@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cni import stops
 from cni.errors import KernelError
 from cni.interface.plan import RANKED, metrics_of
 from cni.kernel import netns, route
@@ -54,18 +55,26 @@ def rank(conf: InterfaceConf, sides: Sides, own: Link, undo: Undo) -> Mapping[in
 
 def _change(default: Default, metric: int, sides: Sides, undo: Undo) -> None:
     undo.add("give a default route its metric back", _give_back, sides.ns.path, default, metric)
+    # Between its two steps the container has the route twice.
+    stops.hold()
     try:
         route.change_metric(sides.inside, default, metric)
     except KernelError as error:
         # The container may have routes that only its own programs understand.
         note(f"pycni: {error}")
+    finally:
+        stops.release()
 
 
 def _give_back(path: str, default: Default, metric: int) -> None:
     if netns.is_gone(path):
         return
     with netns.open_netns(path) as ns, Netlink(ns) as nl:
-        for each in route.list_defaults(nl):
+        present = route.list_defaults(nl)
+        # The kernel refused the change: a route that has the metric is the container's own.
+        if default in present:
+            return
+        for each in present:
             if each.version == default.version and each.metric == metric:
                 route.change_metric(nl, each, default.metric)
 

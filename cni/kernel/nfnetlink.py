@@ -145,7 +145,14 @@ class Nfnetlink:
     def _await_commit(self, doing: dict[int, str], first: int, last: int) -> None:
         failure: KernelError | None = None
         while True:
-            for kind, _, sequence, payload in self._received(doing[last]):
+            try:
+                replies = list(self._received(doing[last]))
+            except KernelError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                # There is no room for so many refusals. The kernel has sent all of them by now.
+                raise self._first_refusal(doing) or error from None
+            for kind, _, sequence, payload in replies:
                 if kind != _NLMSG_ERROR or sequence not in doing:
                     continue
                 failure = failure or _refusal(payload, doing[sequence])
@@ -154,6 +161,21 @@ class Nfnetlink:
                     if failure:
                         raise failure
                     return
+
+    def _first_refusal(self, doing: dict[int, str]) -> KernelError | None:
+        """Read all that the kernel has sent, as nothing else would find room; return the first refusal."""
+        failure: KernelError | None = None
+        for _ in range(_MOST_DATAGRAMS):
+            try:
+                replies = list(self._received("", socket.MSG_DONTWAIT))
+            except KernelError as error:
+                if error.errno == errno.ENOBUFS:
+                    continue
+                break
+            for kind, _, sequence, payload in replies:
+                if kind == _NLMSG_ERROR and sequence in doing:
+                    failure = failure or _refusal(payload, doing[sequence])
+        return failure
 
     def request(self, message: Message) -> list[bytes]:
         """Send one message outside of a transaction; return the payloads of the replies."""
@@ -231,9 +253,9 @@ class Nfnetlink:
         except OSError as error:
             raise KernelError(doing, error.errno or errno.EIO) from error
 
-    def _received(self, doing: str) -> Iterator[tuple[int, int, int, bytes]]:
+    def _received(self, doing: str, flags: int = 0) -> Iterator[tuple[int, int, int, bytes]]:
         try:
-            data, (sender, _) = self._socket.recvfrom(_DATAGRAM_BYTES)
+            data, (sender, _) = self._socket.recvfrom(_DATAGRAM_BYTES, flags)
         except BlockingIOError as error:
             raise KernelError(doing, errno.ETIMEDOUT) from error
         except OSError as error:

@@ -34,7 +34,9 @@ _DST, _OIF, _GATEWAY, _PRIORITY, _PREFSRC, _METRICS, _MULTIPATH, _TABLE = 1, 4, 
 _OUTSIDE = {4: ip_address("192.0.0.8"), 6: ip_address("2001:db8::1")}
 # The metric that the kernel gives to a route without one, by IP version.
 _METRIC_UNSET = {4: 0, 6: 1024}
-_FLOW, _VIA, _PREF, _ENCAP_TYPE, _ENCAP = 11, 18, 20, 21, 22
+_FLOW, _VIA, _PREF, _ENCAP_TYPE, _ENCAP, _NEXT_HOP_ID = 11, 18, 20, 21, 22, 30
+# A route by the ID of a next hop object cannot have these as well, though the kernel shows them.
+_OF_NEXT_HOP = (_OIF, _GATEWAY, _MULTIPATH, _VIA, _ENCAP_TYPE, _ENCAP)
 # All of a route that can be added again; the others are the kernel's observations.
 _LASTING = {_DST, _OIF, _GATEWAY, _PRIORITY, _PREFSRC, _METRICS, _FLOW, _VIA, _PREF, _ENCAP_TYPE, _ENCAP}
 # struct rtnexthop: length, flags, hops, index
@@ -189,21 +191,35 @@ def list_defaults(nl: Netlink) -> list[Default]:
 
 
 def change_metric(nl: Netlink, default: Default, metric: int) -> None:
-    """Set the metric of a default route: add it once more, then remove the first one. Raise KernelError."""
-    shown = attributes(default.shown[_HEAD.size :])
-    kept = (_OIF, _GATEWAY, _PREFSRC, _METRICS, _MULTIPATH, _TABLE, _VIA)
-    parts = b"".join(attribute(kind, bytes(shown[kind])) for kind in kept if kind in shown)
+    """Set the metric of a default route: add it once more, then remove the first one.
+
+    Raise KernelError, also if one like it has that metric; the route then stays as it is.
+    """
+    shown = attributes(default.shown[_HEAD.size :], _LASTING | {_MULTIPATH, _TABLE, _NEXT_HOP_ID})
+    left_out = {_PRIORITY, *(_OF_NEXT_HOP if _NEXT_HOP_ID in shown else ())}
+    parts = b"".join(
+        attribute(kind, _accepted_hops(value) if kind == _MULTIPATH else bytes(value))
+        for kind, value in shown.items()
+        if kind not in left_out
+    )
     # The flags also show the state of the link.
     *fields, flags = _HEAD.unpack_from(default.shown)
     head = _HEAD.pack(*fields, flags & _RTNH_F_ONLINK)
     new, old = (head + parts + number(_PRIORITY, each) for each in (metric, default.metric))
     doing = f"change the metric of the default route from {default.metric} to {metric}"
-    nl.batch(
-        [
-            Message(doing, rtnetlink.RTM_NEWROUTE, rtnetlink.NLM_F_CREATE, body=new),
-            Message(doing, rtnetlink.RTM_DELROUTE, body=old),
-        ]
-    )
+    # Not in one batch: the kernel goes on after a refusal.
+    nl.batch([Message(doing, rtnetlink.RTM_NEWROUTE, rtnetlink.NLM_F_CREATE, body=new)])
+    nl.batch([Message(doing, rtnetlink.RTM_DELROUTE, body=old)])
+
+
+def _accepted_hops(shown: bytes) -> bytes:
+    """Return next hops without the flags that only the kernel sets, as that of a link without a carrier."""
+    hops, place = bytearray(shown), 0
+    while place + _NEXT_HOP.size <= len(hops):
+        length, flags, weight, index = _NEXT_HOP.unpack_from(hops, place)
+        _NEXT_HOP.pack_into(hops, place, length, flags & _RTNH_F_ONLINK, weight, index)
+        place += max((length + 3) & ~3, _NEXT_HOP.size)
+    return bytes(hops)
 
 
 def find_default_link_index(nl: Netlink) -> int | None:

@@ -90,7 +90,11 @@ def save(key: Key, values: Mapping[str, Any], ns: Netns | None = None) -> None:
     content = json.dumps({**record, "values": values}).encode()
     if len(content) > _LARGEST_BYTES:
         reason = f"it has {len(content)} bytes, at most {_LARGEST_BYTES} are allowed"
-        raise CniError(Code.STORE, f"could not save a record of plugin {key.plugin}: {reason}")
+        raise CniError(
+            Code.STORE,
+            f"could not save a record of plugin {key.plugin}: {reason}",
+            "The record names each change of ADD. Let the plugin change less.",
+        )
     files.ensure_directory(FOLDER.parent)
     boot.drop_earlier(FOLDER.parent)
     files.ensure_directory(FOLDER)

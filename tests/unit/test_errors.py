@@ -20,6 +20,12 @@ def test_an_error_object_has_only_what_is_known() -> None:
     }
 
 
+def test_an_error_object_quotes_no_more_than_a_log_can_take() -> None:
+    shown = CniError(Code.INVALID_CONFIG, "m" * 16385, "d" * 1_000_000).to_dict()
+    assert shown["msg"] == "m" * 16384 + "... (1 more characters)"
+    assert shown["details"] == "d" * 16384 + "... (983616 more characters)"
+
+
 def test_a_kernel_error_keeps_the_kernels_words() -> None:
     error = KernelError('could not add "br0"', errno.EOPNOTSUPP, "Unknown device type")
     assert str(error) == 'could not add "br0": operation not supported: kernel: Unknown device type'

@@ -38,6 +38,8 @@ def tick(answer: Callable[[], bool]) -> Due:
     """Renew what is due; return the seconds until more is due, None if there is no lease to renew."""
     listed = _list_leases()
     due_now = [each for each in listed if _due_s(each[0], each[2]) <= now_s()]
+    # Where no server answers, each takes a while: containers can see to that, at the cost of other leases.
+    due_now.sort(key=lambda each: each[2].expires_s or 0)
     for key, record, lease in due_now:
         _attend(key, record, lease)
         if not answer():

@@ -48,6 +48,8 @@ def _parse_client(text: str) -> IpNetwork:
 
 Clients = Annotated[tuple[Annotated[IpNetwork, parsed_by(_parse_client)], ...], AfterValidator(_require_one)]
 HostIp = Annotated[IpAddress | None, parsed_by(_parse_host_ip)]
+# The kernel takes a time that grows with the square of the number: 5000 take a second or two.
+_MOST_CLIENTS = 5000
 # Ports that a validator checks, as the error begins with the Go plugin's text.
 _Port = Annotated[Int, Within(1, _LAST_PORT)]
 
@@ -117,7 +119,7 @@ class PortmapConf(NetConf):
         conditions_v6: More matches for IPv6 packets, in the words of the backend.
         allow_from: Networks and addresses of the clients that reach published ports, unless a port has a list
             of its own: `["192.0.2.0/24", "2001:db8::7"]`. A family without an entry is closed. The default
-            is all clients.
+            is all clients. The lists of all ports together have at most 5000 entries.
         runtime_config: What the runtime adds for capabilities.
     """
 
@@ -148,6 +150,7 @@ class PortmapConf(NetConf):
         if self.backend and self.backend not in BACKENDS:
             raise _refuse(f'unrecognized backend "{self.backend}", it is one of {", ".join(BACKENDS)}')
         self._check_marking()
+        self._check_clients()
         for token in (*self.conditions_v4, *self.conditions_v6):
             if not token or not token.isprintable():
                 raise _refuse(f"conditions are printable words, {token!a} is not")
@@ -159,6 +162,13 @@ class PortmapConf(NetConf):
                     f"{other}-specific options [{' '.join(keys)}]"
                 )
         return self
+
+    def _check_clients(self) -> None:
+        lists = [each.allow_from or self.allow_from or () for each in self.runtime_config.port_mappings]
+        if (number := sum(map(len, lists))) > _MOST_CLIENTS:
+            raise _refuse(
+                f"allowFrom has {number} entries for all ports together, at most {_MOST_CLIENTS} are allowed"
+            )
 
     def _check_marking(self) -> None:
         chain = self.external_set_mark_chain

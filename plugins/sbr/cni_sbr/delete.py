@@ -24,7 +24,7 @@ def delete(conf: SbrConf, request: Request) -> None:
     if ns is not None:
         with ns:
             change = record.load(key, ns)
-            with tables.opened(ns) as nl:
+            with tables.opened(ns, removes=True) as nl:
                 if change:
                     record.take_back(nl, change)
                 else:

@@ -81,7 +81,7 @@ def _take_back(record: attachments.Record | None, path: str) -> None:
     if ns is not None:
         with ns:
             if change := _change_of(record, ns):
-                with tables.opened(ns) as nl:
+                with tables.opened(ns, removes=True) as nl:
                     take_back(nl, change)
 
 

@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def opened(ns: Netns) -> Iterator[Netlink]:
+def opened(ns: Netns, *, removes: bool = False) -> Iterator[Netlink]:
     """Yield a socket in the namespace, with the lock that the Go plugin takes as well.
 
     With the lock no other call chooses a table there. It is on the file of the namespace, which is never
-    created here.
+    created here. Processes of the container can hold it, so a block that only `removes` does not wait long.
     """
-    with held(ns.fd, ns.path), Netlink(ns) as nl:
+    with held(ns.fd, ns.path, removes=removes), Netlink(ns) as nl:
         yield nl
 
 

@@ -24,9 +24,12 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def opened(ns: Netns) -> Iterator[Netlink]:
-    """Yield a socket in the namespace, with its lock: no other call chooses a table or removes the VRF."""
-    with held(ns.fd, ns.path), Netlink(ns) as nl:
+def opened(ns: Netns, *, removes: bool = False) -> Iterator[Netlink]:
+    """Yield a socket in the namespace, with its lock: no other call chooses a table or removes the VRF.
+
+    Processes of the container can hold the lock, so a block that only `removes` does not wait long.
+    """
+    with held(ns.fd, ns.path, removes=removes), Netlink(ns) as nl:
         yield nl
 
 
@@ -96,7 +99,7 @@ def take_out(conf: VrfConf, request: Request, before: Layer3 | None = None) -> N
     ns = netns.find(request.netns)
     if ns is None:
         return
-    with ns, opened(ns) as nl:
+    with ns, opened(ns, removes=True) as nl:
         present, own = link.find(nl, conf.vrfname), link.find(nl, request.ifname)
         if present is None or present.kind != vrf.KIND:
             return
