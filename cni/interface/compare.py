@@ -17,7 +17,7 @@ from cni.convert import RouteJson
 from cni.errors import CniError, Code
 from cni.interface import layer3
 from cni.interface.pair import Sides, open_sides
-from cni.interface.plan import FORWARDING, complete_routes, recorded_host_end, versions_of
+from cni.interface.plan import FORWARDING, MAIN_TABLE, complete_routes, recorded_host_end, versions_of
 from cni.kernel import addr, link, netns, route, sysctl, veth
 from cni.operations import properties
 from cni.operations.properties import Property
@@ -257,8 +257,7 @@ def of_layer3(
     chosen = complete_routes(promised, plan.ips, prefix_route=plan.prefix_route)
     for wanted, complete in zip((*plan.routes, *promised), (*plan.routes, *chosen), strict=True):
         fix = partial(_restore_route, inside, container, complete, _INSIDE)
-        # A route without a metric may have got one: `cni.interface.default_route`.
-        present = [each for each in routes if not compare_metrics or wanted.priority in {0, each.priority}]
+        present = [each for each in routes if not compare_metrics or _is_ranked(each, wanted)]
         yield _of_route(wanted, present, fix)
         alike = [each for each in present if _is_as_wanted(each, wanted)]
         if alike and compare_metrics:
@@ -324,6 +323,11 @@ def _restore_route(nl: Netlink, holder: Link, complete: Route, where: str, _undo
 
 def _has_metrics(present: Route, wanted: Route) -> bool:
     return wanted.mtu in {0, present.mtu} and wanted.advmss in {0, present.advmss}
+
+
+def _is_ranked(present: Route, wanted: Route) -> bool:
+    """Compare metrics: a route without one may have got one, and a plugin may have moved the route elsewhere."""
+    return wanted.priority in {0, present.priority} or present.table not in {None, wanted.table, MAIN_TABLE}
 
 
 def _is_as_wanted(present: Route, wanted: Route) -> bool:

@@ -221,8 +221,7 @@ def _file(path: Path, *, exact: bool) -> str:
         return ""
     mode = f"{path.lstat().st_mode:o}"
     if path.is_symlink():
-        # The mark of a bridge stays beside its lock when somebody else removes the bridge.
-        return "" if path.suffix == ".fresh" and not exact else f"{path} {mode} -> {path.readlink()}"
+        return f"{path} {mode} -> {path.readlink()}"
     if path.is_dir():
         return f"{path}/ {mode}" if exact else ""
     passing = path.name == "lock" or path.name.endswith(".lock") or path.name.startswith("last_reserved_ip.")

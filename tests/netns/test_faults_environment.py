@@ -154,8 +154,8 @@ def test_a_lock_that_a_stopped_process_holds_is_told_in_time(busy_world: World, 
         "CNI_COMMAND": "ADD", "CNI_CONTAINERID": CUT, "CNI_NETNS": f"/run/netns/{CUT}",
         "CNI_IFNAME": "eth0", "CNI_PATH": str(world.host.bindir),
     }  # fmt: skip
-    # Those of the bridge and of nft's process come before that of the pool.
-    fault = Fault(STOP, "lock.taken", 3).env
+    # That of the bridge comes before that of the pool.
+    fault = Fault(STOP, "lock.taken", 2).env
     holder = world.host.place.popen(
         [str(world.host.bindir / INTERFACE)],
         json.dumps(world.conf(INTERFACE, CUT)),

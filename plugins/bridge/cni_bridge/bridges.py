@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cni.errors import CniError, Code, KernelError
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from cni.undo import Undo
     from cni_bridge.plan import BridgePlan, PortPlan, VlanPlan
 
-_LOCKS = Path("/run/pycni/bridges")
 _VLAN_OPTION = "CONFIG_BRIDGE_VLAN_FILTERING"
 _DEFAULT_VLAN = 1
 
@@ -38,14 +36,9 @@ _DEFAULT_VLAN = 1
 @contextmanager
 def bridge_locked(name: str) -> Iterator[None]:
     """Hold the lock of a bridge. Its file stays: another process may be waiting for it."""
-    files.ensure_directory(_LOCKS)
-    with locked(lock_path(name)):
+    files.ensure_directory(fresh.LOCKS)
+    with locked(fresh.lock_path(name)):
         yield
-
-
-def lock_path(name: str) -> Path:
-    """Return the lock file of a bridge."""
-    return _LOCKS / f"{name}.lock"
 
 
 def ensure(nl: Netlink, plan: BridgePlan, undo: Undo, mac: str = "") -> Link:

@@ -1,6 +1,6 @@
 """The record of bridges that ADD has made: on such a bridge nobody remembers a MAC address from before.
 
-It is a symbolic link beside the lock of the bridge, whose target is the bridge's index.
+It is the content of the bridge's lock file: the index of the bridge.
 """
 
 from __future__ import annotations
@@ -12,30 +12,34 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from cni.kernel.link import Link
 
-FOLDER = Path("/run/pycni/bridges")
+LOCKS = Path("/run/pycni/bridges")
+
+
+def lock_path(name: str) -> Path:
+    """Return the lock file of a bridge."""
+    return LOCKS / f"{name}.lock"
 
 
 def mark(bridge: Link) -> None:
-    """Record that ADD has just made the bridge."""
-    forget(bridge.name)
-    # Without the record ADD announces all addresses.
-    with suppress(OSError):
-        _path(bridge.name).symlink_to(str(bridge.index))
+    """Record that ADD has just made the bridge. The caller holds the lock."""
+    _write(bridge.name, str(bridge.index))
 
 
 def is_marked(bridge: Link) -> bool:
     """Return whether ADD has made this very bridge."""
     try:
-        return str(_path(bridge.name).readlink()) == str(bridge.index)
-    except OSError:
+        return lock_path(bridge.name).read_text() == str(bridge.index)
+    except (OSError, ValueError):
         return False
 
 
 def forget(name: str) -> None:
     """Drop the record of a bridge: it is gone, or gets ports whose containers were on another one."""
-    with suppress(OSError):
-        _path(name).unlink()
+    _write(name, "")
 
 
-def _path(name: str) -> Path:
-    return FOLDER / f"{name}.fresh"
+def _write(name: str, content: str) -> None:
+    # Without the record ADD announces all addresses. The lock has made the file, and nobody replaces it.
+    with suppress(OSError), lock_path(name).open("r+", encoding="ascii") as file:
+        file.truncate()
+        file.write(content)

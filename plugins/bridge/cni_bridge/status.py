@@ -13,7 +13,7 @@ from cni.kernel import bridge as kernel_bridge
 from cni.kernel import link, netns, veth
 from cni.kernel.rtnetlink import Netlink
 from cni.operations.status import trial
-from cni_bridge import bridges
+from cni_bridge import bridges, fresh
 from cni_bridge.plan import Gateway, gateway_link, plan_bridge
 from cni_bridge.properties import of_bridge, of_gateway, of_master
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def status(conf: BridgeConf, request: Request) -> None:
     """Raise CniError 50 or 51 with every reason."""
-    lock = partial(stores.check_lock, bridges.lock_path(conf.bridge))
+    lock = partial(stores.check_lock, fresh.lock_path(conf.bridge))
     bridge = [partial(_try_links, plan_bridge(conf)), lock]
     spoof_check = (spoofcheck.require_working, stores.check_children) if conf.macspoofchk else ()
     steps = [*bridge, *shared.masquerade_steps(conf), *spoof_check]
