@@ -326,7 +326,7 @@ def _has_metrics(present: Route, wanted: Route) -> bool:
 
 
 def _is_ranked(present: Route, wanted: Route) -> bool:
-    """Compare metrics: a route without one may have got one, and a plugin may have moved the route elsewhere."""
+    """Compare metrics. A route without one may have got one; one outside of the main table counts as well."""
     return wanted.priority in {0, present.priority} or present.table not in {None, wanted.table, MAIN_TABLE}
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from cni.testing.place import CommandError
 from plugin_table import ROOT
-from tests.interop.served import fetch, served
+from tests.interop.served import fetch, served, wait_for_page
 from tests.support.containerd import PAGE
 from tests.support.podman import Podman, why_no_podman
 
@@ -122,7 +122,7 @@ def test_stopped_and_started_again(host: Host, podman: Podman) -> None:
     podman.podman("stop", "-t", "0", "web")
     assert [name for name in host.links() if name.startswith("veth")] == []
     podman.podman("start", "web")
-    assert fetch(host, host.outside.host_address, from_outside=True) == PAGE
+    assert wait_for_page(host, host.outside.host_address, 8080, from_outside=True) == PAGE
 
 
 def test_reload_brings_back_rules_that_were_flushed(host: Host, podman: Podman) -> None:
