@@ -9,7 +9,7 @@ a path such as /proc/PID/ns/net can pass to another container before a late DEL 
 from __future__ import annotations
 
 import errno
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -205,18 +205,20 @@ def configure(plan: Layer3, sides: Sides, own: Link, parent: Link | None) -> Non
 
 
 def detach(conf: InterfaceConf, request: Request, kind: str) -> None:
-    """Remove the link and its record, and release its addresses. All are tried; raise the first error.
+    """Remove the link and its record, and release its addresses. Raise the first error.
 
-    The addresses stay leased if the caller may not look into the namespace, where the link may be in use.
+    The record and the leases stay if the link may be there and in use: it could not be removed, or the caller
+    may not look into the namespace. The next DEL finds all again, and GC too.
     """
     plan = plan_pair(conf, request)
-    errors = ErrorList()
+    errors, removal = ErrorList(), ErrorList()
     errors.attempt(ipam.release_through_link, conf, request)
-    errors.attempt(
+    is_unreached = any(each.code == Code.INVALID_NETNS for each in errors.errors)
+    removal.attempt(
         partial(remove, early=link_removal.is_early(request.env)), plan, kind, _recorded_mac(request)
     )
-    is_unreached = any(each.code == Code.INVALID_NETNS for each in errors.errors)
-    if not is_unreached:
+    errors.errors += removal.errors
+    if not is_unreached and not removal.errors:
         if conf.ipam.type:
             errors.attempt(delegate.delete, conf.ipam.type, request)
         errors.attempt(attachments.drop, _key(conf, plan))
@@ -256,11 +258,25 @@ def find(nl: Netlink, plan: PairPlan, kind: str, mac: str = "") -> Link | None:
         is_unmarked = not named.alias.startswith(ALIAS) and mac in {"", named.mac}
         if named.alias == plan.alias or is_unmarked:
             return named
-    for each in link.list_links(nl):
+    try:
+        return _find_marked(link.list_links(nl), plan, kind)
+    except CniError as error:
+        if error.code == Code.TRY_AGAIN and (own := _find_marked(_rough_list(nl), plan, kind)):
+            return own
+        raise
+
+
+def _find_marked(links: Iterable[Link], plan: PairPlan, kind: str) -> Link | None:
+    for each in links:
         is_unnamed = each.name == plan.host_name and _is_unfinished(each)
         if each.kind == kind and (each.alias == plan.alias or is_unnamed):
             return each
     return None
+
+
+def _rough_list(nl: Netlink) -> list[Link]:
+    """List the links of a container that does not stop adding and removing some."""
+    return link.list_links(nl, settled=False)
 
 
 def _is_unfinished(own: Link) -> bool:
@@ -271,7 +287,8 @@ def links(conf: InterfaceConf, kind: str, valid: Collection[Key]) -> Iterator[Re
     """Find the links and the records of attachments that are not valid."""
     for record in attachments.list_stale(conf.plugin, conf.name, valid):
         things = [Stale("record", record.path, conf.name, record.container_id, record.ifname)]
-        with _opened(record) as nl:
+        # The step raises it again: one container does not keep GC from the things of the others.
+        with suppress(CniError), _opened(record) as nl:
             if own := nl and find(nl, _plan_of(conf, record), kind):
                 things.insert(0, things[0]._replace(kind="link", name=own.name))
         yield Removal(tuple(things), partial(_collect, conf, kind, record))

@@ -145,11 +145,14 @@ def find_all(
     return [_parse_answer(each) for each in answers], other
 
 
-def list_links(nl: Netlink, master: int = 0) -> list[Link]:
-    """List the links of the namespace, or the ports of the bridge with index `master`."""
+def list_links(nl: Netlink, master: int = 0, *, settled: bool = True) -> list[Link]:
+    """List the links of the namespace, or the ports of the bridge with index `master`.
+
+    `settled` is as in `Netlink.dump`.
+    """
     wanted = number(MASTER, master) if master else b""
     message = Message("list links", rtnetlink.RTM_GETLINK, body=pack(_WITHOUT_STATISTICS, wanted))
-    return [_parse(each) for each in nl.dump(message)]
+    return [_parse(each) for each in nl.dump(message, settled=settled)]
 
 
 def create(nl: Netlink, doing: str, kind: str, data: bytes, *attrs: bytes) -> bool:

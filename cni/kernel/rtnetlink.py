@@ -195,14 +195,15 @@ class Netlink:
                 is_over = is_over or place == last
         return answers
 
-    def dump(self, message: Message) -> list[bytes]:
+    def dump(self, message: Message, *, settled: bool = True) -> list[bytes]:
         """List objects; return what follows each header.
 
-        Ask again if the list changed while it was read, or if the kernel dropped a part of it.
+        Ask again if the list changed while it was read, or if the kernel dropped a part of it. Without
+        `settled` a list that changed will do: it proves of no object that it is not there.
         """
         for _ in range(_DUMP_ATTEMPTS):
             try:
-                replies = self._dump_once(message)
+                replies = self._dump_once(message, settled=settled)
             except KernelError as error:
                 # EBUSY: the kernel is still sending the previous list, whose end was not read.
                 if error.errno not in {errno.ENOBUFS, errno.EBUSY}:
@@ -228,7 +229,7 @@ class Netlink:
         except CniError:
             return []
 
-    def _dump_once(self, message: Message) -> list[bytes] | None:
+    def _dump_once(self, message: Message, *, settled: bool) -> list[bytes] | None:
         first = self._send([message], NLM_F_REQUEST | NLM_F_ROOT_AND_MATCH)
         found: list[bytes] = []
         is_whole = True
@@ -245,7 +246,7 @@ class Netlink:
                     if refusal.errno != errno.EINTR:
                         raise refusal
                     is_whole = False
-                return found if is_whole else None
+                return found if is_whole or not settled else None
 
     def _forget(self) -> None:
         """Read and drop all that the kernel has sent."""
