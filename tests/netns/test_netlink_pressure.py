@@ -54,9 +54,9 @@ class Narrow(Netlink):
         """Ask for the list of links and read none of it."""
         self._send([Message("list links", 18, body=bytes(16))], 0x301)
 
-    def _dump_once(self, message: Message) -> list[bytes] | None:
+    def _dump_once(self, message: Message, *, settled: bool) -> list[bytes] | None:
         self.lists += 1
-        return super()._dump_once(message)
+        return super()._dump_once(message, settled=settled)
 
 
 def bridge_conf(**more: Any) -> dict[str, Any]:

@@ -47,10 +47,10 @@ class _Hasty(Nfnetlink):
 
     is_hasty = False
 
-    def _received(self, doing: str) -> Iterator[tuple[int, int, int, bytes]]:
+    def _received(self, doing: str, flags: int = 0) -> Iterator[tuple[int, int, int, bytes]]:
         if self.is_hasty:
             raise KernelError(doing, 0)
-        return super()._received(doing)
+        return super()._received(doing, flags)
 
     def ask_only(self, message: Message) -> None:
         self.is_hasty = True
