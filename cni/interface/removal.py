@@ -35,15 +35,16 @@ if TYPE_CHECKING:
 def detach(conf: NetConf, request: Request, *steps: Callable[[], object]) -> None:
     """Remove the pair of an attachment, release its addresses, and take `steps`. All are tried.
 
-    The addresses stay leased if the container may still be on its network, because the caller may not look
-    into its namespace. Raise the first error.
+    The addresses stay leased if the container may still be on its network: the pair could not be removed, or
+    the caller may not look into the namespace. Raise the first error.
     """
     pair = known_pair(plan_pair(conf, request), request.prev_result)
-    errors = ErrorList()
+    errors, removal = ErrorList(), ErrorList()
     errors.attempt(release_through_link, conf, request)
-    errors.attempt(partial(remove, early=link_removal.is_early(request.env)), pair, request.netns)
     is_unreached = any(each.code == Code.INVALID_NETNS for each in errors.errors)
-    if conf.ipam.type and not is_unreached:
+    removal.attempt(partial(remove, early=link_removal.is_early(request.env)), pair, request.netns)
+    errors.errors += removal.errors
+    if conf.ipam.type and not is_unreached and not removal.errors:
         errors.attempt(delegate.delete, conf.ipam.type, request)
     for step in steps:
         errors.attempt(step)
