@@ -104,8 +104,11 @@ def _list_options(command: Any) -> list[Candidate]:
 
 
 def _list_values(command: Any, arguments: Sequence[str]) -> Iterator[Candidate]:
-    expected = [each.metavar for each in command.params if each.param_type_name == "argument"]
+    taking = [each for each in command.params if each.param_type_name == "argument"]
+    expected = [each.metavar for each in taking]
     position = len(arguments)
+    if taking and taking[-1].nargs < 0:
+        position = min(position, len(taking) - 1)
     if position >= len(expected):
         return
     try:

@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from cni.cli import helper, ipam, warm
+from cni.cli import helper, ipam, network, warm
 from cni.cli.output import (
     FAILED,
     INTERRUPTED,
@@ -40,6 +40,7 @@ app = typer.Typer(
     epilog="Environment: CNI_PATH, NETCONFPATH, CAP_ARGS, CNI_ARGS, CNI_IFNAME, as in cnitool.",
 )
 
+app.add_typer(network.app, name="network")
 app.add_typer(ipam.app, name="ipam")
 app.add_typer(warm.app, name="warm")
 app.add_typer(helper.app, name="helper")
