@@ -1,4 +1,4 @@
-"""`pycni network`: create, list, inspect and remove networks with the words of Docker and podman.
+"""`pycni network`: networks, and the containers on them, with the words of Docker and podman.
 
 Modules are imported in functions: each verb loads only what it needs, and `pycni --help` none of it.
 """
@@ -19,10 +19,15 @@ if TYPE_CHECKING:
 
     from cni.cli.settings import Settings
     from cni.runtime.chain import Runtime
+    from cni.runtime.containers import Container as FoundContainer
 
-app = verb_group("Create, list, inspect and remove networks.")
+app = verb_group("Create, list and remove networks, and connect containers.")
 
 Networks = Annotated[list[str], typer.Argument(metavar="NETWORK", help="Names or IDs of networks.")]
+Network = Annotated[str, typer.Argument(metavar="NETWORK", help="Name of a network.")]
+Container = Annotated[
+    str, typer.Argument(metavar="CONTAINER", help="Its name, ID, pod, or network namespace.")
+]
 Many = list[str] | None
 Filters = Annotated[
     Many,
@@ -193,6 +198,60 @@ def prune(
         if removed:
             write("Deleted Networks:\n" + "".join(f"{each}\n" for each in removed))
         _fail(errors)
+
+
+@app.command()
+def connect(  # noqa: PLR0913 - the options of the command
+    network: Network,
+    container: Container,
+    *,
+    ip: Annotated[
+        Many, typer.Option("--ip", "--ip6", metavar="IP", help="Address, one for each family.")
+    ] = None,
+    alias: Annotated[
+        Many, typer.Option("--alias", metavar="NAME", help="One more name of the container.")
+    ] = None,
+    mac: Annotated[str, typer.Option("--mac", "--mac-address", metavar="MAC", help="MAC address.")] = "",
+    gw_priority: Annotated[
+        int | None,
+        typer.Option(
+            "--gw-priority",
+            min=-100,
+            max=100,
+            metavar="NUMBER",
+            help="The network with the highest has the default route; others have 0.",
+        ),
+    ] = None,
+) -> None:
+    """Attach a running container to one more network."""
+    with reporting_errors(as_json=False, root_for="pycni network connect"):
+        from cni.cli.settings import from_env
+        from cni.runtime.connect import Wish, connect
+        from cni.runtime.networks import find, list_networks
+
+        settings = from_env(os.environ)
+        listed, _ = list_networks(settings.conf_folder)
+        wish = Wish(_each(ip), _each(alias), mac, gw_priority)
+        runtime = _runtime(settings)
+        connect(runtime, find(listed, network).network, _find_container(runtime, container), wish)
+
+
+@app.command()
+def disconnect(network: Network, container: Container) -> None:
+    """Detach a running container from one network."""
+    with reporting_errors(as_json=False, root_for="pycni network disconnect"):
+        from cni.cli.settings import from_env
+        from cni.runtime.connect import disconnect
+
+        runtime = _runtime(from_env(os.environ))
+        disconnect(runtime, network, _find_container(runtime, container))
+
+
+def _find_container(runtime: Runtime, word: str) -> FoundContainer:
+    from cni.cli.settings import find_netns
+    from cni.runtime.containers import find
+
+    return find(runtime.cache.list_entries(), word, find_netns(word))
 
 
 def _is_confirmed() -> bool:

@@ -27,9 +27,12 @@ PRINTED = {
     "network inspect my_net": '"Subnet": "10.89.0.0/24"',
     "add my_net web": '"address": "10.89.0.2/24"',
     "show": "eth0  10.89.0.2/24",
+    "network create other": "other\n",
+    "network connect --ip 10.89.2.77 other web": "",
+    "network disconnect other web": "",
     "del my_net web": "",
     "network rm my_net": "my_net\n",
-    "network prune -f": "Deleted Networks:\ndb\n",
+    "network prune -f": "Deleted Networks:\ndb\nother\n",
 }
 
 
