@@ -201,6 +201,45 @@ def show(
         show.run(settings.from_env(os.environ), network, as_json=json)
 
 
+Ports = Annotated[
+    list[str], typer.Argument(metavar="PORT", help="[IP:]HOST:CONTAINER[/PROTOCOL], as in Docker.")
+]
+OnNetwork = Annotated[
+    str,
+    typer.Option("--network", metavar="NETWORK", help="Network of the container; default: the first."),
+]
+
+
+@app.command()
+def publish(
+    container: network.Container,
+    ports: Ports,
+    *,
+    allow_from: Annotated[
+        list[str] | None,
+        typer.Option("--allow-from", metavar="CIDR", help="Clients that reach the ports; default: all."),
+    ] = None,
+    on_network: OnNetwork = "",
+) -> None:
+    """Publish more ports of a running container."""
+    with reporting_errors(as_json=False, root_for="pycni publish"):
+        from cni.cli import publish, settings
+
+        clients = network.split_values(allow_from)
+        environment = settings.from_env(os.environ)
+        publish.run(environment, container, ports, network=on_network, clients=clients, is_withdrawn=False)
+
+
+@app.command()
+def unpublish(container: network.Container, ports: Ports, *, on_network: OnNetwork = "") -> None:
+    """Withdraw ports of a running container."""
+    with reporting_errors(as_json=False, root_for="pycni unpublish"):
+        from cni.cli import publish, settings
+
+        environment = settings.from_env(os.environ)
+        publish.run(environment, container, ports, network=on_network, clients=(), is_withdrawn=True)
+
+
 @app.command("new-plugin")
 def new_plugin(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the plugin, as in firewall-log.")],

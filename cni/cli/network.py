@@ -83,15 +83,15 @@ def create(  # noqa: PLR0913 - the options of the command
         asked = Asked(
             name,
             driver,
-            _each(subnet),
-            _each(gateway),
-            _each(ip_range),
+            split_values(subnet),
+            split_values(gateway),
+            split_values(ip_range),
             ipv6,
             internal,
             isolate,
             mtu,
             _pairs(opt, "--opt", needs_value=True),
-            _each(dns),
+            split_values(dns),
             _pairs(label, "--label", needs_value=False),
         )
         network = create(from_env(os.environ).conf_folder, asked)
@@ -231,9 +231,9 @@ def connect(  # noqa: PLR0913 - the options of the command
 
         settings = from_env(os.environ)
         listed, _ = list_networks(settings.conf_folder)
-        wish = Wish(_each(ip), _each(alias), mac, gw_priority)
+        wish = Wish(split_values(ip), split_values(alias), mac, gw_priority)
         runtime = _runtime(settings)
-        connect(runtime, find(listed, network).network, _find_container(runtime, container), wish)
+        connect(runtime, find(listed, network).network, find_container(runtime, container), wish)
 
 
 @app.command()
@@ -244,10 +244,11 @@ def disconnect(network: Network, container: Container) -> None:
         from cni.runtime.connect import disconnect
 
         runtime = _runtime(from_env(os.environ))
-        disconnect(runtime, network, _find_container(runtime, container))
+        disconnect(runtime, network, find_container(runtime, container))
 
 
-def _find_container(runtime: Runtime, word: str) -> FoundContainer:
+def find_container(runtime: Runtime, word: str) -> FoundContainer:
+    """Return the running container that a word names. Raise CniError 3."""
     from cni.cli.settings import find_netns
     from cni.runtime.containers import find
 
@@ -276,7 +277,7 @@ def _runtime(settings: Settings) -> Runtime:
     return Runtime(settings.path, settings.env)
 
 
-def _each(values: Many) -> tuple[str, ...]:
+def split_values(values: Many) -> tuple[str, ...]:
     """Return the values of an option that may be repeated, or have several values with commas between."""
     return tuple(each for value in values or () for each in value.split(",") if each)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import replace
 from ipaddress import ip_interface
 from pathlib import Path
@@ -19,7 +20,7 @@ from cni.state import files
 from cni.state.lock import locked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from cni.runtime.chain import Runtime
     from cni.runtime.containers import Container
@@ -43,6 +44,15 @@ class Wish(NamedTuple):
     priority: int | None = None
 
 
+@contextmanager
+def changing_containers(runtime: Runtime, container: Container) -> Iterator[Container]:
+    """Hold the lock on attachments of running containers. Yield the container as the cache has it now."""
+    files.ensure_directory(_LOCK.parent)
+    with locked(_LOCK, _LOCK_TIMEOUT_S):
+        entries = [each for each in runtime.cache.list_entries() if each.container_id == container.id]
+        yield container._replace(entries=tuple(entries))
+
+
 def connect(runtime: Runtime, network: Network, container: Container, wish: Wish) -> str:
     """Attach a running container at the next free "ethN". Return that name.
 
@@ -50,19 +60,15 @@ def connect(runtime: Runtime, network: Network, container: Container, wish: Wish
     """
     for each in wish.addresses:
         _check_address(each)
-    files.ensure_directory(_LOCK.parent)
-    with locked(_LOCK, _LOCK_TIMEOUT_S):
-        # Another call may have attached it since.
-        entries = [each for each in runtime.cache.list_entries() if each.container_id == container.id]
-        container = container._replace(entries=tuple(entries))
-        if container.of_network(network.name):
+    with changing_containers(runtime, container) as current:
+        if current.of_network(network.name):
             raise CniError(
                 Code.ALREADY_EXISTS,
                 f"container {container.id} is already connected to network {network.name}",
                 "Disconnect it first, or connect it to another network.",
             )
         network = _with_priority(network)
-        arguments = _arguments(network, container, wish)
+        arguments = _arguments(network, current, wish)
         result = runtime.add(network, arguments, undo=True)
         _verify(runtime, network, arguments, wish, result)
         return arguments.ifname

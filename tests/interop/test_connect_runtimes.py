@@ -1,4 +1,4 @@
-"""`pycni network connect` and `disconnect` on running containers of Debian's podman and containerd."""
+"""`pycni network connect`, `publish` and their inverses on running containers of podman and containerd."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from plugin_table import ROOT
-from tests.interop.served import wait_for_page
+from tests.interop.served import fetch, wait_for_page
 from tests.support.command import Command
 from tests.support.containerd import PAGE, Containerd, why_no_containerd
 from tests.support.podman import Podman, why_no_podman
@@ -34,8 +34,26 @@ class Pycni:
 
     def run(self, *arguments: str) -> str:
         """Run a verb of `pycni network`. Return its output."""
-        done = self._command.run(self.host.place, "network", *arguments, env=self._env, check=False)
+        return self._run("network", *arguments)
+
+    def _run(self, *arguments: str) -> str:
+        done = self._command.run(self.host.place, *arguments, env=self._env, check=False)
         return done.stdout + done.stderr
+
+    def publish(self, name: str) -> None:
+        """Publish a port of a container, withdraw it, and publish it again."""
+        address = self.host.outside.host_address
+        assert self._run("publish", name, "8099:80") == ""
+        assert wait_for_page(self.host, address, 8099, from_outside=True) == PAGE
+        assert self._run("unpublish", name, "8099") == ""
+        with pytest.raises(ConnectionRefusedError):
+            fetch(self.host, address, 8099, from_outside=True)
+        assert self._run("publish", name, "8099:80") == ""
+
+    def has_port(self) -> bool:
+        """Return whether a rule or the ledger names the port."""
+        ledger = self.host.run(["ls", "/run/pycni/hostports"])
+        return "8099" in ledger or any("8099" in each for each in self.host.snapshot().rules)
 
     def join_and_leave(self, name: str) -> None:
         """Connect a container, read its page over the new link, and disconnect it."""
@@ -60,6 +78,10 @@ def test_a_container_of_podman(served_host: Host, tmp_path: Path) -> None:
             pycni.join_and_leave(name)
             assert "eth1" not in podman.execute("web", "ip", "link")
             assert "dev eth0" in podman.execute("web", "ip", "route", "get", "192.0.2.77")
+        pycni.publish("web")
+        assert pycni.has_port()
+        podman.remove("web")
+        assert not pycni.has_port()
         # podman starts containers on a network of pycni's, too.
         podman.web("second", "--network", "mine")
         assert "network mine has attached containers" in pycni.run("rm", "mine")
@@ -77,5 +99,8 @@ def test_a_pod_of_containerd(served_host: Host, tmp_path: Path) -> None:
         pod = containerd.run_pod("web", [])
         for name in ("web", pod[:12]):
             pycni.join_and_leave(name)
+        pycni.publish("web")
+        assert pycni.has_port()
         containerd.remove_pod(pod)
+        assert not pycni.has_port()
         assert pycni.run("rm", "mine").startswith("mine\n")
