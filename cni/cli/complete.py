@@ -104,25 +104,35 @@ def _list_options(command: Any) -> list[Candidate]:
 
 
 def _list_values(command: Any, arguments: Sequence[str]) -> Iterator[Candidate]:
-    expected = [each.metavar for each in command.params if each.param_type_name == "argument"]
+    taking = [each for each in command.params if each.param_type_name == "argument"]
+    expected = [each.metavar for each in taking]
     position = len(arguments)
+    if taking and taking[-1].nargs < 0:
+        position = min(position, len(taking) - 1)
     if position >= len(expected):
         return
     try:
-        if expected[position] == "NETWORK":
-            yield from _list_networks()
-        elif expected[position] == "SHELL":
-            yield from map(Candidate, SCRIPTS)
-        elif expected[position] == "PLUGIN":
-            yield from _list_plugins()
-        elif expected[position] == "NETNS" and command.name in {"check", "del"}:
-            yield from _list_attached(arguments[0])
-        elif expected[position] == "NETNS" and command.name == "add":
-            for each in sorted(Path(NETNS_FOLDER).iterdir()):
-                yield Candidate(each.name, str(each))
+        yield from _list_words(command.name, expected[position], arguments)
     except (CniError, OSError):
         # A caller who may not read the files gets no candidates.
         return
+
+
+def _list_words(verb: str, expected: str, arguments: Sequence[str]) -> Iterator[Candidate]:
+    """Yield the candidates for an argument by its name in the help. Raise CniError or OSError."""
+    if expected == "NETWORK":
+        yield from _list_networks()
+    elif expected == "CONTAINER":
+        yield from _list_containers(arguments[0] if verb == "disconnect" else "")
+    elif expected == "SHELL":
+        yield from map(Candidate, SCRIPTS)
+    elif expected == "PLUGIN":
+        yield from _list_plugins()
+    elif expected == "NETNS" and verb in {"check", "del"}:
+        yield from _list_attached(arguments[0])
+    elif expected == "NETNS" and verb == "add":
+        for each in sorted(Path(NETNS_FOLDER).iterdir()):
+            yield Candidate(each.name, str(each))
 
 
 def _list_plugins() -> Iterator[Candidate]:
@@ -138,6 +148,17 @@ def _list_networks() -> Iterator[Candidate]:
     for each in load_all(from_env(os.environ).conf_folder):
         if not isinstance(each, Broken):
             yield Candidate(each.name, each.file)
+
+
+def _list_containers(network: str) -> Iterator[Candidate]:
+    """Yield names and IDs of attached containers: of all networks, or of one."""
+    from cni.runtime.cache import Cache
+    from cni.runtime.containers import names
+
+    for each in Cache().list_entries():
+        if network in {"", each.network}:
+            word = (*names(each), each.container_id)[0]
+            yield Candidate(word, each.sandbox)
 
 
 def _list_attached(network: str) -> Iterator[Candidate]:

@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from cni.cli import helper, ipam, names, warm
+from cni.cli import helper, ipam, names, network, warm
 from cni.cli.output import (
     FAILED,
     INTERRUPTED,
@@ -40,6 +40,7 @@ app = typer.Typer(
     epilog="Environment: CNI_PATH, NETCONFPATH, CAP_ARGS, CNI_ARGS, CNI_IFNAME, as in cnitool.",
 )
 
+app.add_typer(network.app, name="network")
 app.add_typer(ipam.app, name="ipam")
 app.add_typer(warm.app, name="warm")
 app.add_typer(helper.app, name="helper")
@@ -199,6 +200,45 @@ def show(
         from cni.cli import settings, show
 
         show.run(settings.from_env(os.environ), network, as_json=json)
+
+
+Ports = Annotated[
+    list[str], typer.Argument(metavar="PORT", help="[IP:]HOST:CONTAINER[/PROTOCOL], as in Docker.")
+]
+OnNetwork = Annotated[
+    str,
+    typer.Option("--network", metavar="NETWORK", help="Network of the container; default: the first."),
+]
+
+
+@app.command()
+def publish(
+    container: network.Container,
+    ports: Ports,
+    *,
+    allow_from: Annotated[
+        list[str] | None,
+        typer.Option("--allow-from", metavar="CIDR", help="Clients that reach the ports; default: all."),
+    ] = None,
+    on_network: OnNetwork = "",
+) -> None:
+    """Publish more ports of a running container."""
+    with reporting_errors(as_json=False, root_for="pycni publish"):
+        from cni.cli import publish, settings
+
+        clients = network.split_values(allow_from)
+        environment = settings.from_env(os.environ)
+        publish.run(environment, container, ports, network=on_network, clients=clients, is_withdrawn=False)
+
+
+@app.command()
+def unpublish(container: network.Container, ports: Ports, *, on_network: OnNetwork = "") -> None:
+    """Withdraw ports of a running container."""
+    with reporting_errors(as_json=False, root_for="pycni unpublish"):
+        from cni.cli import publish, settings
+
+        environment = settings.from_env(os.environ)
+        publish.run(environment, container, ports, network=on_network, clients=(), is_withdrawn=True)
 
 
 @app.command("new-plugin")
