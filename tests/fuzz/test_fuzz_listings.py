@@ -104,8 +104,8 @@ class _FromTheKernel:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._opened, name)
 
-    def recvfrom(self, size: int) -> tuple[bytes, tuple[int, int]]:
-        return self._opened.recv(size), (0, 0)
+    def recvfrom(self, size: int, flags: int = 0) -> tuple[bytes, tuple[int, int]]:
+        return self._opened.recv(size, flags), (0, 0)
 
 
 @contextmanager

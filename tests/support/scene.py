@@ -7,6 +7,7 @@ any other plugin into this network.
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -30,6 +31,11 @@ def load(name: str) -> Plugin[Any]:
     """Return the object of a plugin."""
     plugin: Plugin[Any] = import_module(_PACKAGES[name]).PLUGIN
     return plugin
+
+
+def has_helper(name: str) -> bool:
+    """Return whether a plugin has a helper, a process that outlives its calls."""
+    return find_spec(f"{packages(declared())[name]}.serve") is not None
 
 
 def ports(**keys: Any) -> dict[str, Any]:

@@ -18,7 +18,8 @@ AT_ONCE_S = 0.9
 
 
 def _unchecked(host: Host, link: str) -> list[str]:
-    [shown] = json.loads(host.run(["ip", "-6", "-j", "addr", "show", "dev", link]))
+    # The kernel makes the link-local address itself, some time after the link has a carrier.
+    [shown] = json.loads(host.run(["ip", "-6", "-j", "addr", "show", "dev", link, "scope", "global"]))
     return [each["local"] for each in shown["addr_info"] if each.get("tentative")]
 
 
