@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cni.cli.output import JsonOutput, console, print_json, reporting_errors, verb_group, write
+from cni.cli.output import JsonOutput, console, print_json, reporting_errors, show_units, verb_group, write
 
 if TYPE_CHECKING:
     from cni.service.client import Helper
@@ -100,16 +100,8 @@ def units(
     """Print systemd units that run the helpers."""
     with reporting_errors(as_json=json):
         from cni.service import units
-        from cni.state.files import write_atomic
 
-        texts = units.units(_command())
-        if folder:
-            for each, text in texts.items():
-                write_atomic(Path(folder) / each, text.encode(), mode=0o644)
-        elif json:
-            print_json(texts)
-        else:
-            write("\n".join(f"# {units.FOLDER / each}\n{text}" for each, text in texts.items()))
+        show_units(units.units(_command()), units.FOLDER, folder, as_json=json)
 
 
 @app.command("run", hidden=True)

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,7 +16,7 @@ from cni.errors import CniError, Code
 from cni.log import note
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from rich.console import Console
 
@@ -91,6 +92,20 @@ def write(text: str) -> None:
     """Write UTF-8 to stdout, whatever the locale's encoding is."""
     sys.stdout.buffer.write(text.encode(errors="replace"))
     sys.stdout.buffer.flush()
+
+
+def show_units(units: Mapping[str, str], folder: Path, into: str, *, as_json: bool) -> None:
+    """Print systemd units, which belong into `folder`; write them into the folder `into` if one is given."""
+    if into:
+        # Other calls need no locks and no files.
+        from cni.state.files import write_atomic
+
+        for name, text in units.items():
+            write_atomic(Path(into) / name, text.encode(), mode=0o644)
+    elif as_json:
+        print_json(units)
+    else:
+        write("\n".join(f"# {folder / name}\n{text}" for name, text in units.items()))
 
 
 def show_broken(files: Iterable[Broken]) -> list[dict[str, Any]]:

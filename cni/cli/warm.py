@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cni.cli.output import JsonOutput, console, print_json, reporting_errors, verb_group, write
+from cni.cli.output import JsonOutput, console, print_json, reporting_errors, show_units, verb_group, write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,17 +93,9 @@ def units(
 ) -> None:
     """Print systemd units that run the server."""
     with reporting_errors(as_json=json):
-        from cni.state.files import write_atomic
         from cni.warm import units
 
-        texts = units.units(_launcher())
-        if folder:
-            for name, text in texts.items():
-                write_atomic(Path(folder) / name, text.encode(), mode=0o644)
-        elif json:
-            print_json(texts)
-        else:
-            write("\n".join(f"# {units.FOLDER / name}\n{text}" for name, text in texts.items()))
+        show_units(units.units(_launcher()), units.FOLDER, folder, as_json=json)
 
 
 def _launcher() -> Path:

@@ -10,7 +10,7 @@ The host sees all networks, first those of the address that it asks at.
 from __future__ import annotations
 
 from functools import cached_property
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, NamedTuple
 
 from cni.dns.names import Record, Settings
@@ -226,8 +226,3 @@ def _as_tuple(records: Record | tuple[Record, ...]) -> tuple[Record, ...]:
 
 def _since(record: Record) -> int:
     return record.since_ns
-
-
-def normal_address(text: str) -> str:
-    """Return an address as the kernel shows it. Raise ValueError."""
-    return str(ip_address(text.partition("%")[0]))

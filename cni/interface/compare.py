@@ -326,7 +326,10 @@ def _has_metrics(present: Route, wanted: Route) -> bool:
 
 
 def _is_ranked(present: Route, wanted: Route) -> bool:
-    """Compare metrics. A route without one may have got one; one outside of the main table counts as well."""
+    """Return whether the metric of a route is right; outside of the main table each is.
+
+    A route that is wanted without a metric may have got one.
+    """
     return wanted.priority in {0, present.priority} or present.table not in {None, wanted.table, MAIN_TABLE}
 
 

@@ -76,16 +76,17 @@ def connect(runtime: Runtime, network: Network, container: Container, wish: Wish
 
 def disconnect(runtime: Runtime, name: str, container: Container) -> None:
     """Detach a running container from a network, and from no other. Raise CniError 3 if it is not on it."""
-    entries = container.of_network(name)
-    if not entries:
-        raise CniError(
-            Code.UNKNOWN_CONTAINER,
-            f"container {container.id} is not connected to network {name}",
-            'Run "pycni show" for its networks.',
-        )
-    for each in entries:
-        network = parse_network(each.config, "in the result cache")
-        runtime.delete(network, RuntimeArgs(each.container_id, each.sandbox, each.ifname))
+    with changing_containers(runtime, container) as current:
+        entries = current.of_network(name)
+        if not entries:
+            raise CniError(
+                Code.UNKNOWN_CONTAINER,
+                f"container {container.id} is not connected to network {name}",
+                'Run "pycni show" for its networks.',
+            )
+        for each in entries:
+            network = parse_network(each.config, "in the result cache")
+            runtime.delete(network, RuntimeArgs(each.container_id, each.sandbox, each.ifname))
 
 
 def _check_address(text: str) -> None:
