@@ -10,6 +10,7 @@ is a launcher that is already compiled.
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 from collections import Counter
@@ -34,6 +35,17 @@ pytest_plugins = ["tests.support.costs", "tests.support.selection", "tests.suppo
 COLD, WARM, SINGLE = "cold", "warm", "single"
 # Most tests make one call at a time. A worker that is forked for nothing costs 3 ms of CPU on each host.
 SETTINGS: dict[str, dict[str, int]] = {WARM: {"workers": 2}, SINGLE: {"calls": 1}}
+
+
+def pytest_configure() -> None:
+    """Collect no garbage while tests are collected: what they make stays, and each look at it costs more."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Let collections look at new objects only: in a forked process looking copies memory."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -108,8 +120,8 @@ def host(bindir: Path, mode: str, request: pytest.FixtureRequest) -> Iterator[Ho
     """Yield a host in private namespaces. Skip the test where namespaces cannot be created."""
     if why_no_namespaces():
         pytest.skip(why_no_namespaces())
-    is_forked = ROOT / "plugins" in request.path.parents or request.node.get_closest_marker("forked")
-    with Host(bindir, request.getfixturevalue("zygote") if is_forked else None) as host:
+    is_started = request.node.get_closest_marker("started")
+    with Host(bindir, None if is_started else request.getfixturevalue("zygote")) as host:
         if mode in SETTINGS:
             warm.set_up(host.place, **SETTINGS[mode])
         elif "PYCNI_BINDIR" in os.environ:

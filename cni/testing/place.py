@@ -5,6 +5,7 @@ A process with threads cannot enter a mount namespace, and a test runner may hav
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import subprocess
@@ -116,6 +117,7 @@ class Place:
         if request:
             agent.own().start(request, [writer])
         elif (child := fork()) == 0:
+            gc.disable()
             os.close(reader)
             self._answer([writer], function, args, kwargs)
         os.close(writer)

@@ -46,9 +46,12 @@ def start(path):
     main(path, {table!r})
 """
 _PROGRAM = """
-import ctypes, importlib, json, os, socket, sys
+import ctypes, gc, importlib, json, os, socket, sys
 sys.path[:0] = {paths!r}
+gc.disable()
 {start}
+gc.freeze()
+gc.enable()
 libc = ctypes.CDLL(None)
 server = socket.socket(fileno=0)
 while True:

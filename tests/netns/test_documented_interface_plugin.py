@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from cni.testing import Host
 
+pytestmark = pytest.mark.started
+
 PAGE = (ROOT / "docs" / "writing-a-plugin.md").read_text()
 IPAM = {"type": scene.IPAM, "ranges": [[{"subnet": "10.1.0.0/24"}], [{"subnet": "fd01::/64"}]]}
 CONF = {"cniVersion": "1.1.0", "name": "net1", "type": "isolated", "mtu": 1400, "ipam": IPAM}

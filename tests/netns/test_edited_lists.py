@@ -27,7 +27,6 @@ def is_enough(name: str, conf: dict[str, Any]) -> bool:
     return True
 
 
-@pytest.mark.forked
 @pytest.mark.parametrize("name", TOLERANT)
 def test_del_refuses_or_removes_all(host: Host, name: str) -> None:
     sandbox = host.sandbox("c1")

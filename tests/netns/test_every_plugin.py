@@ -23,7 +23,7 @@ every = pytest.mark.parametrize("name", PLUGINS)
 every_that_adds = pytest.mark.parametrize("name", [each for each in PLUGINS if each not in NEEDING_SERVER])
 
 # The cold calls of the newest version start the executable.
-VERSIONS = [*(pytest.param(each, marks=pytest.mark.forked) for each in SUPPORTED[:-1]), SUPPORTED[-1]]
+VERSIONS = [*SUPPORTED[:-1], pytest.param(SUPPORTED[-1], marks=pytest.mark.started)]
 NO_CONFIGURATIONS = [
     ("", 6),
     ("{", 6),
@@ -81,7 +81,6 @@ def test_one_life_in_every_version(host: Host, name: str, version: str) -> None:
     assert not PLUGINS[name].keeps_state or host.snapshot() != before_del
 
 
-@pytest.mark.forked
 @every
 def test_status_and_gc_are_quiet(host: Host, name: str) -> None:
     subject = Subject(host, name)
@@ -90,7 +89,6 @@ def test_status_and_gc_are_quiet(host: Host, name: str) -> None:
         assert (answer.status, answer.stdout) == (0, "")
 
 
-@pytest.mark.forked
 @every
 def test_del_of_what_never_was_succeeds_and_leaves_nothing(host: Host, name: str) -> None:
     subject = Subject(host, name)
@@ -109,7 +107,6 @@ def test_del_of_what_never_was_succeeds_and_leaves_nothing(host: Host, name: str
     assert later == []
 
 
-@pytest.mark.forked
 @every_that_adds
 def test_del_without_the_namespace_removes_all_that_is_on_the_host(host: Host, name: str) -> None:
     subject = Subject(host, name)
@@ -127,7 +124,6 @@ def test_del_without_the_namespace_removes_all_that_is_on_the_host(host: Host, n
     assert before.differences(host.snapshot()) == []
 
 
-@pytest.mark.forked
 @every
 def test_the_hosts_own_namespace_is_refused_and_nothing_changed(host: Host, name: str) -> None:
     subject = Subject(host, name)
@@ -138,7 +134,6 @@ def test_the_hosts_own_namespace_is_refused_and_nothing_changed(host: Host, name
 
 
 @every
-@pytest.mark.forked
 def test_what_is_no_configuration_gets_one_error_object(host: Host, name: str) -> None:
     for verb, (stdin, code) in product(["ADD", "DEL", "CHECK"], NO_CONFIGURATIONS):
         answer = host.plugin(name, verb, stdin, netns="/run/netns/none")
@@ -148,7 +143,6 @@ def test_what_is_no_configuration_gets_one_error_object(host: Host, name: str) -
 
 
 @every
-@pytest.mark.forked
 def test_version_and_about(host: Host, name: str) -> None:
     listed = host.plugin(name, "VERSION", "not looked at").must()
     assert listed == {"cniVersion": "1.1.0", "supportedVersions": list(SUPPORTED)}

@@ -67,7 +67,6 @@ CONF: dict[str, Any] = {
 }  # fmt: skip
 
 
-@pytest.mark.forked
 @pytest.mark.parametrize("kind", ["id", "network", "ifname"])
 def test_an_invalid_name_is_refused(host: Host, kind: str) -> None:
     """By the skeleton, which all plugins share, before anything is done."""
