@@ -194,12 +194,15 @@ def show(
     network: Annotated[str, typer.Argument(metavar="NETWORK", help="Show only this network.")] = "",
     *,
     json: JsonOutput = False,
+    picture: Annotated[
+        str, typer.Option("--picture", metavar="FILE", help="Draw them to this SVG file, too.")
+    ] = "",
 ) -> None:
     """Show networks, bridges, containers, addresses, ports."""
     with reporting_errors(as_json=json, root_for="pycni show"):
         from cni.cli import settings, show
 
-        show.run(settings.from_env(os.environ), network, as_json=json)
+        show.run(settings.from_env(os.environ), network, as_json=json, picture=picture)
 
 
 Ports = Annotated[

@@ -19,6 +19,7 @@ from cni.runtime.chain import Runtime
 from cni.runtime.conflists import Broken, load_all
 from cni.runtime.inventory import Inventory, take
 from cni.runtime.lint import list_warnings
+from cni.state.files import write_atomic
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -34,8 +35,11 @@ _DELETE_BY_RUNTIME = "delete it with its runtime; pycni gc {} removes it and all
 _NETNS_STYLES = {"alive": "green", "gone": "red", "unknown": "yellow"}
 
 
-def run(settings: Settings, only: str, *, as_json: bool) -> None:
-    """Print the attachments of all networks or of one. Raises CniError 7 if there is no such network."""
+def run(settings: Settings, only: str, *, as_json: bool, picture: str = "") -> None:
+    """Print the attachments of all networks or of one, and draw them to the file `picture`.
+
+    Raises CniError 7 if there is no such network, 5 if the file cannot be written.
+    """
     configured = load_all(settings.conf_folder)
     networks = [each for each in configured if not isinstance(each, Broken)]
     broken = [each for each in configured if isinstance(each, Broken)]
@@ -44,6 +48,10 @@ def run(settings: Settings, only: str, *, as_json: bool) -> None:
         raise CniError(
             Code.INVALID_CONFIG, f'there is no network "{only}"', 'Run "pycni networks" for a list.'
         )
+    if picture:
+        from cni.cli.picture import draw
+
+        write_atomic(Path(picture), draw(inventories).encode(), 0o644)
     if as_json:
         print_json(
             {"networks": [show_inventory(each) for each in inventories], "broken": show_broken(broken)}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from cni.testing import GO
+from cni.testing.place import CommandError
 from tests.support import scene
 from tests.support.command import Command
 
@@ -114,6 +116,17 @@ def test_the_tree_has_a_line_for_each_thing(ours: Shown) -> None:
         "            ├── tcp *:8080 -> 80",
         "            └── udp [::1]:5353 -> 53",
     ]
+
+
+def test_a_picture_is_drawn_beside_the_tree(ours: Shown) -> None:
+    ours.run("add", "web", "/run/netns/c1", CAP_ARGS=json.dumps({"portMappings": PORTS}))
+    assert ours.run("show", "--picture", "/run/web.svg").splitlines()[0].startswith("web  1.0.0")
+    picture = ours.host.run(["cat", "/run/web.svg"])
+    for part in (">bridge web0<", ">10.9.0.1/24<", f">{C1}<", ">eth0 10.9.0.2/24 fd09::2/64<", ">host:8080 "):
+        assert picture.count(part) == 1, part
+    assert ours.host.call(os.stat, "/run/web.svg").st_mode & 0o777 == 0o644
+    with pytest.raises(CommandError, match="/run/none"):
+        ours.run("show", "--picture", "/run/none/web.svg")
 
 
 def test_two_links_of_a_container_hang_on_one_line(ours: Shown) -> None:
