@@ -73,6 +73,9 @@ def create(  # noqa: PLR0913 - the options of the command
     dns: Annotated[
         Many, typer.Option("--dns", metavar="IP", help="Name server for the network's containers.")
     ] = None,
+    disable_dns: Annotated[
+        bool, typer.Option("--disable-dns", help="Do not let containers find each other by name.")
+    ] = False,
     label: Annotated[Many, typer.Option("--label", metavar="KEY=VALUE", help="Label of the network.")] = None,
 ) -> None:
     """Write the list of a new network and print its name."""
@@ -93,6 +96,7 @@ def create(  # noqa: PLR0913 - the options of the command
             _pairs(opt, "--opt", needs_value=True),
             split_values(dns),
             _pairs(label, "--label", needs_value=False),
+            has_names=not disable_dns,
         )
         network = create(from_env(os.environ).conf_folder, asked)
         write(f"{network.name}\n")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 # Places in a list: the plugin that makes the interface comes first.
-INTERFACE, PORTS, FILTER = 10, 20, 30
+INTERFACE, PORTS, FILTER, NAMES = 10, 20, 30, 40
 
 
 class Subnet(NamedTuple):
@@ -44,7 +44,8 @@ class Wanted(NamedTuple):
     """The network that a person wants.
 
     `link` is a name for a link of the host that no other network has. `ipam` is the "ipam" object for the
-    plugin that makes the interface. `options` are those of `--opt`, by their names.
+    plugin that makes the interface. `options` are those of `--opt`, by their names. With `has_names`
+    containers find each other by name, and `nameservers` answer for all other names.
     """
 
     driver: str
@@ -56,6 +57,7 @@ class Wanted(NamedTuple):
     nameservers: tuple[str, ...] = ()
     options: Mapping[str, str] = {}
     ipam: Mapping[str, Any] = {}
+    has_names: bool = True
 
 
 class Part(NamedTuple):

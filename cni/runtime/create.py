@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from cni import conf
 from cni.addresses import parse_exact_network, parse_ip
 from cni.errors import CniError, Code
-from cni.operations.network_part import Part, Subnet, Wanted
+from cni.operations.network_part import NAMES, Part, Subnet, Wanted
 from cni.request import check_name
 from cni.runtime import conflists, free_subnets
 from cni.state import files
@@ -57,6 +57,7 @@ class Asked(NamedTuple):
     options: Mapping[str, str] = {}
     nameservers: tuple[str, ...] = ()
     labels: Mapping[str, str] = {}
+    has_names: bool = True
 
 
 @contextmanager
@@ -257,13 +258,16 @@ def _document(
             asked.mtu or int(mtu_texts[0] if mtu_texts else 0),
             asked.nameservers,
             asked.options,
+            has_names=asked.has_names,
         )
         if subnets:
             wanted = wanted._replace(ipam=_ipam(wanted, parts))
-        entries = [entry for _, part in parts if part.entry and (entry := part.entry(wanted))]
+        shown = [(part.place, entry) for _, part in parts if part.entry and (entry := part.entry(wanted))]
     except ValueError as error:
         raise _wrong("--opt", str(error)) from error
-    if asked.nameservers:
+    entries = [entry for _, entry in shown]
+    # Containers ask a server of names only: some ask all servers at once, and take the first answer.
+    if asked.nameservers and NAMES not in dict(shown):
         entries[0]["dns"] = {"nameservers": list(asked.nameservers)}
     _check_entries(asked.name, entries, {plugin.name: plugin for plugin, _ in parts})
     return {

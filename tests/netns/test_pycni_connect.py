@@ -48,7 +48,7 @@ for number in range({steps}):
 def world(host: Host, tmp_path: Path) -> World:
     """Return a host with a container "c1" on the network "web", and the network "mine" without containers."""
     world = World(host, tmp_path)
-    world.ok("network", "create", "mine")
+    world.ok("network", "create", "--disable-dns", "mine")
     world.sandboxes["c1"] = host.sandbox("c1")
     world.ok("add", "web", "c1", CNI_ARGS=f"{ARGS}box")
     return world

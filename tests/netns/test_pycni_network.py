@@ -135,6 +135,13 @@ def test_wrong_settings_are_refused(world: World) -> None:
         assert reason in refused(world, "create", "a")
 
 
+def test_a_network_without_names(world: World) -> None:
+    world.ok("network", "create", "--disable-dns", "--dns", "10.7.0.1", "a")
+    plugins = read_list(world, "a")["plugins"]
+    assert [each["dns"] for each in plugins if "dns" in each] == [{"nameservers": ["10.7.0.1"]}]
+    assert not any("domainName" in each for each in plugins)
+
+
 def test_every_option_reaches_the_list(world: World) -> None:
     world.ok(
         *("network", "create", "--subnet", "10.7.0.0/24", "--gateway", "10.7.0.9", "--ip-range"),
@@ -144,7 +151,9 @@ def test_every_option_reaches_the_list(world: World) -> None:
     written = read_list(world, "a")
     [interface] = [each for each in written["plugins"] if "ipam" in each]
     assert (interface["bridge"], interface["mtu"]) == ("far0", 1400)
-    assert interface["dns"] == {"nameservers": ["10.7.0.1", "10.7.0.2"]}
+    [names] = [each for each in written["plugins"] if "upstreams" in each]
+    assert (names["upstreams"], names["internal"]) == (["10.7.0.1", "10.7.0.2"], True)
+    assert "dns" not in interface
     assert interface["ipam"]["ranges"] == [
         [
             {

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from cni.dns import client, records
 from cni.dns.client import HELPER
 from cni.errors import CniError, Code
+from cni.kernel.netns import open_netns
 from cni.log import note
 from cni_dnsname import admission
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cni.dns.names import Key, Record
+    from cni.kernel.netns import Netns
 
 _WITHIN_S = 3.0
 _LOOK_EVERY_S = 0.02
@@ -69,15 +71,33 @@ def look() -> None:
 
 
 def unanswered(record: Record) -> Iterator[str]:
-    """Yield the gateways at which the host gets no answer with the record's addresses."""
+    """Yield the gateways at which neither the host nor the container gets an answer for the record."""
+    wanted = {each for each in record.addresses if (":" in each) == (":" in record.addresses[0])}
+    for gateway in record.settings.gateways:
+        if not (wanted <= _ask(record, gateway) or _ask_inside(record, gateway)):
+            yield gateway
+
+
+def _ask_inside(record: Record, gateway: str) -> set[str]:
+    """Return what the container is answered.
+
+    What the host asks goes to a container that publishes port 53, what a container asks its own gateway does
+    not. The server answers a container whose record it has read. A container with several networks gets its
+    address on the first of them.
+    """
+    try:
+        with open_netns(record.netns) as ns:
+            return _ask(record, gateway, ns)
+    except CniError:
+        return set()
+
+
+def _ask(record: Record, gateway: str, ns: Netns | None = None) -> set[str]:
     domain = record.settings.domain
     name = f"{record.names[0]}.{domain}" if domain else record.names[0]
-    for gateway in record.settings.gateways:
-        wanted = {each for each in record.addresses if (":" in each) == (":" in record.addresses[0])}
-        kind = client.AAAA if ":" in record.addresses[0] else client.A
-        try:
-            answer = client.ask(gateway, name, kind, timeout_s=1.0)
-        except OSError:
-            answer = None
-        if answer is None or not wanted <= set(answer.addresses):
-            yield gateway
+    kind = client.AAAA if ":" in record.addresses[0] else client.A
+    try:
+        answer = client.ask(gateway, name, kind, timeout_s=1.0, ns=ns)
+    except OSError:
+        return set()
+    return set(answer.addresses) if answer else set()
