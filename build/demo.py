@@ -1,4 +1,4 @@
-"""`make demo`: attach two containers, show and check every step, and change nothing of the machine.
+"""`make demo`: attach containers, show and check every step, and change nothing of the machine.
 
 Everything happens in namespaces of a process that ends with this one. Its steps use the installed
 executables through the `pycni` command, and read the resulting state from the kernel.
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from cni.kernel.child import run
 from cni.testing import Host, Sandbox, why_no_namespaces
 from cni.testing.place import BARE_ENV
+from demo_networks import Networks
 from narrator import Narrator, StepError
 from plugin_table import ROOT
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 HOME = ROOT / "dist/demo"
 NETWORK = "10-bridge"
+PICTURE = "networks.svg"
 PORTS: dict[str, object] = {"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}
 # The errors of a failing step: a check of ours or of the test library, a program, the system.
 EXPECTED = (StepError, AssertionError, OSError, RuntimeError, ValueError, subprocess.SubprocessError)
@@ -103,6 +105,7 @@ class Demo:
         self.tell.command("pycni show")
         self.tell.tree(self.pycni("show"))
         self.remove(web, client, before)
+        self.connect_networks()
 
     def prepare(self) -> None:
         """Show the host, the outside and the network's configuration."""
@@ -212,6 +215,16 @@ class Demo:
         self.host.run(["nft", "delete", "table", "ip", "pycni"])
         left = [line for line in before.differences(self.host.snapshot()) if line.startswith("+")]
         self.tell.check("links, addresses, routes, rules and files that were not there before", left, [])
+
+    def connect_networks(self) -> None:
+        """Show networks, names and ports as the words of Docker's commands make them."""
+        networks = Networks(self.tell, self.host, HOME / "opt/bin/pycni", _fetch_or_error, HELLO)
+        web, db = networks.create()
+        with self.serving(web), self.serving(db):
+            networks.connect(web, db)
+            networks.publish()
+        networks.draw(HOME / PICTURE)
+        networks.remove(web, db)
 
     def pycni(self, *words: str, capabilities: dict[str, object] | None = None) -> str:
         """Run the installed command and return its output. Raises CommandError."""

@@ -6,8 +6,8 @@ A picture is one file that browsers and Markdown pages show. It follows the read
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from html import escape
 from typing import TYPE_CHECKING
-from xml.sax.saxutils import escape, quoteattr
 
 from cni.cli.output import printable
 
@@ -211,7 +211,7 @@ def _document(subtitle: str, height: float, body: Iterable[str]) -> str:
     )
     style = f"{_STYLE}{light}  @media (prefers-color-scheme: dark) {{{_DARK_STYLE}{dark}  }}\n"
     title = "Networks and containers"
-    label = quoteattr(f"{title}: {subtitle}")
+    label = f'"{title}: {subtitle}"'
     view = f"0 0 {_WIDTH} {height:.0f}"
     return "\n".join(
         (
