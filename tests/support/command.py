@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from cni.testing import make_command
 from cni.testing.place import BARE_ENV, CommandError
 from cni.testing.zygote import Zygote
+from tests.support.cold_scripts import is_cold, scripts_for
 
 if TYPE_CHECKING:
     import subprocess
@@ -41,10 +42,13 @@ def start(path):
 
 
 class Command:
-    """A command of `make_command` in a folder; `str` returns its path."""
+    """A command of `make_command` in a folder; `str` returns its path.
 
-    def __init__(self, folder: Path, bindir: Path) -> None:
-        self.path = make_command(folder, bindir)
+    `is_forked` makes its cold calls of plugins without the start of Python, too.
+    """
+
+    def __init__(self, folder: Path, bindir: Path, *, is_forked: bool = False) -> None:
+        self.path = make_command(folder, scripts_for(bindir) if is_forked and is_cold(bindir) else bindir)
 
     def __str__(self) -> str:
         return str(self.path)

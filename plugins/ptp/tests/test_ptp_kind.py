@@ -45,7 +45,7 @@ class Node:
 
     def __init__(self, host: Host, folder: Path, subnets: list[str]) -> None:
         self.host = host
-        self.command = Command(folder, host.bindir)
+        self.command = Command(folder, host.bindir, is_forked=True)
         host.run(["mkdir", "-p", "/etc/cni/net.d"])
         host.run(["cp", "/dev/stdin", FILE], json.dumps(kindnet(subnets)))
 

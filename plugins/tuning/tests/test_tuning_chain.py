@@ -47,7 +47,7 @@ class Podman:
 
     def __init__(self, host: Host, folder: Path, tuning: dict[str, Any], backend: str) -> None:
         self.host = host
-        self.command = Command(folder, host.bindir)
+        self.command = Command(folder, host.bindir, is_forked=True)
         conf = json.loads(json.dumps(PODMAN))
         conf["plugins"][0]["ipMasqBackend"] = conf["plugins"][1]["backend"] = backend
         conf["plugins"][2] |= tuning
