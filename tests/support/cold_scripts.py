@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 
 from cni.state import executables
-from cni.testing.zygote import _PLUGINS
+from cni.testing.zygote import START_OF_PLUGINS
 
 _SCRIPT = """\
 #!{python} -IS
@@ -85,17 +85,18 @@ while True:
 """
 
 
-def is_cold(bindir: Path) -> bool:
-    """Return whether a folder is one of `make_bindir`, whose executables start Python."""
-    return (bindir.parent / "plugins.json").exists() and not (bindir.parent / "pycni").exists()
+def without_start(bindir: Path) -> Path:
+    """Return the folder of scripts for `bindir`, or `bindir` if its executables do not start Python."""
+    is_cold = (bindir.parent / "plugins.json").exists() and not (bindir.parent / "pycni").exists()
+    return _scripts_for(bindir) if is_cold else bindir
 
 
 @cache
-def scripts_for(bindir: Path) -> Path:
+def _scripts_for(bindir: Path) -> Path:
     """Return a folder of scripts under the names in `bindir`, a folder of `make_bindir`."""
     folder = Path(tempfile.mkdtemp(prefix="cold-scripts-"))
     paths = [path for path in sys.path if path and Path(path).is_dir()]
-    start = _PLUGINS.format(table=str(bindir.parent / "plugins.json"), arming="")
+    start = START_OF_PLUGINS.format(table=str(bindir.parent / "plugins.json"), arming="")
     path = str(folder / "door")
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
         door.bind(path)
