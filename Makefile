@@ -114,7 +114,7 @@ test-single: .venv/stamp ## the plugins' tests, each call in a warm worker of it
 
 soak: .venv/stamp ## faults everywhere, churn with kills, SECONDS=300 of each kind, ten thousand calls of one server
 	$(call say,faults at every step)
-	@PYCNI_FAULTS=all $(pytest) tests/netns -k faults $(ARGS)
+	@PYCNI_FAULTS=all $(pytest) tests/netns -k "faults or floods" $(ARGS)
 	$(call say,churn for $(SECONDS) s and endurance)
 	@PYCNI_CHURN_S=$(SECONDS) PYCNI_SOAK=10000 $(python) -m pytest -q tests/churn tests/warm/test_warm_endurance.py $(ARGS)
 

@@ -122,11 +122,25 @@ def host(bindir: Path, mode: str, request: pytest.FixtureRequest) -> Iterator[Ho
         pytest.skip(why_no_namespaces())
     is_started = request.node.get_closest_marker("started")
     with Host(bindir, None if is_started else request.getfixturevalue("zygote")) as host:
-        if mode in SETTINGS:
-            warm.set_up(host.place, **SETTINGS[mode])
-        elif "PYCNI_BINDIR" in os.environ:
-            warm.switch_off(host.place)
+        _set_up(host, mode)
         yield host
+
+
+@pytest.fixture(scope="session")
+def still_host(bindir: Path, mode: str, zygote: Zygote | None) -> Iterator[Host]:
+    """Yield a host for all tests whose calls look at nothing and change nothing. Cold calls are forked."""
+    if why_no_namespaces():
+        pytest.skip(why_no_namespaces())
+    with Host(bindir, zygote) as host:
+        _set_up(host, mode)
+        yield host
+
+
+def _set_up(host: Host, mode: str) -> None:
+    if mode in SETTINGS:
+        warm.set_up(host.place, **SETTINGS[mode])
+    elif "PYCNI_BINDIR" in os.environ:
+        warm.switch_off(host.place)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

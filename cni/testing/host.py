@@ -18,7 +18,7 @@ from cni.testing.traffic import Seen, Server, ask
 from cni.testing.warm import end as end_servers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from cni.testing.zygote import Zygote
 
@@ -41,6 +41,10 @@ class _Inside:
         Options are those of `Place.run`: env, check, timeout_s.
         """
         return self.place.run(argv, stdin, **options).stdout
+
+    def batch(self, commands: Iterable[str]) -> None:
+        """Run commands of ip in here, all in one process."""
+        self.run(["ip", "-batch", "-"], "".join(f"{command}\n" for command in commands))
 
     def json(self, argv: Sequence[str]) -> Any:
         """Run a program that prints JSON, as `ip -j` does, and return the document; [] for no output."""
@@ -169,12 +173,12 @@ class Host(_Inside):
     def outside(self) -> Outside:
         """A peer in its own namespace, linked to the host's eth0: 192.0.2.0/24, 2001:db8:ffff::/64."""
         peer = self.sandbox("outside")
-        self.run(["ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", peer.name])
         outside = Outside(peer, "192.0.2.2", "2001:db8:ffff::2", "192.0.2.1", "2001:db8:ffff::1")
-        _address(self, outside.host_address, outside.host_address6)
-        _address(peer, outside.address, outside.address6)
-        self.run(["ip", "route", "add", "default", "via", outside.address])
-        self.run(["ip", "-6", "route", "add", "default", "via", outside.address6])
+        # One program on each side, as a start costs 4 ms. The second one finds a carrier for its routes.
+        pair = f"link add eth0 type veth peer name eth0 netns {self.pid}"
+        peer.batch([pair, *_up_with(outside.address, outside.address6)])
+        routes = [f"route add default via {each}" for each in (outside.address, outside.address6)]
+        self.batch([*_up_with(outside.host_address, outside.host_address6), *routes])
         return outside
 
     def snapshot(self, *, exact: bool = False) -> Snapshot:
@@ -221,6 +225,6 @@ class Host(_Inside):
         return Answer(done.returncode, done.stdout, done.stderr.strip())
 
 
-def _address(inside: _Inside, address: str, address6: str) -> None:
-    addresses = f"addr add {address}/24 dev eth0\naddr add {address6}/64 dev eth0 nodad\n"
-    inside.run(["ip", "-batch", "-"], f"link set lo up\nlink set eth0 up\n{addresses}")
+def _up_with(address: str, address6: str) -> list[str]:
+    addresses = [f"addr add {address}/24 dev eth0", f"addr add {address6}/64 dev eth0 nodad"]
+    return ["link set lo up", "link set eth0 up", *addresses]

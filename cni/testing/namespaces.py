@@ -5,10 +5,11 @@ from __future__ import annotations
 import ctypes
 import os
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 
 def setns(fd: int) -> None:
@@ -22,6 +23,12 @@ def checked(result: int, action: str) -> None:
     if result:
         number = ctypes.get_errno()
         raise OSError(number, f"could not {action}: {os.strerror(number)}")
+
+
+def write_sysctls(values: Mapping[str, str]) -> None:
+    """Set sysctls of this namespace, by their paths below /proc/sys."""
+    for path, value in values.items():
+        Path("/proc/sys", path).write_text(value)
 
 
 @contextmanager

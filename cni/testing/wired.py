@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING, Any
 
+from cni.testing.namespaces import write_sysctls
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -14,12 +16,8 @@ if TYPE_CHECKING:
     from cni.testing.host import Host, Sandbox
 
 # Duplicate address detection would delay each test by a second.
-_NO_DAD = "net.ipv6.conf.default.accept_dad=0"
-
-
-def _configure(inside: Host | Sandbox, *commands: str) -> None:
-    """Run commands of ip in one process."""
-    inside.run(["ip", "-batch", "-"], "".join(f"{command}\n" for command in commands))
+_NO_DAD = {"net/ipv6/conf/default/accept_dad": "0"}
+_FORWARDING = {"net/ipv4/ip_forward": "1", "net/ipv6/conf/all/forwarding": "1"}
 
 
 @dataclass(frozen=True)
@@ -50,15 +48,14 @@ class Wired:
     version: str = "1.0.0"
 
     def __post_init__(self) -> None:
-        keys = ["net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1", _NO_DAD]
-        self.host.run(["sysctl", "-q", "-w", *keys])
-        _configure(
-            self.host,
+        self.host.call(write_sysctls, _FORWARDING | _NO_DAD)
+        lines = [
             f"link add {self.bridge} type bridge",
             f"addr add {self.gateway}/{self.subnet.prefixlen} dev {self.bridge}",
             f"addr add {self.gateway6}/{self.subnet6.prefixlen} dev {self.bridge} nodad",
             f"link set {self.bridge} up",
-        )
+        ]
+        self.host.batch(lines)
 
     @property
     def gateway(self) -> str:
@@ -74,24 +71,24 @@ class Wired:
         """Create container number 1, 2, ... with the addresses .2, .3, ... of the subnets."""
         name = f"c{number}"
         sandbox = self.host.sandbox(name)
-        sandbox.run(["sysctl", "-q", "-w", _NO_DAD])
+        sandbox.call(write_sysctls, _NO_DAD)
         address, address6 = str(self.subnet[number + 1]), str(self.subnet6[number + 1])
         host_end = f"veth{self.bridge[:6]}{number}"
-        _configure(
-            self.host,
+        lines = [
             f"link add {host_end} type veth peer name eth0 netns {name}",
             f"link set {host_end} up master {self.bridge}",
-        )
-        self.host.run(["bridge", "link", "set", "dev", host_end, "hairpin", "on" if hairpin else "off"])
-        _configure(
-            sandbox,
+            f"link set {host_end} type bridge_slave hairpin {'on' if hairpin else 'off'}",
+        ]
+        self.host.batch(lines)
+        lines = [
             "link set lo up",
             "link set eth0 up",
             f"addr add {address}/{self.subnet.prefixlen} dev eth0",
             f"addr add {address6}/{self.subnet6.prefixlen} dev eth0 nodad",
             f"route add default via {self.gateway}",
             f"route add default via {self.gateway6}",
-        )
+        ]
+        sandbox.batch(lines)
         prev_result = self._prev_result(sandbox, host_end, address, address6)
         return Container(name, sandbox, address, address6, host_end, prev_result)
 

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
     from cni.testing.place import Place
 
+# The code of `start` for the plugins of a table.
 # Imports the plugins' modules, and so nothing but what a cold call imports: a call finds the same modules.
-_PLUGINS = """
+START_OF_PLUGINS = """
 from pathlib import Path
 {arming}from cni.multicall import main
 from cni.skel import keep_pydantic_alone
@@ -109,7 +110,7 @@ class Zygote:
         if bindir:
             is_armed = self._is_of_launchers and ARMING in (bindir.parent / "pycni").read_text()
             table, arming = str(bindir.parent / "plugins.json"), ARMING if is_armed else ""
-            start = _PLUGINS.format(table=table, arming=arming)
+            start = START_OF_PLUGINS.format(table=table, arming=arming)
         program = _PROGRAM.format(paths=paths, start=start)
         interpreter = os.path.realpath(sys.executable)
         with server:

@@ -60,21 +60,22 @@ class Firewalld:
         host.run(["mkdir", "-p", "/run/dbus"])
         try:
             self._start(
-                ["dbus-daemon", "--nofork", f"--config-file={folder}/bus.conf"], ["dbus-send", *_PING]
+                ["dbus-daemon", "--nofork", f"--config-file={folder}/bus.conf"], _PING, "method return"
             )
             log = ["--log-target", "file", "--log-file", f"{folder}/log"]
             command = ["firewalld", "--nofork", "--nopid", "--system-config", str(settings), *log]
-            self._start(command, ["firewall-cmd", "--state"])
+            self._start(command, _STATE, "RUNNING")
         except BaseException:
             self.close()
             raise
 
-    def _start(self, command: Sequence[str], is_ready: Sequence[str]) -> None:
+    def _start(self, command: Sequence[str], question: Sequence[str], answer: str) -> None:
+        """Start a program, and wait until a question on the bus has an answer with a word in it."""
         output = self._folder / command[0]
         shell = ["sh", "-c", 'exec "$@" >"$0" 2>&1', str(output), *command]
         self._processes.append(self._host.place.popen(shell))
         deadline = time.monotonic() + 120
-        while self._host.place.run(is_ready, check=False).returncode:
+        while answer not in self._host.place.run([*_ASK, *question], check=False).stdout:
             if time.monotonic() > deadline or self._processes[-1].poll() is not None:
                 raise RuntimeError(f"{command[0]} did not start: {output.read_text()}")
             time.sleep(0.1)
@@ -85,8 +86,8 @@ class Firewalld:
 
     def trust(self, link: str) -> None:
         """Accept all packets that arrive on a link, now and after a reload."""
-        for options in ([], ["--permanent"]):
-            self.cmd(*options, "--zone=trusted", f"--add-interface={link}")
+        self._host.run([*_ASK, *_ADD, "string:trusted", f"string:{link}"])
+        self.cmd("--permanent", "--zone=trusted", f"--add-interface={link}")
 
     def close(self) -> None:
         """End it, the newest first."""
@@ -105,4 +106,10 @@ class Firewalld:
         self.close()
 
 
-_PING = ["--system", "--print-reply", "--dest=org.freedesktop.DBus", "/", "org.freedesktop.DBus.Peer.Ping"]
+# firewall-cmd takes 0.3 s of CPU, dbus-send 3 ms.
+_ASK = ["dbus-send", "--system", "--print-reply"]
+_PING = ["--dest=org.freedesktop.DBus", "/", "org.freedesktop.DBus.Peer.Ping"]
+_NAME, _OBJECT = "org.fedoraproject.FirewallD1", "/org/fedoraproject/FirewallD1"
+_TO = [f"--dest={_NAME}", _OBJECT]
+_STATE = [*_TO, "org.freedesktop.DBus.Properties.Get", f"string:{_NAME}", "string:state"]
+_ADD = [*_TO, f"{_NAME}.zone.addInterface"]

@@ -14,8 +14,10 @@ from cni.runtime.chain import Runtime
 from cni.runtime.derive import RuntimeArgs
 from cni.runtime.gc_plan import GcPlan, plan
 from cni.runtime.repair import WELL, repair
+from cni.testing.namespaces import write_sysctls
 from cni.testing.place import BARE_ENV
 from plugin_table import ROOT
+from tests.support.cold_scripts import without_start
 
 if TYPE_CHECKING:
     import subprocess
@@ -112,12 +114,12 @@ class RealList:
         self.name: str = self.document["name"]
         self._runtime = RUNTIMES[row["runtime"]]
         self.ifname: str = row.get("ifname", self._runtime["ifname"])
-        self.node = Node(host, [str(host.bindir), str(stand_ins)])
+        self.node = Node(host, [str(without_start(host.bindir)), str(stand_ins)])
         self._process: subprocess.Popen[str] | None = None
-        host.run(["mkdir", "-p", "/etc/cni/net.d"])
-        host.run(["cp", str(FOLDER / row["what"]), "/etc/cni/net.d"])
+        file = f"/etc/cni/net.d/{row['what']}"
+        host.run(["install", "-D", "-m", "644", str(FOLDER / row["what"]), file])
         # New links get no link-local addresses, which the kernel adds at a time of its own.
-        host.run(["sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/default/addr_gen_mode"])
+        host.call(write_sysctls, {"net/ipv6/conf/default/addr_gen_mode": "1"})
         assert host.outside
         if "lan" in row:
             make_lan(host, **row["lan"])

@@ -45,7 +45,6 @@ class Node:
     def __init__(self, host: Host, folder: Path) -> None:
         self.host = host
         self._command = Command(folder, host.bindir)
-        self.command = str(self._command)
         self.env = {"PATH": _PATH, "CNI_PATH": str(host.bindir)}
 
     def run(self, *arguments: str, port: int = 0, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -54,6 +53,9 @@ class Node:
         done = self._command.run(self.host.place, *arguments, env=env, check=False)
         assert done.returncode == 0 or not check, done.stderr + done.stdout
         return done
+
+    def add(self, network: str, netns: str, port: int) -> None:
+        self.run("add", network, netns, port=port)
 
     def delete(self, name: str) -> None:
         self.run("del", CONTAINERS[name][0], f"/run/netns/{name}")
@@ -106,7 +108,7 @@ def remaining(bindir: Path, tmp_path: Path) -> Iterator[list[str]]:
         host.outside.sandbox.place  # noqa: B018 - as above
         warm.set_up(host.place)
         today = Node(host, folder)
-        release_state.attach(host, today.command, today.env)
+        release_state.attach(host, today.add)
         for name in CONTAINERS:
             today.delete(name)
         yield _lines(host)

@@ -40,9 +40,9 @@ class World:
 
     def configure(self, name: str, *plugins: dict[str, Any], version: str = "1.1.0") -> None:
         """Write a network's file."""
-        self.host.run(["mkdir", "-p", "/etc/cni/net.d"])
         document = {"cniVersion": version, "name": name, "plugins": plugins}
-        self.host.run(["cp", "/dev/stdin", f"/etc/cni/net.d/{name}.conflist"], json.dumps(document))
+        file = f"/etc/cni/net.d/{name}.conflist"
+        self.host.run(["install", "-D", "-m", "644", "/dev/stdin", file], json.dumps(document))
 
     def run(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
         """Run the command."""

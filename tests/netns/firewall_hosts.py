@@ -39,7 +39,7 @@ def equipped(host: Host, programs: Mapping[str, str]) -> Iterator[None]:
     script = f"""set -e
 mkdir -p /run/all /run/some
 mount --bind /usr/sbin /run/all
-for each in /run/all/*; do ln -s "$each" /run/some/; done
+ln -s /run/all/* /run/some/
 rm -f /run/some/*tables* /run/some/xtables* /run/some/nft
 {links}
 mount --bind /run/some /usr/sbin"""

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cni.testing import Host, warm, why_no_namespaces
-from cni.testing.executables import make_warm_bindir
-from plugin_table import declared, packages
 from tests.support import scene
 
 if TYPE_CHECKING:
@@ -17,16 +15,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cni.testing import Answer, Sandbox
+    from cni.testing.zygote import Zygote
 
 BACKENDS = ["iptables", "nftables"]
 
 
 @contextmanager
-def make_host(launcher: Path, folder: Path) -> Iterator[Host]:
-    """Yield a host on which one worker at a time waits for calls."""
+def make_host(bindir: Path, zygote: Zygote | None = None) -> Iterator[Host]:
+    """Yield a host on which one worker at a time waits for calls; a `zygote` forks cold calls."""
     if why_no_namespaces():
         pytest.skip(why_no_namespaces())
-    with Host(make_warm_bindir(folder, packages(declared()), launcher)) as host:
+    with Host(bindir, zygote) as host:
         warm.set_up(host.place, workers=1)
         yield host
 

@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cni.testing import Host, warm, why_no_namespaces
-from cni.testing.executables import make_warm_bindir
-from cni.testing.server_zygote import ServerZygote
-from plugin_table import declared, packages
 from tests.netns.firewall_hosts import NFT, equipped, plain, rules, suffixed, variants_used
 from tests.support import scene
 
@@ -40,20 +37,13 @@ FOREIGN = ["iptables-legacy", "-t", "nat", "-A", "OUTPUT", "-d", "198.51.100.9",
 WHOLE = ("iptables-nft", "iptables-legacy", "both, iptables is legacy", "only names with legacy", "nft")
 
 
-@pytest.fixture(scope="module")
-def bindir(launcher: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Yield a folder of plugins that a warm server serves, as on a node."""
-    bindir = make_warm_bindir(tmp_path_factory.mktemp("warm"), packages(declared()), launcher)
-    with ServerZygote(bindir):
-        yield bindir
-
-
 @pytest.fixture
-def host(bindir: Path) -> Iterator[Host]:
+def host(served_bindir: Path) -> Iterator[Host]:
+    """Yield a host whose plugins a warm server serves, as on a node."""
     if why_no_namespaces():
         pytest.skip(why_no_namespaces())
-    with Host(bindir) as host:
-        warm.set_up(host.place)
+    with Host(served_bindir) as host:
+        warm.set_up(host.place, workers=2)
         yield host
 
 

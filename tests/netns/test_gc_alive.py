@@ -20,20 +20,21 @@ pytestmark = pytest.mark.modes("warm")
 
 LONG = "long-" + "x" * 120
 DIGEST = "0123456789abcdef" * 4
-IDS = pytest.mark.parametrize("container_id", ["plain", DIGEST, LONG], ids=["plain", "digest", "long"])
+IDS = {"c1": "plain", "c2": DIGEST, "c3": LONG}
 VERSIONS = pytest.mark.parametrize("version", ["0.4.0", "1.1.0"])
-PORTS = [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]
+PORTS = {"c1": 8080, "c2": 8081, "c3": 8082}
 
 
-def attach_directly(world: World, container_id: str, version: str, backend: str) -> Sandbox:
+def attach_directly(world: World, name: str, version: str, backend: str) -> Sandbox:
     """Attach as a runtime does that keeps its results elsewhere: nothing gets into the cache."""
     portmap = scene.ports(backend=backend)
     world.configure("web", world.bridge, portmap, version=version)
-    sandbox = world.sandboxes["c1"] = world.host.sandbox("c1")
+    sandbox = world.sandboxes[name] = world.host.sandbox(name)
     head = {"cniVersion": version, "name": "web"}
-    call: dict[str, Any] = {"netns": sandbox, "container_id": container_id}
+    call: dict[str, Any] = {"netns": sandbox, "container_id": IDS[name]}
     result = world.host.plugin(scene.INTERFACE, "ADD", world.bridge | head, **call).must()
-    published = portmap | head | {"prevResult": result, "runtimeConfig": {"portMappings": PORTS}}
+    mapping = {"hostPort": PORTS[name], "containerPort": 80, "protocol": "tcp"}
+    published = portmap | head | {"prevResult": result, "runtimeConfig": {"portMappings": [mapping]}}
     world.host.plugin(scene.PORTS, "ADD", published, **call).must()
     return sandbox
 
@@ -48,30 +49,32 @@ def state(world: World) -> list[Any]:
     return [veths, sorted(files), sorted(world.elements()), chains]
 
 
-@IDS
 @VERSIONS
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_living_attachments_without_a_cached_result_stay(
-    host: Host, tmp_path: Path, backend: str, version: str, container_id: str
+    host: Host, tmp_path: Path, backend: str, version: str
 ) -> None:
     world = World(host, tmp_path, backend)
-    sandbox = attach_directly(world, container_id, version, backend)
+    sandboxes = {name: attach_directly(world, name, version, backend) for name in IDS}
     before = state(world)
-    assert before[0]
+    assert len(before[0]) == len(IDS)
     told = json.loads(world.ok("gc", "web", "--dead-only", "--dry-run", "--json"))
     assert told["stale"] == []
     world.ok("gc", "web", "--dead-only")
     assert state(world) == before
-    sandbox.run(["ping", "-c", "1", "-W", "2", "10.9.0.1"])
-    with sandbox.serve(80):
-        assert host.reaches("127.0.0.1", 8080, timeout_s=5)
-    sandbox.delete()
+    for name, sandbox in sandboxes.items():
+        sandbox.run(["ping", "-c", "1", "-W", "2", "10.9.0.1"])
+        with sandbox.serve(80):
+            assert host.reaches("127.0.0.1", PORTS[name], timeout_s=5)
+    for sandbox in sandboxes.values():
+        sandbox.delete()
     world.ok("gc", "web", "--dead-only")
     links, files, elements, chains = state(world)
     assert (links, elements, chains) == ([], [], [])
     assert [each for each in files if "/networks/" in each and "last_reserved" not in each] == []
     assert [each for each in files if "hostports" in each] == []
-    assert not host.place.run(["grep", "-r", container_id, "/run/pycni"], check=False).stdout
+    for container_id in IDS.values():
+        assert not host.place.run(["grep", "-r", container_id, "/run/pycni"], check=False).stdout
 
 
 @pytest.fixture

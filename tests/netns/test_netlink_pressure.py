@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from cni.testing import Host
 
+pytestmark = pytest.mark.forked
+
 MAC, HOST_MAC = "02:00:00:00:00:05", "02:00:00:00:00:06"
 ROUTES = 2000
 LINKS = 80

@@ -54,9 +54,10 @@ def test_a_plugin_is_known_by_the_end_of_its_name(named: tuple[Host, dict[str, s
     host, env = named
     for name, plugin in NAMES.items():
         PLACES[place](host.bindir / plugin, host.bindir / name)
-        assert "1.1.0" in host.plugin(name, "VERSION", {}, env=env).must()["supportedVersions"]
         about = host.plugin(name, "ADD", {}, env={**env, "CNI_COMMAND": ""})
         assert (about.status, about.stderr.splitlines()[0].split()[:2]) == (0, ["CNI", plugin])
+    # All plugins answer this alike.
+    assert "1.1.0" in host.plugin(name, "VERSION", {}, env=env).must()["supportedVersions"]
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -82,16 +83,14 @@ def test_a_link_of_any_name_is_the_plugin_that_it_leads_to(named: tuple[Host, di
     assert about.stderr.startswith("CNI bridge plugin v")
 
 
-@pytest.mark.parametrize("name", ["mybridge", "bridge2", "bridge-", "-", "local", "bridge-x"])
-def test_another_name_is_an_error_that_names_the_plugins(
-    named: tuple[Host, dict[str, str]], name: str
-) -> None:
+def test_another_name_is_an_error_that_names_the_plugins(named: tuple[Host, dict[str, str]]) -> None:
     host, env = named
-    shutil.copy(host.bindir / "bridge", host.bindir / name)
-    answer = host.plugin(name, "ADD", {}, env=env)
-    assert answer.code == 5
-    assert f'the name "{name}"' in answer.msg
-    assert ", ".join(sorted(packages(declared()))) in answer.json["details"]
+    for name in ("mybridge", "bridge2", "bridge-", "-", "local", "bridge-x"):
+        shutil.copy(host.bindir / "bridge", host.bindir / name)
+        answer = host.plugin(name, "ADD", {}, env=env)
+        assert answer.code == 5
+        assert f'the name "{name}"' in answer.msg
+        assert ", ".join(sorted(packages(declared()))) in answer.json["details"]
 
 
 @pytest.mark.parametrize(

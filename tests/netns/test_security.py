@@ -32,8 +32,8 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become oth
 
 
 @pytest.fixture
-def one_worker(launcher: Path, tmp_path: Path) -> Iterator[Host]:
-    with make_host(launcher, tmp_path) as host:
+def one_worker(served_bindir: Path) -> Iterator[Host]:
+    with make_host(served_bindir) as host:
         yield host
 
 

@@ -21,6 +21,7 @@ from cni.testing.place import BARE_ENV
 from cni.undo import Undo
 from tests.netns.security_host import BACKENDS, Chain, make_host
 from tests.support import scene
+from tests.support.command import Command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,8 +36,8 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files
 
 
 @pytest.fixture
-def one_worker(launcher: Path, tmp_path: Path) -> Iterator[Host]:
-    with make_host(launcher, tmp_path) as host:
+def one_worker(served_bindir: Path) -> Iterator[Host]:
+    with make_host(served_bindir) as host:
         yield host
 
 
@@ -152,7 +153,7 @@ def test_a_result_cache_in_others_hands_is_neither_written_nor_run(
     host: Host, tmp_path: Path, plant: Callable[[Path], None]
 ) -> None:
     """The cached result names the plugins that a DEL runs when the network is not configured any more."""
-    sandbox, command = host.sandbox("c1"), str(make_command(tmp_path, host.bindir))
+    sandbox, command = host.sandbox("c1"), Command(tmp_path, host.bindir)
     (tmp_path / "evil").write_text(f"#!/bin/sh\necho >>{VICTIM}-ran\n")
     (tmp_path / "evil").chmod(0o755)
     forged = LO | {"plugins": [{"type": "evil"}]}
@@ -160,7 +161,7 @@ def test_a_result_cache_in_others_hands_is_neither_written_nor_run(
 
     def pycni(verb: str) -> str:
         env = BARE_ENV | {"CNI_PATH": f"{host.bindir}:{tmp_path}"}
-        return host.place.run([command, verb, "lo", sandbox.path, "--json"], env=env, check=False).stdout
+        return command.run(host.place, verb, "lo", sandbox.path, "--json", env=env, check=False).stdout
 
     # So it would be without the look at the folder.
     host.call(Cache().write, entry)

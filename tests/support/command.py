@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from cni.testing import make_command
 from cni.testing.place import BARE_ENV, CommandError
 from cni.testing.zygote import Zygote
+from tests.support.cold_scripts import without_start
 
 if TYPE_CHECKING:
     import subprocess
@@ -21,14 +22,19 @@ if TYPE_CHECKING:
 
     from cni.testing.place import Place
 
-# The streams are as the start of Python makes them. The script of the command names its folder of plugins.
+# All modules that any run imports are there. The streams are as the start of Python makes them. The script of
+# the command names its folder of plugins.
 _START = """
 import io, pkgutil, re
+import rich.console, rich.table, rich.text, typer.main
 import cni.cli, cni.runtime
 for package in (cni.cli, cni.runtime):
     for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
         importlib.import_module(module.name)
-from cni.cli.main import main
+from cni.cli.main import app, main
+# Typer makes all commands of an application in each run, which takes 13 ms.
+command = typer.main.get_command(app)
+typer.main.get_command = lambda _: command
 def start(path):
     bindir = re.findall(r"main\\('(.*)'\\)", open(path).read())[0]
     for number, mode, stream in ((0, "r", "stdin"), (1, "w", "stdout"), (2, "w", "stderr")):
@@ -41,10 +47,13 @@ def start(path):
 
 
 class Command:
-    """A command of `make_command` in a folder; `str` returns its path."""
+    """A command of `make_command` in a folder; `str` returns its path.
 
-    def __init__(self, folder: Path, bindir: Path) -> None:
-        self.path = make_command(folder, bindir)
+    `is_forked` makes its cold calls of plugins without the start of Python, too.
+    """
+
+    def __init__(self, folder: Path, bindir: Path, *, is_forked: bool = False) -> None:
+        self.path = make_command(folder, without_start(bindir) if is_forked else bindir)
 
     def __str__(self) -> str:
         return str(self.path)

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cni.testing import Host, Sandbox
+from cni.testing.namespaces import write_sysctls
 from tests.support import scene
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 Json = dict[str, Any]
 
@@ -78,12 +79,11 @@ def capabilities(port: int) -> dict[str, str]:
     return {"CAP_ARGS": json.dumps({"portMappings": mappings})} if port else {}
 
 
-def attach(host: Host, command: str, env: dict[str, str]) -> None:
-    """Attach the containers with the command of a release."""
+def attach(host: Host, add: Callable[[str, str, int], object]) -> None:
+    """Attach the containers; `add` runs `pycni add` with a network, the path of a namespace and a port."""
     configure(host)
     for container, (network, port) in CONTAINERS.items():
-        sandbox = host.sandbox(container)
-        host.run([command, "add", network, sandbox.path], env=env | capabilities(port), timeout_s=120)
+        add(network, host.sandbox(container).path, port)
 
 
 def record(host: Host, folder: Path) -> None:
@@ -240,21 +240,23 @@ def _make_link(host: Host, link: Json, containers: dict[str, Json]) -> None:
 
 
 def _set_up(place: Host | Sandbox, told: Json) -> None:
-    for path, value in told["settings"].items():
-        place.run(["sh", "-c", f"echo {value} > /proc/sys/{path}"])
+    place.call(write_sysctls, told["settings"])
+    lines = []
     for link in told["links"]:
-        promisc = ["promisc", "on"] if link["promisc"] else []
-        place.run(["ip", "link", "set", link["name"], "up", *promisc])
-        for address in link["addresses"]:
-            place.run(["ip", "addr", "add", *address.split(), "dev", link["name"]])
-    for route in told["routes"]:
-        place.run(["ip", *(["-6"] if ":" in route else []), "route", "add", *route.split()])
+        lines.append(f"link set {link['name']} up" + " promisc on" * link["promisc"])
+        lines += [f"addr add {address} dev {link['name']}" for address in link["addresses"]]
+    lines += [f"route add {route}" for route in told["routes"]]
+    place.batch(lines)
 
 
 def _main(bindir: str, command: str, folder: str) -> None:
     with Host(Path(bindir)) as host:
         env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "CNI_PATH": bindir, "PYCNI_WARM": "off"}
-        attach(host, command, env)
+
+        def add(network: str, netns: str, port: int) -> None:
+            host.run([command, "add", network, netns], env=env | capabilities(port), timeout_s=120)
+
+        attach(host, add)
         record(host, Path(folder))
 
 

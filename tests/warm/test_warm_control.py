@@ -60,6 +60,7 @@ def test_start_is_an_error_if_switched_off(warm_host: WarmHost) -> None:
     assert "switched off by /etc/cni/pycni/warm-off" in pycni(warm_host, "status")
 
 
+@pytest.mark.forked
 def test_a_server_that_does_not_answer_is_shown(warm_host: WarmHost) -> None:
     warm_host.odd()
     [pid] = warm_host.servers()
@@ -68,6 +69,7 @@ def test_a_server_that_does_not_answer_is_shown(warm_host: WarmHost) -> None:
     os.kill(pid, signal.SIGCONT)
 
 
+@pytest.mark.forked
 def test_status_starts_no_server(warm_host: WarmHost) -> None:
     pycni(warm_host, "status")
     assert warm_host.servers() == []
@@ -192,6 +194,7 @@ def test_a_systemd_server_replaces_the_running_one(warm_host: WarmHost) -> None:
     assert warm_host.run(["cat", "/run/journal"]).count("listens at") == 2
 
 
+@pytest.mark.forked
 def test_a_server_whose_socket_was_removed_is_replaced(warm_host: WarmHost) -> None:
     warm_host.odd()
     [first] = warm_host.servers()
@@ -205,6 +208,7 @@ def test_a_server_whose_socket_was_removed_is_replaced(warm_host: WarmHost) -> N
     assert warm_host.facts()["parent"] == parent
 
 
+@pytest.mark.forked
 def test_a_stopped_server_whose_socket_was_removed_blocks_no_call(warm_host: WarmHost) -> None:
     warm_host.odd()
     [first] = warm_host.servers()

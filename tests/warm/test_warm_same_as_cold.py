@@ -135,26 +135,27 @@ def alike(text: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def zygote(odd_bindir: Path) -> Iterator[Zygote]:
+def zygote(forked_servers: Path) -> Iterator[Zygote]:
     """Yield the process that forks cold calls."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ODD))
-        zygote = Zygote(odd_bindir)
+        zygote = Zygote(forked_servers)
     with zygote:
         yield zygote
 
 
 @pytest.fixture
-def runs(odd_bindir: Path, request: pytest.FixtureRequest) -> Iterator[dict[str, Run]]:
+def runs(request: pytest.FixtureRequest) -> Iterator[dict[str, Run]]:
     """Return a host for each way of being served.
 
-    The cold calls of the usual network start the executable, other cold calls are forked.
+    The cold calls of the usual network, and its servers, start the executable. Others are forked.
     """
     if why_no_namespaces():
         pytest.skip(why_no_namespaces())
     is_forked = request.node.get_closest_marker("forked")
     cold = request.getfixturevalue("zygote") if is_forked else None
-    with Host(odd_bindir) as one, Host(odd_bindir) as two, Host(odd_bindir, cold) as three:
+    bindir = request.getfixturevalue("forked_servers" if is_forked else "odd_bindir")
+    with Host(bindir) as one, Host(bindir) as two, Host(bindir, cold) as three:
         hosts = dict(zip(MODES, (one, two, three), strict=True))
         for mode, host in hosts.items():
             settings = MODES[mode]

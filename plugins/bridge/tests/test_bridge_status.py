@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cni.testing.network import Network
+from tests.support.cold_scripts import without_start
 
 if TYPE_CHECKING:
     from cni.testing import Host
@@ -140,11 +141,12 @@ def test_containers_that_come_and_go_are_no_reason(host: Host) -> None:
     net = Network(host, **FULL, ipMasqBackend="nftables")
     host.sandbox("c1")
     answers = []
+    program = without_start(host.bindir) / "bridge"
     for _ in range(6):
         conf = json.dumps(net.conf)
         churn = [
             f"CNI_COMMAND={verb} CNI_CONTAINERID=c1 CNI_NETNS=/run/netns/c1 CNI_IFNAME=eth0 "
-            f"CNI_PATH={host.bindir} {host.bindir}/bridge < /run/conf > /dev/null"
+            f"CNI_PATH={host.bindir} {program} < /run/conf > /dev/null"
             for verb in ("ADD", "DEL")
         ]
         host.run(["cp", "/dev/stdin", "/run/conf"], conf)

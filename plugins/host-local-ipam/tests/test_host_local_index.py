@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cni.ipam.lease_index import FOLDER as INDEX
-from cni.ipam.lease_index import LeaseIndex
+from cni.ipam.lease_index import MANY, LeaseIndex
 from cni.ipam.leases import Leases
 from cni.request import Attachment
 from cni.testing.host import GO
@@ -23,7 +23,9 @@ CONF: dict[str, Any] = {
     "cniVersion": "1.0.0", "name": "net", "type": "host-local",
     "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.1.0.0/16"}]]},
 }  # fmt: skip
-LEASES, TURNS = 200, 60
+TURNS = 60
+# So many that a pool has an index after any turns. The second suite deletes each at the end.
+LEASES = MANY + TURNS
 
 
 def call(host: Host, verb: str, name: str, bindir: Path | None = None, **keys: Any) -> Answer:
@@ -35,7 +37,7 @@ def call(host: Host, verb: str, name: str, bindir: Path | None = None, **keys: A
 def fill() -> None:
     POOL.mkdir(parents=True)
     for number in range(LEASES):
-        (POOL / f"10.1.{1 + number // 100}.{number % 100}").write_bytes(f"c{number}\r\neth0".encode())
+        (POOL / f"10.1.1.{number}").write_bytes(f"c{number}\r\neth0".encode())
 
 
 def wrong() -> tuple[bool, list[str]]:

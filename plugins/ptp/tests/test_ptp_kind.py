@@ -45,9 +45,8 @@ class Node:
 
     def __init__(self, host: Host, folder: Path, subnets: list[str]) -> None:
         self.host = host
-        self.command = Command(folder, host.bindir)
-        host.run(["mkdir", "-p", "/etc/cni/net.d"])
-        host.run(["cp", "/dev/stdin", FILE], json.dumps(kindnet(subnets)))
+        self.command = Command(folder, host.bindir, is_forked=True)
+        host.run(["install", "-D", "-m", "644", "/dev/stdin", FILE], json.dumps(kindnet(subnets)))
 
     def run(self, verb: str, pod: str, *ports: int) -> subprocess.CompletedProcess[str]:
         listed = [{"hostPort": each, "containerPort": 80, "protocol": "tcp"} for each in ports]

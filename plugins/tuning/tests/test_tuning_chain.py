@@ -38,6 +38,7 @@ PODMAN: dict[str, Any] = {
         {"type": "tuning"},
     ],
 }
+FILE = "/etc/cni/net.d/87-podman.conflist"
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 PORTS = {"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}
 
@@ -47,12 +48,11 @@ class Podman:
 
     def __init__(self, host: Host, folder: Path, tuning: dict[str, Any], backend: str) -> None:
         self.host = host
-        self.command = Command(folder, host.bindir)
+        self.command = Command(folder, host.bindir, is_forked=True)
         conf = json.loads(json.dumps(PODMAN))
         conf["plugins"][0]["ipMasqBackend"] = conf["plugins"][1]["backend"] = backend
         conf["plugins"][2] |= tuning
-        host.run(["mkdir", "-p", "/etc/cni/net.d"])
-        host.run(["cp", "/dev/stdin", "/etc/cni/net.d/87-podman.conflist"], json.dumps(conf))
+        host.run(["install", "-D", "-m", "644", "/dev/stdin", FILE], json.dumps(conf))
 
     def run(self, verb: str, name: str, args: str = "") -> Any:
         env = {"PATH": PATH, "CAP_ARGS": json.dumps(PORTS), "CNI_ARGS": args}
