@@ -28,7 +28,7 @@ import cni.cli, cni.runtime
 for package in (cni.cli, cni.runtime):
     for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
         importlib.import_module(module.name)
-from cni.cli.main import main
+from cni.cli.start import main
 def start(path):
     bindir = re.findall(r"main\\('(.*)'\\)", open(path).read())[0]
     for number, mode, stream in ((0, "r", "stdin"), (1, "w", "stdout"), (2, "w", "stderr")):
