@@ -1,7 +1,7 @@
 """The command `pycni` without the start of Python: each run is forked when its imports are done.
 
-The start with all imports takes 0.15 s of CPU, most of what a run of the command takes.
-`tests/netns/test_pycni_command.py` and others start the executable.
+The start with all imports takes 0.1 s of CPU, most of what a run of the command takes.
+Tests of streams, signals, terminals and other users start the executable, and so does that of the page.
 """
 
 from __future__ import annotations
