@@ -209,7 +209,9 @@ def test_a_plugin_that_hangs_is_ended_after_the_time_limit(pycni: Pycni) -> None
 
 def test_an_interrupted_call_says_so(pycni: Pycni) -> None:
     pycni.plugins.write("first", "import time; time.sleep(60)")
-    process = pycni.host.place.popen([str(pycni.command), "add", "net", "/run/netns/c1"], env={})
+    # A shell starts what runs in the background, such as all tests, with SIGINT ignored.
+    heeding = ["/usr/bin/env", "--default-signal=INT", str(pycni.command)]
+    process = pycni.host.place.popen([*heeding, "add", "net", "/run/netns/c1"], env={})
     while not pycni.plugins.calls:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
