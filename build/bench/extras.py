@@ -66,8 +66,8 @@ def _count(stage: Stage, forks: Forks) -> dict[str, int]:
     family = Family(os.getpid(), stage.processes())
 
     def during(step: Callable[[], Any]) -> tuple[Any, int]:
-        family.count(forks.heard())
-        return step(), family.count(forks.heard())
+        forks.count(family.count)
+        return step(), forks.count(family.count)
 
     (_, results), added = during(lambda: stage.call(chain.add, side, [container]))
     _, checked = during(lambda: stage.call(chain.check, side, results))

@@ -10,10 +10,11 @@ import os
 import select
 import socket
 import struct
+import time
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
 _NETLINK_CONNECTOR = 11
 _CN_IDX_PROC = _CN_VAL_PROC = 1
@@ -24,8 +25,8 @@ _NLMSG = struct.Struct("=IHHII")
 _CN_MSG = struct.Struct("=IIIIHH")
 _EVENT = struct.Struct("=IIQ")
 _PIDS = struct.Struct("=iiii")
-_SETTLED_MS = 50
-_MANY_EVENTS = 100_000
+_SETTLED_S = 0.05
+_WITHIN_S = 1
 
 
 class Fork(NamedTuple):
@@ -46,8 +47,7 @@ class Forks:
             operation = struct.pack("=I", _MCAST_LISTEN)
             body = _CN_MSG.pack(_CN_IDX_PROC, _CN_VAL_PROC, 0, 0, len(operation), 0) + operation
             self._socket.send(_NLMSG.pack(_NLMSG.size + len(body), _NLMSG_DONE, 0, 0, 0) + body)
-            if not self._listen_to_own():
-                raise PermissionError("the kernel does not tell of forks here")
+            self._heard()
         except OSError:
             self._socket.close()
             raise
@@ -56,20 +56,34 @@ class Forks:
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
-    def _listen_to_own(self) -> bool:
+    def count(self, count: Callable[[list[Fork]], int]) -> int:
+        """Return the sum of what `count` returns for the forks since the last call.
+
+        The last forks that count are some milliseconds old then. Those of other programs never end.
+        """
+        total = 0
+        while True:
+            time.sleep(_SETTLED_S)
+            if not (counted := count(self._heard())):
+                return total
+            total += counted
+
+    def _heard(self) -> list[Fork]:
+        """Return the forks since the last call. Raise OSError if the kernel does not tell of forks.
+
+        The kernel tells of them in order: a fork of our own comes after all of them.
+        """
         child = os.posix_spawn("/bin/true", ["true"], {})
         os.waitpid(child, 0)
-        return Fork(os.getpid(), child) in self.heard()
-
-    def heard(self) -> list[Fork]:
-        """Return the forks since the last call, after a moment without forks."""
-        found = []
-        for _ in range(_MANY_EVENTS):
-            if not select.select([self._socket], [], [], _SETTLED_MS / 1000)[0]:
-                break
-            if fork := _parse(self._socket.recv(4096)):
-                found.append(fork)
-        return found
+        own = Fork(os.getpid(), child)
+        forks: list[Fork] = []
+        while select.select([self._socket], [], [], _WITHIN_S)[0]:
+            fork = _parse(self._socket.recv(4096))
+            if fork == own:
+                return forks
+            if fork:
+                forks.append(fork)
+        raise PermissionError("the kernel does not tell of forks here")
 
 
 def _parse(message: bytes) -> Fork | None:
@@ -89,11 +103,12 @@ class Family:
     def __init__(self, me: int, servers: Collection[int]) -> None:
         self._me = me
         self._members = set(servers)
+        self._spawners: set[int] = set()
 
     def count(self, forks: list[Fork]) -> int:
         """Count the processes besides the plugins themselves."""
-        spawners = {fork.child for fork in forks if fork.parent == self._me}
-        self._members |= {fork.child for fork in forks if fork.parent in spawners}
+        self._spawners |= {fork.child for fork in forks if fork.parent == self._me}
+        self._members |= {fork.child for fork in forks if fork.parent in self._spawners}
         started = 0
         for fork in forks:
             if fork.parent in self._members:

@@ -12,9 +12,12 @@ def main() -> NoReturn:
     """Run the installer if its name is called, else what `cni.program.entry` selects."""
     _restore_environment()
     if sys.argv[1:2] in (["--install"], ["--uninstall"]):
+        from cni.cli import start
+
+        start.prepare()
         import install
 
-        sys.exit(install.main())
+        start.leave(install.main())
     from cni.program import entry
 
     # bin/python3 in the bundle runs this.

@@ -29,6 +29,6 @@ def main(table_file: str, bindir: str = "") -> NoReturn:
         from cni.warm import server
 
         server.main(Path(sys.argv[2]), sys.argv[3], Path(table_file))
-    from cni.cli import main as cli
+    from cni.cli import start
 
-    cli.main(bindir)
+    start.main(bindir)

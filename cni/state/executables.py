@@ -36,7 +36,7 @@ _COMMAND = """\
 # Part of pycni: the command for people.
 import sys
 sys.path[:0] = {paths!r}
-from cni.cli.main import main
+from cni.cli.start import main
 main({bindir!r})
 """
 

@@ -8,8 +8,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
-
 from plugin_table import ROOT
 from tests.netns.bundled_host import BINDIR, PREFIX, add_check_del, empty_opt, install
 from tests.support import scene
@@ -44,30 +42,30 @@ def _refused(host: Host, bundle: Path, *options: str) -> str:
     return done.stderr
 
 
-@pytest.mark.parametrize(
-    ("option", "message"),
-    [
-        ("--bindir=rel/dir", 'BINDIR is "rel/dir": it must be an absolute path'),
-        ("--bindir=", 'BINDIR is "": it must be an absolute path'),
-        ("--prefix=rel", 'PREFIX is "rel": it must be an absolute path'),
-        ("--prefix=", 'PREFIX is "": it must be an absolute path'),
-        ("--confdir=net.d", 'CONFDIR is "net.d": it must be an absolute path'),
-        ("--sbindir=sbin", 'SBINDIR is "sbin": it must be an absolute path'),
-        ("--destdir=root", 'DESTDIR is "root": it must be an absolute path'),
-        ("--prefix=/", "PREFIX is /: choose a folder of its own"),
-        ("--prefix=//", "PREFIX is /: choose a folder of its own"),
-        ("--prefix=/opt/..", "PREFIX is /: choose a folder of its own"),
-        ("--bindir=/", "BINDIR is /: choose a folder of its own"),
-        ("--bindir=/opt/a:b", "BINDIR is '/opt/a:b': a colon or a control character cannot be in it"),
-        ("--prefix=/opt/a\nb", "PREFIX is '/opt/a\\nb': a colon or a control character cannot be in it"),
-        (f"--prefix=/opt/{'x' * 250}", "PREFIX has more than 200 bytes: choose a shorter path"),
-        ("--bindir=/proc/cpuinfo/bin", "/proc/cpuinfo is not a folder"),
-        ("--conf=none", "there is no conf/none.conflist"),
-        ("--units=yes", "UNITS=yes, but systemd does not run here"),
-    ],
-)
-def test_options_that_cannot_be_meant(empty_opt: Host, bundle: Path, option: str, message: str) -> None:
-    assert message in _refused(empty_opt, bundle, option)
+REFUSED = [
+    ("--bindir=rel/dir", 'BINDIR is "rel/dir": it must be an absolute path'),
+    ("--bindir=", 'BINDIR is "": it must be an absolute path'),
+    ("--prefix=rel", 'PREFIX is "rel": it must be an absolute path'),
+    ("--prefix=", 'PREFIX is "": it must be an absolute path'),
+    ("--confdir=net.d", 'CONFDIR is "net.d": it must be an absolute path'),
+    ("--sbindir=sbin", 'SBINDIR is "sbin": it must be an absolute path'),
+    ("--destdir=root", 'DESTDIR is "root": it must be an absolute path'),
+    ("--prefix=/", "PREFIX is /: choose a folder of its own"),
+    ("--prefix=//", "PREFIX is /: choose a folder of its own"),
+    ("--prefix=/opt/..", "PREFIX is /: choose a folder of its own"),
+    ("--bindir=/", "BINDIR is /: choose a folder of its own"),
+    ("--bindir=/opt/a:b", "BINDIR is '/opt/a:b': a colon or a control character cannot be in it"),
+    ("--prefix=/opt/a\nb", "PREFIX is '/opt/a\\nb': a colon or a control character cannot be in it"),
+    (f"--prefix=/opt/{'x' * 250}", "PREFIX has more than 200 bytes: choose a shorter path"),
+    ("--bindir=/proc/cpuinfo/bin", "/proc/cpuinfo is not a folder"),
+    ("--conf=none", "there is no conf/none.conflist"),
+    ("--units=yes", "UNITS=yes, but systemd does not run here"),
+]
+
+
+def test_options_that_cannot_be_meant(empty_opt: Host, bundle: Path) -> None:
+    for option, message in REFUSED:
+        assert message in _refused(empty_opt, bundle, option), option
 
 
 def test_an_abbreviated_or_misspelt_option_is_refused(empty_opt: Host, bundle: Path) -> None:
@@ -77,12 +75,12 @@ def test_an_abbreviated_or_misspelt_option_is_refused(empty_opt: Host, bundle: P
     assert empty_opt.run(["ls", "/opt"]) == ""
 
 
-@pytest.mark.parametrize("target", ["install", "uninstall", "dist", "test", "bench"])
-def test_a_misspelt_variable_of_make_is_refused(empty_opt: Host, target: str) -> None:
-    make = ["make", "--silent", "--directory", str(ROOT), target, "PREFX=/opt/x"]
-    done = empty_opt.place.run(make, check=False)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "unknown variable PREFX; the known ones are PYTHON FROZEN_PYTHON CC BINDIR" in done.stderr
+def test_a_misspelt_variable_of_make_is_refused(empty_opt: Host) -> None:
+    for target in ("install", "uninstall", "dist", "test", "bench"):
+        make = ["make", "--silent", "--directory", str(ROOT), target, "PREFX=/opt/x"]
+        done = empty_opt.place.run(make, check=False)
+        assert (done.returncode, done.stdout) == (2, ""), target
+        assert "unknown variable PREFX; the known ones are PYTHON FROZEN_PYTHON CC BINDIR" in done.stderr
     assert empty_opt.run(["ls", "/opt"]) == ""
 
 

@@ -123,87 +123,89 @@ def test_a_network_that_lacks_plugins_is_named_with_them(bare: Host, bundle: Pat
     assert not any("podman" in line for line in _warnings(host, bundle))
 
 
-@pytest.mark.parametrize(
-    "folder",
-    [
-        "/etc/cni/net.d",
-        "/etc/cni/elsewhere",
-        "/etc/cni/multus/net.d",
-        "/var/lib/rancher/k3s/agent/etc/cni/net.d",
-        "/var/lib/rancher/rke2/agent/etc/cni/net.d",
-        "/var/snap/microk8s/current/args/cni-network",
-        "/var/crio-networks",
-        "/var/containerd-networks",
-        "/var/podman-networks",
-    ],
+FOLDERS = (
+    "/etc/cni/net.d",
+    "/etc/cni/multus/net.d",
+    "/var/lib/rancher/k3s/agent/etc/cni/net.d",
+    "/var/lib/rancher/rke2/agent/etc/cni/net.d",
+    "/var/snap/microk8s/current/args/cni-network",
+    "/var/crio-networks",
+    "/var/containerd-networks",
+    "/var/podman-networks",
 )
-def test_the_folders_of_all_runtimes_are_read(bare: Host, bundle: Path, folder: str) -> None:
+ELSEWHERE = "/etc/cni/elsewhere"
+
+
+def test_the_folders_of_all_runtimes_are_read(bare: Host, bundle: Path) -> None:
     host = bare
     _write(host, "/etc/crio/crio.conf", '[crio.network]\nnetwork_dir = "/var/crio-networks/"')
     conf = 'version = 2\n[plugins."io.containerd.grpc.v1.cri".cni]\nconf_dir = "/var/containerd-networks"'
     _write(host, "/etc/containerd/config.toml", conf)
     _program(host, "podman")
     _write(host, "/etc/containers/containers.conf", '[network]\nnetwork_config_dir = "/var/podman-networks"')
-    _network(host, f"{folder}/10.conflist", "net", {"type": "theirs"})
-    options = ["--confdir=/etc/cni/elsewhere"] if folder == "/etc/cni/elsewhere" else []
-    found = [line for line in _warnings(host, bundle, *options) if line.startswith("network net ")]
-    assert len(found) == 1
-    assert f"{folder}/10.conflist" in found[0]
+    for number, folder in enumerate((*FOLDERS, ELSEWHERE)):
+        _network(host, f"{folder}/10.conflist", f"net{number}", {"type": "theirs"})
+    usual = _warnings(host, bundle)
+    for number, folder in enumerate(FOLDERS):
+        [line] = [line for line in usual if line.startswith(f"network net{number} ")]
+        assert f"{folder}/10.conflist" in line
+    found = _warnings(host, bundle, f"--confdir={ELSEWHERE}")
+    [line] = [line for line in found if line.startswith(f"network net{len(FOLDERS)} ")]
+    assert f"{ELSEWHERE}/10.conflist" in line
 
 
-@pytest.mark.parametrize(
-    ("file", "text", "expected"),
-    [
-        (
-            "/etc/containerd/config.toml",
-            'version = 2\n[plugins."io.containerd.grpc.v1.cri".cni]\nbin_dir = "/usr/lib/cni"',
-            ("containerd does not look in /opt/cni/bin, only in /usr/lib/cni (/etc/containerd/config.toml): "
-            "install with BINDIR=/usr/lib/cni, or change that"),
-        ),
-        (
-            "/etc/containerd/config.toml",
-            '[plugins.cri.cni]\nbin_dir = "/usr/lib/cni"',
-            ("containerd does not look in /opt/cni/bin, only in /usr/lib/cni (/etc/containerd/config.toml): "
-            "install with BINDIR=/usr/lib/cni, or change that"),
-        ),
-        (
-            "/etc/containerd/config.toml",
-            'version = 3\n[plugins."io.containerd.cri.v1.runtime".cni]\nbin_dirs = ["/a", "/opt/cni/bin"]',
-            ("containerd looks in /a before /opt/cni/bin, where none of these plugins is now "
-            "(/etc/containerd/config.toml): install with BINDIR=/a, or put /opt/cni/bin first there"),
-        ),
-        (
-            "/var/lib/rancher/k3s/agent/etc/containerd/config.toml",
-            '[plugins."io.containerd.grpc.v1.cri".cni]\nbin_dir = "/var/lib/rancher/k3s/data/cni"',
-            ("k3s does not look in /opt/cni/bin, only in /var/lib/rancher/k3s/data/cni "
-            "(/var/lib/rancher/k3s/agent/etc/containerd/config.toml): "
-            "install with BINDIR=/var/lib/rancher/k3s/data/cni, or change that"),
-        ),
-        (
-            "/var/snap/microk8s/current/args/containerd.toml",
-            '[plugins."io.containerd.grpc.v1.cri".cni]\nbin_dir = "${SNAP_DATA}/opt/cni/bin"',
-            ("microk8s does not look in /opt/cni/bin, only in /var/snap/microk8s/current/opt/cni/bin "
-            "(/var/snap/microk8s/current/args/containerd.toml): "
-            "install with BINDIR=/var/snap/microk8s/current/opt/cni/bin, or change that"),
-        ),
-        (
-            "/etc/crio/crio.conf",
-            '[crio.network]\nplugin_dirs = ["/usr/libexec/cni", "/opt/cni/bin/"]',
-            ("CRI-O looks in /usr/libexec/cni before /opt/cni/bin, where none of these plugins is now "
-            "(plugin_dirs in /etc/crio): install with BINDIR=/usr/libexec/cni, "
-            "or put /opt/cni/bin first there"),
-        ),
-        ("/etc/crio/crio.conf", "[crio.network]\n", None),
-        ("/etc/containerd/config.toml", "version = 2\n", None),
-        ("/etc/containerd/config.toml", "not = [toml", None),
-        ("/etc/containerd/config.toml", 'plugins = "x"', None),
-    ],
-)  # fmt: skip
-def test_a_runtime_that_looks_elsewhere_is_named(
-    bare: Host, bundle: Path, file: str, text: str, expected: str | None
-) -> None:
-    _write(bare, file, text)
-    assert _warnings(bare, bundle) == ([expected] if expected else [])
+LOOKING = [
+    (
+        "/etc/containerd/config.toml",
+        'version = 2\n[plugins."io.containerd.grpc.v1.cri".cni]\nbin_dir = "/usr/lib/cni"',
+        ("containerd does not look in /opt/cni/bin, only in /usr/lib/cni (/etc/containerd/config.toml): "
+        "install with BINDIR=/usr/lib/cni, or change that"),
+    ),
+    (
+        "/etc/containerd/config.toml",
+        '[plugins.cri.cni]\nbin_dir = "/usr/lib/cni"',
+        ("containerd does not look in /opt/cni/bin, only in /usr/lib/cni (/etc/containerd/config.toml): "
+        "install with BINDIR=/usr/lib/cni, or change that"),
+    ),
+    (
+        "/etc/containerd/config.toml",
+        'version = 3\n[plugins."io.containerd.cri.v1.runtime".cni]\nbin_dirs = ["/a", "/opt/cni/bin"]',
+        ("containerd looks in /a before /opt/cni/bin, where none of these plugins is now "
+        "(/etc/containerd/config.toml): install with BINDIR=/a, or put /opt/cni/bin first there"),
+    ),
+    (
+        "/var/lib/rancher/k3s/agent/etc/containerd/config.toml",
+        '[plugins."io.containerd.grpc.v1.cri".cni]\nbin_dir = "/var/lib/rancher/k3s/data/cni"',
+        ("k3s does not look in /opt/cni/bin, only in /var/lib/rancher/k3s/data/cni "
+        "(/var/lib/rancher/k3s/agent/etc/containerd/config.toml): "
+        "install with BINDIR=/var/lib/rancher/k3s/data/cni, or change that"),
+    ),
+    (
+        "/var/snap/microk8s/current/args/containerd.toml",
+        '[plugins."io.containerd.grpc.v1.cri".cni]\nbin_dir = "${SNAP_DATA}/opt/cni/bin"',
+        ("microk8s does not look in /opt/cni/bin, only in /var/snap/microk8s/current/opt/cni/bin "
+        "(/var/snap/microk8s/current/args/containerd.toml): "
+        "install with BINDIR=/var/snap/microk8s/current/opt/cni/bin, or change that"),
+    ),
+    (
+        "/etc/crio/crio.conf",
+        '[crio.network]\nplugin_dirs = ["/usr/libexec/cni", "/opt/cni/bin/"]',
+        ("CRI-O looks in /usr/libexec/cni before /opt/cni/bin, where none of these plugins is now "
+        "(plugin_dirs in /etc/crio): install with BINDIR=/usr/libexec/cni, "
+        "or put /opt/cni/bin first there"),
+    ),
+    ("/etc/crio/crio.conf", "[crio.network]\n", None),
+    ("/etc/containerd/config.toml", "version = 2\n", None),
+    ("/etc/containerd/config.toml", "not = [toml", None),
+    ("/etc/containerd/config.toml", 'plugins = "x"', None),
+]  # fmt: skip
+
+
+def test_a_runtime_that_looks_elsewhere_is_named(bare: Host, bundle: Path) -> None:
+    for file, text, expected in LOOKING:
+        _write(bare, file, text)
+        assert _warnings(bare, bundle) == ([expected] if expected else []), (file, text)
+        bare.run(["rm", file])
 
 
 def test_what_podman_would_take_is_named(bare: Host, bundle: Path) -> None:

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from cni.testing import Host
 
-pytestmark = pytest.mark.forked
 
 MAC, HOST_MAC = "02:00:00:00:00:05", "02:00:00:00:00:06"
 ROUTES = 2000

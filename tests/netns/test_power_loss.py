@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from cni.testing import Host
 
-pytestmark = [pytest.mark.one_worker, pytest.mark.forked]
+pytestmark = pytest.mark.one_worker
 
 # ---- each file is synced before it gets its name ----
 

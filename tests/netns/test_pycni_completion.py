@@ -38,21 +38,27 @@ COMPLETED = {
 }
 
 
-@pytest.mark.parametrize(("line", "expected"), COMPLETED.items())
-def test_bash_completes(world: World, line: str, expected: set[str]) -> None:
+# A line of its own that is no candidate.
+MARK = "=== end of a line ==="
+
+
+def test_bash_completes(world: World) -> None:
     world.attach("c1")
     world.host.sandbox("c2")
-    words = ["pycni", *line.split(" ")]
-    listed = " ".join(f"'{each}'" for each in words)
-    script = (
-        f'pycni() {{ {world.command} "$@"; }}\n'
-        f'eval "$({world.command} completion bash)"\n'
-        f"COMP_WORDS=({listed}); COMP_CWORD={len(words) - 1}\n"
-        f"_pycni {world.command}\n"
-        'printf "%s\\n" "${COMPREPLY[@]}"'
-    )
-    found = set(world.host.run(["bash", "-c", script]).split())
-    assert found >= expected if not line else found == expected
+    script = f'pycni() {{ {world.command} "$@"; }}\neval "$({world.command} completion bash)"\n'
+    for line in COMPLETED:
+        words = ["pycni", *line.split(" ")]
+        listed = " ".join(f"'{each}'" for each in words)
+        script += (
+            f"COMP_WORDS=({listed}); COMP_CWORD={len(words) - 1}\n"
+            f"_pycni {world.command}\n"
+            f"printf '%s\\n' \"${{COMPREPLY[@]}}\" '{MARK}'\n"
+        )
+    *printed, rest = world.host.run(["bash", "-c", script]).split(f"{MARK}\n")
+    assert rest == ""
+    for (line, expected), each in zip(COMPLETED.items(), printed, strict=True):
+        found = set(each.split())
+        assert found >= expected if not line else found == expected, line
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

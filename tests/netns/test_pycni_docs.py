@@ -6,10 +6,14 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cni.testing import make_command
+import pytest
+
+from tests.support.command import Command
 
 if TYPE_CHECKING:
     from cni.testing import Host
+
+pytestmark = pytest.mark.modes("warm")
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/pycni-command.md").read_text()
@@ -34,13 +38,13 @@ def comparable(text: str, bindir: str) -> str:
 
 
 def test_the_page_is_true(host: Host, tmp_path: Path) -> None:
-    command = make_command(tmp_path, host.bindir)
+    command = Command(tmp_path, host.bindir)
     host.run(["mkdir", "-p", "/etc/cni/net.d"])
     text = (ROOT / "conf/10-bridge.conflist").read_text().replace('"1.0.0"]', '"1.0.0", "1.1.0"]')
     host.call(Path("/etc/cni/net.d/10-bridge.conflist").write_text, text)
     steps = session()
     script = "\n".join(f"{command}\necho; echo '{MARK}'" for command, _ in steps)
-    path = f"{command.parent}:/usr/sbin:/usr/bin:/sbin:/bin"
+    path = f"{command.path.parent}:/usr/sbin:/usr/bin:/sbin:/bin"
     done = host.place.run(["sh", "-c", f"exec 2>&1\n{script}"], env={"PATH": path}, timeout_s=400)
     printed = done.stdout.split(MARK)
     assert len(steps) > 15
@@ -49,10 +53,11 @@ def test_the_page_is_true(host: Host, tmp_path: Path) -> None:
 
 
 def test_the_page_names_every_verb_and_option(host: Host, tmp_path: Path) -> None:
-    command = make_command(tmp_path, host.bindir)
-    verbs = re.findall(r"^ {2}([a-z]+) {2,}[A-Z]", host.run([str(command), "--help"]), re.MULTILINE)
+    command = Command(tmp_path, host.bindir)
+    shown = command.run(host.place, "--help").stdout
+    verbs = re.findall(r"^ {2}([a-z]+) {2,}[A-Z]", shown, re.MULTILINE)
     assert len(verbs) == 19
     for verb in verbs:
         assert f"`pycni {verb}" in PAGE
-        for option in re.findall(r"--[a-z-]+", host.run([str(command), verb, "--help"])):
+        for option in re.findall(r"--[a-z-]+", command.run(host.place, verb, "--help").stdout):
             assert f"`{option}" in PAGE

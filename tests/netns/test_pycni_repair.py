@@ -179,23 +179,24 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_each_damage_is_repaired(host: Host, tmp_path: Path, damage: str) -> None:
+def test_each_damage_is_repaired(host: Host, tmp_path: Path) -> None:
+    """One after the other: after each repair the host is as before the damage."""
     world = World(host, tmp_path, macspoofchk=True, mtu=1400)
     host_end = world.attach("c1", (8080, "tcp"))["interfaces"][1]["name"]
     before = host.snapshot()
-    host.run(damage.replace("HOST", host_end).split(maxsplit=2 if damage.startswith("sh") else -1))
-    assert world.check("c1")[0] == 104
-    [told] = repaired(world, "--dry-run")
-    assert (told["state"], told["repaired"]) == ("differs", [])
-    assert told["problems"]
-    [told] = repaired(world)
-    assert (told["state"], told["problems"]) == ("repaired", []), told
-    assert world.check("c1")[0] == 0
-    left = [each for each in before.differences(host.snapshot()) if "fe80" not in each]
-    assert left == []
-    with world.sandboxes["c1"].serve(80):
-        assert host.reaches("127.0.0.1", 8080, timeout_s=10)
+    for name, damage in DAMAGES.items():
+        host.run(damage.replace("HOST", host_end).split(maxsplit=2 if damage.startswith("sh") else -1))
+        assert world.check("c1")[0] == 104, name
+        [told] = repaired(world, "--dry-run")
+        assert (told["state"], told["repaired"]) == ("differs", []), name
+        assert told["problems"], name
+        [told] = repaired(world)
+        assert (told["state"], told["problems"]) == ("repaired", []), (name, told)
+        assert world.check("c1")[0] == 0, name
+        left = [each for each in before.differences(host.snapshot()) if "fe80" not in each]
+        assert left == [], name
+        with world.sandboxes["c1"].serve(80):
+            assert host.reaches("127.0.0.1", 8080, timeout_s=10), name
 
 
 def test_a_dry_run_changes_nothing(host: Host, tmp_path: Path) -> None:

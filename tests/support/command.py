@@ -1,7 +1,7 @@
 """The command `pycni` without the start of Python: each run is forked when its imports are done.
 
-The start with all imports takes 0.15 s of CPU, most of what a run of the command takes.
-`tests/netns/test_pycni_command.py` and others start the executable.
+The start with all imports takes 0.1 s of CPU, most of what a run of the command takes.
+Tests of streams, signals, terminals and other users start the executable, and so does that of the page.
 """
 
 from __future__ import annotations
@@ -31,10 +31,7 @@ import cni.cli, cni.runtime
 for package in (cni.cli, cni.runtime):
     for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
         importlib.import_module(module.name)
-from cni.cli.main import app, main
-# Typer makes all commands of an application in each run, which takes 13 ms.
-command = typer.main.get_command(app)
-typer.main.get_command = lambda _: command
+from cni.cli.start import main
 def start(path):
     bindir = re.findall(r"main\\('(.*)'\\)", open(path).read())[0]
     for number, mode, stream in ((0, "r", "stdin"), (1, "w", "stdout"), (2, "w", "stderr")):

@@ -42,4 +42,4 @@ def test_the_table_of_names_is_the_declared_one(wheel: ZipFile) -> None:
 
 def test_no_command_but_pycni_is_installed(wheel: ZipFile) -> None:
     [scripts] = [name for name in wheel.namelist() if name.endswith("entry_points.txt")]
-    assert wheel.read(scripts).decode().split() == ["[console_scripts]", "pycni", "=", "cni.cli.main:main"]
+    assert wheel.read(scripts).decode().split() == ["[console_scripts]", "pycni", "=", "cni.cli.start:main"]
