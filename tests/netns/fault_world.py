@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +16,7 @@ from cni.testing.executables import make_warm_bindir
 from cni.testing.faults import TELL, VARIABLE, Fault, list_met
 from cni.testing.server_zygote import ServerZygote
 from cni.testing.zygote import Zygote
+from cni.warm import control as warm_control
 from plugin_table import declared, packages
 from tests.support import scene
 from tests.support.subjects import BACKENDS, PLUGINS, called, chain, ipam, parts, prepare
@@ -87,6 +89,11 @@ class World:
         prepare(host, plugin)
         self._is_reached_by_host = PLUGINS[plugin].reached_by_host
         self.sandboxes: dict[str, Sandbox] = {name: host.sandbox(name) for name in (CALM, CUT)}
+
+    @cached_property
+    def servers(self) -> list[warm_control.Running]:
+        """The warm servers of the host, which has one after the first warm call."""
+        return self.host.call(warm_control.find)
 
     def conf(self, plugin: str, name: str = "") -> dict[str, Any]:
         """Return the configuration of a plugin, for a container if one is named."""
