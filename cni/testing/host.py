@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, Self, TypeVar
 from cni.testing.answer import Answer
 from cni.testing.holder import Holder, add_namespace, delete_namespace
 from cni.testing.place import BARE_ENV, SLOWNESS, Place
-from cni.testing.snapshot import Snapshot, take
+from cni.testing.snapshot import Known
 from cni.testing.traffic import Seen, Server, ask
 from cni.testing.warm import end as end_servers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from cni.testing.snapshot import Snapshot
     from cni.testing.zygote import Zygote
 
 P = ParamSpec("P")
@@ -28,6 +29,8 @@ T = TypeVar("T")
 OURS: Path | None = None
 GO = Path("/usr/lib/cni")
 _GONE_S = 300
+# Of all hosts: new namespaces are the same on each.
+_KNOWN = Known()
 
 
 class _Inside:
@@ -187,7 +190,7 @@ class Host(_Inside):
         A snapshot ignores what tools leave behind by themselves: empty tables and chains of iptables, lock
         files and host-local's last reserved address. `exact` includes all files and directories.
         """
-        return self.call(take, exact=exact)
+        return _KNOWN.snapshot(self.place, exact=exact)
 
     def plugin(  # noqa: PLR0913 - the parameters of a CNI call
         self,

@@ -15,9 +15,20 @@ import subprocess
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from threading import Lock
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cni.testing import digest
 from cni.testing.namespaces import entered
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from cni.testing.place import Place
+
+# By the names of the fields of a snapshot.
+Lines = dict[str, list[str]]
+_MOST_KNOWN = 200
 
 FOLDERS = ("/run", "/var/lib/cni", "/etc/cni")
 
@@ -81,22 +92,66 @@ class Snapshot:
         return found
 
 
-def take(*, exact: bool = False) -> Snapshot:
-    """Return a snapshot of this namespace and of every one in /run/netns; `exact` as in `Host.snapshot`."""
-    found: dict[str, list[str]] = {"links": [], "addresses": [], "routes": [], "rules": [], "flows": []}
-    sandboxes = sorted(each.name for each in Path("/run/netns").iterdir())
-    for where, lines in [("host", _network()), *((name, _network_in(name)) for name in sandboxes)]:
-        for kind, of_kind in lines.items():
-            found[kind] += [f"{where}: {line}" for line in of_kind]
-    return Snapshot(**{kind: sorted(lines) for kind, lines in found.items()}, files=_files(exact=exact))
+class Namespace(NamedTuple):
+    """What a snapshot shows of one network namespace; `name` is "host" or that of a sandbox.
+
+    As long as the digest is the same, so are the lines: they are None if the digest is known. An empty digest
+    means that something was changing meanwhile.
+    """
+
+    name: str
+    digest: bytes
+    lines: Lines | None
+    flows: list[str]
 
 
-def _network_in(name: str) -> dict[str, list[str]]:
-    with entered(f"/run/netns/{name}"):
-        return _network()
+def take(known: Collection[bytes] = (), *, exact: bool = False) -> tuple[list[Namespace], list[str]]:
+    """Return this namespace and all in /run/netns, and the lines of files; `exact` as in `Host.snapshot`."""
+    found = [_take("host", known)]
+    for name in sorted(each.name for each in Path("/run/netns").iterdir()):
+        with entered(f"/run/netns/{name}"):
+            found.append(_take(name, known))
+    return found, _files(exact=exact)
 
 
-def _network() -> dict[str, list[str]]:
+def _take(name: str, known: Collection[bytes]) -> Namespace:
+    before = digest.of_namespace()
+    if before in known:
+        return Namespace(name, before, None, _flows())
+    lines = _network()
+    return Namespace(name, before if before == digest.of_namespace() else b"", lines, _flows())
+
+
+class Known:
+    """The lines of namespaces by their digests, those that were used last."""
+
+    def __init__(self) -> None:
+        self._lines: dict[bytes, Lines] = {}
+        self._lock = Lock()
+
+    def snapshot(self, place: Place, *, exact: bool) -> Snapshot:
+        """Return a snapshot of a host."""
+        with self._lock:
+            known = dict(self._lines)
+        namespaces, files = place.call(take, list(known), exact=exact)
+        found: dict[str, list[str]] = {"links": [], "addresses": [], "routes": [], "rules": [], "flows": []}
+        for each in namespaces:
+            lines = known[each.digest] if each.lines is None else each.lines
+            self._keep(each.digest, lines)
+            for kind, of_kind in (*lines.items(), ("flows", each.flows)):
+                found[kind] += [f"{each.name}: {line}" for line in of_kind]
+        return Snapshot(**{kind: sorted(lines) for kind, lines in found.items()}, files=files)
+
+    def _keep(self, key: bytes, lines: Lines) -> None:
+        with self._lock:
+            self._lines.pop(key, None)
+            if key:
+                self._lines[key] = lines
+            while len(self._lines) > _MOST_KNOWN:
+                del self._lines[next(iter(self._lines))]
+
+
+def _network() -> Lines:
     shown, all_routes = _addresses_and_routes()
     addresses = [
         f"{link['ifname']} {_line(address, _VOLATILE_ADDRESS)}"
@@ -119,7 +174,7 @@ def _network() -> dict[str, list[str]]:
     ]
     ruleset = _nft_ruleset()
     rules = _iptables(_saves(ruleset)) + _nftables(ruleset)
-    return {"links": links, "addresses": addresses, "routes": routes, "rules": rules, "flows": _flows()}
+    return {"links": links, "addresses": addresses, "routes": routes, "rules": rules}
 
 
 def _addresses_and_routes() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -135,6 +190,8 @@ def _addresses_and_routes() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]
 
 def _flows() -> list[str]:
     """List UDP flows whose destination was translated."""
+    if not digest.tracks_connections():
+        return []
     try:
         lines = Path("/proc/net/nf_conntrack").read_text().splitlines()
     except FileNotFoundError:

@@ -143,12 +143,18 @@ class Zygote:
         call = self.start(place, path, stdin, env, arguments)
         return call.finish(timeout_s) if call else None
 
-    def start(
-        self, place: Place, path: Path, stdin: str, env: Mapping[str, str], arguments: Sequence[str] = ()
+    def start(  # noqa: PLR0913, PLR0917 - what makes up a call
+        self,
+        place: Place,
+        path: Path,
+        stdin: str,
+        env: Mapping[str, str],
+        arguments: Sequence[str] = (),
+        stdout: str = "",
     ) -> ForkedCall | None:
         """Start a call of a plugin; None if the caller must start the executable itself.
 
-        That is so in a child of the test process, and for a missing file.
+        That is so in a child of the test process, and for a missing file. `stdout` is a file to write to.
         """
         message = json.dumps([[str(path), *arguments], dict(env)]).encode()
         is_fit = (
@@ -157,7 +163,7 @@ class Zygote:
         is_fit = is_fit and (not self._is_of_launchers or env.get("PYCNI_WARM") == "off")
         if not is_fit or len(message) > _LARGEST or os.getpid() != self._pid:
             return None
-        return ForkedCall(self, place, message, stdin.encode())
+        return ForkedCall(self, place, message, stdin.encode(), stdout)
 
     def take(self) -> socket.socket:
         """Return the socket of a process that serves no call."""
@@ -179,11 +185,16 @@ class Zygote:
 class ForkedCall:
     """A call that a zygote has forked; `pid` is its process. Use it as a context, or call `finish`."""
 
-    def __init__(self, zygote: Zygote, place: Place, message: bytes, stdin: bytes) -> None:
+    def __init__(self, zygote: Zygote, place: Place, message: bytes, stdin: bytes, stdout: str = "") -> None:
         self._zygote = zygote
         self._client = zygote.take()
         namespaces = [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in place.namespaces]
         pipes = [os.pipe() for _ in range(3)]
+        if stdout:
+            # The reader of the pipe sees its end at once.
+            file = os.open(stdout, os.O_WRONLY | os.O_CLOEXEC)
+            os.dup2(file, pipes[1][1], inheritable=False)
+            os.close(file)
         theirs = [*namespaces, pipes[0][0], pipes[1][1], pipes[2][1]]
         self._pipes = pipes[0][1], pipes[1][0], pipes[2][0]
         os.set_blocking(self._pipes[0], False)

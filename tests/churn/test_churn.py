@@ -1,6 +1,7 @@
 """Many runtimes at once, kills at random, and in the end nothing is left but what attachments share.
 
-PYCNI_CHURN_S says for how many seconds each of the tests goes on; `make soak` sets it.
+PYCNI_CHURN_S says for how many seconds each of the tests goes on; `make soak` sets it. Otherwise the time
+grows with the load of the machine, so that a test does as much as on an idle one, up to a limit.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from cni.testing.executables import make_warm_bindir
 from plugin_table import declared, packages
 from tests.churn import churn, world
 from tests.support import subjects
+from tests.support.patience import patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from tests.churn.churn import Churned
     from tests.churn.worker import Left
 
-SECONDS = float(os.environ.get("PYCNI_CHURN_S", "7"))
+_SECONDS, _MOST_SECONDS = 2, 7
 _GROWTH_KIB = 1500
 # A place for each worker that there may be, each with a socket, and what the server has at its start.
 _MOST_FILES = 64 + 24
@@ -59,7 +61,8 @@ def _check_server(done: Churned) -> None:
 
 
 def _churn(host: Host, note: Callable[[str, object], None], what: str, *, abandons: bool) -> Churned:
-    done = host.call(churn.churn, host.bindir, SECONDS, abandons=abandons)
+    seconds = float(os.environ.get("PYCNI_CHURN_S") or min(patience(_SECONDS), _MOST_SECONDS))
+    done = host.call(churn.churn, host.bindir, seconds, abandons=abandons)
     note("figures", ["churn", what, done.figures])
     assert done.unexpected == [], f"{len(done.unexpected)}: {'; '.join(done.unexpected[:5])}"
     assert done.killed.total()

@@ -58,7 +58,8 @@ def start(
     }  # fmt: skip
     place, program = world.host.place, world.host.bindir / step.plugin
     stdin = json.dumps(world.conf(step.plugin, CUT))
-    forked = is_forked and not stdout and world.zygote and world.zygote.start(place, program, stdin, env)
+    zygote = world.zygote if is_forked else None
+    forked = zygote and zygote.start(place, program, stdin, env, stdout=stdout)
     redirected = ["sh", "-c", f'exec "$0" >{stdout}'] if stdout else []
     return forked or Executed(place, [*redirected, str(program)], stdin, env)
 
@@ -71,7 +72,7 @@ def paused(
         deadline = time.monotonic() + 60
         while not call.has_ended() and state(call.pid) != "T":
             assert time.monotonic() < deadline
-            time.sleep(0.002)
+            time.sleep(0.005)
         # A call that has ended did not reach the point, and its number may be that of another process.
         if not call.has_ended():
             meanwhile(call.pid)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from cni.service import control
+from cni.service import client, control
 from cni.testing import Host, warm, why_no_namespaces
 from cni.testing.executables import make_warm_bindir
 from cni.testing.faults import TELL, VARIABLE, Fault, list_met
 from cni.testing.server_zygote import ServerZygote
 from cni.testing.zygote import Zygote
+from cni.warm import control as warm_control
 from plugin_table import declared, packages
 from tests.support import scene
 from tests.support.subjects import BACKENDS, PLUGINS, called, chain, ipam, parts, prepare
@@ -80,11 +82,18 @@ class World:
         # The number of faults tried, by what happened to the process.
         self.tally = {} if tally is None else tally
         self.results: dict[str, dict[str, Any]] = {}
+        # What the worker that serves warm calls has served.
+        self._served: set[Step] = set()
         warm.set_up(host.place, workers=1)
         host.call(_forget_flows_soon)
         prepare(host, plugin)
         self._is_reached_by_host = PLUGINS[plugin].reached_by_host
         self.sandboxes: dict[str, Sandbox] = {name: host.sandbox(name) for name in (CALM, CUT)}
+
+    @cached_property
+    def servers(self) -> list[warm_control.Running]:
+        """The warm servers of the host, which has one after the first warm call."""
+        return self.host.call(warm_control.find)
 
     def conf(self, plugin: str, name: str = "") -> dict[str, Any]:
         """Return the configuration of a plugin, for a container if one is named."""
@@ -114,6 +123,9 @@ class World:
         answer = self.host.plugin(
             plugin, verb, conf, netns=f"/run/netns/{name}", container_id=name, env=env, timeout_s=120
         )
+        if (env or {}).get("PYCNI_WARM") != "off":
+            # A worker ends after a call that fails.
+            self._served = self._served | {Step(plugin, verb)} if answer.ok else set()
         if (plugin, verb) == (self._interface, "ADD") and answer.ok:
             self.results[name] = answer.json
         return answer
@@ -139,16 +151,29 @@ class World:
 
         No helper runs then, so that each step that needs one starts it.
         """
-        self.host.call(_stop_helpers)
+        self.stop_helpers()
         if step.verb == "DEL":
             self.add(CUT)
             self.delete(CUT, step.plugin)
         else:
             self.add(CUT, step.plugin)
 
-    def prime(self, step: Step) -> None:
-        """Fill the caches of a warm worker that may be new, so that it works as the last one did."""
+    def prepare_by_all(self, step: Step) -> None:
+        """Attach the container by all plugins, and take back what a call of the step would not find."""
+        self.add(CUT)
+        self.delete(CUT, step.plugin)
         if step.verb == "ADD":
+            self.delete_one(step.plugin, CUT)
+
+    def stop_helpers(self) -> None:
+        """Stop the helpers of the host."""
+        folder = Path(f"/proc/{self.host.pid}/root{client.FOLDER}")
+        if folder.is_dir() and any(folder.iterdir()):
+            self.host.call(_stop_helpers)
+
+    def prime(self, step: Step) -> None:
+        """Fill the caches of a warm worker that has not served the step, so that it works as the last one."""
+        if step.verb == "ADD" and step not in self._served:
             self.call(step.plugin, "ADD", CUT).must()
             self.delete_one(step.plugin, CUT)
 
@@ -189,6 +214,7 @@ class World:
             if fault.was_met(answer) or env or step.verb != "ADD" or not left:
                 break
             self.delete_one(step.plugin, CUT)
+            self._served.clear()
         return answer
 
     def delete_one(self, plugin: str, name: str) -> None:
@@ -239,12 +265,13 @@ def assert_none(found: Mapping[Fault, Sequence[str]]) -> None:
 
 
 def _forget_flows_soon() -> None:
-    """Make the kernel forget TCP connections soon after their end, and what is neither TCP nor UDP at once.
+    """Make the kernel forget TCP connections at their end, and what is neither TCP nor UDP at once.
 
-    Otherwise portmap searches the connections of all earlier steps: 5 ms of CPU time for each family.
+    Otherwise portmap searches the connections of all earlier steps: 5 ms of CPU time for each family. The
+    first search removes what the kernel is to forget, and the next one finds none.
     """
-    ends = dict.fromkeys(["tcp_timeout_time_wait", "tcp_timeout_close", "tcp_timeout_last_ack"], "1")
-    for name, seconds in (ends | {"generic_timeout": "0"}).items():
+    ends = dict.fromkeys(["tcp_timeout_time_wait", "tcp_timeout_close", "generic_timeout"], "0")
+    for name, seconds in (ends | {"tcp_timeout_last_ack": "1"}).items():
         # The first rule on a machine loads the module, and with it the setting.
         with suppress(FileNotFoundError):
             Path(f"/proc/sys/net/netfilter/nf_conntrack_{name}").write_text(seconds)

@@ -32,7 +32,9 @@ __all__ = ["busy_world", "faulty_bindir", "faulty_zygote", "world"]
 
 
 def kill(world: World, step: Step, fault: Fault, env: dict[str, str]) -> list[str]:
-    """Kill a step; list what went wrong."""
+    """Kill a step; list what went wrong. An ADD that needs a helper starts it."""
+    if step.verb == "ADD":
+        world.stop_helpers()
     answer = world.call_at(step, fault, env)
     if not fault.was_met(answer):
         return ["was not reached"]
@@ -52,7 +54,10 @@ def try_again(world: World, step: Step, before: Snapshot) -> list[str]:
 
 
 def collect(world: World, before: Snapshot, *, is_renewed: bool) -> list[str]:
-    """Call GC without any DEL, with or without the namespace; list what remains."""
+    """Call GC without any DEL, with or without the namespace; list what remains.
+
+    The next ADD is that of `prepare_by_all`.
+    """
     if is_renewed:
         world.renew(CUT)
     world.collect([CALM])
@@ -64,34 +69,51 @@ def collect(world: World, before: Snapshot, *, is_renewed: bool) -> list[str]:
         if not left:
             break
         time.sleep(0.05)
-    wrong = [f"after GC, {'' if is_renewed else 'not '}renewed: {each}" for each in left]
-    world.add(CUT)
-    world.delete(CUT)
-    return wrong
+    return [f"after GC, {'' if is_renewed else 'not '}renewed: {each}" for each in left]
 
 
 @pytest.mark.parametrize(("backend", "plugin"), BACKENDS_OF_PARTS)
 @pytest.mark.parametrize("verb", ["ADD", "DEL"])
-@pytest.mark.parametrize("env", [COLD, {}], ids=["cold", "warm"])
-def test_killed_anywhere(
-    busy_world: World, backend: str, plugin: str, verb: str, env: dict[str, str]
-) -> None:
+def test_a_worker_that_is_killed_anywhere(busy_world: World, backend: str, plugin: str, verb: str) -> None:
     world, step = busy_world, step_of(plugin, verb)
     before = world.host.snapshot()
     found: dict[Fault, list[str]] = {}
-    for position in world.positions(step, env):
+    positions = world.positions(step, {})
+    world.prepare(step)
+    for position in positions:
         fault = position._replace(action=KILL)
-        world.prepare(step)
-        found[fault] = kill(world, step, fault, env)
-        if env:
-            # The same objects remain as after the death of a worker, which other tests cover.
-            world.delete(CUT)
-            found[fault] += world.left(before)
-            continue
+        found[fault] = kill(world, step, fault, {})
         found[fault] += try_again(world, step, before)
+        world.prepare(step)
         for is_renewed in (False, True):
-            world.prepare(step)
-            found[fault] += kill(world, step, fault, env)
+            found[fault] += kill(world, step, fault, {})
             found[fault] += collect(world, before, is_renewed=is_renewed)
+            world.prepare_by_all(step)
     assert_none(found)
+    world.delete(CUT)
+    assert world.left(before) == []
+    assert world.is_calm()
+
+
+@pytest.mark.parametrize(("backend", "plugin"), BACKENDS_OF_PARTS)
+@pytest.mark.parametrize("verb", ["ADD", "DEL"])
+def test_a_process_that_is_killed_anywhere(busy_world: World, backend: str, plugin: str, verb: str) -> None:
+    """The same objects remain as after the death of a worker. The plugins before this one stay attached."""
+    world, step = busy_world, step_of(plugin, verb)
+    before = world.host.snapshot()
+    found: dict[Fault, list[str]] = {}
+    positions = world.positions(step, COLD)
+    world.add(CUT, step.plugin)
+    prepared = world.host.snapshot()
+    for position in positions:
+        fault = position._replace(action=KILL)
+        if verb == "DEL":
+            world.call(step.plugin, "ADD", CUT).must()
+        found[fault] = kill(world, step, fault, COLD)
+        world.delete(CUT, step.plugin)
+        world.delete_one(step.plugin, CUT)
+        found[fault] += world.left(prepared)
+    assert_none(found)
+    world.delete(CUT)
+    assert world.left(before) == []
     assert world.is_calm()

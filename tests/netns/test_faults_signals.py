@@ -77,14 +77,14 @@ SENDS = [to_both, to_both_launcher_first, two_kinds, twice]
 def paused(world: World, fault: Fault, env: dict[str, str], send: Send, stdout: str = "") -> Answer:
     """Call ADD of bridge, which stops at a point, and send signals to its processes before it goes on."""
     with start(world, ADD_STEP, env | fault.env, stdout=stdout) as call:
-        servers = world.host.call(control.find) if env == {} else []
+        servers = world.servers if env == {} else []
         deadline = time.monotonic() + 30
         stopped: list[int] = []
         while not call.has_ended() and not stopped:
             assert time.monotonic() < deadline
             pids = [each for server in servers for each in control.children(server.pid)] or [call.pid]
             stopped = [pid for pid in pids if state(pid) == "T"]
-            time.sleep(0.001)
+            time.sleep(0.005)
         if stopped:
             send(call.pid, stopped[0])
             # It may have ended, where it was let go on already.
