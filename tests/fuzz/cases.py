@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cni.testing import Answer
 
 PARTS = 4 if CASES else 1
-_QUICK_CASES = 80
+_QUICK_CASES = 40
 _LIMIT_S = 60
 _CODES = {int(code) for code in Code}
 
