@@ -120,7 +120,7 @@ soak: .venv/stamp ## faults everywhere, churn with kills, SECONDS=300 of each ki
 
 fuzz: .venv/stamp ## CASES=10000 of each kind of input, tens of minutes; SEED=1 says which
 	$(call say,fuzzing with $(CASES) cases of each kind and seed $(SEED))
-	@PYCNI_FUZZ=$(CASES) PYCNI_FUZZ_SEED=$(SEED) $(pytest) tests/fuzz $(ARGS)
+	@PYCNI_FUZZ=$(CASES) PYCNI_FUZZ_SEED=$(SEED) $(pytest) tests/fuzz tests/property $(ARGS)
 
 pages: .venv/stamp ## write docs/api.md and the tables of keys in plugins/*/README.md from the sources
 	@PYTHONPATH=.:build $(python) build/api_page.py

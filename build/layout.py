@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ast
 import re
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -101,12 +103,25 @@ class Import(NamedTuple):
     in_function: bool
 
 
-class Source(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Source:
     """A file of the tree: its path from the root and its text, parsed."""
 
     path: PurePosixPath
     text: str
     tree: ast.Module
+
+    @cached_property
+    def nodes(self) -> list[ast.AST]:
+        """All nodes of the tree."""
+        return list(ast.walk(self.tree))
+
+    @cached_property
+    def imports(self) -> list[Import]:
+        """All imports of the file, those in functions included."""
+        found: list[Import] = []
+        _collect(self.tree, found, for_types=False, in_function=False)
+        return found
 
     @property
     def is_test(self) -> bool:
@@ -129,22 +144,17 @@ def parse(path: str, text: str) -> Source:
     return Source(PurePosixPath(path), text, ast.parse(text))
 
 
-def read_tree(root: Path) -> list[Source]:
-    """Parse every Python file of this project below `root`."""
-    folders = [root / name for name in ("cni", "plugins", "build", "tests")]
-    paths = [root / "conftest.py", *(path for folder in folders for path in sorted(folder.rglob("*.py")))]
-    return [parse(str(path.relative_to(root)), path.read_text()) for path in paths]
-
-
-def list_imports(source: Source) -> list[Import]:
-    """Return all imports of a file, those in functions included."""
-    found: list[Import] = []
-    _collect(source.tree, found, for_types=False, in_function=False)
-    return found
+def read_tree(root: Path, folders: Iterable[str] = ("cni", "plugins", "build", "tests")) -> Iterator[Source]:
+    """Parse the Python files of this project below `root`, one after another: all trees take 300 MB."""
+    yield parse("conftest.py", (root / "conftest.py").read_text())
+    for path in (path for name in folders for path in sorted((root / name).rglob("*.py"))):
+        yield parse(str(path.relative_to(root)), path.read_text())
 
 
 def _collect(node: ast.AST, imports: list[Import], *, for_types: bool, in_function: bool) -> None:
     for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.expr):
+            continue
         typing_only = for_types or (isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test))
         within = in_function or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
         if isinstance(child, ast.Import):
@@ -163,7 +173,7 @@ def check_plugins_apart(source: Source) -> Iterator[str]:
     """Find imports of plugins by the library or by another plugin."""
     if source.is_test or source.path.parts[0] not in {"cni", "plugins"}:
         return
-    for each in list_imports(source):
+    for each in source.imports:
         top = each.module.split(".")[0]
         if top.startswith("cni_") and top != source.package:
             yield f"{source.path}:{each.line} imports the plugin {top}"
@@ -176,7 +186,7 @@ def check_layers(source: Source) -> Iterator[str]:
     if source.path.parts[0] == "cni" and source.module not in _LEVELS:
         yield f"{source.path} is in no room of build/layout.py"
         return
-    for each in list_imports(source):
+    for each in source.imports:
         parts = each.module.split(".")
         if parts[0] == "cni" and len(parts) > 1 and not each.for_types and not _may_import(source, parts[1]):
             yield f"{source.path}:{each.line} imports {each.module}, which is above it"
@@ -197,7 +207,7 @@ def check_pure(source: Source) -> Iterator[str]:
     if source.is_test or not is_part or source.path.name not in {"conf.py", "plan.py"}:
         return
     allowed = {"cni", *(f"cni.{name}" for name in PROTOCOL)}
-    for each in list_imports(source):
+    for each in source.imports:
         top = each.module.split(".")[0]
         if each.for_types or each.module in PURE:
             continue
@@ -215,7 +225,7 @@ def check_order(source: Source) -> Iterator[str]:
     after = {"__init__": {*VERB_MODULES}, "conf": {"plan", *later}, "plan": later}.get(source.path.stem)
     if source.is_test or not source.package or after is None:
         return
-    for each in list_imports(source):
+    for each in source.imports:
         package, _, module = each.module.partition(".")
         if package == source.package and (module or "__init__") in after and not each.for_types:
             yield f"{source.path}:{each.line} imports {each.module}, which comes after it"
@@ -225,7 +235,7 @@ def check_owners(source: Source) -> Iterator[str]:
     """Find imports of libraries outside of the modules that own them, and imports before they are needed."""
     if source.is_test or source.path.parts[0] not in {"cni", "plugins"}:
         return
-    for each in list_imports(source):
+    for each in source.imports:
         top = each.module.split(".")[0]
         if top not in OWNERS or each.for_types:
             continue
@@ -240,8 +250,9 @@ def check_handles(source: Source) -> Iterator[str]:
     is_entry = source.path.name == "__main__.py" or _is_within(source.path, ENTRIES)
     if source.is_test or source.path.parts[0] not in {"cni", "plugins"} or is_entry:
         return
-    for node in ast.walk(source.tree):
-        name = ast.unparse(node) if isinstance(node, ast.Attribute) else ""
+    for node in source.nodes:
+        is_of_module = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+        name = ast.unparse(node) if is_of_module else ""
         if name in HANDLES and not _is_within(source.path, HANDLES[name]):
             yield f"{source.path}:{getattr(node, 'lineno', 0)} uses {name}"
 
@@ -251,7 +262,7 @@ def check_size(source: Source) -> Iterator[str]:
     lines = len(source.text.splitlines())
     if lines > MAX_FILE_LINES:
         yield f"{source.path} has {lines} lines, at most {MAX_FILE_LINES} are allowed"
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = (node.end_lineno or node.lineno) - node.lineno + 1
             if length > MAX_FUNCTION_LINES:
@@ -262,7 +273,7 @@ def check_names(source: Source) -> Iterator[str]:
     """Find parameters and fields whose name does not name the content."""
     if source.is_test:
         return
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         names = [(node.arg, node.lineno)] if isinstance(node, ast.arg) else []
         if isinstance(node, ast.ClassDef):
             fields = [each for each in node.body if isinstance(each, ast.AnnAssign)]
@@ -283,7 +294,7 @@ def check_import_reasons(source: Source) -> Iterator[str]:
         return
     lines = source.text.splitlines()
     explained = 0
-    for line in sorted({each.line for each in list_imports(source) if each.in_function}):
+    for line in sorted({each.line for each in source.imports if each.in_function}):
         # A comment counts for the imports that follow it without another line between.
         if line - 1 != explained and "#" not in lines[line - 1] and "#" not in lines[line - 2]:
             yield f"{source.path}:{line} imports in a function without a reason"

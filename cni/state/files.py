@@ -231,12 +231,14 @@ def _fill(fd: int, content: bytes, mode: int) -> None:
 
 
 def _read_all(fd: int, path: Path | str) -> bytes:
-    content = b""
+    chunks = []
+    rest = _LARGEST_BYTES
     while chunk := os.read(fd, 1 << 16):
-        content += chunk
-        if len(content) > _LARGEST_BYTES:
+        chunks.append(chunk)
+        rest -= len(chunk)
+        if rest < 0:
             raise CniError(Code.STORE, f"could not read {path}: it is larger than {_LARGEST_BYTES >> 20} MiB")
-    return content
+    return b"".join(chunks)
 
 
 def _failed(doing: str, path: Path | str, error: OSError) -> CniError:

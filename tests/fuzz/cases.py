@@ -6,7 +6,6 @@ tests here), PYCNI_FUZZ_SEED selects them. `make fuzz` sets both and splits each
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from hypothesis import HealthCheck, given, seed, settings
 
 from cni.convert import parse_result
 from cni.errors import Code
+from tests.support.examples import CASES, SEED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,10 +24,8 @@ if TYPE_CHECKING:
 
     from cni.testing import Answer
 
-CASES = int(os.environ.get("PYCNI_FUZZ", "0"))
-SEED = int(os.environ.get("PYCNI_FUZZ_SEED", "0"))
 PARTS = 4 if CASES else 1
-_QUICK_CASES = 80
+_QUICK_CASES = 40
 _LIMIT_S = 60
 _CODES = {int(code) for code in Code}
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.fuzz import place
 from tests.fuzz.cases import PARTS
@@ -30,6 +33,7 @@ class Fuzz:
 
     def run_inside(self, host: Host, check: Callable[..., Tried], *args: Any) -> None:
         """Try it in a child that is on a host; nothing may be left there in the end."""
+        _prime()
         host.call(place.prepare)
         self.count(host.call(_inside, self.part, check, *args))
 
@@ -37,6 +41,20 @@ class Fuzz:
         """Record the number of cases."""
         area = self._request.path.stem.removeprefix("test_fuzz_").replace("_", " ")
         self._note("figures", ["fuzz", area, tried._asdict()])
+
+
+@cache
+def _prime() -> None:
+    """Run Hypothesis once in this process. Each child would do again what a first run does, 0.1 s of CPU.
+
+    It collects garbage, and reads the constants in all modules.
+    """
+
+    @settings(max_examples=50, derandomize=True, database=None, deadline=None)
+    @given(st.integers() | st.text())
+    def draw(_: object) -> None: ...
+
+    draw()
 
 
 def _inside(part: int, check: Callable[..., Tried], *args: Any) -> Tried:

@@ -34,6 +34,14 @@ OLD_BRIDGE = "br2"
 RESOLV_CONF, FIFO = FOLDER / "resolv.conf", FOLDER / "fifo"
 TABLE = packages(declared())
 
+# What a plugin's example may need: a link with a default route.
+_LINKS = f"""
+link add {OLD_BRIDGE} type bridge
+link add eth0 type veth peer name eth1
+link set eth0 up
+addr add 192.0.2.1/24 dev eth0
+route add default via 192.0.2.2
+"""
 _STATE = (Path("/run/pycni"), Path("/var/lib/cni"), FOLDER)
 _OWN = re.compile(
     r"[0-9a-f]{16}-[0-9a-f]{16}, net|CNI-(?:DN-|SN-)?[0-9a-f]{21,24}|"
@@ -64,17 +72,12 @@ def prepare() -> None:
     RESOLV_CONF.write_text("nameserver 192.0.2.53\nsearch a.example b.example\noptions ndots:2\n")
     os.mkfifo(FIFO)
     _run("ip", "netns", "add", "fuzz")
-    _run("ip", "link", "add", OLD_BRIDGE, "type", "bridge")
-    # What a plugin's example may need: a link with a default route.
-    _run("ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth1")
-    _run("ip", "link", "set", "eth0", "up")
-    _run("ip", "addr", "add", "192.0.2.1/24", "dev", "eth0")
-    _run("ip", "route", "add", "default", "via", "192.0.2.2")
+    _run("ip", "-batch", "-", stdin=_LINKS)
     (FOLDER / "cwd").mkdir()
 
 
-def _run(*argv: str, check: bool = True) -> str:
-    return subprocess.run(argv, capture_output=True, text=True, check=check).stdout
+def _run(*argv: str, check: bool = True, stdin: str = "") -> str:
+    return subprocess.run(argv, input=stdin, capture_output=True, text=True, check=check).stdout
 
 
 def enter() -> None:

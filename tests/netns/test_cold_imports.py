@@ -123,12 +123,20 @@ def _told(answer: Answer) -> Modules:
 def _call_all(
     host: Host, sandbox: Sandbox, subject: str, backend: str, bindir: Path | None = None
 ) -> dict[Call, Modules]:
-    """Return what the calls of a chain have loaded: of those in the usual chain, only in the usual one."""
+    """Call the plugins of a chain, and return what the calls that count have loaded.
+
+    In the usual chain all calls count, in another one those of the plugin that it has more. The executables
+    of `bindir` make these.
+    """
+    counting = set(scene.CHAIN) if subject == scene.INTERFACE else {called(subject)}
     found: dict[Call, Modules] = {}
 
     def call(plugin: str, verb: str, conf: dict[str, Any]) -> Any:
-        answer = host.plugin(plugin, verb, conf, netns=sandbox, bindir=bindir)
-        found[plugin, verb, backend] = _told(answer)
+        program = bindir if plugin in counting else None
+        answer = host.plugin(plugin, verb, conf, netns=sandbox, bindir=program)
+        answer.must()
+        if program:
+            found[plugin if subject == scene.INTERFACE else subject, verb, backend] = _told(answer)
         return answer.json
 
     confs = chain(subject, backend, full=False)
@@ -138,10 +146,7 @@ def _call_all(
         previous = previous or ({"prevResult": result} if "ipam" in conf else {})
     for conf in reversed(confs):
         call(conf["type"], "DEL", conf | previous)
-    if subject == scene.INTERFACE:
-        return found
-    part = called(subject)
-    return {(subject, verb, backend): found[part, verb, backend] for verb in ("ADD", "DEL")}
+    return found
 
 
 def _packages(plugin: str) -> set[str]:

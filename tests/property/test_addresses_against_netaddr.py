@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 
 from cni.addresses import parse_cidr, parse_ip
 from cni.runtime.pools import Span
+from tests.support.examples import examples
 
 ADDRESSES = st.integers(0, 2**32 - 1).map(IPv4Address) | st.integers(0, 2**128 - 1).map(IPv6Address)
 # Ranges that are small enough for an address to lie in one of them now and then.
 NEAR = st.tuples(st.sampled_from(["10.1.0.0", "fd00::"]), st.integers(0, 300), st.integers(0, 300))
 
 
+@examples
 @given(ADDRESSES, st.data())
 def test_a_subnet_has_the_same_ends(address: IPv4Address | IPv6Address, data: st.DataObject) -> None:
     # parse_ip reads an IPv4-mapped address as the IPv4 address, as Go does.
@@ -28,6 +30,7 @@ def test_a_subnet_has_the_same_ends(address: IPv4Address | IPv6Address, data: st
     assert int(ours.network.broadcast_address) == theirs.last
 
 
+@examples
 @given(NEAR, st.integers(0, 300), st.integers(0, 400))
 def test_a_range_has_the_same_size_and_members(near: tuple[str, int, int], gateway: int, offset: int) -> None:
     base, one, other = near
@@ -39,6 +42,7 @@ def test_a_range_has_the_same_size_and_members(near: tuple[str, int, int], gatew
     assert (first + offset in ours) == (netaddr.IPAddress(str(first + offset)) in theirs)
 
 
+@examples
 @given(NEAR, st.integers(0, 32))
 def test_subnets_overlap_alike(near: tuple[str, int, int], length: int) -> None:
     base, one, other = near

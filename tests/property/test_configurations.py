@@ -9,12 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cni.conf import Model, decode_object, read
 from cni.errors import CniError, Code
 from plugin_table import declared, packages
+from tests.support.examples import examples
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,7 +77,7 @@ def refusal(function: Callable[..., object], *args: object) -> CniError | None:
 
 
 @pytest.mark.parametrize("plugin", PLUGINS, ids=lambda plugin: plugin.name)
-@settings(max_examples=150, deadline=None)
+@examples
 @given(data=st.data())
 def test_a_configuration_is_read_or_refused(plugin: Plugin[NetConf], data: st.DataObject) -> None:
     """Code 7, or 6 if a key of the specification has another JSON type."""
@@ -88,7 +89,7 @@ def test_a_configuration_is_read_or_refused(plugin: Plugin[NetConf], data: st.Da
     assert error.code == Code.INVALID_CONFIG or (is_common and error.code == Code.DECODING_FAILURE)
 
 
-@settings(max_examples=300)
+@examples
 @given(st.binary(max_size=60) | ANY_JSON.map(lambda value: json.dumps(value).encode()))
 def test_stdin_is_an_object_or_refused_with_code_6(text: bytes) -> None:
     error = refusal(decode_object, text, "network config")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from cni.convert import MIDDLE_SHAPE, NEWEST_SHAPE, OLDEST_SHAPE, dumps, parse_result, show_result
 from cni.result import Dns, Interface, Ip, IpAddress, IpInterface, Result, Route
+from tests.support.examples import examples
 
 NAMES = st.text("abcxyz019._-", min_size=1, max_size=12)
 COUNTS = st.integers(0, 2**31)
@@ -76,12 +77,14 @@ def through(result: Result, version: str) -> Result:
     return parse_result(document, "")
 
 
+@examples
 @given(RESULTS)
 def test_the_newest_version_keeps_everything(result: Result) -> None:
     """CNI spec 1.1.0, section 5: all that a result may hold."""
     assert through(result, "1.1.0") == result
 
 
+@examples
 @given(RESULTS, st.sampled_from([*MIDDLE_SHAPE, "1.0.0"]))
 def test_older_versions_lose_only_what_interfaces_and_routes_got_in_1_1_0(
     result: Result, version: str
@@ -92,6 +95,7 @@ def test_older_versions_lose_only_what_interfaces_and_routes_got_in_1_1_0(
     assert through(result, version) == result._replace(interfaces=kept, routes=routes)
 
 
+@examples
 @given(RESULTS.filter(lambda result: bool(result.ips)), st.sampled_from(OLDEST_SHAPE))
 def test_the_oldest_shape_keeps_the_first_address_of_each_family_and_its_routes(
     result: Result, version: str
@@ -110,6 +114,7 @@ def test_the_oldest_shape_keeps_the_first_address_of_each_family_and_its_routes(
     )
 
 
+@examples
 @given(
     RESULTS.filter(lambda result: bool(result.ips)),
     st.sampled_from(OLDEST_SHAPE + MIDDLE_SHAPE + NEWEST_SHAPE),

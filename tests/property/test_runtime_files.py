@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from cni.errors import CniError
 from cni.runtime.cache import Entry, parse_entry, show_entry
 from cni.runtime.network import bridges, parse_network, parse_single, subnets
+from tests.support.examples import examples
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,6 +56,7 @@ def read_or_refuse(parse: Callable[[Content, Name], T], content: Content, name: 
     return None
 
 
+@examples
 @given(st.binary() | networks.map(lambda value: json.dumps(value).encode()))
 def test_a_list_is_a_network_or_an_error_that_names_the_file(text: bytes) -> None:
     network = read_or_refuse(parse_network, text, "10-net.conflist")
@@ -65,12 +67,14 @@ def test_a_list_is_a_network_or_an_error_that_names_the_file(text: bytes) -> Non
         assert bridges(network) is not None
 
 
+@examples
 @given(st.binary() | plugins.map(lambda value: json.dumps(value).encode()))
 def test_a_single_plugin_is_a_network_or_an_error_that_names_the_file(text: bytes) -> None:
     network = read_or_refuse(parse_single, text, "10-net.conf")
     assert network is None or len(network.plugins) == 1
 
 
+@examples
 @given(
     st.builds(
         Entry,
@@ -88,6 +92,7 @@ def test_an_entry_comes_back_as_it_was_written(entry: Entry) -> None:
     assert parse_entry(json.loads(show_entry(entry)), Path("file")) == entry
 
 
+@examples
 @given(st.dictionaries(st.sampled_from(list(json.loads(show_entry(Entry("n", "c", "i"))))), json_values))
 def test_an_odd_entry_is_an_error_that_names_the_file(document: dict[str, Any]) -> None:
     read_or_refuse(parse_entry, document, Path("/cache/file"))

@@ -90,34 +90,37 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     the quick ones: the second kernel is slow. `--thorough` keeps them.
     """
     needs = {name: plugin.needs_kernel for plugin in declared() for name in plugin.names}
-    left_out = []
+    left_out: set[pytest.Item] = set()
     for item in items:
         for name in _plugins(item):
             if needs.get(name):
                 item.add_marker(pytest.mark.needs_kernel(*needs[name]))
                 is_kept = config.getoption("thorough") or has_all(needs[name]) or is_quick(item)
-                left_out += [] if is_kept else [item]
-        if (
-            unknown := {*_features(item, "needs_kernel"), *_features(item, "kernel_without")}
-            - FEATURES.keys()
-        ):
+                if not is_kept:
+                    left_out.add(item)
+        if unknown := set(_features(item, "needs_kernel", "kernel_without")) - FEATURES.keys():
             names = ", ".join(sorted(unknown))
             raise pytest.UsageError(f"{item.nodeid} needs {names}; the features are {', '.join(FEATURES)}")
     if left_out:
-        config.hook.pytest_deselected(items=left_out)
+        config.hook.pytest_deselected(items=[item for item in items if item in left_out])
         items[:] = [item for item in items if item not in left_out]
 
 
 def _plugins(item: pytest.Item) -> Iterator[str]:
-    if hasattr(item, "callspec") and not any(folder in item.path.parents for folder in _PURE):
+    if hasattr(item, "callspec") and not _is_pure(item.path):
         for value in item.callspec.params.values():
             yield from (
                 each for each in (value if isinstance(value, tuple) else [value]) if isinstance(each, str)
             )
 
 
-def _features(item: pytest.Item, mark: str) -> list[str]:
-    return [str(feature) for each in item.iter_markers(mark) for feature in each.args]
+@cache
+def _is_pure(module: Path) -> bool:
+    return any(folder in module.parents for folder in _PURE)
+
+
+def _features(item: pytest.Item, *marks: str) -> list[str]:
+    return [str(feature) for each in item.iter_markers() if each.name in marks for feature in each.args]
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -2,32 +2,50 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
 import layout
 from plugin_table import ROOT, Declared, declared
 
+if TYPE_CHECKING:
+    from types import FunctionType
+
 FOLDERS = [ROOT / name for name in ("cni", "plugins", "conf", "build", "docs", "tests")]
 KINDS = {".md", ".toml", ".conflist", ".sh", ".json"}
-TEXTS = [path for folder in FOLDERS for path in sorted(folder.rglob("*")) if path.suffix in KINDS]
-TEXTS += [*ROOT.glob("*.md"), ROOT / "Makefile", ROOT / "pyproject.toml"]
+
+
+class Read(NamedTuple):
+    """All that tests of the tree need: paths, and objections of each rule and about texts."""
+
+    paths: list[PurePosixPath]
+    objections: dict[str, list[str]]
+    texts: list[str]
 
 
 @pytest.fixture(scope="module")
-def sources() -> list[layout.Source]:
-    return layout.read_tree(ROOT)
+def read() -> Read:
+    """Return what one passage over all files finds: to parse them takes longer than the rules."""
+    read = Read([], defaultdict(list), [])
+    for source in layout.read_tree(ROOT):
+        read.paths.append(source.path)
+        for rule in layout.SOURCE_RULES:
+            read.objections[rule.__name__] += rule(source)
+        if source.path.name != "test_layout.py":
+            read.texts.extend(layout.check_text(source.path, source.text))
+    return read
 
 
 @pytest.mark.parametrize("rule", layout.SOURCE_RULES, ids=lambda rule: rule.__name__)
-def test_the_tree_obeys(sources: list[layout.Source], rule: object) -> None:
-    assert callable(rule)
-    assert [found for source in sources for found in rule(source)] == []
+def test_the_tree_obeys(read: Read, rule: FunctionType) -> None:
+    assert read.objections[rule.__name__] == []
 
 
-def test_test_files_have_names_of_their_own(sources: list[layout.Source]) -> None:
-    assert list(layout.check_test_names(source.path for source in sources)) == []
+def test_test_files_have_names_of_their_own(read: Read) -> None:
+    assert list(layout.check_test_names(read.paths)) == []
 
 
 @pytest.mark.parametrize("plugin", declared(), ids=lambda plugin: plugin.folder.name)
@@ -40,9 +58,11 @@ def test_every_folder_of_plugins_is_declared() -> None:
     assert folders == {plugin.folder.name for plugin in declared()}
 
 
-def test_nothing_names_a_folder_of_one_machine(sources: list[layout.Source]) -> None:
-    texts = [(PurePosixPath(path.relative_to(ROOT)), path.read_text(errors="replace")) for path in TEXTS]
-    texts += [(source.path, source.text) for source in sources if source.path.name != "test_layout.py"]
+def test_nothing_names_a_folder_of_one_machine(read: Read) -> None:
+    paths = [path for folder in FOLDERS for path in sorted(folder.rglob("*")) if path.suffix in KINDS]
+    paths += [*ROOT.glob("*.md"), ROOT / "Makefile", ROOT / "pyproject.toml"]
+    texts = [(PurePosixPath(path.relative_to(ROOT)), path.read_text(errors="replace")) for path in paths]
+    assert read.texts == []
     assert [found for path, text in texts for found in layout.check_text(path, text)] == []
 
 
