@@ -16,6 +16,7 @@ import os
 from collections import defaultdict
 from functools import cache
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 import pytest
 
@@ -32,6 +33,8 @@ _SLOW_FIXTURES = {"mode", "launcher", "bundle"}
 _QUICK_FOLDERS = [ROOT / name for name in ("tests/unit", "tests/property", "plugins")]
 # Tests wait for the kernel and for timers during more than half of their time.
 _WORKERS_PER_CORE = 3
+# The order of a run.
+_LONG, _TOGETHER, _OTHERS, _SHORT = range(4)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -76,14 +79,28 @@ def pytest_collection_modifyitems(
         kept = _list_of_plugin(plugin, kept)
     chosen = set(kept)
     config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
-    items[:] = sorted(kept, key=_rank)
+    items[:] = sorted(kept, key=_rank if "PYTEST_XDIST_WORKER" in os.environ else _rank_of_kind)
 
 
-def _rank(item: pytest.Item) -> int:
-    """Return the position: tests with the mark `long` first, then modules that stay together."""
+def _rank(item: pytest.Item) -> tuple[int, str, int]:
+    """Return the position in a run of several workers.
+
+    Tests of one file often wait for the same. Those of other files come between them, so that cores are busy
+    meanwhile. Those of a mode stay together, because a worker sets up one mode at a time. Tests that end soon
+    are last: no core waits for the others then.
+    """
+    kind = _rank_of_kind(item)
+    if kind == _TOGETHER:
+        return kind, "", 0
+    return kind, str(_params(item).get("mode", "")), crc32(item.nodeid.encode())
+
+
+def _rank_of_kind(item: pytest.Item) -> int:
     if item.get_closest_marker("long"):
-        return 0
-    return 1 if _stays_together(item.path) else 2
+        return _LONG
+    if _stays_together(item.path):
+        return _TOGETHER
+    return _SHORT if _is_pure(item) else _OTHERS
 
 
 @cache
@@ -115,6 +132,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             if scope in unit and all(unit[scope].values()):
                 del unit[scope]
 
+    # The order is that of `_rank`. By default xdist begins with the modules that have most tests.
+    config.option.loadscopereorder = False
     return Scheduling(config, log)
 
 
@@ -129,8 +148,13 @@ def is_quick(item: pytest.Item) -> bool:
     if marks:
         wanted, params = marks[0].kwargs, _params(item)
         return all(params.get(name) == value for name, value in wanted.items())
-    is_pure = not _SLOW_FIXTURES & set(getattr(item, "fixturenames", ()))
-    return is_pure and any(folder in item.path.parents for folder in _QUICK_FOLDERS)
+    return _is_pure(item)
+
+
+def _is_pure(item: pytest.Item) -> bool:
+    """Return whether a test starts no namespace and no compiler."""
+    is_slow = _SLOW_FIXTURES & set(getattr(item, "fixturenames", ()))
+    return not is_slow and any(folder in item.path.parents for folder in _QUICK_FOLDERS)
 
 
 def _list_of_plugin(plugin: Declared, items: Sequence[pytest.Item]) -> list[pytest.Item]:

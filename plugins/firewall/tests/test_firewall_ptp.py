@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from cni.testing.network import Attached, Network
-from tests.support.patience import patience
+from cni.testing.silence import Way, exchange_echoes, list_answered
 
 if TYPE_CHECKING:
     from cni.testing import Host
@@ -39,12 +41,14 @@ def test_a_policy_keeps_neighbours_apart_too(host: Host, isolate: bool, reach: s
     }
     outside = host.outside
     outside.sandbox.run(["ip", "route", "add", "10.1.0.0/24", "via", outside.host_address])
-    reached = set()
-    for name, target in targets.items():
-        with target.sandbox.serve(80):
-            if one.sandbox.reaches(target.address, 80, timeout_s=patience(1.3)):
-                reached.add(name)
-    with outside.sandbox.serve(80):
-        if one.sandbox.reaches(outside.address, 80, timeout_s=patience(1.3)):
-            reached.add("outside")
-    assert reached == reach
+    gateway = one.answer.json["ips"][0]["gateway"]
+    outside.sandbox.call(exchange_echoes, outside.host_address)
+    ways = {"outside": Way(outside.address, 80, gateway)}
+    with ExitStack() as servers:
+        servers.enter_context(outside.sandbox.serve(80))
+        for name, target in targets.items():
+            target.sandbox.call(exchange_echoes, target.answer.json["ips"][0]["gateway"])
+            servers.enter_context(target.sandbox.serve(80))
+            ways[name] = Way(target.address, 80, gateway)
+        answered = one.sandbox.call(list_answered, list(ways.values()))
+    assert set(compress(ways, answered)) == reach

@@ -31,10 +31,13 @@ CONFS: dict[str, dict[str, Any]] = {
 
 def network(host: Host, **keys: Any) -> Network:
     host.run(["sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/default/addr_gen_mode"])
-    host.sandbox("wire")
+    wire = host.sandbox("wire")
+    wire.run(["sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6"])
     host.run(
         ["ip", "link", "add", "hd0", "address", MAC, "type", "veth", "peer", "name", "far", "netns", "wire"]
     )
+    # Without a carrier Go's ADD waits 10 s for the IPv6 address.
+    wire.run(["ip", "link", "set", "far", "up"])
     net = Network(host, "host-device", **{"cniVersion": "1.0.0", "ipam": IPAM, **keys})
     del net.conf["bridge"]
     return net

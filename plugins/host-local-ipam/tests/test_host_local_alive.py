@@ -37,11 +37,13 @@ def host(tmp_path: Path) -> Iterator[Host]:
 
 
 def elsewhere(host: Host, folder: Path, verb: str, container_id: str, **ipam: Any) -> Any:
-    uptime_s = int(float(Path("/proc/uptime").read_text().split()[0])) - 1
     wrapper = folder / "elsewhere" / "host-local"
-    wrapper.parent.mkdir(exist_ok=True)
-    wrapper.write_text(ELSEWHERE.format(uptime_s=uptime_s, plugin=host.bindir / "host-local"))
-    wrapper.chmod(0o755)
+    if not wrapper.exists():
+        # The machine starts once for all calls. A later start would make their leases old ones.
+        uptime_s = int(float(Path("/proc/uptime").read_text().split()[0])) - 1
+        wrapper.parent.mkdir()
+        wrapper.write_text(ELSEWHERE.format(uptime_s=uptime_s, plugin=host.bindir / "host-local"))
+        wrapper.chmod(0o755)
     conf = BRIDGE | {"type": "host-local", "ipam": IPAM | ipam}
     nothing = "/run/netns/none"
     return host.plugin(
