@@ -107,17 +107,21 @@ class Cache:
 
         Raises CniError 106 if the folder exists but cannot be read, or if another user can write to it.
         """
+        return [entry for file in self.list_files() if (entry := self.read_file(file))]
+
+    def list_files(self) -> list[Path]:
+        """Return the files of all entries by name. Raise CniError 106 as `list_entries` does."""
         files.check_keepers(self.folder)
         try:
-            paths = sorted(self.folder.iterdir())
+            return sorted(self.folder.iterdir())
         except FileNotFoundError:
             return []
         except OSError as error:
             raise CniError(Code.STORE, f"cannot list {self.folder}: {error.strerror}") from error
-        return [entry for file in paths if (entry := self._readable(file))]
 
     @staticmethod
-    def _readable(path: Path) -> Entry | None:
+    def read_file(path: Path) -> Entry | None:
+        """Return the entry in a file of the folder; None if it has the older format or cannot be read."""
         try:
             document = _decode(files.read(path) or b"", path)
             return parse_entry(document, path) if document.get("kind") == KIND else None
