@@ -35,10 +35,11 @@ _NAMES = (1, 2, 3)
 _TABLE_NAME, _CHAIN_NAME = 1, 3
 _PROCESS_ID, _PROCESS_NAME = 2, 3
 _FAMILY_BYTES = 4
-# Chains and comments of one attachment, as `Texts` has them.
+# Comments and chains of one attachment, as `texts` has them.
 _OF_OWNER = re.compile(rb"[0-9a-f]{16}-[0-9a-f]{16}(?=, net: )|CNI-(?:(?!GW)[A-Z]{2}-)?[0-9a-f]{21,24}")
-# Its reload drops the zones' sources that plugins have added, which no table of theirs shows.
-_FIREWALLD = "firewalld"
+# A reload of firewalld drops the zones' sources that plugins have added, which no rule of theirs shows. It
+# commits its rules itself or, with the backend iptables, by programs that delete this chain.
+_FIREWALLD, _ZONES_CHAIN = "firewalld", b"INPUT_ZONES"
 # More need not be distinguished: they are a whole ruleset.
 _MOST_DELETIONS = 10_000
 
@@ -70,7 +71,7 @@ class Transactions:
     def __init__(self) -> None:
         self._deleted: list[tuple[tuple[object, ...], bytes]] = []
         self._written: Counter[tuple[object, ...]] = Counter()
-        self._has_deleted_foreign = False
+        self._has_deleted_foreign = self._has_deleted_zones = False
 
     def forget(self) -> None:
         """Drop what has come of a transaction, because the kernel has dropped other parts."""
@@ -84,6 +85,7 @@ class Transactions:
                     self._deleted.append((_place(_DELETED[kind], payload), payload))
                 else:
                     self._has_deleted_foreign = True
+                    self._has_deleted_zones |= _ZONES_CHAIN in payload
             elif kind in _NEW:
                 if _is_of_suite(payload):
                     self._written[_place(_NEW[kind], payload)] += 1
@@ -97,6 +99,9 @@ class Transactions:
         actor = f"{program} (process {pid})" if pid else program
         if program == _FIREWALLD and (self._deleted or self._has_deleted_foreign):
             yield Deletion(f"{actor} loaded its rules again")
+            return
+        if self._has_deleted_zones:
+            yield Deletion(f"{actor} deleted rules of firewalld")
             return
         lost = []
         for place, payload in self._deleted:
