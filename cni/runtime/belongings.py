@@ -12,7 +12,6 @@ from cni.runtime.network import bridges, parse_network
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from pathlib import Path
 
     from cni.runtime.cache import Cache, Entry
 
@@ -51,21 +50,16 @@ class Register:
     def __init__(self, cache: Cache, network: str) -> None:
         self._cache = cache
         self._network = network
-        self._files: dict[Path, tuple[tuple[int, int], Belongings | None]] = {}
+        self._files: dict[str, tuple[tuple[int, int], Belongings | None]] = {}
         # All links of a container on one network have the same chains.
         self._by_text: dict[bytes, set[Owner]] = {}
 
     def refresh(self) -> None:
         """Read new and changed files. Raise CniError 106 if the cache cannot be read."""
         files = {}
-        for path in self._cache.list_files():
-            try:
-                status = path.lstat()
-            except OSError:
-                continue
-            seen = status.st_ino, status.st_mtime_ns
-            before = self._files.get(path)
-            files[path] = before if before and before[0] == seen else (seen, self._read(path))
+        for name, stamp in self._cache.stamps().items():
+            before = self._files.get(name)
+            files[name] = before if before and before[0] == stamp else (stamp, self._read(name))
         if files != self._files:
             self._files = files
             self._by_text = {}
@@ -73,8 +67,8 @@ class Register:
                 for text in each.texts:
                     self._by_text.setdefault(text, set()).add(each.owner)
 
-    def _read(self, path: Path) -> Belongings | None:
-        entry = self._cache.read_file(path)
+    def _read(self, name: str) -> Belongings | None:
+        entry = self._cache.read_file(name)
         return _belongings(entry) if entry and self._network in {"", entry.network} else None
 
     def all(self) -> Iterable[Belongings]:
