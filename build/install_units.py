@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import install_disk
 from cni.errors import CniError
 from cni.kernel.child import find, run
+from cni.runtime import watch_unit
 from cni.service import control
 from cni.service import units as helper_units
 from cni.warm import units
@@ -23,7 +24,13 @@ if TYPE_CHECKING:
 _SYSTEMD = Path("/run/systemd/system")
 # The first line of units that an installation has written, also of release 0.1.0.
 MARK = "# Part of pycni: each installation writes this file anew. Change it by `systemctl edit`.\n"
-_FILES = (units.SOCKET_NAME, units.SERVICE_NAME, helper_units.SOCKET_NAME, helper_units.SERVICE_NAME)
+_FILES = (
+    units.SOCKET_NAME,
+    units.SERVICE_NAME,
+    helper_units.SOCKET_NAME,
+    helper_units.SERVICE_NAME,
+    watch_unit.NAME,
+)
 _TIMEOUT_S = 60
 
 
@@ -46,11 +53,13 @@ def why_not(wanted: str, destdir: str, bindir: Path) -> str:
 def install(prefix: Prefix, launcher: Path) -> Iterator[str]:
     """Write, enable and start the units; `launcher` is an installed plugin. Yield lines to print.
 
-    A helper without work ends after a minute. Units that a user has written are not changed. Raises
-    InstallError if systemd refuses.
+    A helper without work ends after a minute. The unit of `pycni watch` is enabled by the administrator; an
+    installation restarts it if it runs. Units that a user has written are not changed. Raises InstallError if
+    systemd refuses.
     """
     command = prefix.shown_path / "bin/pycni"
-    for name, text in (units.units(launcher) | helper_units.units(command)).items():
+    texts = units.units(launcher) | helper_units.units(command) | watch_unit.units(command)
+    for name, text in texts.items():
         path = prefix.written(units.FOLDER / name)
         if path.exists() and not _is_ours(path):
             yield f"{path}: was not written by an installation, and is not changed"
@@ -66,7 +75,9 @@ def install(prefix: Prefix, launcher: Path) -> Iterator[str]:
     # The socket's name contains the build. A service of an earlier build ends with its socket.
     _systemctl("restart", units.SOCKET_NAME, *sockets)
     _systemctl("start", units.SERVICE_NAME, *services)
+    _systemctl("try-restart", watch_unit.NAME)
     yield f"{', '.join([units.SOCKET_NAME, units.SERVICE_NAME, *sockets])}: enabled and started"
+    yield f"{watch_unit.NAME}: written; to enable it, run systemctl enable --now {watch_unit.NAME}"
 
 
 def remove(prefix: Prefix, bindirs: list[Path]) -> Iterator[str]:

@@ -101,7 +101,7 @@ def units(
     with reporting_errors(as_json=json):
         from cni.service import units
 
-        show_units(units.units(_command()), units.FOLDER, folder, as_json=json)
+        show_units(units.units(installed_command()), units.FOLDER, folder, as_json=json)
 
 
 @app.command("run", hidden=True)
@@ -130,7 +130,7 @@ def _find(name: str) -> Helper:
     return helpers[name]
 
 
-def _command() -> Path:
+def installed_command() -> Path:
     """Return the command of the installation whose plugins are in CNI_PATH. Raise CniError 5."""
     from cni.cli.settings import from_env
     from cni.state.executables import launched_tree

@@ -164,6 +164,32 @@ def repair(
 
 
 @app.command()
+def watch(
+    *,
+    on_network: Annotated[
+        str, typer.Option("--network", metavar="NETWORK", help="Watch only this network.")
+    ] = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Repair nothing; print what is missing.")
+    ] = False,
+    format_: Annotated[
+        str, typer.Option("--format", metavar="FORMAT", help='"json": one object for each line.')
+    ] = "",
+    unit: Annotated[bool, typer.Option("--unit", help="Print a systemd unit for this and exit.")] = False,
+    timeout: Timeout = 240,
+) -> None:
+    """Repair attachments at once when rules or links disappear."""
+    with reporting_errors(as_json=format_ == "json", root_for="" if unit else "pycni watch"):
+        from cni.cli import settings, watch
+
+        if unit:
+            watch.print_unit()
+            return
+        environment = settings.from_env(os.environ)
+        watch.run(environment, on_network, timeout, dry_run=dry_run, format_=format_)
+
+
+@app.command()
 def status(network: Name, _netns: Unused = "", *, json: Json = False, timeout: Timeout = 240) -> None:
     """Report whether the plugins of NETWORK are ready for ADD."""
     with reporting_errors(as_json=json, root_for="pycni status"):

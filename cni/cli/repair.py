@@ -29,14 +29,15 @@ def run(settings: Settings, name: str, timeout_s: float, *, dry_run: bool, as_js
         conflists.find(settings.conf_folder, name)
     outcomes = [repair(runtime, each, settings.conf_folder, dry_run=dry_run) for each in entries]
     if as_json:
-        print_json({"attachments": [_show(each) for each in outcomes]})
+        print_json({"attachments": [show(each) for each in outcomes]})
     else:
         _print(outcomes)
     if any(each.state == FAILED for each in outcomes):
         raise FailedError
 
 
-def _show(outcome: Outcome) -> dict[str, Any]:
+def show(outcome: Outcome) -> dict[str, Any]:
+    """Return the JSON of an outcome."""
     return {
         "network": outcome.entry.network,
         "containerID": outcome.entry.container_id,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -107,22 +108,39 @@ class Cache:
 
         Raises CniError 106 if the folder exists but cannot be read, or if another user can write to it.
         """
+        return [entry for name in sorted(self.stamps()) if (entry := self.read_file(name))]
+
+    def stamps(self) -> dict[str, tuple[int, int]]:
+        """Return the names of all files, with numbers that differ when a file is another one or was changed.
+
+        Raise CniError 106 as `list_entries` does.
+        """
         files.check_keepers(self.folder)
         try:
-            paths = sorted(self.folder.iterdir())
+            with os.scandir(self.folder) as listed:
+                return {each.name: _stamp(each) for each in listed}
         except FileNotFoundError:
-            return []
+            return {}
         except OSError as error:
             raise CniError(Code.STORE, f"cannot list {self.folder}: {error.strerror}") from error
-        return [entry for file in paths if (entry := self._readable(file))]
 
-    @staticmethod
-    def _readable(path: Path) -> Entry | None:
+    def read_file(self, name: str) -> Entry | None:
+        """Return the entry in a file of the folder; None if it has the older format or cannot be read."""
+        path = self.folder / name
         try:
             document = _decode(files.read(path) or b"", path)
             return parse_entry(document, path) if document.get("kind") == KIND else None
         except CniError:
             return None
+
+
+def _stamp(file: os.DirEntry[str]) -> tuple[int, int]:
+    try:
+        status = file.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        # Removed since it was listed.
+        return 0, 0
+    return status.st_ino, status.st_mtime_ns
 
 
 def show_entry(entry: Entry) -> bytes:

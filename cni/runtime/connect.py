@@ -45,10 +45,17 @@ class Wish(NamedTuple):
 
 
 @contextmanager
-def changing_containers(runtime: Runtime, container: Container) -> Iterator[Container]:
-    """Hold the lock on attachments of running containers. Yield the container as the cache has it now."""
+def changing_attachments() -> Iterator[None]:
+    """Hold the lock on attachments of running containers. Raise CniError 11 if another process holds it."""
     files.ensure_directory(_LOCK.parent)
     with locked(_LOCK, _LOCK_TIMEOUT_S):
+        yield
+
+
+@contextmanager
+def changing_containers(runtime: Runtime, container: Container) -> Iterator[Container]:
+    """Hold the lock on attachments of running containers. Yield the container as the cache has it now."""
+    with changing_attachments():
         entries = [each for each in runtime.cache.list_entries() if each.container_id == container.id]
         yield container._replace(entries=tuple(entries))
 

@@ -13,6 +13,7 @@ from cni.operations.holders import is_proven_gone
 from cni.request import Verb
 from cni.runtime import conflists
 from cni.runtime.chain import in_version
+from cni.runtime.connect import changing_attachments
 from cni.runtime.derive import RuntimeArgs, plugin_stdin
 from cni.runtime.network import parse_network
 
@@ -48,16 +49,44 @@ def repair(runtime: Runtime, entry: Entry, conf_folder: Path, *, dry_run: bool) 
 
     An attachment whose namespace is gone is not changed. With `dry_run` only CHECK runs.
     """
+    outcome = Outcome(entry) if dry_run else restore(runtime, entry, conf_folder)
+    compare(runtime, outcome, conf_folder, dry_run=dry_run)
+    return outcome
+
+
+def restore(runtime: Runtime, entry: Entry, conf_folder: Path) -> Outcome:
+    """Restore what an attachment lacks, the first half of `repair`: `compare` must follow.
+
+    Both hold the lock on attachments of running containers.
+    """
     outcome = Outcome(entry)
-    if is_proven_gone(entry.sandbox, entry.result):
-        outcome.state = GONE
-        return outcome
     try:
-        network = find_network(entry, conf_folder)
+        with changing_attachments():
+            _read_again(runtime, outcome)
+            if network := _network_if_alive(outcome, conf_folder):
+                _repair(runtime, network, outcome)
     except CniError as error:
-        return _failed(outcome, str(error))
-    if not dry_run:
-        _repair(runtime, network, outcome)
+        _failed(outcome, str(error))
+    return outcome
+
+
+def compare(runtime: Runtime, outcome: Outcome, conf_folder: Path, *, dry_run: bool) -> None:
+    """Add what is still missing, and the state."""
+    try:
+        if dry_run:
+            _compare(runtime, outcome, conf_folder, dry_run=True)
+        elif outcome.state == WELL:
+            with changing_attachments():
+                _read_again(runtime, outcome)
+                _compare(runtime, outcome, conf_folder, dry_run=False)
+    except CniError as error:
+        _failed(outcome, str(error))
+
+
+def _compare(runtime: Runtime, outcome: Outcome, conf_folder: Path, *, dry_run: bool) -> None:
+    network = _network_if_alive(outcome, conf_folder)
+    if network is None:
+        return
     _check(runtime, network, outcome)
     if outcome.problems:
         outcome.state = DIFFERS if dry_run else FAILED
@@ -65,7 +94,27 @@ def repair(runtime: Runtime, entry: Entry, conf_folder: Path, *, dry_run: bool) 
         outcome.state = REPAIRED
     if outcome.repaired:
         _undo_if_deleted(runtime, network, outcome)
-    return outcome
+
+
+def _read_again(runtime: Runtime, outcome: Outcome) -> None:
+    """Read the entry under the lock. A command may have changed its ports, or have detached the container."""
+    entry = runtime.cache.read(outcome.entry.network, outcome.entry.attachment)
+    if entry is not None:
+        outcome.entry = entry
+    elif not outcome.repaired:
+        outcome.state = GONE
+
+
+def _network_if_alive(outcome: Outcome, conf_folder: Path) -> Network | None:
+    """Return the network of an attachment; None if its namespace or its configuration is gone."""
+    if outcome.state == GONE or is_proven_gone(outcome.entry.sandbox, outcome.entry.result):
+        outcome.state = GONE
+        return None
+    try:
+        return find_network(outcome.entry, conf_folder)
+    except CniError as error:
+        _failed(outcome, str(error))
+        return None
 
 
 def find_network(entry: Entry, conf_folder: Path) -> Network:
@@ -147,6 +196,15 @@ def _check_one(
         # A plugin of another suite may have refused the own command with another code.
         raise own_error if own_error and own_error.code == error.code else error from error
     return True
+
+
+def undo_if_deleted(runtime: Runtime, outcome: Outcome, conf_folder: Path) -> None:
+    """Delete again what a repair restored some time ago for an attachment whose DEL had begun before it."""
+    try:
+        network = find_network(outcome.entry, conf_folder)
+    except CniError:
+        return
+    _undo_if_deleted(runtime, network, outcome)
 
 
 def _undo_if_deleted(runtime: Runtime, network: Network, outcome: Outcome) -> None:

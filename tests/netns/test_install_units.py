@@ -28,14 +28,27 @@ __all__ = ["empty_opt"]
 SOCKETS = "".join(f" pycni-helper@{name}.socket" for name in helpers.list_helpers())
 SERVICES = SOCKETS.replace(".socket", ".service")
 NAMES = f"pycni-warm.socket pycni-warm.service{SOCKETS}"
-FILES = ["pycni-helper@.service", "pycni-helper@.socket", "pycni-warm.service", "pycni-warm.socket"]
+FILES = [
+    "pycni-helper@.service",
+    "pycni-helper@.socket",
+    "pycni-warm.service",
+    "pycni-warm.socket",
+    "pycni-watch.service",
+]
+COMMANDS = {
+    "pycni-helper": rf"{PREFIX}/bin/pycni helper ",
+    "pycni-warm.": rf"{BINDIR}/[\w-]+ --warm-",
+    "pycni-watch.": rf"ExecStart={PREFIX}/bin/pycni watch\n",
+}
 STARTED = [
     "daemon-reload",
     f"enable {NAMES}",
     f"restart pycni-warm.socket{SOCKETS}",
     f"start pycni-warm.service{SERVICES}",
+    # It is the administrator who enables it.
+    "try-restart pycni-watch.service",
 ]
-STOPPED = [f"disable --now {NAMES}{SERVICES}", "daemon-reload"]
+STOPPED = [f"disable --now {NAMES}{SERVICES} pycni-watch.service", "daemon-reload"]
 ENV = {"PATH": "/run/fake:/usr/sbin:/usr/bin:/sbin:/bin"}
 _SYSTEMCTL = """#!/bin/sh
 echo "$*" >> /run/systemctl
@@ -80,7 +93,7 @@ def test_make_installs_and_removes_the_units(booted: Host) -> None:
     assert _written(host) == FILES
     texts = {name: host.run(["cat", str(units.FOLDER / name)]) for name in FILES}
     for name in FILES:
-        command = rf"{PREFIX}/bin/pycni helper " if "helper" in name else rf"{BINDIR}/[\w-]+ --warm-"
+        [command] = [each for start, each in COMMANDS.items() if name.startswith(start)]
         assert re.search(command, texts[name]), name
     # A helper starts at the first request to its socket.
     assert [each for each in FILES if "\n[Install]\n" not in texts[each]] == [helper_units.SERVICE_NAME]
@@ -88,7 +101,8 @@ def test_make_installs_and_removes_the_units(booted: Host) -> None:
     host.run([*make, "install"], env=ENV)
     assert _asked(host) == STARTED
     told = host.run([*make, "uninstall"], env=ENV)
-    assert "pycni-helper@.socket, pycni-helper@.service: stopped, disabled and removed\n" in told
+    units_removed = "pycni-helper@.socket, pycni-helper@.service, pycni-watch.service"
+    assert f"{units_removed}: stopped, disabled and removed\n" in told
     assert _asked(host) == STOPPED
     assert _written(host) == []
 
@@ -137,7 +151,7 @@ def test_another_installation_keeps_its_units(booted: Host, bundle: Path) -> Non
     _asked(host)
     assert _do(host, bundle, "--uninstall", "--prefix=/opt/other/pycni").returncode == 0
     assert _asked(host) == []
-    assert len(_written(host)) == 4
+    assert len(_written(host)) == 5
 
 
 @pytest.mark.parametrize("verb", ["daemon-reload", "enable", "restart", "start"])

@@ -37,17 +37,21 @@ _NOWHERE, _HEADING = -1000, -1001
 
 
 class _Layout(NamedTuple):
-    """The layout of an entry of a family: the place of its two offsets, and its length before its matches."""
+    """The layout of an entry of a family: the place of its two offsets, and its length before its matches.
+
+    An entry begins with the selector: addresses, links and protocol.
+    """
 
     family: int
     level: int
     offsets: struct.Struct
     length: int
+    selector: int
 
 
 _LAYOUTS = {
-    4: _Layout(socket.AF_INET, socket.IPPROTO_IP, struct.Struct("=88xHH"), 112),
-    6: _Layout(socket.AF_INET6, socket.IPPROTO_IPV6, struct.Struct("=140xHH"), 168),
+    4: _Layout(socket.AF_INET, socket.IPPROTO_IP, struct.Struct("=88xHH"), 112, 84),
+    6: _Layout(socket.AF_INET6, socket.IPPROTO_IPV6, struct.Struct("=140xHH"), 168, 136),
 }
 
 
@@ -81,6 +85,49 @@ def is_loaded(version: int, table: str) -> bool:
     except FileNotFoundError:
         # The kernel does not have legacy iptables, or has not loaded it.
         return False
+
+
+def list_loaded(version: int) -> list[str]:
+    """Return the tables of legacy iptables that this namespace has."""
+    try:
+        with open(_LOADED[version], encoding="ascii") as names:  # noqa: PTH123 - as above
+            return names.read().split()
+    except FileNotFoundError:
+        return []
+
+
+def measure(version: int, table: str) -> tuple[int, int]:
+    """Return the number of entries of a loaded table and their size in bytes, without reading them."""
+    layout = _LAYOUTS[version]
+    name = table.encode().ljust(32, b"\0")
+    with socket.socket(layout.family, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.IPPROTO_RAW) as opened:
+        try:
+            info = _INFO.unpack(_ask(opened, (layout.level, _GET_INFO), name, _INFO.size))
+        except OSError as error:
+            raise _refused(version, table, error) from error
+    return info[-2], info[-1]
+
+
+def list_rules(version: int, table: str) -> list[bytes]:
+    """Return each rule of a loaded table as bytes that do not change while the rule stays.
+
+    They have the rule's chain, the chain that it jumps to, and matches and target without counters.
+    """
+    layout = _LAYOUTS[version]
+    parsed = read(version, table)
+    rules = []
+    for chain, (first, end) in parsed.chains.items():
+        for start, behind, offset in parsed.entries[first:end]:
+            to_target = start + layout.offsets.unpack_from(parsed.block, start)[0]
+            # A verdict is a number or, for a jump, an offset into this table.
+            verdict = to_target + _NAME_AT + _VERDICT_AT
+            rest = parsed.block[start + layout.length : behind]
+            if offset in parsed.heads:
+                rest = parsed.block[start + layout.length : verdict]
+            head = parsed.block[start : start + layout.selector]
+            words = (table, chain, parsed.heads.get(offset, ""))
+            rules.append(b"\0".join((*map(str.encode, words), head, rest)))
+    return rules
 
 
 def may_have_chain(version: int, table: str, chain: str) -> bool:
