@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,8 @@ KIND = "cniCacheV1"
 _FILE_MODE = 0o600
 _FOLDER_MODE = 0o700
 _NAME_BYTES = 255
+# A write takes milliseconds. An unfinished file of this age is of a process that was killed.
+_UNFINISHED_S = 600
 
 Json = dict[str, Any]
 
@@ -114,7 +118,16 @@ class Cache:
             return []
         except OSError as error:
             raise CniError(Code.STORE, f"cannot list {self.folder}: {error.strerror}") from error
-        return [entry for file in paths if (entry := self._readable(file))]
+        finished = [each for each in paths if not each.name.startswith(files.UNFINISHED_PREFIX)]
+        return [entry for file in finished if (entry := self._readable(file))]
+
+    def remove_unfinished(self) -> None:
+        """Remove the files of processes that were killed while they wrote. Raises CniError 106."""
+        latest = time.time() - _UNFINISHED_S
+        for path in self.folder.glob(f"{files.UNFINISHED_PREFIX}*"):
+            with suppress(FileNotFoundError):
+                if path.lstat().st_mtime < latest:
+                    files.remove(path)
 
     @staticmethod
     def _readable(path: Path) -> Entry | None:
