@@ -14,6 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from cni.cli import helper, ipam, names, network, warm
+from cni.cli import run as run_command
 from cni.cli.output import (
     FAILED,
     INTERRUPTED,
@@ -45,6 +46,9 @@ app.add_typer(ipam.app, name="ipam")
 app.add_typer(warm.app, name="warm")
 app.add_typer(helper.app, name="helper")
 app.add_typer(names.app, name="dns")
+# The first word that is no option begins COMMAND, whose options are its own.
+_OF_RUN = {"allow_interspersed_args": False}
+app.command("run", help=run_command.HELP, context_settings=_OF_RUN)(run_command.command)
 
 
 @app.callback()
@@ -324,8 +328,8 @@ def run(arguments: list[str]) -> int:
     """Run one command line. Return its exit code."""
     try:
         status = app(arguments or ["--help"], prog_name="pycni", standalone_mode=False)
-    except FailedError:
-        return FAILED
+    except FailedError as error:
+        return error.status
     except (typer.Abort, KeyboardInterrupt):
         status = INTERRUPTED
     except BrokenPipeError:
@@ -340,7 +344,7 @@ def run(arguments: list[str]) -> int:
         if not hasattr(error, "format_message"):
             raise
         note(f"pycni: {printable(error.format_message())} (see pycni --help)")
-        return WRONG_USAGE
+        return run_command.NOT_RUN if arguments[0] == "run" else WRONG_USAGE
     # Typer turns an interruption into this number and prints nothing.
     if status == INTERRUPTED:
         note('pycni: interrupted; run "pycni del" to remove partial state')
