@@ -150,7 +150,6 @@ def _be_first(control: socket.socket, inside: Inside, *, has_terminal: bool) -> 
                 signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         _close_others(control.fileno())
-        processes.end_with_parent()
         _enter(inside)
         control.send(b"{}")
         # Without an answer the parent has ended: it may have ended before the kernel watched it.

@@ -68,7 +68,14 @@ def run_again(world: RunWorld) -> None:
     world.ok("run", *RUN, "true")
 
 
-@pytest.mark.parametrize("remedy", [collect, delete, run_again], ids=lambda each: str(each.__name__))
+def remove_network(world: RunWorld) -> None:
+    world.ok("network", "rm", "--force", "web")
+
+
+REMEDIES = [collect, delete, run_again, remove_network]
+
+
+@pytest.mark.parametrize("remedy", REMEDIES, ids=lambda each: str(each.__name__))
 def test_what_a_killed_run_leaves_is_removed(world: RunWorld, remedy: Callable[[RunWorld], None]) -> None:
     before = world.host.snapshot()
     mark = f"PYCNI_MARK={world.folder.name}-{os.getpid()}"
