@@ -16,8 +16,7 @@ from cni import stops, versions
 from cni.convert import parse_result, show_result
 from cni.errors import CniError, Code, ErrorList
 from cni.log import note
-from cni.operations import runs
-from cni.operations.holders import is_proven_gone
+from cni.operations import holders, runs
 from cni.request import check_name
 from cni.runtime import connect, etc_files, sandbox
 from cni.runtime.connect import changing_containers
@@ -72,10 +71,10 @@ def run(runtime: Runtime, asked: Asked) -> int:
     ignored = frozenset(
         each for each in signal.valid_signals() - _OF_PYTHON if signal.getsignal(each) == signal.SIG_IGN
     )
-    runs.remove_stale()
     with ExitStack() as stack:
         _stop_by_signals()
         has_remains = stack.enter_context(runs.claimed(asked.name))
+        runs.remove_stale()
         container = Container(asked.container_id, runs.netns_path(asked.name), ())
         _require_free(runtime, container, asked, has_remains=has_remains)
         # This runs when COMMAND has no process any more.
@@ -122,8 +121,10 @@ def _stop_by_signals() -> None:
 def _require_free(runtime: Runtime, container: Container, asked: Asked, *, has_remains: bool) -> None:
     """Remove the attachments of a killed run. Raise CniError 105 if another container has the name."""
     for entry in runtime.cache.list_entries():
-        is_gone = is_proven_gone(entry.sandbox, entry.result)
-        if asked.name in names(entry) and entry.container_id != container.id and not is_gone:
+        is_own = entry.container_id == container.id
+        # The processes of a run that was killed end a moment later.
+        is_candidate = not has_remains if is_own else asked.name in names(entry)
+        if is_candidate and holders.judge(entry.sandbox, entry.result) == holders.ALIVE:
             raise CniError(
                 Code.ALREADY_EXISTS,
                 f'the name "{asked.name}" is taken by container {entry.container_id} on {entry.network}',

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +16,6 @@ from tests.support.patience import LONG_S, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from cni.testing import Host
 
@@ -238,6 +238,13 @@ def test_a_taken_name_is_refused(world: RunWorld) -> None:
     assert "there is a network namespace /run/netns/c1" in refused(world, *run, "c1", "true")
     assert 'the name "pod" is taken by container cnitool-' in refused(world, *run, "pod", "true")
     assert len(world.attachments()) == 2
+    # A process may use a namespace whose name was removed.
+    process = world.sandboxes["c1"].place.popen(["sleep", "1000"])
+    wait_until(lambda: b"sleep" in Path(f"/proc/{process.pid}/cmdline").read_bytes().split(b"\0")[0])
+    world.host.run(["ip", "netns", "delete", "c1"])
+    assert 'the name "c1" is taken by container cnitool-' in refused(world, *run, "c1", "true")
+    process.kill()
+    process.communicate()
     world.end(call)
     world.ok("run", *run, "box", "true")
 

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,7 +19,6 @@ from tests.support.patience import LONG_S, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from cni.testing import Host
 
@@ -90,7 +90,8 @@ def test_what_a_killed_run_leaves_is_removed(world: RunWorld, remedy: Callable[[
     wait_until(lambda: world.remains(before) == [])
 
 
-def test_a_run_that_was_killed_in_add_leaves_nothing(world: RunWorld) -> None:
+@pytest.mark.parametrize("remedy", [("gc", "web", "--dead-only"), ("run", *RUN, "true")])
+def test_a_run_that_was_killed_in_add_leaves_nothing(world: RunWorld, remedy: tuple[str, ...]) -> None:
     before = world.host.snapshot()
     env = waiting(world)
     call = world.start(*RUN, "true", **env)
@@ -98,7 +99,8 @@ def test_a_run_that_was_killed_in_add_leaves_nothing(world: RunWorld) -> None:
     world.end(call, signal.SIGKILL)
     (world.folder / "go").touch()
     wait_until(lambda: not processes(f"{world.folder}/waiting"))
-    world.ok("gc", "web", "--dead-only", **env)
+    # No result is cached: a second ADD without a DEL would be refused.
+    world.ok(*remedy, **env)
     wait_until(lambda: [each for each in world.remains(before) if "web.conflist" not in each] == [])
 
 
@@ -159,6 +161,17 @@ def _run_killed_at(bindir: str, number: int) -> bool:
 
 def _die(*_: object, **__: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_the_process_that_waits_may_be_killed(world: RunWorld) -> None:
+    before = world.host.snapshot()
+    mark = f"PYCNI_MARK={world.folder.name}-{os.getpid()}"
+    call = world.started_until(*RUN, "-e", mark)
+    [first] = Path(f"/proc/{call.pid}/task/{call.pid}/children").read_text().split()
+    os.kill(int(first), signal.SIGKILL)
+    assert call.finish(LONG_S).returncode == 128 + signal.SIGKILL
+    assert processes(mark) == []
+    assert world.remains(before) == []
 
 
 def test_a_namespace_of_others_stays(world: RunWorld) -> None:
