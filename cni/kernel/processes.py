@@ -43,9 +43,12 @@ def fork_first() -> int:
         between = os.fork()
         if between == 0:
             _fork_between(writer)
+            # Each side sees the end of the other.
+            os.close(writer)
             os.close(opener)
             _follow_parent(gate)
             return 0
+        os.close(writer)
         answer = os.read(reader, 32)
         os.waitpid(between, 0)
         _call("could not adopt a process", "prctl", _PR_SET_CHILD_SUBREAPER, 0)

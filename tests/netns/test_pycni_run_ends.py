@@ -124,7 +124,7 @@ def test_it_may_be_killed_at_any_point(world: RunWorld) -> None:
             world.host.run(["touch", "-d", "1 hour ago", path])
         world.ok("gc", "web", "--dead-only")
         assert [world.host.call(os.listdir, path) for path in ("/run/netns", "/run/pycni/runs")] == [[], []]
-        number += 2
+        number += 3
     # The last one ended by itself.
     assert number > POINTS
     wait_until(lambda: world.remains(before) == [])
