@@ -46,9 +46,6 @@ app.add_typer(ipam.app, name="ipam")
 app.add_typer(warm.app, name="warm")
 app.add_typer(helper.app, name="helper")
 app.add_typer(names.app, name="dns")
-# The first word that is no option begins COMMAND, whose options are its own.
-_OF_RUN = {"allow_interspersed_args": False}
-app.command("run", help=run_command.HELP, context_settings=_OF_RUN)(run_command.command)
 
 
 @app.callback()
@@ -243,6 +240,11 @@ def unpublish(container: network.Container, ports: Ports, *, on_network: OnNetwo
 
         environment = settings.from_env(os.environ)
         publish.run(environment, container, ports, network=on_network, clients=(), is_withdrawn=True)
+
+
+# The first word that is no option begins COMMAND, whose options are its own.
+_OF_RUN = {"allow_interspersed_args": False}
+app.command("run", help=run_command.HELP, context_settings=_OF_RUN)(run_command.command)
 
 
 @app.command("new-plugin")

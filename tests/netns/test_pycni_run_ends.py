@@ -46,7 +46,7 @@ def world(host: Host, tmp_path: Path) -> Iterator[RunWorld]:
 
 
 def waiting(world: RunWorld) -> dict[str, str]:
-    """Give the network a plugin that waits in ADD. Return the environment that finds it."""
+    """Add a plugin that waits in ADD to the network. Return the environment that finds it."""
     folder = world.folder / "waiting"
     folder.mkdir()
     (folder / "waiting").write_text(WAITING.replace("FOLDER", str(world.folder)))

@@ -1,4 +1,4 @@
-"""What a process that was killed while it wrote leaves in the result cache."""
+"""Files in the result cache of processes that were killed while they wrote."""
 
 from __future__ import annotations
 
