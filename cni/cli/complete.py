@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -60,9 +61,11 @@ def list_candidates(root: Any, words: Sequence[str]) -> list[Candidate]:
     """Return the candidates for the last word; `root` is the `typer` command."""
     *before, incomplete = words or [""]
     command, arguments = _descend(root, before)
-    if _takes_value(command, before[-1] if before else ""):
+    if "--" in before:
         return []
-    if incomplete.startswith("-"):
+    if option := _taking_value(command, before[-1] if before else ""):
+        candidates = list(_list_option_values(command, option))
+    elif incomplete.startswith("-"):
         candidates = _list_options(command)
     elif hasattr(command, "commands"):
         candidates = [
@@ -81,7 +84,7 @@ def _descend(root: Any, words: Sequence[str]) -> tuple[Any, list[str]]:
     is_value = False
     for word in words:
         if is_value or word.startswith("-"):
-            is_value = _takes_value(command, word) and not is_value
+            is_value = _taking_value(command, word) is not None and not is_value
         elif hasattr(command, "commands") and word in command.commands:
             command = command.commands[word]
         else:
@@ -89,8 +92,20 @@ def _descend(root: Any, words: Sequence[str]) -> tuple[Any, list[str]]:
     return command, arguments
 
 
-def _takes_value(command: Any, word: str) -> bool:
-    return any(word in each.opts and not each.is_flag for each in command.params if each.opts[0][0] == "-")
+def _taking_value(command: Any, word: str) -> Any | None:
+    """Return the option that a word names and that takes a value, None if there is none."""
+    options = [each for each in command.params if each.opts[0][0] == "-" and not each.is_flag]
+    return next((each for each in options if word in each.opts), None)
+
+
+def _list_option_values(command: Any, option: Any) -> Iterator[Candidate]:
+    if option.metavar != "NETWORK":
+        return
+    if command.name == "run":
+        yield Candidate("host", "the network of the host")
+        yield Candidate("none", "no network")
+    with suppress(CniError, OSError):
+        yield from _list_networks()
 
 
 def _list_options(command: Any) -> list[Candidate]:

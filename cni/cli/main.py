@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cni.cli import helper, ipam, names, network, warm
+from cni.cli import run as run_command
 from cni.cli.output import (
     FAILED,
     INTERRUPTED,
@@ -273,6 +274,11 @@ def unpublish(container: network.Container, ports: Ports, *, on_network: OnNetwo
         publish.run(environment, container, ports, network=on_network, clients=(), is_withdrawn=True)
 
 
+# The first word that is no option begins COMMAND, whose options are its own.
+_OF_RUN = {"allow_interspersed_args": False}
+app.command("run", help=run_command.HELP, context_settings=_OF_RUN)(run_command.command)
+
+
 @app.command("new-plugin")
 def new_plugin(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the plugin, as in firewall-log.")],
@@ -354,8 +360,8 @@ def run(arguments: list[str]) -> int:
     try:
         arguments = arguments or ["--help"]
         status = _app_for(arguments[0])(arguments, prog_name="pycni", standalone_mode=False)
-    except FailedError:
-        return FAILED
+    except FailedError as error:
+        return error.status
     except (typer.Abort, KeyboardInterrupt):
         status = INTERRUPTED
     except BrokenPipeError:
@@ -370,7 +376,7 @@ def run(arguments: list[str]) -> int:
         if not hasattr(error, "format_message"):
             raise
         note(f"pycni: {printable(error.format_message())} (see pycni --help)")
-        return WRONG_USAGE
+        return run_command.NOT_RUN if arguments[0] == "run" else WRONG_USAGE
     # Typer turns an interruption into this number and prints nothing.
     if status == INTERRUPTED:
         note('pycni: interrupted; run "pycni del" to remove partial state')

@@ -31,7 +31,11 @@ JsonOutput = Annotated[bool, typer.Option("--json", help="Print JSON, also for e
 
 
 class FailedError(Exception):
-    """The call failed and the error has been reported; the process exits with `FAILED`."""
+    """The call failed and the error has been reported; the process exits with `status`."""
+
+    def __init__(self, status: int = FAILED) -> None:
+        super().__init__(status)
+        self.status = status
 
 
 @contextmanager

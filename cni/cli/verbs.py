@@ -13,6 +13,7 @@ from cni.cli.output import print_json, warn, write
 from cni.cli.settings import require_netns
 from cni.convert import dumps
 from cni.errors import CniError, Code, ErrorList
+from cni.operations import runs
 from cni.request import Attachment
 from cni.runtime import conflists
 from cni.runtime.cache import Cache
@@ -55,6 +56,7 @@ def check(settings: Settings, name: str, netns: str, timeout_s: float) -> None:
 
 def delete(settings: Settings, name: str, netns: str, timeout_s: float) -> None:
     """Detach. If the network is no longer configured, use its configuration at ADD."""
+    runs.remove_stale()
     runtime = _runtime(settings, timeout_s)
     runtime_args = settings.runtime_args(netns)
     try:
@@ -84,6 +86,7 @@ def gc(settings: Settings, name: str, timeout_s: float, *, dead_only: bool) -> N
     network = conflists.find(settings.conf_folder, name)
     runtime = _runtime(settings, timeout_s)
     _warn_if_disabled(network, "disableGC", is_set=network.disable_gc)
+    runs.remove_stale()
     runtime.gc(network, list_alive(runtime, network) if dead_only else set())
 
 

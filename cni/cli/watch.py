@@ -5,6 +5,7 @@ typer is imported in a function: only a wrong value needs it.
 
 from __future__ import annotations
 
+import gc
 import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -36,6 +37,8 @@ def run(settings: Settings, network: str, timeout_s: float, *, dry_run: bool, fo
     if network and not any(each.network == network for each in runtime.cache.list_entries()):
         # Raises if there is no such network.
         conflists.find(settings.conf_folder, network)
+    # A verb that ends soon collects no garbage; this one would grow.
+    gc.enable()
     report = _print_json if format_ == JSON else _print
     Watch(runtime, settings.conf_folder, network, report, dry_run=dry_run).run()
 

@@ -89,8 +89,13 @@ def judge(path: str, result: Mapping[str, Any]) -> str:
 
     A host end that the result names and that leads to a namespace in use proves that it is, whatever the
     caller sees at the path. That it is gone is proven by the path in the machine's own mount namespace.
-    Elsewhere the kernel must also have no such host end any more, or the answer is `UNKNOWN`.
+    Elsewhere the kernel must also have no such host end any more, or the answer is `UNKNOWN`. The namespace
+    of a `pycni run` that was killed is in no use, though it is still mounted.
     """
+    from cni.operations import runs
+
+    if runs.is_stale(path):
+        return GONE
     has = has_host_end(result)
     if has or not netns.is_gone(path):
         return ALIVE

@@ -28,6 +28,7 @@ def list_alive(runtime: Runtime, network: Network) -> set[Attachment]:
     alive = {each.attachment for each in entries} - gone
     alive |= {Attachment(each.container_id, each.ifname) for each in ledger.list_placed(network.name)} - gone
     marked = holders.list_marked(network.name)
+    marked -= {marks.alias(network.name, each) for each in gone}
     return alive | _list_marked(runtime, network, marked, alive)
 
 

@@ -10,6 +10,8 @@ import base64
 import binascii
 import json
 import os
+import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,8 @@ KIND = "cniCacheV1"
 _FILE_MODE = 0o600
 _FOLDER_MODE = 0o700
 _NAME_BYTES = 255
+# A write takes milliseconds. An unfinished file of this age is of a process that was killed.
+_UNFINISHED_S = 600
 
 Json = dict[str, Any]
 
@@ -118,11 +122,20 @@ class Cache:
         files.check_keepers(self.folder)
         try:
             with os.scandir(self.folder) as listed:
-                return {each.name: _stamp(each) for each in listed}
+                finished = [each for each in listed if not each.name.startswith(files.UNFINISHED_PREFIX)]
+                return {each.name: _stamp(each) for each in finished}
         except FileNotFoundError:
             return {}
         except OSError as error:
             raise CniError(Code.STORE, f"cannot list {self.folder}: {error.strerror}") from error
+
+    def remove_unfinished(self) -> None:
+        """Remove the files of processes that were killed while they wrote. Raises CniError 106."""
+        latest = time.time() - _UNFINISHED_S
+        for path in self.folder.glob(f"{files.UNFINISHED_PREFIX}*"):
+            with suppress(FileNotFoundError):
+                if path.lstat().st_mtime < latest:
+                    files.remove(path)
 
     def read_file(self, name: str) -> Entry | None:
         """Return the entry in a file of the folder; None if it has the older format or cannot be read."""

@@ -179,6 +179,7 @@ class Runtime:
             return
         check_name(network.name, Code.INVALID_CONFIG, "invalid characters found in network name")
         errors = ErrorList()
+        errors.attempt(self.cache.remove_unfinished)
         missing: dict[str, UnavailableError] = {}
         for entry in self.cache.list_entries():
             if entry.network == network.name and entry.attachment not in (valid or ()):

@@ -29,19 +29,25 @@ if TYPE_CHECKING:
 _LOCK = Path("/run/pycni/connect.lock")
 _LOCK_TIMEOUT_S = 60
 # The lowest: a network that is connected later does not take over the default route.
-_LAST = -100
-_PRIORITY, _IPS, _MAC, _ALIASES = "gatewayPriority", "ips", "mac", "aliases"
+LAST = -100
+_PRIORITY, _IPS, _MAC = "gatewayPriority", "ips", "mac"
+ALIASES, PORTS = "aliases", "portMappings"
 # The arguments of one attachment, which others of the container do not share.
 _OWN_ARGS = {"IP", "MAC", "GATEWAY", "IgnoreUnknown"}
 
 
 class Wish(NamedTuple):
-    """The options of `pycni network connect`."""
+    """The options of an attachment. `priority` None is what the network's list says.
+
+    `ports` are values of the capability `portMappings`. `name` is that of a container without attachments.
+    """
 
     addresses: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     mac: str = ""
     priority: int | None = None
+    ports: tuple[Mapping[str, Any], ...] = ()
+    name: str = ""
 
 
 @contextmanager
@@ -63,8 +69,18 @@ def changing_containers(runtime: Runtime, container: Container) -> Iterator[Cont
 def connect(runtime: Runtime, network: Network, container: Container, wish: Wish) -> str:
     """Attach a running container at the next free "ethN". Return that name.
 
-    Raise CniError 105 if the container is on the network. A failed ADD is undone.
+    The network gets the lowest priority unless `wish` has one. Raise CniError 105 if the container is on the
+    network. A failed ADD is undone.
     """
+    if wish.priority is None:
+        wish = wish._replace(priority=LAST)
+    return attach(runtime, network, container, wish)[0]
+
+
+def attach(
+    runtime: Runtime, network: Network, container: Container, wish: Wish
+) -> tuple[str, Mapping[str, Any]]:
+    """Attach a container at the next free "ethN", as `connect`. Return that name and the result."""
     for each in wish.addresses:
         _check_address(each)
     with changing_containers(runtime, container) as current:
@@ -74,11 +90,12 @@ def connect(runtime: Runtime, network: Network, container: Container, wish: Wish
                 f"container {container.id} is already connected to network {network.name}",
                 "Disconnect it first, or connect it to another network.",
             )
-        network = _with_priority(network)
+        if wish.priority is not None:
+            network = _with_priority(network)
         arguments = _arguments(network, current, wish)
         result = runtime.add(network, arguments, undo=True)
         _verify(runtime, network, arguments, wish, result)
-        return arguments.ifname
+        return arguments.ifname, result
 
 
 def disconnect(runtime: Runtime, name: str, container: Container) -> None:
@@ -109,7 +126,7 @@ def _with_priority(network: Network) -> Network:
     The result cache keeps this form, so that CHECK and DEL get the same value.
     """
     first, *others = network.plugins
-    if any(_PRIORITY in each.capabilities for each in network.plugins):
+    if _PRIORITY in network.capabilities:
         return network
     capabilities = dict.fromkeys(sorted(first.capabilities | {_PRIORITY}), True)
     own = {key: value for key, value in first.document.items() if key.lower() != "capabilities"}
@@ -129,10 +146,16 @@ def _free_name(container: Container) -> str:
 
 
 def _arguments(network: Network, container: Container, wish: Wish) -> RuntimeArgs:
-    known = {each for plugin in network.plugins for each in plugin.capabilities}
+    known = network.capabilities
     # The names of the container or pod.
     args = {key: value for each in container.entries for key, value in each.args if key not in _OWN_ARGS}
-    capability_args: dict[str, Any] = {_PRIORITY: _LAST if wish.priority is None else wish.priority}
+    if wish.name:
+        args["K8S_POD_NAME"] = wish.name
+    capability_args: dict[str, Any] = {}
+    if wish.priority is not None:
+        capability_args[_PRIORITY] = wish.priority
+    if wish.ports:
+        capability_args[PORTS] = [dict(each) for each in wish.ports]
     if wish.addresses and _IPS in known:
         capability_args[_IPS] = list(wish.addresses)
     elif wish.addresses:
@@ -142,13 +165,13 @@ def _arguments(network: Network, container: Container, wish: Wish) -> RuntimeArg
     elif wish.mac:
         args["MAC"] = wish.mac
     if wish.aliases:
-        if _ALIASES not in known:
+        if ALIASES not in known:
             raise CniError(
                 Code.INVALID_CONFIG,
                 f"no plugin of network {network.name} answers names",
                 'Leave out --alias, or add a plugin with the capability "aliases" to the network.',
             )
-        capability_args[_ALIASES] = {network.name: list(wish.aliases)}
+        capability_args[ALIASES] = {network.name: list(wish.aliases)}
     pairs = (("IgnoreUnknown", "1"), *args.items())
     return RuntimeArgs(container.id, container.netns, _free_name(container), pairs, capability_args)
 

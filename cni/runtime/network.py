@@ -55,6 +55,11 @@ class Network:
     disable_gc: bool = False
     load_only_inlined_plugins: bool = False
 
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """The capabilities of its plugins."""
+        return frozenset(each for plugin in self.plugins for each in plugin.capabilities)
+
     def has(self, verb: str) -> bool:
         """Return whether the spec version of the network knows the verb."""
         return versions.at_least(self.cni_version, versions.FIRST_WITH_VERB.get(verb, versions.OLDEST))

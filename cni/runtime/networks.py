@@ -9,6 +9,7 @@ from cni.errors import CniError, Code
 from cni.kernel import link
 from cni.kernel.rtnetlink import Netlink
 from cni.log import note
+from cni.operations import runs
 from cni.runtime import conflists
 from cni.runtime.alive import list_alive
 from cni.runtime.create import OWN_KEY, changing_networks, identifier, link_name
@@ -102,6 +103,7 @@ def remove(runtime: Runtime, described: Described, *, forced: bool) -> None:
             "Remove it with the program that did, or use --force.",
         )
     with changing_networks():
+        runs.remove_stale()
         attached = list_attached(runtime, network)
         if attached:
             listed = ", ".join(sorted(f"{each.container_id} {each.ifname}".strip() for each in attached))

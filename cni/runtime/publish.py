@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from cni.errors import CniError, Code
 from cni.request import Verb
 from cni.runtime.chain import in_version
+from cni.runtime.connect import PORTS as CAPABILITY
 from cni.runtime.connect import changing_containers
 from cni.runtime.derive import RuntimeArgs, plugin_stdin
 from cni.runtime.network import parse_network
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from cni.runtime.containers import Container
     from cni.runtime.network import Network, PluginConf
     from cni.runtime.observe import PublishedPort
-
-CAPABILITY = "portMappings"
 
 
 class Port(NamedTuple):
@@ -64,7 +63,7 @@ def publish(
     `network` is one of the container's, "" for the first that publishes ports. Raise CniError 103 if a port
     is taken. Then all is as before.
     """
-    added = [_show(each, clients) for each in ports]
+    added = [show_port(each, clients) for each in ports]
 
     def extend(present: Sequence[Any]) -> list[Any]:
         for each in [one for mapping in present for one in _parse(mapping)]:
@@ -99,7 +98,8 @@ def unpublish(runtime: Runtime, container: Container, network: str, ports: Seque
     _change(runtime, container, network, reduce)
 
 
-def _show(port: Port, clients: Sequence[str]) -> dict[str, Any]:
+def show_port(port: Port, clients: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the value of the capability for a port."""
     return {
         "hostPort": port.host_port,
         "containerPort": port.container_port,

@@ -56,7 +56,7 @@ def test_the_page_names_every_verb_and_option(host: Host, tmp_path: Path) -> Non
     command = Command(tmp_path, host.bindir)
     shown = command.run(host.place, "--help").stdout
     verbs = re.findall(r"^ {2}([a-z]+) {2,}[A-Z]", shown, re.MULTILINE)
-    assert len(verbs) == 20
+    assert len(verbs) == 21
     for verb in verbs:
         assert f"`pycni {verb}" in PAGE
         for option in re.findall(r"--[a-z-]+", command.run(host.place, verb, "--help").stdout):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cni.testing.place import Place
+    from cni.testing.zygote import ForkedCall
 
 # All modules that any run imports are there. The streams are as the start of Python makes them. The script of
 # the command names its folder of plugins.
@@ -72,6 +73,14 @@ class Command:
             given = " ".join(arguments)
             raise CommandError(f"pycni {given} failed with {done.returncode}: {done.stderr}{done.stdout}")
         return done
+
+    def start(
+        self, place: Place, *arguments: str, env: Mapping[str, str] | None = None, stdin: str = ""
+    ) -> ForkedCall:
+        """Start the command. The test must end it: use the call as a context."""
+        call = _zygote().start(place, self.path, stdin, BARE_ENV if env is None else env, arguments)
+        assert call is not None
+        return call
 
 
 @cache
