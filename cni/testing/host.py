@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, Self, TypeVar
 
 from cni.testing.answer import Answer
 from cni.testing.holder import Holder, add_namespace, delete_namespace
+from cni.testing.namespaces import write_sysctls
 from cni.testing.place import BARE_ENV, SLOWNESS, Place
 from cni.testing.snapshot import Known
 from cni.testing.traffic import Seen, Server, ask
@@ -180,6 +181,9 @@ class Host(_Inside):
         # One program on each side, as a start costs 4 ms. The second one finds a carrier for its routes.
         pair = f"link add eth0 type veth peer name eth0 netns {self.pid}"
         peer.batch([pair, *_up_with(outside.address, outside.address6)])
+        # The host forwards nothing by IPv6 before it has a link-local address to look for neighbours with. To
+        # check it takes the kernel seconds.
+        self.call(write_sysctls, {"net/ipv6/conf/eth0/accept_dad": "0"})
         routes = [f"route add default via {each}" for each in (outside.address, outside.address6)]
         self.batch([*_up_with(outside.host_address, outside.host_address6), *routes])
         return outside

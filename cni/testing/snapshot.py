@@ -93,7 +93,7 @@ class Snapshot:
 
 
 class Namespace(NamedTuple):
-    """What a snapshot shows of one network namespace; `name` is "host" or that of a sandbox.
+    """The part of a snapshot about one network namespace; `name` is "host" or that of a sandbox.
 
     As long as the digest is the same, so are the lines: they are None if the digest is known. An empty digest
     means that something was changing meanwhile.

@@ -44,7 +44,7 @@ def test_names_and_aliases_are_answered(world: World) -> None:
 
 
 def test_a_container_that_publishes_port_53_keeps_no_other_from_its_network(world: World) -> None:
-    """What the host asks the gateway goes to that container, what others ask it does not."""
+    """Questions of the host to the gateway go to it, those of other containers do not."""
     world.ok("publish", "web", "53:53/udp", "53:53")
     world.ok("network", "create", "back")
     world.ok("network", "connect", "back", "db")
