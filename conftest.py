@@ -14,6 +14,7 @@ import gc
 import os
 import subprocess
 from collections import Counter
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,10 +28,15 @@ from plugin_table import ROOT, declared, packages
 from tests.support.launcher import compile_launcher
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
-pytest_plugins = ["tests.support.costs", "tests.support.selection", "tests.support.kernel"]
+pytest_plugins = [
+    "tests.support.costs",
+    "tests.support.faulty",
+    "tests.support.selection",
+    "tests.support.kernel",
+]
 
 COLD, WARM, SINGLE = "cold", "warm", "single"
 # Most tests make one call at a time. A worker that is forked for nothing costs 3 ms of CPU on each host.
@@ -79,20 +85,53 @@ def launcher(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.fail(f"the launcher needs a C compiler that makes static programs: {error.stderr}")
 
 
+class Executables:
+    """Executables and zygotes of all modes, each made once, when a test first needs it.
+
+    A fixture with a parameter ends when a test has another value of it: then each change of the mode would
+    start zygotes anew, and each takes 0.3 s of CPU.
+    """
+
+    def __init__(self, new_folder: Callable[[str], Path]) -> None:
+        self._new_folder = new_folder
+        self._bindirs: dict[str, Path] = {}
+        self._zygote: Zygote | None = None
+        self._stack = ExitStack()
+
+    def bindir(self, mode: str, launcher: Callable[[], Path]) -> Path:
+        """Return a folder with an executable for every plugin."""
+        if mode not in self._bindirs:
+            folder, table = self._new_folder(mode), packages(declared())
+            if mode == COLD:
+                self._bindirs[mode] = make_bindir(folder, table)
+            else:
+                self._bindirs[mode] = make_warm_bindir(folder, table, launcher())
+                self._stack.enter_context(ServerZygote(self._bindirs[mode]))
+        return self._bindirs[mode]
+
+    def zygote(self, bindir: Path) -> Zygote:
+        """Return the process that forks cold calls."""
+        self._zygote = self._zygote or self._stack.enter_context(Zygote(bindir))
+        return self._zygote
+
+    def close(self) -> None:
+        """End the zygotes."""
+        self._stack.close()
+
+
 @pytest.fixture(scope="session")
-def bindir(
-    mode: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> Iterator[Path]:
-    """Yield a directory with an executable for every plugin."""
-    folder, table = tmp_path_factory.mktemp(mode), packages(declared())
+def executables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Executables]:
+    """Yield the executables of all modes."""
+    with closing(Executables(tmp_path_factory.mktemp)) as executables:
+        yield executables
+
+
+@pytest.fixture(scope="session")
+def bindir(mode: str, executables: Executables, request: pytest.FixtureRequest) -> Path:
+    """Return a folder with an executable for every plugin."""
     if "PYCNI_BINDIR" in os.environ:
-        yield Path(os.environ["PYCNI_BINDIR"])
-    elif mode == COLD:
-        yield make_bindir(folder, table)
-    else:
-        bindir = make_warm_bindir(folder, table, request.getfixturevalue("launcher"))
-        with ServerZygote(bindir):
-            yield bindir
+        return Path(os.environ["PYCNI_BINDIR"])
+    return executables.bindir(mode, lambda: request.getfixturevalue("launcher"))
 
 
 @pytest.fixture(scope="session")
@@ -106,13 +145,9 @@ def bundle() -> Path:
 
 
 @pytest.fixture(scope="session")
-def zygote(bindir: Path, mode: str) -> Iterator[Zygote | None]:
+def zygote(bindir: Path, mode: str, executables: Executables) -> Zygote | None:
     """Return the process that forks cold calls; None in other modes."""
-    if mode == COLD and "PYCNI_BINDIR" not in os.environ:
-        with Zygote(bindir) as zygote:
-            yield zygote
-    else:
-        yield None
+    return executables.zygote(bindir) if mode == COLD and "PYCNI_BINDIR" not in os.environ else None
 
 
 @pytest.fixture

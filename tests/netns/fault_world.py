@@ -12,12 +12,8 @@ import pytest
 
 from cni.service import client, control
 from cni.testing import Host, warm, why_no_namespaces
-from cni.testing.executables import make_warm_bindir
 from cni.testing.faults import TELL, VARIABLE, Fault, list_met
-from cni.testing.server_zygote import ServerZygote
-from cni.testing.zygote import Zygote
 from cni.warm import control as warm_control
-from plugin_table import declared, packages
 from tests.support import scene
 from tests.support.subjects import BACKENDS, PLUGINS, called, chain, ipam, parts, prepare
 
@@ -28,6 +24,7 @@ if TYPE_CHECKING:
 
     from cni.testing import Answer, Sandbox
     from cni.testing.snapshot import Snapshot
+    from cni.testing.zygote import Zygote
 
 # Parametrize "plugin" with these: the world's network then has the plugin.
 PARTS = parts()
@@ -283,22 +280,6 @@ def _mapping(name: str, protocol: str) -> dict[str, object]:
 
 def _until(plugins: Sequence[str], before: str) -> Sequence[str]:
     return plugins[: plugins.index(before)] if before else plugins
-
-
-@pytest.fixture(scope="session")
-def faulty_bindir(launcher: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Yield a folder of executables that obey the variable of `cni.testing.faults`."""
-    folder = tmp_path_factory.mktemp("faults")
-    bindir = make_warm_bindir(folder, packages(declared()), launcher, with_faults=True)
-    with ServerZygote(bindir):
-        yield bindir
-
-
-@pytest.fixture(scope="session")
-def faulty_zygote(faulty_bindir: Path) -> Iterator[Zygote]:
-    """Yield the process that forks COLD calls. Their points are those of a start, which costs 0.1 s."""
-    with Zygote(faulty_bindir) as zygote:
-        yield zygote
 
 
 @pytest.fixture

@@ -10,26 +10,13 @@ from cni.errors import Code
 from cni.firewall import orphans
 from cni.firewall.intents import Owner
 from cni.testing.faults import KILL, TELL, TERM, Fault, list_met
-from tests.netns.fault_world import (
-    ALL,
-    BACKENDS,
-    CALM,
-    COLD,
-    CUT,
-    DEAD,
-    Step,
-    assert_none,
-    busy_world,
-    faulty_bindir,
-    faulty_zygote,
-    world,
-)
+from tests.netns.fault_world import ALL, BACKENDS, CALM, COLD, CUT, DEAD, Step, assert_none, busy_world, world
 from tests.support.scene import PORTS
 
 if TYPE_CHECKING:
     from tests.netns.fault_world import World
 
-__all__ = ["busy_world", "faulty_bindir", "faulty_zygote", "world"]
+__all__ = ["busy_world", "world"]
 
 ADD = Step(PORTS, "ADD")
 

@@ -14,13 +14,13 @@ import pytest
 from cni.errors import Code
 from cni.testing.faults import STOP, Fault
 from cni.testing.place import BARE_ENV
-from tests.netns.fault_world import BACKENDS, CALM, COLD, CUT, busy_world, faulty_bindir, faulty_zygote, world
+from tests.netns.fault_world import BACKENDS, CALM, COLD, CUT, busy_world, world
 from tests.support.scene import INTERFACE, LOOPBACK, PORTS
 
 if TYPE_CHECKING:
     from tests.netns.fault_world import World
 
-__all__ = ["busy_world", "faulty_bindir", "faulty_zygote", "world"]
+__all__ = ["busy_world", "world"]
 
 pytestmark = pytest.mark.parametrize("backend", BACKENDS)
 

@@ -17,8 +17,6 @@ from tests.netns.fault_world import (
     World,
     another_world,
     assert_none,
-    faulty_bindir,
-    faulty_zygote,
     step_of,
 )
 
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
 
     from cni.testing.faults import Fault
 
-__all__ = ["another_world", "faulty_bindir", "faulty_zygote"]
+__all__ = ["another_world"]
 
 # Those at which something may be there that is shared, or half of it.
 _SHARED = {"netlink.changed", "nftables.committed", "process.ended", "sysctl.written"}

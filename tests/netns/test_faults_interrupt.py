@@ -11,18 +11,7 @@ import pytest
 from cni.errors import Code
 from cni.testing.faults import STOP
 from tests.netns.fault_pause import ends, paused
-from tests.netns.fault_world import (
-    COLD,
-    CUT,
-    PARTS,
-    Step,
-    assert_none,
-    busy_world,
-    faulty_bindir,
-    faulty_zygote,
-    step_of,
-    world,
-)
+from tests.netns.fault_world import COLD, CUT, PARTS, Step, assert_none, busy_world, step_of, world
 from tests.support.scene import PORTS
 
 if TYPE_CHECKING:
@@ -31,7 +20,7 @@ if TYPE_CHECKING:
     from cni.testing.snapshot import Snapshot
     from tests.netns.fault_world import World
 
-__all__ = ["busy_world", "faulty_bindir", "faulty_zygote", "world"]
+__all__ = ["busy_world", "world"]
 
 
 def interrupt(world: World, step: Step, fault: Fault) -> Answer:

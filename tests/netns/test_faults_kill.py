@@ -17,8 +17,6 @@ from tests.netns.fault_world import (
     Step,
     assert_none,
     busy_world,
-    faulty_bindir,
-    faulty_zygote,
     step_of,
     world,
 )
@@ -28,7 +26,7 @@ if TYPE_CHECKING:
     from cni.testing.snapshot import Snapshot
     from tests.netns.fault_world import World
 
-__all__ = ["busy_world", "faulty_bindir", "faulty_zygote", "world"]
+__all__ = ["busy_world", "world"]
 
 
 def kill(world: World, step: Step, fault: Fault, env: dict[str, str]) -> list[str]:

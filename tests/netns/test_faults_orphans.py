@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cni.testing.faults import KILL, TELL, Fault, list_met
-from tests.netns.fault_world import CALM, CUT, busy_world, faulty_bindir, faulty_zygote, world
+from tests.netns.fault_world import CALM, CUT, busy_world, world
 from tests.support.scene import INTERFACE, PORTS
 
 if TYPE_CHECKING:
     from tests.netns.fault_world import World
 
-__all__ = ["busy_world", "faulty_bindir", "faulty_zygote", "world"]
+__all__ = ["busy_world", "world"]
 
 SLOW_S = 0.6
 _SLOW = """

@@ -9,22 +9,13 @@ import pytest
 
 from cni import faults
 from cni.testing.faults import KILL, TELL, Fault, list_met
-from tests.netns.fault_world import (
-    CALM,
-    CUT,
-    Step,
-    assert_none,
-    busy_world,
-    faulty_bindir,
-    faulty_zygote,
-    world,
-)
+from tests.netns.fault_world import CALM, CUT, Step, assert_none, busy_world, world
 from tests.support.scene import INTERFACE, PORTS
 
 if TYPE_CHECKING:
     from tests.netns.fault_world import World
 
-__all__ = ["busy_world", "faulty_bindir", "faulty_zygote", "world"]
+__all__ = ["busy_world", "world"]
 
 pytestmark = pytest.mark.parametrize("backend", ["nftables"])
 

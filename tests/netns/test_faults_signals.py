@@ -15,16 +15,7 @@ from cni.testing.answer import Answer
 from cni.testing.faults import STOP
 from cni.warm import control
 from tests.netns.fault_pause import ends, start, state
-from tests.netns.fault_world import (
-    COLD,
-    CUT,
-    Step,
-    assert_none,
-    busy_world,
-    faulty_bindir,
-    faulty_zygote,
-    world,
-)
+from tests.netns.fault_world import COLD, CUT, Step, assert_none, busy_world, world
 from tests.support.scene import INTERFACE
 
 if TYPE_CHECKING:
@@ -36,7 +27,7 @@ if TYPE_CHECKING:
 
     Send = Callable[[int, int], None]
 
-__all__ = ["busy_world", "faulty_bindir", "faulty_zygote", "world"]
+__all__ = ["busy_world", "world"]
 
 ADD_STEP = Step(INTERFACE, "ADD")
 MODES = {"cold": COLD, "warm": {}}

@@ -7,15 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cni.errors import Code
-from tests.netns.fault_world import (
-    BACKENDS_OF_PARTS,
-    COLD,
-    CUT,
-    busy_world,
-    faulty_bindir,
-    faulty_zygote,
-    world,
-)
+from tests.netns.fault_world import BACKENDS_OF_PARTS, COLD, CUT, busy_world, world
 from tests.netns.test_faults_environment import SPOILED
 from tests.support.subjects import PLUGINS, add_link, subjects
 
@@ -23,7 +15,7 @@ if TYPE_CHECKING:
     from cni.testing import Answer
     from tests.netns.fault_world import World
 
-__all__ = ["busy_world", "faulty_bindir", "faulty_zygote", "world"]
+__all__ = ["busy_world", "world"]
 
 pytestmark = [
     pytest.mark.parametrize(

@@ -17,8 +17,6 @@ from tests.netns.fault_world import (
     another_world,
     assert_none,
     busy_world,
-    faulty_bindir,
-    faulty_zygote,
     step_of,
     world,
 )
@@ -28,7 +26,7 @@ if TYPE_CHECKING:
     from cni.testing.snapshot import Snapshot
     from tests.netns.fault_world import World
 
-__all__ = ["another_world", "busy_world", "faulty_bindir", "faulty_zygote", "world"]
+__all__ = ["another_world", "busy_world", "world"]
 
 
 # Of a call that is no worker's second one.

@@ -9,13 +9,13 @@ import pytest
 
 from cni.kernel import link
 from cni.testing.faults import KILL, Fault
-from tests.netns.fault_world import CALM, COLD, CUT, busy_world, faulty_bindir, faulty_zygote, world
+from tests.netns.fault_world import CALM, COLD, CUT, busy_world, world
 from tests.support.scene import INTERFACE
 
 if TYPE_CHECKING:
     from tests.netns.fault_world import World
 
-__all__ = ["busy_world", "faulty_bindir", "faulty_zygote", "world"]
+__all__ = ["busy_world", "world"]
 
 pytestmark = pytest.mark.parametrize("backend", ["nftables"])
 GONE = "/run/netns/gone"

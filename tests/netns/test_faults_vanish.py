@@ -16,8 +16,6 @@ from tests.netns.fault_world import (
     Step,
     assert_none,
     busy_world,
-    faulty_bindir,
-    faulty_zygote,
     step_of,
     world,
 )
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
     from cni.testing.faults import Fault
     from tests.netns.fault_world import World
 
-__all__ = ["busy_world", "faulty_bindir", "faulty_zygote", "world"]
+__all__ = ["busy_world", "world"]
 
 
 def _positions(world: World, step: Step) -> list[Fault]:

@@ -16,7 +16,7 @@ import pytest
 from cni.testing.faults import KILL, Fault
 from cni.testing.place import BARE_ENV
 from cni.warm import control
-from tests.netns.fault_world import CALM, CUT, Step, busy_world, faulty_bindir, faulty_zygote, world
+from tests.netns.fault_world import CALM, CUT, Step, busy_world, world
 from tests.support import scene
 from tests.support.patience import LONG_S, wait_until
 from tests.warm import peers, wire
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tests.netns.fault_world import World
     from tests.warm.conftest import WarmHost
 
-__all__ = ["busy_world", "faulty_bindir", "faulty_zygote", "world"]
+__all__ = ["busy_world", "world"]
 
 pytestmark = pytest.mark.forked
 NOTE = "after it had begun to respond; DEL removes partial state"

@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cni.testing.faults import KILL, TERM, Fault
-from tests.netns.fault_world import faulty_bindir
 from tests.support.chained_faults import ChainedPlace, chained_place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-
-__all__ = ["faulty_bindir"]
 
 CONF: dict[str, Any] = {
     "type": "bandwidth",

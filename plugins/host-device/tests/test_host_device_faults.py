@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cni.testing import Host, why_no_namespaces
-from cni.testing.executables import make_warm_bindir
 from cni.testing.faults import KILL, TELL, TERM, Fault, list_met
-from cni.testing.zygote import Zygote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,26 +18,13 @@ if TYPE_CHECKING:
 
     from cni.testing import Answer
     from cni.testing.snapshot import Snapshot
+    from cni.testing.zygote import Zygote
 
 pytestmark = pytest.mark.modes("cold")
 COLD = {"PYCNI_WARM": "off"}
 MAC = "02:00:00:00:00:a0"
 PLUGIN = "host-device"
 CONF: dict[str, Any] = {"cniVersion": "1.1.0", "name": "net1", "type": PLUGIN, "device": "hd0"}
-
-
-@pytest.fixture(scope="module")
-def faulty_bindir(launcher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return executables that obey the variable of `cni.testing.faults`."""
-    packages = {PLUGIN: "cni_host_device"}
-    return make_warm_bindir(tmp_path_factory.mktemp("faults"), packages, launcher, with_faults=True)
-
-
-@pytest.fixture(scope="module")
-def faulty_zygote(faulty_bindir: Path) -> Iterator[Zygote]:
-    """Yield the process that forks the calls. Their points are those of a start, which costs 0.1 s."""
-    with Zygote(faulty_bindir) as zygote:
-        yield zygote
 
 
 class World:

@@ -10,14 +10,12 @@ import pytest
 
 from cni.testing import Host, warm, why_no_namespaces
 from cni.testing.faults import KILL, TELL, TERM, Fault, list_met
-from tests.netns.fault_world import faulty_bindir
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cni.testing import Answer, Sandbox
 
-__all__ = ["faulty_bindir"]
 
 # What a container may have: each would come back different if only destination and gateway were kept.
 ROUTES = [

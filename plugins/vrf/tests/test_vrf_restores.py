@@ -8,7 +8,6 @@ import pytest
 
 from cni.testing import Host, warm, why_no_namespaces
 from cni.testing.faults import TELL, TERM, Fault, list_met
-from tests.netns.fault_world import faulty_bindir
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
 
     from cni.testing import Answer
 
-__all__ = ["faulty_bindir"]
 
 pytestmark = pytest.mark.needs_kernel("vrf")
 
