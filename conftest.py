@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from cni.testing import Host, make_bindir, warm, why_no_namespaces
 from cni.testing.executables import make_warm_bindir
@@ -37,6 +38,10 @@ pytest_plugins = [
     "tests.support.selection",
     "tests.support.kernel",
 ]
+
+# On a busy machine the time of an example says nothing about the tested code.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 COLD, WARM, SINGLE = "cold", "warm", "single"
 # Most tests make one call at a time. A worker that is forked for nothing costs 3 ms of CPU on each host.

@@ -113,7 +113,9 @@ def test_a_container_of_root_that_sees_the_socket_runs_nothing(warm_host: WarmHo
     """The container has no capabilities, other namespaces, and the folder of sockets read-only."""
     warm_host.odd()
     warm_host.call(_prepare, "/run/evil")
-    assert warm_host.call(_attack, socket_of(warm_host)) == wire.REFUSED
+    # A worker that closes before it has read the call resets the connection.
+    assert warm_host.call(_attack, socket_of(warm_host)) in {wire.REFUSED, b""}
+    warm_host.await_log("is not that of the worker")
     assert not Path(f"/proc/{warm_host.pid}/root/run/evil-ran").exists()
 
 
