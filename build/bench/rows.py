@@ -71,7 +71,7 @@ def _row(scene: Scene, side: Side, verb: str, seconds: list[float], go_median: f
         label=side.label,
         median_ms=_ms(median),
         p90_ms=_ms(percentile(others, 0.9)),
-        ratio=None if go_median is None else round(go_median / median, 2),
+        ratio=None if go_median is None else round(go_median / median, 4),
         first_ms=_ms(first),
         times_ms=[_ms(each) for each in others],
     )
