@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from cni.testing import Answer
 
 ODD = Path(__file__).parent / "odd"
+# On a busy machine a server looks idle for so long that it would replace a worker of the test.
+NEVER_S = 3600
 
 
 class WarmHost(Host):
@@ -30,7 +32,7 @@ class WarmHost(Host):
 
     def settings(self, **settings: Any) -> None:
         """Replace the settings of servers that will be started; the keys are those of warm.json."""
-        text = json.dumps({"idleSeconds": 120} | settings)
+        text = json.dumps({"idleSeconds": 120, "restSeconds": NEVER_S} | settings)
         self.run(["sh", "-c", f"echo '{text}' > /etc/cni/pycni/warm.json"])
 
     def status(self) -> dict[str, Any]:
@@ -123,5 +125,5 @@ def warm_host(request: pytest.FixtureRequest) -> Iterator[WarmHost]:
         pytest.skip(why_no_namespaces())
     is_forked = request.node.get_closest_marker("forked")
     with WarmHost(request.getfixturevalue("forked_servers" if is_forked else "odd_bindir")) as host:
-        warm.set_up(host.place, workers=1)
+        warm.set_up(host.place, workers=1, restSeconds=NEVER_S)
         yield host
