@@ -53,7 +53,8 @@ def pytest_configure() -> None:
     gc.disable()
 
 
-def pytest_collection_finish() -> None:
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
     """Let collections look at new objects only: in a forked process looking copies memory."""
     gc.freeze()
     gc.enable()

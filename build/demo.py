@@ -37,7 +37,7 @@ PORTS: dict[str, object] = {"portMappings": [{"hostPort": 8080, "containerPort":
 EXPECTED = (StepError, AssertionError, OSError, RuntimeError, ValueError, subprocess.SubprocessError)
 HELLO = "Hello from the container web!"
 ABOUT = """\
-Four CNI plugins do the network part of `docker run -p 8080:80`, step by step.
+CNI plugins do the network part of `docker run -p 8080:80` and `docker network`, step by step.
 They run in private namespaces: interfaces, rules and files of this machine do not change."""
 
 

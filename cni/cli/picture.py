@@ -22,7 +22,7 @@ _NETWORK_WIDTH, _CONTAINER_WIDTH = 320, 400
 _CONTAINER_X = _WIDTH - _MARGIN - _CONTAINER_WIDTH
 _TOP, _BOTTOM = 96, 40
 _TITLE_HEIGHT, _LINE_HEIGHT, _PADDING = 40, 20, 12
-# The width of a letter in the mean, of lines and of titles. Texts are cut to their card by it.
+# Mean widths of a letter, in lines and in titles. A text that is longer than its card by them is cut.
 _LETTER_WIDTH, _TITLE_LETTER_WIDTH = 7.5, 9.5
 _COLOURS = (
     ("#1f7a8c", "#4db6c6"), ("#b8651b", "#e8a35c"), ("#6c5b9e", "#a592dd"), ("#3f7d3a", "#7cc476"),

@@ -266,8 +266,8 @@ def _document(
     except ValueError as error:
         raise _wrong("--opt", str(error)) from error
     entries = [entry for _, entry in shown]
-    # Containers ask a server of names only: some ask all servers at once, and take the first answer.
-    if asked.nameservers and NAMES not in dict(shown):
+    # Some resolvers ask all servers at once and take the first answer: no other stands beside that of names.
+    if asked.nameservers and not any(place == NAMES for place, _ in shown):
         entries[0]["dns"] = {"nameservers": list(asked.nameservers)}
     _check_entries(asked.name, entries, {plugin.name: plugin for plugin, _ in parts})
     return {
