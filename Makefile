@@ -60,7 +60,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PYINSTALLER_CONFIG_DIR := $(CURDIR)/dist/pyinstaller
 
 python := .venv/bin/python
-# Three workers for each core; a test that is done makes place for the next one, whatever file that is in.
+# Some workers for each core; a test that is done makes place for the next one, whatever file that is in.
 pytest := $(python) -m pytest -q -n auto --dist load --no-loadscope-reorder
 # A selection of tests does not wait for a kernel to be built.
 kernels = $(python) -m tests.kernel.run \
@@ -112,11 +112,12 @@ test-single: .venv/stamp ## the plugins' tests, each call in a warm worker of it
 	$(call say,tests with single-use workers)
 	@PYCNI_MODE=single $(pytest) plugins tests/netns/test_every_plugin.py $(ARGS)
 
-soak: .venv/stamp ## faults everywhere, churn with kills, SECONDS=300 of each kind, ten thousand calls of one server
+soak: .venv/stamp ## faults everywhere, churn with kills, SECONDS=300 of each kind, 10,000 calls of one server, 1,000 attachments
 	$(call say,faults at every step)
 	@PYCNI_FAULTS=all $(pytest) tests/netns -k "faults or floods" $(ARGS)
-	$(call say,churn for $(SECONDS) s and endurance)
-	@PYCNI_CHURN_S=$(SECONDS) PYCNI_SOAK=10000 $(python) -m pytest -q tests/churn tests/warm/test_warm_endurance.py $(ARGS)
+	$(call say,churn for $(SECONDS) s, endurance and scale)
+	@PYCNI_CHURN_S=$(SECONDS) PYCNI_SOAK=10000 PYCNI_SCALE=1000 $(python) -m pytest -q tests/churn \
+		tests/warm/test_warm_endurance.py tests/netns/test_scale_attachments.py $(ARGS)
 
 fuzz: .venv/stamp ## CASES=10000 of each kind of input, tens of minutes; SEED=1 says which
 	$(call say,fuzzing with $(CASES) cases of each kind and seed $(SEED))

@@ -44,8 +44,8 @@ settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCh
 settings.load_profile("busy")
 
 COLD, WARM, SINGLE = "cold", "warm", "single"
-# Most tests make one call at a time. A worker that is forked for nothing costs 3 ms of CPU on each host.
-SETTINGS: dict[str, dict[str, int]] = {WARM: {"workers": 2}, SINGLE: {"calls": 1}}
+# Most tests make one call at a time. A worker that is forked for nothing costs 5 ms of CPU on each host.
+SETTINGS: dict[str, dict[str, int]] = {WARM: {"workers": 1}, SINGLE: {"calls": 1}}
 
 
 def pytest_configure() -> None:

@@ -1,4 +1,4 @@
-"""Enter another network namespace for a while, in a forked child without threads."""
+"""Enter other namespaces for a while, in a forked child without threads or in a thread of its own."""
 
 from __future__ import annotations
 
@@ -10,6 +10,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+
+# unshare(2): the root and working directory, which threads share otherwise.
+_OWN_DIRECTORY = 0x200
+# proc(5): a thread's namespaces are below its own directory, /proc/self is that of the first thread.
+_NAMESPACES = "/proc/thread-self/ns"
+
+
+def unshare_directory() -> None:
+    """Let this thread have a working directory of its own: without it no thread enters a mount namespace."""
+    checked(ctypes.CDLL(None, use_errno=True).unshare(_OWN_DIRECTORY), "leave the shared directory")
 
 
 def setns(fd: int) -> None:
@@ -32,9 +43,12 @@ def write_sysctls(values: Mapping[str, str]) -> None:
 
 
 @contextmanager
-def entered(path: str) -> Iterator[None]:
-    """Enter the network namespace at `path`, and return to the previous one when the context ends."""
-    back = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+def entered(path: str, kind: str = "net") -> Iterator[None]:
+    """Enter the namespace at `path`, and return to the previous one when the context ends.
+
+    `kind` is its name in namespaces(7): "net", or "mnt" for a thread after `unshare_directory`.
+    """
+    back = os.open(f"{_NAMESPACES}/{kind}", os.O_RDONLY | os.O_CLOEXEC)
     there = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         setns(there)

@@ -1,6 +1,7 @@
-"""Run a test's code in a mount and a network namespace, by a forked child without threads.
+"""Run a test's code and programs in a mount and a network namespace.
 
-A process with threads cannot enter a mount namespace, and a test runner may have threads: each call forks.
+A process with threads cannot enter a mount namespace, and a test runner may have threads: code runs in a
+forked child. A thread that shares no directory with the others can: such a one starts programs.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ import subprocess
 import sys
 import traceback
 import warnings
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, cast
 
 from cni.testing import agent
-from cni.testing.namespaces import setns
+from cni.testing.namespaces import entered, setns, unshare_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +33,8 @@ BARE_ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 
 # Modules whose functions the agent calls, with those of this package: no test changes them. A child of the
 # agent would import the plugin that `direct` calls, which takes longer than a fork of the test process.
-_OF_AGENT = {"os", "posix", "pathlib", "shutil"}
+_OF_AGENT = {"os", "posix", "pathlib", "shutil", "cni.service.control", "cni.warm.control"}
+_PID = os.getpid()
 # Time limits grow by this factor on a slow kernel.
 SLOWNESS = float(os.environ.get("PYCNI_SLOWNESS", "1"))
 
@@ -70,36 +74,43 @@ class Place:
         timeout_s: float = 300,
     ) -> subprocess.CompletedProcess[str]:
         """Run a program in here. Raise CommandError if it fails and `check` is set. `env` replaces ours."""
-        done = subprocess.run(
-            [*self._nsenter(), *argv],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            env=dict(BARE_ENV if env is None else env),
-            timeout=timeout_s * SLOWNESS,
-            check=False,
-        )
-        if check and done.returncode:
-            raise CommandError(f"{' '.join(argv)} failed with {done.returncode}: {done.stderr}{done.stdout}")
-        return done
+        with self._start(argv, env) as process:
+            try:
+                stdout, stderr = process.communicate(stdin, timeout_s * SLOWNESS)
+            except BaseException:
+                process.kill()
+                raise
+        if check and process.returncode:
+            raise CommandError(f"{' '.join(argv)} failed with {process.returncode}: {stderr}{stdout}")
+        return subprocess.CompletedProcess(argv, process.returncode, stdout, stderr)
 
     def popen(
         self, argv: Sequence[str], stdin: str = "", *, env: Mapping[str, str] | None = None
     ) -> subprocess.Popen[str]:
         """Start a program in this place. The test must end it, for example kill it during its work."""
-        process = subprocess.Popen(
-            [*self._nsenter(), *argv],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=dict(BARE_ENV if env is None else env),
-        )
+        process = self._start(argv, env)
         assert process.stdin is not None
         process.stdin.write(stdin)
         process.stdin.close()
         process.stdin = None
         return process
+
+    def _start(self, argv: Sequence[str], env: Mapping[str, str] | None) -> subprocess.Popen[str]:
+        variables = dict(BARE_ENV if env is None else env)
+        # nsenter tells what cannot be started, as programs do. A forked child has no thread to start it by.
+        if not self.own_user and os.getpid() == _PID:
+            with suppress(OSError):
+                return _starter().submit(self._start_by_thread, argv, variables).result()
+        return _popen([*self._nsenter(), *argv], variables)
+
+    def _start_by_thread(self, argv: Sequence[str], env: dict[str, str]) -> subprocess.Popen[str]:
+        """Start a program from a thread that enters the namespaces for so long.
+
+        A start by nsenter takes 1.5 ms of CPU instead of 0.85, and a run of all tests has 50,000 starts.
+        """
+        network, mounts = self.namespaces
+        with entered(network), entered(mounts, "mnt"):
+            return _popen(argv, env)
 
     def _nsenter(self) -> list[str]:
         user = [f"--user=/proc/{self.holder}/ns/user", "--preserve-credentials"] if self.own_user else []
@@ -165,6 +176,17 @@ class Place:
             setns(fd)
             os.close(fd)
         os.chdir("/")
+
+
+@cache
+def _starter() -> ThreadPoolExecutor:
+    """Return the one thread that starts programs in namespaces."""
+    return ThreadPoolExecutor(1, initializer=unshare_directory)
+
+
+def _popen(argv: Sequence[str], env: dict[str, str]) -> subprocess.Popen[str]:
+    pipe = subprocess.PIPE
+    return subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=env, cwd="/")
 
 
 def fork() -> int:
