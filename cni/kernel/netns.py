@@ -43,6 +43,7 @@ class Netns:
         self.path = path
         self.fd = fd
         self.inode = os.fstat(fd).st_ino
+        self._identity = ""
 
     def __enter__(self) -> Self:
         return self
@@ -55,6 +56,8 @@ class Netns:
 
         The kernel reuses the inode of a namespace that is gone, and never a cookie (since Linux 5.14).
         """
+        if self._identity:
+            return self._identity
         # Only a call that saves or loads a record needs it.
         import socket
 
@@ -64,7 +67,8 @@ class Netns:
                 cookie = inside.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8)
             except OSError:
                 cookie = b""
-        return f"{status.st_dev}:{status.st_ino}:{int.from_bytes(cookie, sys.byteorder)}"
+        self._identity = f"{status.st_dev}:{status.st_ino}:{int.from_bytes(cookie, sys.byteorder)}"
+        return self._identity
 
     @contextmanager
     def entered(self) -> Iterator[None]:

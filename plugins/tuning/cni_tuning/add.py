@@ -47,10 +47,8 @@ def add(conf: TuningConf, request: Request, undo: Undo) -> Result:
             if wanted.mac and wanted.mac != inside.mac:
                 _remember_mac(sides, result, owner_of(conf, request), inside, wanted.mac)
         # After the attributes: the kernel changes the IPv6 MTU of a link, a sysctl, with its MTU.
-        for each in settings:
-            sysctls.write(sides.ns, each.key, each.content)
         if settings:
-            shown = {each.key: sysctls.read(sides.ns, each.key) for each in settings}
+            shown = sysctls.write_all(sides.ns, settings)
             attachments.save(key, saved.with_shown(shown).to_values(), sides.ns)
     return plan_result(result, request.ifname, wanted, end.name if end else "")
 
@@ -59,10 +57,8 @@ def _look(
     sides: Sides, wanted: Attributes, settings: tuple[Setting, ...], inside: Link | None, end: Link | None
 ) -> backup.Backup:
     """Return the values before the change."""
-    before = {
-        each.key: SysctlBackup(before=sysctls.read(sides.ns, each.key), written=each.value)
-        for each in settings
-    }
+    values = sysctls.read_all(sides.ns, [each.key for each in settings]) if settings else {}
+    before = {each.key: SysctlBackup(before=values[each.key], written=each.value) for each in settings}
     return backup.make(links.present(inside, wanted) if inside else Attributes(), inside, end, before)
 
 

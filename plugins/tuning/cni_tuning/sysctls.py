@@ -11,6 +11,8 @@ from cni.kernel import sysctl
 from cni_tuning.plan import duplicate, refuse_duplicates
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from cni.kernel.netns import Netns
     from cni.request import Request
     from cni_tuning.conf import TuningConf
@@ -120,10 +122,24 @@ def read(ns: Netns, key: str) -> str | None:
         return sysctl.read_configured(key)
 
 
+def read_all(ns: Netns, keys: Iterable[str]) -> dict[str, str | None]:
+    """Return the values of keys in a namespace, as `read` does, by one move to it."""
+    with ns.entered():
+        return {key: sysctl.read_configured(key) for key in keys}
+
+
 def write(ns: Netns, key: str, content: str) -> None:
     """Set a key in a namespace unless it has the value. Raise CniError 100."""
     with ns.entered():
         sysctl.ensure_configured(key, content)
+
+
+def write_all(ns: Netns, settings: Sequence[Setting]) -> dict[str, str | None]:
+    """Set sysctls in a namespace, and return the values that the kernel shows then. Raise CniError 100."""
+    with ns.entered():
+        for each in settings:
+            sysctl.ensure_configured(each.key, each.content)
+        return {each.key: sysctl.read_configured(each.key) for each in settings}
 
 
 def is_equal(one: str | None, other: str | None) -> bool:
