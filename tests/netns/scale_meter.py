@@ -64,9 +64,14 @@ class Sent(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """The measured costs: figures by name, and the messages sent and folders listed, in order."""
+    """The measured costs: figures by name, and the messages sent and folders listed, in order.
+
+    `most` are the figures of the dearest round: how much of what the kernel announces a call still reads
+    depends on the moment.
+    """
 
     figures: dict[str, int]
+    most: dict[str, int]
     sent: tuple[Sent, ...]
     folders: tuple[str, ...]
 
@@ -80,10 +85,11 @@ class Cost(NamedTuple):
 
 
 def least(costs: Sequence[Cost]) -> Cost:
-    """Return the least of each figure: some rounds ask once more whether the kernel is ready."""
+    """Return the least and the most of each figure: some rounds ask once more whether the kernel is ready."""
     figures = {name: min(cost.figures[name] for cost in costs) for name in costs[0].figures}
+    most = {name: max(cost.most[name] for cost in costs) for name in figures}
     shortest = min(costs, key=lambda cost: len(cost.sent))
-    return Cost(figures, shortest.sent, shortest.folders)
+    return Cost(figures, most, shortest.sent, shortest.folders)
 
 
 class Meter:
@@ -108,7 +114,7 @@ class Meter:
         io, before = _read_io(), self._io
         figures = {name: self._counts[name] for name in (*NETLINK, OPENED, LISTED, PROCESSES)}
         figures |= {name: io[name] - before[name] for name in io}
-        cost = Cost(figures, tuple(self._sent), tuple(self._folders))
+        cost = Cost(figures, figures, tuple(self._sent), tuple(self._folders))
         self._counts, self._sent, self._folders = Counter(), [], []
         self._io = _read_io()
         return cost

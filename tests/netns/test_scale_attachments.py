@@ -90,13 +90,13 @@ def iptables(bindir: Path) -> Stages:
 
 
 def grown(stages: Stages, figures: tuple[str, ...], stage: str = "many", before: str = "few") -> list[str]:
-    """Return the figures that have grown by more than one rule's cost."""
+    """Return the figures of the cheapest round that have grown by more than one rule's cost."""
     return [
         f"{verb} of {plugin}, {name}: {costs.figures[name]} instead of {was}"
         for (verb, plugin), costs in stages[stage].items()
         for name in figures
         if costs.figures[name]
-        > SLACK * (was := stages[before][verb, plugin].figures[name]) + ONE_RULE.get(name, 0)
+        > SLACK * (was := stages[before][verb, plugin].most[name]) + ONE_RULE.get(name, 0)
     ]
 
 
