@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.curves import CURVES, VERBS, find_series, list_numbers
+from bench.rows import show_ms
 from bench.sides import GO
 from bench.targets import MISSED, REACHED, UNKNOWN, show_ratio, to_mb
 
@@ -82,7 +83,7 @@ def _scenes(rows: list[Row]) -> Iterator[str]:
 
 
 def _cells(row: Row) -> list[str]:
-    times = [f"{each:.1f}" for each in (row.median_ms, row.p90_ms, row.first_ms)]
+    times = [show_ms(each) for each in (row.median_ms, row.p90_ms, row.first_ms)]
     shown = "1" if row.suite == GO else show_ratio(row.ratio)
     ratio = f"**{shown}**" if shown and row.suite != GO else shown
     return [row.verb, row.label, ratio, *times, str(len(row.times_ms))]

@@ -82,5 +82,10 @@ def percentile(values: Sequence[float], share: float) -> float:
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
 
+def show_ms(milliseconds: float) -> str:
+    """Return a time with one decimal, or with three if it is shorter than a tenth."""
+    return f"{milliseconds:.1f}" if milliseconds >= 0.1 else f"{milliseconds:.3f}"
+
+
 def _ms(seconds: float) -> float:
     return round(seconds * 1000, 3)

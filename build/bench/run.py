@@ -11,9 +11,10 @@ from bench import crowd
 from bench.chain import Chain
 from bench.extras import prove
 from bench.ipam import Ipam, Version
+from bench.names import Names
 from bench.networks import Listed
 from bench.rows import Row, make_rows
-from bench.scenes import IPAM, VERSION
+from bench.scenes import IPAM, NAMES, VERSION
 from bench.sides import COLD, WARM
 from bench.stage import Stage
 
@@ -93,6 +94,8 @@ def _case(scene: Scene, stage: Stage, progress: Callable[[str], None]) -> Case:
         return Ipam(stage, scene.there)
     if scene.work == VERSION:
         return Version(stage)
+    if scene.work == NAMES:
+        return Names(stage, scene.there)
     if scene.network:
         return Listed(stage, scene.network)
     first = there = _attachments(scene, stage.side)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bench import networks
+from bench import names, networks
 from bench.containers import Filling
-from bench.sides import BACKENDS, COLD, NFTABLES, SINGLE, WARM
+from bench.sides import BACKENDS, COLD, GO, NFTABLES, SINGLE, WARM, Side
 
 if TYPE_CHECKING:
     from bench.networks import Network
-    from bench.sides import Side, Suites
+    from bench.sides import Suites
 
-CHAIN, IPAM, VERSION, LISTED, FLAT = "chain", "ipam", "version", "listed", "flat"
+CHAIN, IPAM, VERSION, LISTED, FLAT, NAMES = "chain", "ipam", "version", "listed", "flat", "names"
 
 _EACH_ITS_OWN = Filling()
 
@@ -37,7 +37,7 @@ class Scene(NamedTuple):
     @property
     def is_alone(self) -> bool:
         """Return whether its work needs no container."""
-        return self.work in {IPAM, VERSION}
+        return self.work in {IPAM, VERSION, NAMES}
 
     @property
     def title(self) -> str:
@@ -48,6 +48,8 @@ class Scene(NamedTuple):
             return "VERSION"
         if self.work == FLAT:
             return "chain, few and many on one bridge in turns"
+        if self.work == NAMES:
+            return title_of_names(self.there)
         if self.network:
             return title_of(self.network)
         many = f", {self.at_once} at once" if self.at_once > 1 else ""
@@ -58,6 +60,11 @@ class Scene(NamedTuple):
 def title_of(network: Network) -> str:
     """Return the title of a network's scene."""
     return f"{network.title}: {network.plugins}"
+
+
+def title_of_names(there: int) -> str:
+    """Return the title of the scene with so many names."""
+    return f"{names.PLUGIN} alone, {there:,} names there"
 
 
 class Size(NamedTuple):
@@ -80,6 +87,7 @@ class Size(NamedTuple):
     alone: tuple[int, ...] = ()
     filling: Filling = _EACH_ITS_OWN
     beside: int = 1_000
+    names: tuple[int, ...] = (0, 1_000)
 
 
 FULL = Size(
@@ -109,6 +117,7 @@ TINY = Size(
     alone=(5,),
     filling=Filling(per_namespace=2, per_network=2, rules_apart=True),
     beside=3,
+    names=(2,),
 )
 SIZES = {size.name: size for size in (FULL, QUICK, TINY)}
 
@@ -120,6 +129,8 @@ def plan_scenes(suites: Suites, size: Size) -> list[Scene]:
     single = [suites.our(SINGLE, backend) for backend in BACKENDS]
     quick = suites.our(WARM, NFTABLES)
     no_backend = [*suites.base(with_backends=False), *(suites.our(start) for start in (WARM, SINGLE, COLD))]
+    go_names = names.find_go(suites.go)
+    named = [Side(GO, go_names), suites.our(WARM)] if go_names else []
 
     def scene(work: str, sides: list[Side], rounds: int, **more: Any) -> Scene:
         return Scene(work, tuple(sides), rounds, size.warm_up, **more)
@@ -137,6 +148,7 @@ def plan_scenes(suites: Suites, size: Size) -> list[Scene]:
             )
             for each in networks.read()
         ),
+        *(scene(NAMES, named, size.slow_rounds, there=many) for many in size.names if named),
         *(scene(CHAIN, [*go, *warm, *single], size.burst_rounds, at_once=many) for many in size.at_once),
         *(scene(CHAIN, [*go, *warm], size.slow_rounds, rules=many) for many in size.rules),
         *(scene(CHAIN, [*go, *warm], size.slow_rounds, there=many) for many in size.there),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from bench.rows import show_ms
 from bench.sides import GO
 from bench.targets import MISSED, REACHED, show_ratio
 
@@ -28,7 +29,7 @@ def show_rows(rows: list[Row]) -> Iterator[Table]:
             if verb and row.verb != verb:
                 table.add_section()
             verb = row.verb
-            times = (f"{each:.1f}" for each in (row.median_ms, row.p90_ms, row.first_ms))
+            times = (show_ms(each) for each in (row.median_ms, row.p90_ms, row.first_ms))
             ratio = "1" if row.suite == GO else show_ratio(row.ratio)
             table.add_row(verb, row.label, ratio, *times, style="dim" if row.suite == GO else "")
         yield table

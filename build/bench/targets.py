@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bench import networks
-from bench.scenes import CHAIN, FLAT, FULL, IPAM, LISTED, VERSION, title_of
+from bench import names, networks
+from bench.scenes import CHAIN, FLAT, FULL, IPAM, LISTED, NAMES, VERSION, title_of, title_of_names
 from bench.sides import ACK, COLD, GONE, IPTABLES, NFTABLES, WARM
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 REACHED, MISSED, UNKNOWN = "reached", "not reached", "not measured"
 # 55 MiB, with all plugins loaded.
 MEMORY_KIB = 55 * 1024
+_NAMED_VERBS = {"ADD": "ADD until the name is answered", names.QUERY: "CPU of a query"}
 # ADD beside so many attachments by ADD beside none.
 _MOST_GROWTH = 1.5
 
@@ -54,6 +55,10 @@ def _listed(network: Network, verb: str) -> dict[str, Any]:
     return {"work": LISTED, "scene": title_of(network), "verb": verb, "suite": WARM, "answer": answer}
 
 
+def _named(there: int, verb: str) -> dict[str, Any]:
+    return {"work": NAMES, "scene": title_of_names(there), "verb": verb, "suite": WARM}
+
+
 def _both(nftables: float, iptables: float) -> dict[str, float]:
     return {NFTABLES: nftables, IPTABLES: iptables}
 
@@ -74,6 +79,13 @@ TARGETS = (
         Target(f"{network.title}, {verb}", _listed(network, verb), least)
         for network in networks.read()
         for verb, least in network.least.items()
+    ),
+    *(
+        Target(
+            f"{names.PLUGIN}, {there:,} names there, {_NAMED_VERBS[verb]}", _named(there, verb), {"": least}
+        )
+        for there, of_verbs in names.LEAST.items()
+        for verb, least in of_verbs.items()
     ),
 )
 

@@ -38,6 +38,7 @@ VERBS = {
     "flat": CHAIN_VERBS,
     "ipam": ["ADD", "DEL"],
     "version": ["VERSION"],
+    "names": ["ADD", "query", "DEL"],
 }
 
 
