@@ -14,6 +14,8 @@ import dns.message
 import dns.query
 import dns.rcode
 
+import cni.dns.records
+from cni.dns.names import Key, Record, Settings
 from cni.service import control, status
 from cni.testing import Sandbox
 from tests.support.patience import LONG_S, wait_until
@@ -234,6 +236,22 @@ class Foreign:
 
     def _read(self) -> str:
         return self._inside.run(["sh", "-c", f"cat {self._log} 2>/dev/null || true"])
+
+
+def fill(networks: int, names: int, owner: str) -> None:
+    """Write records of names on networks 10.100.0.0/16 and following, for a child on the host."""
+    # All are new: looking for earlier ones takes as long as all else.
+    setattr(cni.dns.records, "_paths_of", lambda _key: [])  # noqa: B010 - in this child only
+    for at in range(names):
+        number = at % networks
+        settings = Settings(
+            f"n{number}.test",
+            (f"10.{100 + number}.0.1", f"fd{number:02x}::1"),
+            (f"10.{100 + number}.0.0/16", f"fd{number:02x}::/64"),
+        )
+        addresses = (f"10.{100 + number}.{at // 200}.{at % 200 + 2}", f"fd{number:02x}::{at + 2:x}")
+        key = Key(f"n{number}", f"{at:064x}", "eth0")
+        cni.dns.records.publish(Record(key, (f"name-{at}", f"{at:012x}"), addresses, settings, at, "", owner))
 
 
 def servers(host: Host) -> list[tuple[int, int]]:

@@ -15,7 +15,7 @@ import pytest
 from cni.dns import records
 from cni.dns.client import HELPER, A, ask
 from cni.dns.names import Key, Record, Settings
-from tests.names_world import Network, pss_kib, servers
+from tests.names_world import Network, fill, pss_kib, servers
 from tests.support.patience import LONG_S, patience, wait_until
 
 if TYPE_CHECKING:
@@ -143,25 +143,10 @@ def _own_key() -> str:
     return HELPER.key
 
 
-def _fill(networks: int, names: int, owner: str) -> None:
-    # All are new: looking for earlier ones takes as long as all else.
-    setattr(records, "_paths_of", lambda _key: [])  # noqa: B010 - in this child only
-    for at in range(names):
-        number = at % networks
-        settings = Settings(
-            f"n{number}.test",
-            (f"10.{100 + number}.0.1", f"fd{number:02x}::1"),
-            (f"10.{100 + number}.0.0/16", f"fd{number:02x}::/64"),
-        )
-        addresses = (f"10.{100 + number}.{at // 200}.{at % 200 + 2}", f"fd{number:02x}::{at + 2:x}")
-        key = Key(f"n{number}", f"{at:064x}", "eth0")
-        records.publish(Record(key, (f"name-{at}", f"{at:012x}"), addresses, settings, at, "", owner))
-    HELPER.wake(until_done=True)
-
-
 def test_5000_names_take_22_mib(host: Host) -> None:
     host.run(["ip", "link", "set", "lo", "up"])
-    host.call(_fill, 50, 5000, host.call(_own_key))
+    host.call(fill, 50, 5000, host.call(_own_key))
+    host.call(HELPER.wake, until_done=True)
     host.run(["ip", "addr", "add", "10.149.0.1/16", "dev", "lo"])
     answer = host.call(ask, "10.149.0.1", "name-4999.n49.test", A)
     assert answer is not None
