@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cni.errors import CniError, Code
+from cni.state import lock
 from cni.state.lock import locked
 
 if TYPE_CHECKING:
@@ -44,6 +45,60 @@ def test_a_time_out_names_the_holder(tmp_path: Path) -> None:
     assert caught.value.code == Code.TRY_AGAIN
     assert str(path) in caught.value.msg
     assert f"process {process.pid} (python" in caught.value.details
+
+
+TAKE_TURNS = """
+import fcntl, os, sys, time
+path, turns = sys.argv[1:]
+def next_holder():
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        # Shared locks overlap, so that the file is locked all the time.
+        fcntl.flock(os.open(path, os.O_RDONLY | os.O_CREAT, 0o600), fcntl.LOCK_SH)
+        os.write(writer, b".")
+        time.sleep(600)
+    os.close(writer)
+    os.read(reader, 1)
+    os.close(reader)
+    return child
+holder = next_holder()
+print(flush=True)
+for _ in range(int(turns)):
+    time.sleep(0.5)
+    before, holder = holder, next_holder()
+    os.kill(before, 9)
+    os.wait()
+os.kill(holder, 9)
+"""
+
+
+@contextmanager
+def turns(path: Path, number: int) -> Iterator[None]:
+    """Other processes that hold the lock one after the other, each for half a second."""
+    argv = [sys.executable, "-c", TAKE_TURNS, str(path), str(number)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield
+
+
+def test_the_limit_begins_anew_with_each_holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "_LOOK_S", 0.1)
+    start = time.monotonic()
+    with turns(tmp_path / "lock", 8), locked(tmp_path / "lock", timeout_s=3):
+        assert time.monotonic() - start > 3
+
+
+def test_holders_that_take_turns_for_ever_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "_LOOK_S", 0.1)
+    with (
+        turns(tmp_path / "lock", 10),
+        pytest.raises(CniError, match=r"within \d s"),
+        locked(tmp_path / "lock", 0.6),
+    ):
+        pass
 
 
 def test_the_lock_is_taken_when_its_holder_dies(tmp_path: Path) -> None:
