@@ -107,7 +107,7 @@ QUICK = Size("quick", 4, 6, 2, 4, at_once=(32,), there=(100,), leases=(0, 10_000
 TINY = Size(
     "tiny",
     warm_up=0,
-    rounds=2,
+    rounds=1,
     burst_rounds=1,
     slow_rounds=1,
     at_once=(3,),
