@@ -20,7 +20,7 @@ POINTS = {
     "store.removed": "a file was removed",
     "index.changed": "the cache of a pool's leases was changed",
     "netlink.changed": "links, addresses, routes or settings were changed: one send, of one change or many",
-    "netlink.gone": "the kernel reported that a link is gone, and has not acknowledged its removal yet",
+    "netlink.gone": "a link is gone: the kernel has announced that, or acknowledged the removal before",
     "nftables.committed": "a transaction of nftables was committed",
     "conntrack.forgotten": "a tracked connection was deleted",
     "process.started": "a child process has its input and runs",

@@ -71,6 +71,7 @@ def _remove_early(ns: Netns | None, name: str, index: int) -> bool:
                 return True
     # The kernel has acknowledged or refused, and no announcement came: there was none, or it was dropped.
     if request.error is None:
+        point("netlink.gone")
         return True
     if isinstance(request.error, KernelError) and request.error.errno == errno.ENODEV:
         return False
