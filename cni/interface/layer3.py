@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from cni.errors import CniError, Code
-from cni.interface.pair import wait_until_up
+from cni.interface.pair import UNKNOWN, UP, wait_until_up
 from cni.interface.plan import FORWARDING, versions_of
 from cni.kernel import addr, link, neigh, route, sysctl
 from cni.log import note
@@ -115,7 +115,9 @@ def announce(ips: tuple[Ip, ...], sides: Sides, container: Link) -> None:
     try:
         if 6 in versions_of(ips):
             # Until then the kernel may have no route for multicast there, and ask the gateway to pass it on.
-            wait_until_up(sides.inside, container.name)
+            # A link whose driver reports no state, as ipvlan's on some kernels, is ready when it is switched
+            # on, see Documentation/networking/operstates.rst.
+            wait_until_up(sides.inside, container.name, states=(UP, UNKNOWN))
         neigh.announce(sides.inside, sides.ns, container, [ip.address.ip for ip in ips])
     except (OSError, CniError) as error:
         note(f"pycni: could not announce the addresses of {container.name}: {error}")

@@ -20,7 +20,7 @@ from cni.state import files
 from cni.state.lock import locked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from cni.interface.plan import PairPlan
     from cni.kernel.link import Link
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 LOCK = Path("/run/pycni/pairs.lock")
 _NAME_ATTEMPTS = 10
 _UP_WITHIN_S = 10.0
+UP, UNKNOWN = "up", "unknown"
 
 
 class Sides(NamedTuple):
@@ -128,11 +129,13 @@ def skip_duplicate_check(name: str) -> None:
     sysctl.set_if_possible(f"net/ipv6/conf/{name}/accept_dad", "0")
 
 
-def wait_until_up(nl: Netlink, name: str, described: str = "bridge port") -> None:
-    """Wait until a link carries traffic. Raise CniError 100 if it does not within 10 s."""
+def wait_until_up(
+    nl: Netlink, name: str, described: str = "bridge port", states: Collection[str] = (UP,)
+) -> None:
+    """Wait until a link carries traffic, as `states` say. Raise CniError 100 if it does not within 10 s."""
     deadline = time.monotonic() + _UP_WITHIN_S
     pause_s = 0.0005
-    while (state := link.get_operstate(nl, name)) != "up":
+    while (state := link.get_operstate(nl, name)) not in states:
         if time.monotonic() > deadline:
             raise CniError(Code.KERNEL, f"{described} in error state: {state}", f'it is "{name}"')
         time.sleep(pause_s)

@@ -66,10 +66,13 @@ def announce(nl: Netlink, netns: Netns, holder: Link, addresses: Sequence[IpAddr
     """Announce addresses of a link that is up; `nl` is the socket in its namespace.
 
     The kernel announces IPv4 addresses of a link with `arp_notify` when its MAC address is set, also to the
-    same value. Raise OSError or KernelError.
+    same value. That of an ipvlan link is its master's and cannot be set: such a link has no carrier to wait
+    for, and its addresses were announced when it was switched on. Raise OSError or KernelError.
     """
     if any(each.version == 4 for each in addresses):
-        nl.batch([link.set_mac(holder.name, holder.index, holder.mac)])
+        [refusal] = nl.attempt([link.set_mac(holder.name, holder.index, holder.mac)])
+        if refusal and refusal.errno != errno.EOPNOTSUPP:
+            raise refusal
     advertised = [each for each in addresses if isinstance(each, IPv6Address)]
     if advertised:
         _advertise(netns, holder, advertised)

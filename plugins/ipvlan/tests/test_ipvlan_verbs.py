@@ -44,6 +44,8 @@ def test_containers_reach_each_other_and_the_network_of_the_master(host: Host) -
     assert one.answer.json["interfaces"] == [
         {"name": "eth0", "mac": master["address"], "sandbox": one.sandbox.path, "mtu": 1500}
     ]
+    # Their addresses are announced: to wait for a state that the kernel never shows is to give up after 10 s.
+    assert one.answer.stderr + two.answer.stderr == ""
     with two.sandbox.serve(80), outside.sandbox.serve(81):
         assert one.sandbox.dial(two.address, 80).address == one.address
         assert one.sandbox.dial(two.address6, 80).address == one.address6
