@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from cni.testing.place import CommandError
 from tests.support.containerd import BUSYBOX, PAGE, Containerd, why_no_containerd
+from tests.support.patience import LONG_S, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,15 +42,32 @@ LIST = {
 
 
 def resolve(containerd: Containerd, pod: str, name: str, server: str = "") -> list[str]:
-    """Return the addresses of a name as the pod's resolver finds them; [] for none."""
-    asked = [str(BUSYBOX), "nslookup", name, *([server] if server else [])]
+    """Return the addresses of a name as the pod's resolver finds them; [] if there is no such name.
+
+    A resolver that gets no answer in time, as on a busy machine, is asked again.
+    """
+    deadline_s = time.monotonic() + LONG_S
+    while True:
+        try:
+            shown = containerd.execute(pod, str(BUSYBOX), "nslookup", name, *([server] if server else []))
+        except CommandError as error:
+            shown = str(error)
+            if "NXDOMAIN" in shown:
+                return []
+        else:
+            # It asks for both families, which each name here has. The first address is the server's.
+            lines = [each for each in shown.splitlines() if each.startswith("Address")]
+            if "No answer" not in shown:
+                return sorted(each.split(":", 1)[1].split()[0] for each in lines[1:])
+        assert time.monotonic() < deadline_s, shown
+
+
+def read(containerd: Containerd, pod: str, url: str) -> str:
+    """Return a page as a pod gets it; "" if it gets none in time."""
     try:
-        shown = containerd.execute(pod, *asked)
+        return containerd.execute(pod, str(BUSYBOX), "wget", "-qO-", url)
     except CommandError:
-        return []
-    found = [line.split(":", 1)[1].split()[0] for line in shown.splitlines() if line.startswith("Address")]
-    # The first one is the server.
-    return sorted(found[1:])
+        return ""
 
 
 def test_pods_find_each_other(host: Host, tmp_path: Path) -> None:
@@ -60,7 +79,7 @@ def test_pods_find_each_other(host: Host, tmp_path: Path) -> None:
             assert resolve(containerd, asker, name) == addresses[web], name
         assert resolve(containerd, asker, "web", GATEWAY6) == addresses[web]
         assert resolve(containerd, web, "asker") == addresses[asker]
-        assert containerd.execute(asker, str(BUSYBOX), "wget", "-qO-", "http://web/") == PAGE
+        wait_until(lambda: read(containerd, asker, "http://web/") == PAGE)
         # A pod that is replaced has another ID, and its name leads to the new one.
         containerd.remove_pod(web)
         assert resolve(containerd, asker, "web") == []

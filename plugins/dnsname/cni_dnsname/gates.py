@@ -4,8 +4,8 @@ A packet that one chain drops is lost, whatever a chain of another table accepts
 front of each chain that drops: two of them lead port 53 to a chain of ours in the same table, with a rule for
 each subnet and gateway. A record names the tables; their chains go with the last network.
 
-A chain that drops by a rule in its middle, and not what is left at its end, is not changed: its rules may
-have an order for a reason. CHECK asks from the container, and names the rule that is missing.
+A chain that drops by a rule in its middle, and not all remaining packets at its end, is not changed, as the
+order of its rules may have a reason. CHECK asks from the container, and names the rule that is missing.
 """
 
 from __future__ import annotations

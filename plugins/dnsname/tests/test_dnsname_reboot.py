@@ -55,7 +55,7 @@ def shut_down(host: Host, containers: Iterable[Attached], run: str) -> None:
 
 
 def release(host: Host, net: Network, attached: Attached) -> None:
-    """Give the address of a container back, whose namespace is gone."""
+    """Release the address of a container whose namespace is gone."""
     conf = net.bridge | {"prevResult": attached.added}
     host.plugin("bridge", "DEL", conf, netns="/run/netns/none", container_id=attached.container_id).must()
 
