@@ -79,14 +79,20 @@ def remove(path: str) -> None:
 
 def load(key: Key) -> Record | None:
     """Return the record of an attachment; None if there is none, or if it is damaged."""
+    if not os.path.lexists(FOLDER):
+        return None
     files.check_keepers(FOLDER)
+    boot.drop_earlier(FOLDER.parent)
     found = [record for each in _paths_of(key) if (record := read(each))]
     return found[-1] if found else None
 
 
 def list_stale(network: str, valid: Collection[Attachment]) -> list[Listed]:
     """List the files of a network whose attachments are not in `valid`, damaged ones too."""
+    if not os.path.lexists(FOLDER):
+        return []
     files.check_keepers(FOLDER)
+    boot.drop_earlier(FOLDER.parent)
     kept = {_stem(Key(network, *each)) for each in valid}
     prefix = _network_prefix(network)
     stale = [name for name in list_names() if name.startswith(prefix) and name.partition(".")[0] not in kept]
@@ -97,7 +103,13 @@ def list_stale(network: str, valid: Collection[Attachment]) -> list[Listed]:
 def has_network(network: str) -> bool:
     """Return whether a network has any record."""
     prefix = _network_prefix(network)
-    return any(each.startswith(prefix) for each in list_names())
+    try:
+        with os.scandir(FOLDER) as entries:
+            return any(each.name.startswith(prefix) for each in entries)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise CniError(Code.STORE, f"could not list {FOLDER}: {(error.strerror or '').lower()}") from error
 
 
 def list_all() -> list[Record]:

@@ -35,8 +35,8 @@ _NAMES = (1, 2, 3)
 _TABLE_NAME, _CHAIN_NAME = 1, 3
 _PROCESS_ID, _PROCESS_NAME = 2, 3
 _FAMILY_BYTES = 4
-# Comments and chains of one attachment, as `texts` has them.
-_OF_OWNER = re.compile(rb"[0-9a-f]{16}-[0-9a-f]{16}(?=, net: )|CNI-(?:(?!GW)[A-Z]{2}-)?[0-9a-f]{21,24}")
+# Comments and chains of one attachment, as `texts` has them. Chains of gateways and names are a network's.
+_OF_OWNER = re.compile(rb"[0-9a-f]{16}-[0-9a-f]{16}(?=, net: )|CNI-(?:(?!GW|NM)[A-Z]{2}-)?[0-9a-f]{21,24}")
 # A reload of firewalld drops the zones' sources that plugins have added, which no rule of theirs shows. It
 # commits its rules itself or, with the backend iptables, by programs that delete this chain.
 _FIREWALLD, _ZONES_CHAIN = "firewalld", b"INPUT_ZONES"

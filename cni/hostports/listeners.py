@@ -134,13 +134,24 @@ def _name_processes(inodes: set[str]) -> dict[str, str]:
     names = {inode: "the kernel" if inode == "0" else "another process" for inode in inodes}
     links = {f"socket:[{inode}]": inode for inode in inodes if inode != "0"}
     limit = time.thread_time() + _NAMED_WITHIN_CPU_S
-    for pid in filter(str.isdigit, os.listdir("/proc")):  # noqa: PTH208 - names are all that is needed
+    pids = filter(str.isdigit, os.listdir("/proc"))  # noqa: PTH208 - names are all that is needed
+    # Containers may have thousands of descriptors.
+    own = _network("thread-self")
+    for pid in sorted(pids, key=lambda each: _network(each) != own):
         if not links or time.thread_time() > limit:
             break
         for held in _list_open(pid):
             if inode := links.pop(held, ""):
                 names[inode] = f"process {pid}{_command(pid)}"
     return names
+
+
+def _network(pid: str) -> str:
+    """Return the network namespace of a process, "" if it has ended."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/net")  # noqa: PTH115
+    except OSError:
+        return ""
 
 
 def _list_open(pid: str) -> Iterator[str]:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from cni.errors import CniError, Code
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from jeepney.io.blocking import DBusConnection
 
 USUAL = "unix:path=/var/run/dbus/system_bus_socket"
@@ -35,6 +37,11 @@ class BusError(CniError):
         super().__init__(Code.IO_FAILURE, msg)
         self.name = name
         self.reason = reason
+
+
+def find_bus(env: Mapping[str, str]) -> str:
+    """Return the address of the system bus that an environment names, "" for the usual one."""
+    return env.get("DBUS_SYSTEM_BUS_ADDRESS", "")
 
 
 def may_exist(address: str) -> bool:
@@ -78,12 +85,13 @@ class Bus:
         bus = Service("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
         return self.call(bus, "NameHasOwner", name) == (True,)
 
-    def call(self, service: Service, method: str, *texts: str) -> tuple[Any, ...]:
-        """Call a method with strings as arguments, and return the values of its answer."""
+    def call(self, service: Service, method: str, *arguments: str | int) -> tuple[Any, ...]:
+        """Call a method with strings and numbers of 32 bits, and return the values of its answer."""
         from jeepney import DBusAddress, HeaderFields, MessageType, new_method_call
 
         address = DBusAddress(service.path, bus_name=service.name, interface=service.interface)
-        message = new_method_call(address, method, "s" * len(texts), texts)
+        signature = "".join("s" if isinstance(each, str) else "i" for each in arguments)
+        message = new_method_call(address, method, signature, arguments)
         try:
             answer = self._connection.send_and_get_reply(message, timeout=_ANSWER_S)
         except Exception as error:

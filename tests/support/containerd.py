@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import itertools
 import json
 import os
 import shutil
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from cni.testing.host import Host
 
+_NUMBERS = itertools.count()
 IMAGE = "localhost/web:1"
 PAGE = "answered from inside the container"
 BUSYBOX = Path("/bin/busybox")
@@ -132,18 +134,28 @@ class Containerd:
     def _ctr(*arguments: str) -> list[str]:
         return ["ctr", "--address", "/run/containerd.sock", "--namespace", "k8s.io", *arguments]
 
-    def run_pod(self, name: str, ports: Iterable[Published] = ()) -> str:
-        """Run a pod whose container serves PAGE on port 80, and return its ID."""
+    def run_pod(
+        self, name: str, ports: Iterable[Published] = (), servers: Iterable[str] = (), search: str = ""
+    ) -> str:
+        """Run a pod whose container serves PAGE on port 80, and return its ID.
+
+        `servers` and `search` are in its resolv.conf, as the kubelet passes them.
+        """
         mappings = [
             grpc.encode({2: port.container_port, 3: port.host_port, 4: port.host_ip}) for port in ports
         ]
         metadata = grpc.encode({1: name, 2: f"uid-{name}", 3: "default"})
-        config = grpc.encode({1: metadata, 3: "/run", 5: mappings, 8: grpc.encode({1: self._cgroup})})
+        dns = grpc.encode({1: list(servers), 2: [search] if search else []})
+        config = grpc.encode({1: metadata, 3: "/run", 4: dns, 5: mappings, 8: grpc.encode({1: self._cgroup})})
         answer = self._call("RunPodSandbox", grpc.encode({1: config}))
         [pod] = [value for number, value in grpc.decode(answer) if number == 1]
         assert isinstance(pod, bytes)
         self._pods.append(pod.decode())
         return pod.decode()
+
+    def execute(self, pod: str, *command: str) -> str:
+        """Run a program in a pod's container. Raise CommandError."""
+        return self.ctr("tasks", "exec", "--exec-id", f"test-{next(_NUMBERS)}", pod, *command)
 
     def remove_pod(self, pod: str) -> None:
         """Stop a pod and remove it."""

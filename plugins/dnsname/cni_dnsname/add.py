@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cni.dns.client import HELPER
+from cni.kernel.dbus import find_bus
 from cni_dnsname import dnsmasq, gateways, publish
 from cni_dnsname.plan import plan_record, plan_result
 
@@ -24,5 +25,5 @@ def add(conf: DnsnameConf, request: Request, undo: Undo) -> Result:
         hosts, pid_file = dnsmasq.take_over(folder)
         record = record._replace(settings=record.settings._replace(hosts=hosts, pid_file=pid_file))
     undo.add("withdraw the names", publish.withdraw, record.key)
-    publish.publish(record)
+    publish.publish(record, find_bus(request.env))
     return plan_result(conf, result, found)

@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from cni.request import Attachment, Request
     from cni_dnsname.conf import DnsnameConf
 
+_NO_NAMES = "the network has no names"
+
 
 def finders(conf: DnsnameConf, request: Request) -> list[Finder]:
-    """Return the finder of records to remove."""
-    return [partial(_find, conf.name, request.required_valid())]
+    """Return the finders: records to remove, then rules of a network without any."""
+    return [partial(_find, conf.name, request.required_valid()), partial(_find_rules, conf.name)]
 
 
 def _find(network: str, valid: frozenset[Attachment]) -> Iterator[Removal]:
@@ -32,4 +34,10 @@ def _find(network: str, valid: frozenset[Attachment]) -> Iterator[Removal]:
 def _remove(network: str, path: str) -> None:
     records.remove(path)
     publish.look()
-    admission.withdraw(network)
+    publish.withdraw_rules(network)
+
+
+def _find_rules(network: str) -> Iterator[Removal]:
+    if left := admission.list_left(network):
+        things = tuple(Stale("rules", f"for queries in {each}", network, reason=_NO_NAMES) for each in left)
+        yield Removal(things, partial(publish.withdraw_rules, network))

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 from cni.dns import records
 from cni.dns.client import HELPER
+from cni.errors import CniError, Code
+from cni.kernel.dbus import find_bus
 from cni.operations.properties import Property
 from cni_dnsname import admission, gateways, publish
 from cni_dnsname.plan import plan_key, plan_record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from cni.dns.names import Record
     from cni.request import Request
@@ -33,10 +35,12 @@ def list_properties(conf: DnsnameConf, request: Request) -> Iterator[Property]:
         settings = wanted.settings._replace(hosts=saved.settings.hosts, pid_file=saved.settings.pid_file)
         wanted = wanted._replace(netns=saved.netns, settings=settings)
     name = wanted.names[0]
-    fix = partial(_publish, wanted)
+    bus = find_bus(request.env)
+    fix = partial(_publish, wanted, bus)
     missing = f'the name "{name}" is not on record' if saved is None else f'the record of "{name}" is another'
     yield Property(f'record of "{name}"', saved, wanted, missing, fix, remedy=_REMEDY)
-    for each in admission.differences(wanted):
+    refused, lost = _differences(wanted, bus)
+    for each in lost:
         yield Property("", each, "", each, fix, remedy=_REMEDY)
     silent = list(publish.unanswered(wanted))
     for gateway in wanted.settings.gateways:
@@ -49,8 +53,34 @@ def list_properties(conf: DnsnameConf, request: Request) -> Iterator[Property]:
             fix=fix,
             remedy=_REMEDY,
         )
+    if not silent and not lost and (reasons := refused or admission.list_filters()):
+        yield from _unheard(wanted, reasons)
 
 
-def _publish(record: Record, _undo: Undo) -> str:
-    publish.publish(record)
+def _differences(record: Record, bus: str) -> tuple[list[str], list[str]]:
+    """Return why the firewall cannot be asked, and the rules that are missing."""
+    try:
+        return [], admission.differences(record, bus)
+    except CniError as error:
+        if error.code != Code.FIREWALL:
+            raise
+        return [error.msg], []
+
+
+def _unheard(record: Record, reasons: Sequence[str]) -> Iterator[Property]:
+    """Yield the gateways at which the host gets an answer and the container does not."""
+    for gateway in publish.unheard(record):
+        message = f"the container gets no answer from the DNS server at {gateway}"
+        rules = " or ".join(admission.shown_rules(record, gateway))
+        yield Property(
+            f"answer to the container from {gateway}",
+            actual=False,
+            wanted=True,
+            message=f"{message}: a filter of the host may drop its queries: {', '.join(reasons)}",
+            remedy=f'Accept them in the chain that drops: "{rules}" in the words of nftables.',
+        )
+
+
+def _publish(record: Record, bus: str, _undo: Undo) -> str:
+    publish.publish(record, bus, everywhere=True)
     return f'published the name "{record.names[0]}"'

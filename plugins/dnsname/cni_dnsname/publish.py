@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from cni.dns import client, records
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from cni.dns.names import Key, Record
     from cni.kernel.netns import Netns
 
-_WITHIN_S = 3.0
+# A machine under load may give the server no time for seconds.
+_WITHIN_S = 10.0
 _LOOK_EVERY_S = 0.02
 
 
@@ -27,10 +29,9 @@ def now_ns() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
-def publish(record: Record) -> None:
-    """Publish a record. Raise CniError 11, 101, 103 or 106."""
-    records.publish(record)
-    admission.admit(record)
+def publish(record: Record, bus: str, *, everywhere: bool = False) -> None:
+    """Publish a record; `bus` and `everywhere` are those of `admit`. Raise CniError 11, 101, 103 or 106."""
+    refusal = _publish_admitted(record, bus, everywhere=everywhere)
     HELPER.wake(until_done=True)
     deadline_s = time.monotonic() + _WITHIN_S
     while missing := list(unanswered(record)):
@@ -50,6 +51,23 @@ def publish(record: Record) -> None:
                 "Call the command again. The server's messages are in the system's log.",
             )
         time.sleep(_LOOK_EVERY_S)
+    # An administrator may have accepted what this call could not.
+    if refusal and any(unheard(record)):
+        raise refusal
+
+
+def _publish_admitted(record: Record, bus: str, *, everywhere: bool) -> CniError | None:
+    """Accept the queries of the record's network, and save the record. Return the firewall's refusal."""
+    refusal = None
+    with admission.locked():
+        try:
+            admission.admit(record, bus, everywhere=everywhere)
+        except CniError as error:
+            if error.code != Code.FIREWALL:
+                raise
+            refusal = error
+        records.publish(record)
+    return refusal
 
 
 def withdraw(key: Key) -> bool:
@@ -57,8 +75,17 @@ def withdraw(key: Key) -> bool:
     is_removed = records.withdraw(key)
     if is_removed:
         look()
-    admission.withdraw(key.network)
+    withdraw_rules(key.network)
     return is_removed
+
+
+def withdraw_rules(network: str) -> None:
+    """Remove the rules of a network, unless it has names. Raise CniError 11, 101 or 106."""
+    if records.has_network(network):
+        return
+    # Without the lock no ADD of this release has made rules. An earlier one took none.
+    with admission.locked() if admission.LOCK.exists() else nullcontext():
+        admission.withdraw(network)
 
 
 def look() -> None:
@@ -74,8 +101,36 @@ def unanswered(record: Record) -> Iterator[str]:
     """Yield the gateways at which neither the host nor the container gets an answer for the record."""
     wanted = {each for each in record.addresses if (":" in each) == (":" in record.addresses[0])}
     for gateway in record.settings.gateways:
-        if not (wanted <= _ask(record, gateway) or _ask_inside(record, gateway)):
+        if not (wanted <= _ask(record, gateway) or _is_answered_inside(record, gateway)):
             yield gateway
+
+
+def _is_answered_inside(record: Record, gateway: str) -> bool:
+    """Return whether the container gets addresses that are on record for its name.
+
+    Another program at port 53 may answer as well.
+    """
+    answer = _ask_inside(record, gateway)
+    listed = [each for each in records.list_all() if record.names[0] in each.names] if answer else []
+    return bool(answer) and answer <= {address for each in listed for address in each.addresses}
+
+
+def unheard(record: Record, within_s: float = 2.0) -> Iterator[str]:
+    """Yield the gateways at which the container gets no answer at all; none if its namespace is gone."""
+    for gateway in record.settings.gateways:
+        try:
+            with open_netns(record.netns) as ns:
+                if not _hears(record, gateway, ns, within_s):
+                    yield gateway
+        except CniError:
+            continue
+
+
+def _hears(record: Record, gateway: str, ns: Netns, within_s: float) -> bool:
+    try:
+        return client.ask(gateway, record.names[0], client.A, within_s, ns=ns) is not None
+    except OSError:
+        return False
 
 
 def _ask_inside(record: Record, gateway: str) -> set[str]:

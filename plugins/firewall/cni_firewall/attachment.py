@@ -53,13 +53,8 @@ def choose(conf: FirewallConf, env: Mapping[str, str]) -> Choice:
     An ADD that fails with iptables looks for the reason, and may use nftables then. Raise CniError 50 if
     neither is installed.
     """
-    bus = find_bus(env)
+    bus = dbus.find_bus(env)
     return Choice(conf.known_backend or _find_backend(bus), conf.admin_chain, conf.zone, bus)
-
-
-def find_bus(env: Mapping[str, str]) -> str:
-    """Return the address of the system bus that the caller's environment names, "" for the usual one."""
-    return env.get("DBUS_SYSTEM_BUS_ADDRESS", "")
 
 
 def _find_backend(bus: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cni.errors import CniError
+from cni.kernel import dbus
 from cni_firewall import attachment
 from cni_firewall.conf import NFTABLES
 from cni_firewall.plan import Plan, plan, plan_owner
@@ -21,7 +22,7 @@ def delete(conf: FirewallConf, request: Request) -> None:
         attachment.remove(*saved)
         return
     found = _plan_without_record(conf, request)
-    choice = attachment.Choice("", conf.admin_chain, conf.zone, attachment.find_bus(request.env))
+    choice = attachment.Choice("", conf.admin_chain, conf.zone, dbus.find_bus(request.env))
     attachment.remove_unrecorded(found, choice, is_firewalld_possible=conf.known_backend in {"", "firewalld"})
 
 

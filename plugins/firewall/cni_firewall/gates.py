@@ -6,26 +6,15 @@ of iptables' nf_tables variant, would drop admitted packets, whatever other tabl
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from cni.firewall import nft
-from cni.kernel.attributes import attributes, shown_text
-from cni.kernel.nfnetlink import Message, kept
+from cni.kernel.filtering import FORWARD, list_hooked
 from cni_firewall.nftables_layout import GATE, MARK
 from cni_firewall.plan import TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-# <linux/netfilter/nf_tables.h>, <linux/netfilter.h>
-_GETCHAIN = 4
-_TABLE, _NAME, _HOOK, _POLICY = 1, 3, 4, 5
-_HOOK_NUMBER = 1
-_FORWARD, _DROP = 2, 0
-_FAMILIES = (nft.INET, nft.IPV4, nft.IPV6)
-# What nft's scripts take as a name.
-_WORD = re.compile(r"[A-Za-z_.][A-Za-z0-9_./-]*")
 
 
 def list_missing() -> list[nft.Place]:
@@ -60,24 +49,8 @@ def _list_rules(place: nft.Place) -> list[nft.Rule]:
 
 
 def _list_closed() -> list[nft.Place]:
-    return [place for place, policy in _dump() if policy == _DROP]
+    return [each[:3] for each in list_hooked(FORWARD) if each.has_drop_policy and each.table != TABLE]
 
 
 def _list_hooked() -> list[nft.Place]:
-    return [place for place, _ in _dump()]
-
-
-def _dump() -> list[tuple[nft.Place, int]]:
-    """Return the chains of other tables that are hooked where packets are forwarded, and their policies."""
-    found = []
-    for family in _FAMILIES:
-        for reply in kept().dump(Message("list chains", nft.kind(_GETCHAIN), family)):
-            parts = attributes(reply)
-            hook = attributes(parts.get(_HOOK, b""))
-            table, name = (shown_text(parts.get(each, b"")) for each in (_TABLE, _NAME))
-            is_ours = table == TABLE
-            if is_ours or not hook or int.from_bytes(hook.get(_HOOK_NUMBER, b""), "big") != _FORWARD:
-                continue
-            if _WORD.fullmatch(table) and _WORD.fullmatch(name):
-                found.append(((family, table, name), int.from_bytes(parts.get(_POLICY, b"\1"), "big")))
-    return found
+    return [each[:3] for each in list_hooked(FORWARD) if each.table != TABLE]

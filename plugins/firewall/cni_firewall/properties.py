@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from cni.kernel import dbus
 from cni.operations.properties import Property
 from cni.undo import Undo
 from cni_firewall import attachment, differences
@@ -37,7 +38,7 @@ def find_wanted(conf: FirewallConf, request: Request) -> Saved:
     saved = attachment.load(plan_owner(conf, request))
     if saved is not None:
         backend = conf.known_backend or saved.choice.backend
-        choice = Choice(backend, conf.admin_chain, conf.zone, attachment.find_bus(request.env))
+        choice = Choice(backend, conf.admin_chain, conf.zone, dbus.find_bus(request.env))
         return Saved(plan(conf, request, result, through_nftables=backend == NFTABLES), choice)
     chosen = attachment.choose(conf, request.env)
     candidates = [
