@@ -22,6 +22,7 @@ from cni.state.lock import locked
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from cni.runtime.cache import Entry
     from cni.runtime.chain import Runtime
     from cni.runtime.containers import Container
     from cni.runtime.network import Network
@@ -62,6 +63,7 @@ def changing_attachments() -> Iterator[None]:
 def changing_containers(runtime: Runtime, container: Container) -> Iterator[Container]:
     """Hold the lock on attachments of running containers. Yield the container as the cache has it now."""
     with changing_attachments():
+        runtime.cache.remove_unfinished()
         entries = [each for each in runtime.cache.list_entries() if each.container_id == container.id]
         yield container._replace(entries=tuple(entries))
 
@@ -70,30 +72,40 @@ def connect(runtime: Runtime, network: Network, container: Container, wish: Wish
     """Attach a running container at the next free "ethN". Return that name.
 
     The network gets the lowest priority unless `wish` has one. Raise CniError 105 if the container is on the
-    network. A failed ADD is undone.
+    network. A failed ADD is undone. If this process is killed, the cache has an attachment without a result,
+    which the next `connect` or `disconnect` removes.
     """
     if wish.priority is None:
         wish = wish._replace(priority=LAST)
-    return attach(runtime, network, container, wish)[0]
+    return attach(runtime, network, container, wish, is_announced=True)[0]
 
 
 def attach(
-    runtime: Runtime, network: Network, container: Container, wish: Wish
+    runtime: Runtime, network: Network, container: Container, wish: Wish, *, is_announced: bool = False
 ) -> tuple[str, Mapping[str, Any]]:
-    """Attach a container at the next free "ethN", as `connect`. Return that name and the result."""
+    """Attach a container at the next free "ethN", as `connect`. Return that name and the result.
+
+    An attachment need not be announced if the caller's end proves that it is gone.
+    """
     for each in wish.addresses:
         _check_address(each)
-    with changing_containers(runtime, container) as current:
-        if current.of_network(network.name):
+    with changing_containers(runtime, container) as locked_container:
+        present = locked_container.of_network(network.name)
+        if any(each.result for each in present):
             raise CniError(
                 Code.ALREADY_EXISTS,
                 f"container {container.id} is already connected to network {network.name}",
                 "Disconnect it first, or connect it to another network.",
             )
+        for unfinished in present:
+            # With the lock held no ADD of this command runs: an earlier one was killed.
+            detach(runtime, unfinished)
+        others = tuple(each for each in locked_container.entries if each not in present)
+        current = locked_container._replace(entries=others)
         if wish.priority is not None:
             network = _with_priority(network)
         arguments = _arguments(network, current, wish)
-        result = runtime.add(network, arguments, undo=True)
+        result = runtime.add(network, arguments, undo=True, is_announced=is_announced)
         _verify(runtime, network, arguments, wish, result)
         return arguments.ifname, result
 
@@ -109,8 +121,13 @@ def disconnect(runtime: Runtime, name: str, container: Container) -> None:
                 'Run "pycni show" for its networks.',
             )
         for each in entries:
-            network = parse_network(each.config, "in the result cache")
-            runtime.delete(network, RuntimeArgs(each.container_id, each.sandbox, each.ifname))
+            detach(runtime, each)
+
+
+def detach(runtime: Runtime, entry: Entry) -> None:
+    """Detach a cached attachment, by the configuration of its ADD."""
+    network = parse_network(entry.config, "in the result cache")
+    runtime.delete(network, RuntimeArgs(entry.container_id, entry.sandbox, entry.ifname))
 
 
 def _check_address(text: str) -> None:

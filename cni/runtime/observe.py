@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from cni.runtime.cache import Entry
 
 _IFNAME_BYTES = 15
+# Of an attachment that a command of ours has announced.
+UNFINISHED = "its ADD still runs, or was killed: then call the command again, or pycni network disconnect"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,8 @@ def list_ports(capability_args: Mapping[str, Any]) -> list[PublishedPort]:
 
 
 def _read_result(entry: Entry) -> tuple[Result, tuple[str, ...]]:
+    if not entry.result:
+        return Result(), (UNFINISHED,)
     try:
         return parse_result(entry.result, "", "cached result"), ()
     except CniError as error:

@@ -16,6 +16,7 @@ from cni.runtime.chain import in_version
 from cni.runtime.connect import changing_attachments
 from cni.runtime.derive import RuntimeArgs, plugin_stdin
 from cni.runtime.network import parse_network
+from cni.runtime.observe import UNFINISHED
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,6 +110,9 @@ def _network_if_alive(outcome: Outcome, conf_folder: Path) -> Network | None:
     """Return the network of an attachment; None if its namespace or its configuration is gone."""
     if outcome.state == GONE or is_proven_gone(outcome.entry.sandbox, outcome.entry.result):
         outcome.state = GONE
+        return None
+    if not outcome.entry.result:
+        _failed(outcome, UNFINISHED)
         return None
     try:
         return find_network(outcome.entry, conf_folder)

@@ -22,7 +22,6 @@ from cni.runtime import connect, etc_files, sandbox
 from cni.runtime.connect import changing_containers
 from cni.runtime.containers import Container, names
 from cni.runtime.derive import RuntimeArgs
-from cni.runtime.network import parse_network
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -132,7 +131,7 @@ def _require_free(runtime: Runtime, container: Container, asked: Asked, *, has_r
             )
     with changing_containers(runtime, container) as current:
         for each in _newest_first(current):
-            _delete(runtime, each)
+            connect.detach(runtime, each)
     if has_remains:
         # An ADD may have been killed before its result was cached.
         for number, (network, _) in enumerate(asked.networks):
@@ -155,7 +154,7 @@ def _detach(runtime: Runtime, container: Container, name: str) -> None:
     try:
         with changing_containers(runtime, container) as current:
             for each in _newest_first(current):
-                errors.attempt(_delete, runtime, each)
+                errors.attempt(connect.detach, runtime, each)
             # Nobody connects the container from here on.
             runs.remove_netns(name)
     except CniError as error:
@@ -168,11 +167,6 @@ def _detach(runtime: Runtime, container: Container, name: str) -> None:
 
 def _newest_first(container: Container) -> list[Entry]:
     return sorted(container.entries, key=lambda each: each.ifname, reverse=True)
-
-
-def _delete(runtime: Runtime, entry: Entry) -> None:
-    network = parse_network(entry.config, "in the result cache")
-    runtime.delete(network, RuntimeArgs(entry.container_id, entry.sandbox, entry.ifname))
 
 
 def _write_files(asked: Asked, results: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
