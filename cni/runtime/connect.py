@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from cni.runtime.cache import Entry
     from cni.runtime.chain import Runtime
     from cni.runtime.containers import Container
-    from cni.runtime.network import Network
+    from cni.runtime.network import Network, PluginConf
 
 _LOCK = Path("/run/pycni/connect.lock")
 _LOCK_TIMEOUT_S = 60
 # The lowest: a network that is connected later does not take over the default route.
 LAST = -100
-_PRIORITY, _IPS, _MAC = "gatewayPriority", "ips", "mac"
+_PRIORITY, _IPS, _MAC, _DNS = "gatewayPriority", "ips", "mac", "dns"
 ALIASES, PORTS = "aliases", "portMappings"
 # The arguments of one attachment, which others of the container do not share.
 _OWN_ARGS = {"IP", "MAC", "GATEWAY", "IgnoreUnknown"}
@@ -41,6 +41,7 @@ class Wish(NamedTuple):
     """The options of an attachment. `priority` None is what the network's list says.
 
     `ports` are values of the capability `portMappings`. `name` is that of a container without attachments.
+    `servers` are those that a network with names asks for this container.
     """
 
     addresses: tuple[str, ...] = ()
@@ -49,6 +50,7 @@ class Wish(NamedTuple):
     priority: int | None = None
     ports: tuple[Mapping[str, Any], ...] = ()
     name: str = ""
+    servers: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -102,8 +104,7 @@ def attach(
             detach(runtime, unfinished)
         others = tuple(each for each in locked_container.entries if each not in present)
         current = locked_container._replace(entries=others)
-        if wish.priority is not None:
-            network = _with_priority(network)
+        network = _with_wished(network, wish)
         arguments = _arguments(network, current, wish)
         result = runtime.add(network, arguments, undo=True, is_announced=is_announced)
         _verify(runtime, network, arguments, wish, result)
@@ -137,19 +138,25 @@ def _check_address(text: str) -> None:
         raise CniError(Code.INVALID_CONFIG, f"invalid value for --ip: {error}") from error
 
 
-def _with_priority(network: Network) -> Network:
-    """Return the network with the capability `gatewayPriority` of the plugin that makes the interface.
+def _with_wished(network: Network, wish: Wish) -> Network:
+    """Return the network with capabilities for the wish that its list lacks.
 
-    The result cache keeps this form, so that CHECK and DEL get the same value.
+    The result cache keeps this form, so that CHECK and DEL get the same values.
     """
-    first, *others = network.plugins
-    if _PRIORITY in network.capabilities:
-        return network
-    capabilities = dict.fromkeys(sorted(first.capabilities | {_PRIORITY}), True)
-    own = {key: value for key, value in first.document.items() if key.lower() != "capabilities"}
+    if wish.priority is not None and _PRIORITY not in network.capabilities:
+        network = _with_capability(network, network.plugins[0], _PRIORITY)
+    for plugin in network.plugins:
+        if wish.servers and ALIASES in plugin.capabilities and _DNS not in plugin.capabilities:
+            network = _with_capability(network, plugin, _DNS)
+    return network
+
+
+def _with_capability(network: Network, plugin: PluginConf, capability: str) -> Network:
+    capabilities = dict.fromkeys(sorted(plugin.capabilities | {capability}), True)
+    own = {key: value for key, value in plugin.document.items() if key.lower() != "capabilities"}
     document = own | {"capabilities": capabilities}
-    changed = replace(first, capabilities=frozenset(capabilities), document=document)
-    plugins = (changed, *others)
+    changed = replace(plugin, capabilities=frozenset(capabilities), document=document)
+    plugins = tuple(changed if each is plugin else each for each in network.plugins)
     text = decode_object(network.text, network.file) | {"plugins": [each.document for each in plugins]}
     return replace(network, plugins=plugins, text=compact(text))
 
@@ -168,11 +175,11 @@ def _arguments(network: Network, container: Container, wish: Wish) -> RuntimeArg
     args = {key: value for each in container.entries for key, value in each.args if key not in _OWN_ARGS}
     if wish.name:
         args["K8S_POD_NAME"] = wish.name
-    capability_args: dict[str, Any] = {}
-    if wish.priority is not None:
-        capability_args[_PRIORITY] = wish.priority
-    if wish.ports:
-        capability_args[PORTS] = [dict(each) for each in wish.ports]
+    capability_args: dict[str, Any] = {
+        **({_PRIORITY: wish.priority} if wish.priority is not None else {}),
+        **({_DNS: {"servers": list(wish.servers)}} if wish.servers else {}),
+        **({PORTS: [dict(each) for each in wish.ports]} if wish.ports else {}),
+    }
     if wish.addresses and _IPS in known:
         capability_args[_IPS] = list(wish.addresses)
     elif wish.addresses:

@@ -58,7 +58,8 @@ class Attached:
     `problems` are sentences about differences from the result of ADD. `remains` are objects on the host of an
     attachment without a result, by kind and name, and `remedy` is the command that removes them. The names
     are those that the runtime passed in CNI_ARGS: of a pod with its namespace, or of a container.
-    `published_names` are those that the DNS server answers.
+    `published_names` are those that the DNS server answers, `upstreams` the servers that it asks for other
+    names in place of the network's.
     """
 
     container_id: str
@@ -77,6 +78,7 @@ class Attached:
     pod_name: str = ""
     container_name: str = ""
     published_names: tuple[str, ...] = ()
+    upstreams: tuple[str, ...] = ()
 
 
 def observe(host: Netlink, entry: Entry) -> Attached:
