@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cni import stops
 from cni.cli.output import FailedError, print_error, reporting_errors, verb_group, write
 from cni.errors import CniError, Code, ErrorList
 
@@ -159,9 +160,10 @@ def rm(
     """Remove networks that no container uses."""
     with reporting_errors(as_json=False, root_for="pycni network rm"):
         from cni.cli.settings import from_env
-        from cni.runtime.networks import find, list_networks, remove
+        from cni.runtime.networks import find, list_networks, remove, tidy
 
         settings = from_env(os.environ)
+        tidy(settings.conf_folder)
         errors = []
         for name in names:
             listed, _ = list_networks(settings.conf_folder)
@@ -190,12 +192,13 @@ def prune(
     with reporting_errors(as_json=False, root_for="pycni network prune"):
         from cni.cli import network_output
         from cni.cli.settings import from_env
-        from cni.runtime.networks import list_networks, prune
+        from cni.runtime.networks import list_networks, prune, tidy
 
         settings = from_env(os.environ)
         wanted = _filters(filters)
         if not force and not _is_confirmed():
             return
+        tidy(settings.conf_folder)
         listed, _ = list_networks(settings.conf_folder)
         chosen = network_output.choose(_runtime(settings), listed, wanted)
         removed, errors = prune(_runtime(settings), chosen)
@@ -235,6 +238,8 @@ def connect(  # noqa: PLR0913 - the options of the command
 
         settings = from_env(os.environ)
         listed, _ = list_networks(settings.conf_folder)
+        # A signal undoes the ADD.
+        stops.listen()
         wish = Wish(split_values(ip), split_values(alias), mac, gw_priority)
         runtime = _runtime(settings)
         connect(runtime, find(listed, network).network, find_container(runtime, container), wish)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from cni import stops
 from cni.addresses import parse_ip
 from cni.cli.network import find_container
 from cni.errors import CniError, Code
@@ -36,6 +37,8 @@ def run(  # noqa: PLR0913 - the options of the command
 ) -> None:
     """Publish ports of a running container, or withdraw them."""
     ports = [port for text in texts for port in parse_ports(text, needs_inside=not is_withdrawn)]
+    # A signal undoes the change.
+    stops.listen()
     runtime = Runtime(settings.path, settings.env)
     found = find_container(runtime, container)
     if is_withdrawn:

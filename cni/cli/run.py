@@ -55,7 +55,7 @@ Address = Annotated[Many, typer.Option("--ip", "--ip6", metavar="IP", help="Addr
 Mac = Annotated[str, typer.Option("--mac", "--mac-address", metavar="MAC", help="MAC address.")]
 Alias = Annotated[Many, typer.Option("--alias", "--network-alias", metavar="NAME", help="One more name.")]
 Dns = Annotated[
-    Many, typer.Option("--dns", metavar="IP", help="Name server, in place of those of the networks.")
+    Many, typer.Option("--dns", metavar="IP", help="Name server for names that are not of containers.")
 ]
 DnsSearch = Annotated[
     Many, typer.Option("--dns-search", metavar="DOMAIN", help='Domain to search; "." for none.')
@@ -106,11 +106,12 @@ def command(  # noqa: PLR0913 - the options of the command
             from cni.runtime.sandbox import Inside
 
             settings = from_env(os.environ)
-            joined = _join(settings, network or [], Wish(split_values(ip), split_values(alias), mac), publish)
+            wish = Wish(split_values(ip), split_values(alias), mac, servers=split_values(dns))
+            joined = _join(settings, network or [], wish, publish)
             variables = dict(os.environ) | _variables(env or [])
             has_network = HOST not in (network or [])
             inside = Inside(tuple(command), variables, workdir, has_network, hostname)
-            resolver = Resolver(split_values(dns), tuple(dns_search or ()), tuple(dns_option or ()))
+            resolver = Resolver(wish.servers, tuple(dns_search or ()), tuple(dns_option or ()))
             status = _run(settings, name, joined, inside, resolver, add_host or [])
     except FailedError as error:
         raise FailedError(NOT_RUN) from error

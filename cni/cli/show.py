@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rich.tree import Tree
 
     from cni.cli.settings import Settings
+    from cni.dns.names import Record
     from cni.operations.garbage import Stale
     from cni.runtime.network import Network
     from cni.runtime.observe import Attached, HostLink, PublishedPort
@@ -83,15 +84,15 @@ def _take(runtime: Runtime, networks: list[Network], only: str) -> list[Inventor
             warnings[network.name] += map(str, plan.missing)
         except CniError as error:
             warnings[network.name].append(str(error))
-    names: dict[tuple[str, ...], tuple[str, ...]] = {each.key: each.names for each in records.list_all()}
+    published: dict[tuple[str, ...], Record] = {each.key: each for each in records.list_all()}
     return [
         replace(
             each,
             warnings=tuple(warnings.get(each.name, ())),
             attached=tuple(
-                replace(
+                _with_names(
                     _with_remedy(each.name, attached),
-                    published_names=names.get((each.name, attached.container_id, attached.ifname), ()),
+                    published.get((each.name, attached.container_id, attached.ifname)),
                 )
                 for attached in each.attached
             ),
@@ -99,6 +100,12 @@ def _take(runtime: Runtime, networks: list[Network], only: str) -> list[Inventor
         for each in take(networks, entries, LEASES_FOLDER, things)
         if only in {"", each.name}
     ]
+
+
+def _with_names(attached: Attached, record: Record | None) -> Attached:
+    if record is None:
+        return attached
+    return replace(attached, published_names=record.names, upstreams=record.upstreams)
 
 
 def _with_remedy(network: str, attached: Attached) -> Attached:
@@ -164,6 +171,7 @@ def _attached_json(attached: Attached) -> dict[str, Any]:
             for each in attached.ports
         ],
         "names": list(attached.published_names),
+        "upstreams": list(attached.upstreams),
         "problems": list(attached.problems),
         "remains": list(attached.remains),
         "remedy": attached.remedy,
@@ -231,6 +239,8 @@ def _add_attached(branch: Tree, attached: Attached) -> None:
         link.add(_text((_port_text(port), "magenta")))
     if attached.published_names:
         link.add(_text((f"names: {', '.join(attached.published_names)}", "cyan")))
+    if attached.upstreams:
+        link.add(_text((f"other names from: {', '.join(attached.upstreams)}", "cyan")))
     for problem in attached.problems:
         link.add(_text((problem, "red")))
     for each in attached.remains:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from cni import __version__, delegate, versions
 from cni.cli.output import print_json, warn, write
-from cni.cli.settings import require_netns
+from cni.cli.settings import container_id, require_netns
 from cni.convert import dumps
 from cni.errors import CniError, Code, ErrorList
 from cni.operations import runs
@@ -86,8 +86,9 @@ def gc(settings: Settings, name: str, timeout_s: float, *, dead_only: bool) -> N
     network = conflists.find(settings.conf_folder, name)
     runtime = _runtime(settings, timeout_s)
     _warn_if_disabled(network, "disableGC", is_set=network.disable_gc)
-    runs.remove_stale()
-    runtime.gc(network, list_alive(runtime, network) if dead_only else set())
+    ended = {container_id(each) for each in runs.remove_stale()}
+    alive = list_alive(runtime, network) if dead_only else set()
+    runtime.gc(network, {each for each in alive if each.container_id not in ended})
 
 
 def _warn_if_disabled(network: Network, key: str, *, is_set: bool) -> None:

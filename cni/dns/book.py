@@ -114,10 +114,14 @@ class _Index(dict[str, "Record | tuple[Record, ...]"]):
 
 
 class View(NamedTuple):
-    """The networks that an asker sees, in the order of attachment. `container_id` is HOST for the host."""
+    """The networks that an asker sees, in the order of attachment. `container_id` is HOST for the host.
+
+    `upstreams` are the container's own, () if it has none.
+    """
 
     container_id: str
     zones: tuple[Zone, ...]
+    upstreams: tuple[str, ...] = ()
 
     @property
     def forwarding(self) -> Settings | None:
@@ -216,7 +220,8 @@ class Book:
         container_id = containers.pop()
         records = self._containers.get_all(container_id) or tuple(record for _, record in own)
         networks = dict.fromkeys(each.key.network for each in records)
-        return View(container_id, tuple(self.zones[each] for each in networks))
+        upstreams = next((each.upstreams for each in records if each.upstreams), ())
+        return View(container_id, tuple(self.zones[each] for each in networks), upstreams)
 
 
 def _as_tuple(records: Record | tuple[Record, ...]) -> tuple[Record, ...]:

@@ -41,6 +41,7 @@ class Record(NamedTuple):
 
     The first of `names` is the container's own, which reverse look-ups answer. `since_ns` orders the
     attachments of a container. `owner` is the server's key, that of the caller's user and namespaces.
+    `upstreams` are the container's own, in place of those of its networks; () for none.
     """
 
     key: Key
@@ -50,6 +51,7 @@ class Record(NamedTuple):
     since_ns: int = 0
     netns: str = ""
     owner: str = ""
+    upstreams: tuple[str, ...] = ()
 
 
 def normal_name(text: str) -> str:

@@ -156,13 +156,22 @@ def _to_json(record: Record) -> dict[str, Any]:
 def _from_json(shown: dict[str, Any]) -> Record:
     settings, key = shown["settings"], shown["key"]
     upstreams = settings["upstreams"]
+    # An earlier release has not written them.
+    own = shown.get("upstreams", [])
     texts = [
         *key.values(),
         shown["netns"],
         shown["owner"],
         *(settings[name] for name in ("domain", "hosts", "pid_file")),
     ]
-    lists = [shown["names"], shown["addresses"], settings["gateways"], settings["subnets"], upstreams or []]
+    lists = [
+        shown["names"],
+        shown["addresses"],
+        settings["gateways"],
+        settings["subnets"],
+        upstreams or [],
+        own,
+    ]
     if not all(isinstance(each, str) for each in [*texts, *(text for each in lists for text in each)]):
         raise TypeError("a text is expected")
     # Thousands of records have these in common.
@@ -183,6 +192,7 @@ def _from_json(shown: dict[str, Any]) -> Record:
         int(shown["since_ns"]),
         shown["netns"],
         sys.intern(shown["owner"]),
+        tuple(own),
     )
 
 

@@ -116,20 +116,25 @@ def is_stale(path: str) -> bool:
         return False
 
 
-def remove_stale() -> None:
-    """Remove the namespaces and files of runs that were killed. Their attachments are gone then.
+def remove_stale() -> list[str]:
+    """Remove the namespaces and files of runs that were killed. Return the paths of the namespaces.
 
-    An error is logged: the caller has other work.
+    Their attachments are gone then, though the kernel removes links later. An error is logged: the caller has
+    other work.
     """
+    removed = []
     with suppress(OSError):
         for path in sorted(FOLDER.glob(f"*{_LOCK}")):
             try:
                 with locked(path, 0):
-                    _remove(path.name.removesuffix(_LOCK))
+                    name = path.name.removesuffix(_LOCK)
+                    _remove(name)
                     files.remove(path)
+                    removed.append(netns_path(name))
             except CniError as error:
                 if error.code != Code.TRY_AGAIN:
                     note(f"pycni: {error}")
+    return removed
 
 
 def _is_unlocked(path: Path) -> bool:

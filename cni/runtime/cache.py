@@ -36,7 +36,8 @@ Json = dict[str, Any]
 class Entry:
     """One attachment as it was added. `config` is the network as JSON, `result` the result of its plugins.
 
-    An entry of the older format has only the result: `config` is empty and `netns` is "".
+    An entry of the older format has only the result: `config` is empty and `netns` is "". One without a
+    result is of an ADD that runs, or was killed.
     """
 
     network: str
@@ -101,11 +102,13 @@ class Cache:
         """Write an entry whole or not at all. Raises CniError 106."""
         path = self.path(entry.network, entry.attachment)
         files.ensure_directory(self.folder, _FOLDER_MODE)
-        files.write_atomic(path, show_entry(entry), _FILE_MODE)
+        unfinished = f"{_unfinished_prefix()}{os.getpid()}-{os.urandom(4).hex()}"
+        files.write_atomic(path, show_entry(entry), _FILE_MODE, beside=unfinished)
 
     def remove(self, network: str, attachment: Attachment) -> None:
-        """Remove the entry, if there is one."""
+        """Remove the entry, if there is one, and what processes that were killed have left."""
         files.remove(self.path(network, attachment))
+        self.remove_unfinished()
 
     def list_entries(self) -> list[Entry]:
         """Return all entries by file name, without entries of the older format and unreadable files.
@@ -134,7 +137,7 @@ class Cache:
         latest = time.time() - _UNFINISHED_S
         for path in self.folder.glob(f"{files.UNFINISHED_PREFIX}*"):
             with suppress(FileNotFoundError):
-                if path.lstat().st_mtime < latest:
+                if path.lstat().st_mtime < latest or _has_dead_writer(path.name):
                     files.remove(path)
 
     def read_file(self, name: str) -> Entry | None:
@@ -145,6 +148,17 @@ class Cache:
             return parse_entry(document, path) if document.get("kind") == KIND else None
         except CniError:
             return None
+
+
+def _unfinished_prefix() -> str:
+    """Return how names of unfinished files of our PID namespace begin; the writer's process ID follows."""
+    return f"{files.UNFINISHED_PREFIX}{Path('/proc/self/ns/pid').stat().st_ino}-"
+
+
+def _has_dead_writer(name: str) -> bool:
+    """Return whether an unfinished file is of a process that has ended; False if that cannot be known."""
+    pid = name.removeprefix(_unfinished_prefix()).partition("-")[0]
+    return name.startswith(_unfinished_prefix()) and pid.isdecimal() and not Path(f"/proc/{pid}").exists()
 
 
 def _stamp(file: os.DirEntry[str]) -> tuple[int, int]:

@@ -62,14 +62,20 @@ class Runtime:
         self._env = env
         self._timeout_s = timeout_s
 
-    def add(self, network: Network, runtime_args: RuntimeArgs, *, undo: bool = False) -> Json:
+    def add(
+        self, network: Network, runtime_args: RuntimeArgs, *, undo: bool = False, is_announced: bool = False
+    ) -> Json:
         """Attach. Return the last plugin's result in the network's version, and write it to the cache.
 
-        With `undo` a failed ADD is followed by a DEL. Errors of the DEL are added to the details.
+        With `undo` a failed ADD is followed by a DEL. Errors of the DEL are added to the details. With
+        `is_announced` the cache has the attachment without a result while the plugins run: if this process is
+        killed, the DEL that is due is known.
         """
         attachment = _check(network, runtime_args)
         self.cache.path(network.name, attachment)
         try:
+            if is_announced:
+                self.cache.write(_entry(network, runtime_args, {}))
             return self._add(network, runtime_args)
         except CniError as error:
             if undo:

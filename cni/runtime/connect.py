@@ -22,15 +22,16 @@ from cni.state.lock import locked
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from cni.runtime.cache import Entry
     from cni.runtime.chain import Runtime
     from cni.runtime.containers import Container
-    from cni.runtime.network import Network
+    from cni.runtime.network import Network, PluginConf
 
 _LOCK = Path("/run/pycni/connect.lock")
 _LOCK_TIMEOUT_S = 60
 # The lowest: a network that is connected later does not take over the default route.
 LAST = -100
-_PRIORITY, _IPS, _MAC = "gatewayPriority", "ips", "mac"
+_PRIORITY, _IPS, _MAC, _DNS = "gatewayPriority", "ips", "mac", "dns"
 ALIASES, PORTS = "aliases", "portMappings"
 # The arguments of one attachment, which others of the container do not share.
 _OWN_ARGS = {"IP", "MAC", "GATEWAY", "IgnoreUnknown"}
@@ -40,6 +41,7 @@ class Wish(NamedTuple):
     """The options of an attachment. `priority` None is what the network's list says.
 
     `ports` are values of the capability `portMappings`. `name` is that of a container without attachments.
+    `servers` are those that a network with names asks for this container.
     """
 
     addresses: tuple[str, ...] = ()
@@ -48,6 +50,7 @@ class Wish(NamedTuple):
     priority: int | None = None
     ports: tuple[Mapping[str, Any], ...] = ()
     name: str = ""
+    servers: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -62,6 +65,7 @@ def changing_attachments() -> Iterator[None]:
 def changing_containers(runtime: Runtime, container: Container) -> Iterator[Container]:
     """Hold the lock on attachments of running containers. Yield the container as the cache has it now."""
     with changing_attachments():
+        runtime.cache.remove_unfinished()
         entries = [each for each in runtime.cache.list_entries() if each.container_id == container.id]
         yield container._replace(entries=tuple(entries))
 
@@ -70,30 +74,39 @@ def connect(runtime: Runtime, network: Network, container: Container, wish: Wish
     """Attach a running container at the next free "ethN". Return that name.
 
     The network gets the lowest priority unless `wish` has one. Raise CniError 105 if the container is on the
-    network. A failed ADD is undone.
+    network. A failed ADD is undone. If this process is killed, the cache has an attachment without a result,
+    which the next `connect` or `disconnect` removes.
     """
     if wish.priority is None:
         wish = wish._replace(priority=LAST)
-    return attach(runtime, network, container, wish)[0]
+    return attach(runtime, network, container, wish, is_announced=True)[0]
 
 
 def attach(
-    runtime: Runtime, network: Network, container: Container, wish: Wish
+    runtime: Runtime, network: Network, container: Container, wish: Wish, *, is_announced: bool = False
 ) -> tuple[str, Mapping[str, Any]]:
-    """Attach a container at the next free "ethN", as `connect`. Return that name and the result."""
+    """Attach a container at the next free "ethN", as `connect`. Return that name and the result.
+
+    An attachment need not be announced if the caller's end proves that it is gone.
+    """
     for each in wish.addresses:
         _check_address(each)
-    with changing_containers(runtime, container) as current:
-        if current.of_network(network.name):
+    with changing_containers(runtime, container) as locked_container:
+        present = locked_container.of_network(network.name)
+        if any(each.result for each in present):
             raise CniError(
                 Code.ALREADY_EXISTS,
                 f"container {container.id} is already connected to network {network.name}",
                 "Disconnect it first, or connect it to another network.",
             )
-        if wish.priority is not None:
-            network = _with_priority(network)
+        for unfinished in present:
+            # With the lock held no ADD of this command runs: an earlier one was killed.
+            detach(runtime, unfinished)
+        others = tuple(each for each in locked_container.entries if each not in present)
+        current = locked_container._replace(entries=others)
+        network = _with_wished(network, wish)
         arguments = _arguments(network, current, wish)
-        result = runtime.add(network, arguments, undo=True)
+        result = runtime.add(network, arguments, undo=True, is_announced=is_announced)
         _verify(runtime, network, arguments, wish, result)
         return arguments.ifname, result
 
@@ -109,8 +122,13 @@ def disconnect(runtime: Runtime, name: str, container: Container) -> None:
                 'Run "pycni show" for its networks.',
             )
         for each in entries:
-            network = parse_network(each.config, "in the result cache")
-            runtime.delete(network, RuntimeArgs(each.container_id, each.sandbox, each.ifname))
+            detach(runtime, each)
+
+
+def detach(runtime: Runtime, entry: Entry) -> None:
+    """Detach a cached attachment, by the configuration of its ADD."""
+    network = parse_network(entry.config, "in the result cache")
+    runtime.delete(network, RuntimeArgs(entry.container_id, entry.sandbox, entry.ifname))
 
 
 def _check_address(text: str) -> None:
@@ -120,19 +138,25 @@ def _check_address(text: str) -> None:
         raise CniError(Code.INVALID_CONFIG, f"invalid value for --ip: {error}") from error
 
 
-def _with_priority(network: Network) -> Network:
-    """Return the network with the capability `gatewayPriority` of the plugin that makes the interface.
+def _with_wished(network: Network, wish: Wish) -> Network:
+    """Return the network with capabilities for the wish that its list lacks.
 
-    The result cache keeps this form, so that CHECK and DEL get the same value.
+    The result cache keeps this form, so that CHECK and DEL get the same values.
     """
-    first, *others = network.plugins
-    if _PRIORITY in network.capabilities:
-        return network
-    capabilities = dict.fromkeys(sorted(first.capabilities | {_PRIORITY}), True)
-    own = {key: value for key, value in first.document.items() if key.lower() != "capabilities"}
+    if wish.priority is not None and _PRIORITY not in network.capabilities:
+        network = _with_capability(network, network.plugins[0], _PRIORITY)
+    for plugin in network.plugins:
+        if wish.servers and ALIASES in plugin.capabilities and _DNS not in plugin.capabilities:
+            network = _with_capability(network, plugin, _DNS)
+    return network
+
+
+def _with_capability(network: Network, plugin: PluginConf, capability: str) -> Network:
+    capabilities = dict.fromkeys(sorted(plugin.capabilities | {capability}), True)
+    own = {key: value for key, value in plugin.document.items() if key.lower() != "capabilities"}
     document = own | {"capabilities": capabilities}
-    changed = replace(first, capabilities=frozenset(capabilities), document=document)
-    plugins = (changed, *others)
+    changed = replace(plugin, capabilities=frozenset(capabilities), document=document)
+    plugins = tuple(changed if each is plugin else each for each in network.plugins)
     text = decode_object(network.text, network.file) | {"plugins": [each.document for each in plugins]}
     return replace(network, plugins=plugins, text=compact(text))
 
@@ -151,11 +175,11 @@ def _arguments(network: Network, container: Container, wish: Wish) -> RuntimeArg
     args = {key: value for each in container.entries for key, value in each.args if key not in _OWN_ARGS}
     if wish.name:
         args["K8S_POD_NAME"] = wish.name
-    capability_args: dict[str, Any] = {}
-    if wish.priority is not None:
-        capability_args[_PRIORITY] = wish.priority
-    if wish.ports:
-        capability_args[PORTS] = [dict(each) for each in wish.ports]
+    capability_args: dict[str, Any] = {
+        **({_PRIORITY: wish.priority} if wish.priority is not None else {}),
+        **({_DNS: {"servers": list(wish.servers)}} if wish.servers else {}),
+        **({PORTS: [dict(each) for each in wish.ports]} if wish.ports else {}),
+    }
     if wish.addresses and _IPS in known:
         capability_args[_IPS] = list(wish.addresses)
     elif wish.addresses:

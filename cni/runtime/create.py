@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 # The key of a list that tells who has made it. Runtimes do not pass it to plugins.
 OWN_KEY = "pycni"
 _LOCK = Path("/run/pycni/networks.lock")
+# The name of a list that is being written, beside the others. No runtime reads it.
+_UNFINISHED = f"{files.UNFINISHED_PREFIX}pycni"
 _FILE_MODE, _FOLDER_MODE = 0o644, 0o755
 _VERSION, _VERSIONS = "1.0.0", ["0.4.0", "1.0.0", "1.1.0"]
 # The words of runtimes for other things than networks.
@@ -61,10 +63,14 @@ class Asked(NamedTuple):
 
 
 @contextmanager
-def changing_networks() -> Iterator[None]:
-    """Hold the lock on the host's networks. Raise CniError 11 or 106."""
+def changing_networks(folder: Path) -> Iterator[None]:
+    """Hold the lock on the host's networks, whose lists are in a folder. Raise CniError 11 or 106.
+
+    What a `create` that was killed has left in the folder is removed.
+    """
     files.ensure_directory(_LOCK.parent)
     with locked(_LOCK):
+        files.remove(folder / _UNFINISHED)
         yield
 
 
@@ -80,14 +86,14 @@ def create(folder: Path, asked: Asked) -> Network:
     given = _read_subnets(asked)
     if asked.nameservers:
         _read(parse_ip, asked.nameservers, "--dns")
-    with changing_networks():
+    with changing_networks(folder):
         networks = _list_others(folder, asked.name)
         subnets = _complete(asked, interface, given, networks)
         document = _document(asked, parts, subnets)
         path = folder / f"pycni-{asked.name}.conflist"
         files.ensure_directory(folder, _FOLDER_MODE)
         text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-        if not files.create_exclusive(path, text.encode(), _FILE_MODE):
+        if not files.create_exclusive(path, text.encode(), _FILE_MODE, beside=_UNFINISHED):
             raise _taken(asked.name, str(path))
     return conflists.load_file(path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cni.conf import decode_object
@@ -18,7 +19,6 @@ from cni.state import files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from cni.request import Attachment
     from cni.runtime.chain import Runtime
@@ -84,6 +84,12 @@ def find(listed: Sequence[Described], name: str) -> Described:
     raise CniError(Code.INVALID_CONFIG, f"network {name} not found", 'Run "pycni network ls" for a list.')
 
 
+def tidy(folder: Path) -> None:
+    """Remove what a `create` that was killed has left. Raise CniError 11 or 106."""
+    with changing_networks(folder):
+        pass
+
+
 def list_attached(runtime: Runtime, network: Network) -> set[Attachment]:
     """Return the attachments of a network that are not proven to be gone."""
     return list_alive(runtime, network)
@@ -102,7 +108,7 @@ def remove(runtime: Runtime, described: Described, *, forced: bool) -> None:
             f"pycni did not create network {network.name}: {network.file}",
             "Remove it with the program that did, or use --force.",
         )
-    with changing_networks():
+    with changing_networks(Path(network.file).parent):
         runs.remove_stale()
         attached = list_attached(runtime, network)
         if attached:
@@ -118,9 +124,10 @@ def remove(runtime: Runtime, described: Described, *, forced: bool) -> None:
             if not forced:
                 raise
             note(f"pycni: {error}")
-        files.remove(network.file)
+        # The list goes last: as long as it is there, this command finds what is left to remove.
         if described.is_own:
             _remove_bridge(network)
+        files.remove(network.file)
 
 
 def _remove_bridge(network: Network) -> None:

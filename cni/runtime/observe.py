@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from cni.runtime.cache import Entry
 
 _IFNAME_BYTES = 15
+# Of an attachment that a command of ours has announced.
+UNFINISHED = "its ADD still runs, or was killed: then call the command again, or pycni network disconnect"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,8 @@ class Attached:
     `problems` are sentences about differences from the result of ADD. `remains` are objects on the host of an
     attachment without a result, by kind and name, and `remedy` is the command that removes them. The names
     are those that the runtime passed in CNI_ARGS: of a pod with its namespace, or of a container.
-    `published_names` are those that the DNS server answers.
+    `published_names` are those that the DNS server answers, `upstreams` the servers that it asks for other
+    names in place of the network's.
     """
 
     container_id: str
@@ -75,6 +78,7 @@ class Attached:
     pod_name: str = ""
     container_name: str = ""
     published_names: tuple[str, ...] = ()
+    upstreams: tuple[str, ...] = ()
 
 
 def observe(host: Netlink, entry: Entry) -> Attached:
@@ -132,6 +136,8 @@ def list_ports(capability_args: Mapping[str, Any]) -> list[PublishedPort]:
 
 
 def _read_result(entry: Entry) -> tuple[Result, tuple[str, ...]]:
+    if not entry.result:
+        return Result(), (UNFINISHED,)
     try:
         return parse_result(entry.result, "", "cached result"), ()
     except CniError as error:

@@ -6,11 +6,13 @@ the ports are written to the result cache, so that CHECK, repair and DEL get the
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cni.errors import CniError, Code
+from cni.addresses import parse_ip
+from cni.errors import CniError, Code, ErrorList
+from cni.firewall.intents import Owner
+from cni.hostports import ledger
 from cni.request import Verb
 from cni.runtime.chain import in_version
 from cni.runtime.connect import PORTS as CAPABILITY
@@ -20,7 +22,7 @@ from cni.runtime.network import parse_network
 from cni.runtime.observe import list_ports
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from cni.runtime.cache import Entry
     from cni.runtime.chain import Runtime
@@ -40,6 +42,11 @@ class Port(NamedTuple):
     def __str__(self) -> str:
         address = f"[{self.host_ip}]" if ":" in self.host_ip else self.host_ip
         return f"{address}:{self.host_port}/{self.protocol}".lstrip(":")
+
+    def names(self, claimed: Port) -> bool:
+        """Return whether this names a claimed port, whose container port is not known."""
+        is_same = (claimed.host_port, claimed.protocol) == (self.host_port, self.protocol)
+        return is_same and self.host_ip in {"", claimed.host_ip}
 
     def matches(self, published: PublishedPort) -> bool:
         """Return whether this names a published port."""
@@ -65,7 +72,7 @@ def publish(
     """
     added = [show_port(each, clients) for each in ports]
 
-    def extend(present: Sequence[Any]) -> list[Any]:
+    def extend(present: Sequence[Any], _claimed: Collection[Port]) -> list[Any]:
         for each in [one for mapping in present for one in _parse(mapping)]:
             same = [port for port in ports if port.shadows(each)]
             if same:
@@ -80,13 +87,16 @@ def publish(
 
 
 def unpublish(runtime: Runtime, container: Container, network: str, ports: Sequence[Port]) -> None:
-    """Withdraw ports. Raise CniError 3 if the container has not published one of them."""
+    """Withdraw ports. Raise CniError 3 if the container has not published one of them.
 
-    def reduce(present: Sequence[Any]) -> list[Any]:
+    A port that is only claimed is one of a `publish` that was killed.
+    """
+
+    def reduce(present: Sequence[Any], claimed: Collection[Port]) -> list[Any]:
         kept = list(present)
         for port in ports:
             remaining = [each for each in kept if not any(map(port.matches, _parse(each)))]
-            if len(remaining) == len(kept):
+            if len(remaining) == len(kept) and not any(map(port.names, claimed)):
                 raise CniError(
                     Code.UNKNOWN_CONTAINER,
                     f"container {container.id} has not published {port}",
@@ -114,14 +124,20 @@ def _parse(mapping: Any) -> list[PublishedPort]:
 
 
 def _change(
-    runtime: Runtime, container: Container, network: str, change: Callable[[Sequence[Any]], list[Any]]
+    runtime: Runtime,
+    container: Container,
+    network: str,
+    change: Callable[[Sequence[Any], Collection[Port]], list[Any]],
 ) -> None:
-    """Replace the ports of an attachment by those that `change` returns for the present ones."""
+    """Replace the ports of an attachment by those that `change` returns for cached and other claimed ones.
+
+    The cache is written last: whichever ports it has, a DEL removes all.
+    """
     with changing_containers(runtime, container) as current:
         entry, parsed = _choose(current, network)
         plugins = [each for each in parsed.plugins if CAPABILITY in each.capabilities]
         present = entry.capability_args.get(CAPABILITY) or []
-        wanted = change(present)
+        wanted = change(present, _list_claimed(entry) - _list_listed(present))
         for each in plugins:
             _require_own(runtime, parsed, each)
         changed = replace(entry, capability_args={**entry.capability_args, CAPABILITY: wanted})
@@ -131,15 +147,33 @@ def _change(
             runtime.cache.write(changed)
         except CniError:
             # A plugin that fails has undone its own part.
+            undoing = ErrorList()
             for each in plugins:
-                with suppress(CniError):
-                    _apply(runtime, parsed, each, changed, entry)
+                undoing.attempt(_apply, runtime, parsed, each, changed, entry)
+            undoing.attempt(runtime.cache.write, entry)
             raise
+
+
+def _list_claimed(entry: Entry) -> set[Port]:
+    """Return the ports of an attachment in the ledger, also those of a `publish` that was killed."""
+    held = ledger.list_held(Owner(entry.network, entry.container_id, entry.ifname))
+    return {Port(each.host_port, 0, each.protocol, str(each.host_ip or "")) for each in held}
+
+
+def _list_listed(mappings: Sequence[Any]) -> set[Port]:
+    """Return the ports of the capability as `_list_claimed` does."""
+    ports = [port for each in mappings for port in _parse(each)]
+    return {
+        Port(each.host_port, 0, each.protocol, str(parse_ip(each.host_ip)) if each.host_ip else "")
+        for each in ports
+    }
 
 
 def _choose(container: Container, name: str) -> tuple[Entry, Network]:
     """Return the attachment that publishes ports, and its network: one with ports before others."""
-    entries = [each for each in container.entries if name in {"", each.network} and each.config]
+    entries = [
+        each for each in container.entries if name in {"", each.network} and each.config and each.result
+    ]
     pairs = [(each, parse_network(each.config, "in the result cache")) for each in entries]
     usable = [
         (each, network)
@@ -167,7 +201,7 @@ def _require_own(runtime: Runtime, network: Network, plugin: PluginConf) -> None
 
 
 def _apply(runtime: Runtime, network: Network, plugin: PluginConf, before: Entry, after: Entry) -> None:
-    """Run one more ADD of a plugin with the ports of `after`, after a DEL if ports are withdrawn.
+    """Run one more ADD of a plugin with the ports of `after`, after a DEL if the container has others.
 
     An ADD with fewer ports may leave rules that lead to the former ones.
     """
@@ -175,6 +209,7 @@ def _apply(runtime: Runtime, network: Network, plugin: PluginConf, before: Entry
     arguments = RuntimeArgs(after.container_id, after.sandbox, after.ifname, after.args)
     wanted = after.capability_args.get(CAPABILITY) or []
     is_more = all(each in wanted for each in before.capability_args.get(CAPABILITY) or [])
+    is_more = is_more and _list_claimed(after) <= _list_listed(wanted)
     for verb, entry in ((Verb.DEL, before), (Verb.ADD, after)):
         if (verb == Verb.DEL and is_more) or (verb == Verb.ADD and not wanted):
             continue

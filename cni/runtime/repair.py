@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from threading import Thread
 from typing import TYPE_CHECKING
 
 from cni.conf import decode_object
@@ -16,8 +17,10 @@ from cni.runtime.chain import in_version
 from cni.runtime.connect import changing_attachments
 from cni.runtime.derive import RuntimeArgs, plugin_stdin
 from cni.runtime.network import parse_network
+from cni.runtime.observe import UNFINISHED
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from cni.operations.repair import Repaired
@@ -49,25 +52,42 @@ def repair(runtime: Runtime, entry: Entry, conf_folder: Path, *, dry_run: bool) 
 
     An attachment whose namespace is gone is not changed. With `dry_run` only CHECK runs.
     """
-    outcome = Outcome(entry) if dry_run else restore(runtime, entry, conf_folder)
+    [outcome] = [Outcome(entry)] if dry_run else restore(runtime, [entry], conf_folder)
     compare(runtime, outcome, conf_folder, dry_run=dry_run)
     return outcome
 
 
-def restore(runtime: Runtime, entry: Entry, conf_folder: Path) -> Outcome:
-    """Restore what an attachment lacks, the first half of `repair`: `compare` must follow.
+def restore(runtime: Runtime, entries: Sequence[Entry], conf_folder: Path) -> list[Outcome]:
+    """Restore what attachments lack, the first half of `repair`: `compare` must follow.
 
-    Both hold the lock on attachments of running containers.
+    Both hold the lock on attachments of running containers. Plugins run for all of these attachments at once,
+    as runtimes call ADD. Those of one attachment run one after the other.
     """
-    outcome = Outcome(entry)
+    outcomes = [Outcome(each) for each in entries]
     try:
         with changing_attachments():
-            _read_again(runtime, outcome)
-            if network := _network_if_alive(outcome, conf_folder):
-                _repair(runtime, network, outcome)
+            found = [(each, _network_now(runtime, each, conf_folder)) for each in outcomes]
+            threads = [
+                Thread(target=_repair, args=(runtime, network, each)) for each, network in found if network
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+    except CniError as error:
+        for each in outcomes:
+            _failed(each, str(error))
+    return outcomes
+
+
+def _network_now(runtime: Runtime, outcome: Outcome, conf_folder: Path) -> Network | None:
+    """Return the network of an attachment as the cache has it now; None if there is nothing to repair."""
+    try:
+        _read_again(runtime, outcome)
+        return _network_if_alive(outcome, conf_folder)
     except CniError as error:
         _failed(outcome, str(error))
-    return outcome
+        return None
 
 
 def compare(runtime: Runtime, outcome: Outcome, conf_folder: Path, *, dry_run: bool) -> None:
@@ -109,6 +129,9 @@ def _network_if_alive(outcome: Outcome, conf_folder: Path) -> Network | None:
     """Return the network of an attachment; None if its namespace or its configuration is gone."""
     if outcome.state == GONE or is_proven_gone(outcome.entry.sandbox, outcome.entry.result):
         outcome.state = GONE
+        return None
+    if not outcome.entry.result:
+        _failed(outcome, UNFINISHED)
         return None
     try:
         return find_network(outcome.entry, conf_folder)

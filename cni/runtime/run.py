@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cni import stops, versions
 from cni.convert import parse_result, show_result
+from cni.dns import records
+from cni.dns.names import Key
 from cni.errors import CniError, Code, ErrorList
 from cni.log import note
 from cni.operations import holders, runs
@@ -22,10 +24,9 @@ from cni.runtime import connect, etc_files, sandbox
 from cni.runtime.connect import changing_containers
 from cni.runtime.containers import Container, names
 from cni.runtime.derive import RuntimeArgs
-from cni.runtime.network import parse_network
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from cni.runtime.cache import Entry
     from cni.runtime.chain import Runtime
@@ -83,7 +84,10 @@ def run(runtime: Runtime, asked: Asked) -> int:
         box = stack.enter_context(sandbox.prepared(inside))
         if inside.has_network:
             runs.mount_netns(asked.name, box.pid)
-        results = [_attach(runtime, network, container, wish) for network, wish in asked.networks]
+        results: dict[Key, Mapping[str, Any]] = {}
+        for network, wish in asked.networks:
+            key, result = _attach(runtime, network, container, wish)
+            results[key] = result
         shown = _write_files(asked, results)
         # From here on signals are for COMMAND.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - _NOT_PASSED_ON | {signal.SIGCHLD})
@@ -132,16 +136,19 @@ def _require_free(runtime: Runtime, container: Container, asked: Asked, *, has_r
             )
     with changing_containers(runtime, container) as current:
         for each in _newest_first(current):
-            _delete(runtime, each)
+            connect.detach(runtime, each)
     if has_remains:
         # An ADD may have been killed before its result was cached.
         for number, (network, _) in enumerate(asked.networks):
             runtime.delete(network, RuntimeArgs(container.id, container.netns, f"eth{number}"))
 
 
-def _attach(runtime: Runtime, network: Network, container: Container, wish: Wish) -> Mapping[str, Any]:
-    _, result = connect.attach(runtime, network, container, wish)
-    return show_result(parse_result(dict(result), network.cni_version, "result"), versions.CURRENT)
+def _attach(
+    runtime: Runtime, network: Network, container: Container, wish: Wish
+) -> tuple[Key, Mapping[str, Any]]:
+    ifname, result = connect.attach(runtime, network, container, wish)
+    shown = show_result(parse_result(dict(result), network.cni_version, "result"), versions.CURRENT)
+    return Key(network.name, container.id, ifname), shown
 
 
 def _detach(runtime: Runtime, container: Container, name: str) -> None:
@@ -155,7 +162,7 @@ def _detach(runtime: Runtime, container: Container, name: str) -> None:
     try:
         with changing_containers(runtime, container) as current:
             for each in _newest_first(current):
-                errors.attempt(_delete, runtime, each)
+                errors.attempt(connect.detach, runtime, each)
             # Nobody connects the container from here on.
             runs.remove_netns(name)
     except CniError as error:
@@ -170,14 +177,10 @@ def _newest_first(container: Container) -> list[Entry]:
     return sorted(container.entries, key=lambda each: each.ifname, reverse=True)
 
 
-def _delete(runtime: Runtime, entry: Entry) -> None:
-    network = parse_network(entry.config, "in the result cache")
-    runtime.delete(network, RuntimeArgs(entry.container_id, entry.sandbox, entry.ifname))
-
-
-def _write_files(asked: Asked, results: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+def _write_files(asked: Asked, attached: Mapping[Key, Mapping[str, Any]]) -> list[tuple[str, str]]:
     """Write COMMAND's resolv.conf and hosts. Return pairs of a file and the path at which COMMAND sees it."""
     texts = {}
+    results = list(attached.values())
     own = [asked.name, asked.inside.hostname or asked.name]
     added = etc_files.parse_added(asked.added_hosts)
     if results or added:
@@ -190,12 +193,19 @@ def _write_files(asked: Asked, results: Sequence[Mapping[str, Any]]) -> list[tup
                 behind = etc_files.parse_resolv_conf(_read(_BEHIND_SYSTEMD))
                 reachable = reachable._replace(servers=etc_files.without_loopback(behind).servers)
             host = reachable
-        resolver = etc_files.join(asked.resolver, etc_files.of_results(results), host)
+        given = asked.resolver._replace(servers=_list_forwarding(attached) or asked.resolver.servers)
+        resolver = etc_files.join(given, etc_files.of_results(results), host)
         texts[runs.RESOLV_CONF, _RESOLV_CONF] = etc_files.show_resolv_conf(asked.name, resolver)
     shown = []
     for (kind, target), text in texts.items():
         shown.append((str(runs.write_file(asked.name, kind, text)), _existing(target)))
     return shown
+
+
+def _list_forwarding(attached: Iterable[Key]) -> tuple[str, ...]:
+    """Return the servers of names that ask the servers of --dns for the container; () if there are none."""
+    known = [record for key in attached if (record := records.load(key))]
+    return tuple(gateway for each in known if each.upstreams for gateway in each.settings.gateways)
 
 
 def _read(path: str) -> str:

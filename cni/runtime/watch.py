@@ -50,6 +50,8 @@ _LOOK_BACK_S = (1.0, 5.0)
 # Failures that pass by themselves, such as a lock that another program holds.
 _TRY_AGAIN_S = (0.1, 1.0, 5.0, 25.0)
 _AFTER_ERROR_S = 5.0
+# Between two of these groups another command may get the lock, and a signal ends the watch.
+_AT_ONCE = min(8, 2 * len(os.sched_getaffinity(0)))
 _MOST_TEXTS = 3
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -184,12 +186,12 @@ class Watch:
 
     def _restore_all(self, due: set[Owner | None]) -> list[Outcome]:
         """Restore all before any is compared, which takes as long again."""
-        outcomes = []
-        for entry in self._entries(due):
+        entries = list(self._entries(due))
+        outcomes = [Outcome(each) for each in entries] if self._dry_run else []
+        for first in range(len(outcomes), len(entries), _AT_ONCE):
             if self._stops:
                 break
-            is_dry = self._dry_run
-            outcomes.append(Outcome(entry) if is_dry else restore(self._runtime, entry, self._conf_folder))
+            outcomes += restore(self._runtime, entries[first : first + _AT_ONCE], self._conf_folder)
         for each in outcomes:
             if self._stops:
                 break

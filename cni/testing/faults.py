@@ -2,8 +2,8 @@
 
 The variable PYCNI_FAULT of a call names the point. With `kill store.written 3` the process kills itself by
 SIGKILL when it reaches that point for the third time. `term` sends SIGTERM. `stop` sends SIGSTOP, after which
-the test must send SIGCONT. `tell` only counts. The process reports each point on stderr. Only executables
-that are made with faults obey the variable.
+the test must send SIGCONT. `fail` raises an error. `tell` only counts. The process reports each point on
+stderr. Only executables that are made with faults obey the variable.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import threading
 from typing import TYPE_CHECKING, NamedTuple
 
 from cni import faults
+from cni.errors import CniError, Code
 
 if TYPE_CHECKING:
     from cni.testing.answer import Answer
 
 VARIABLE = "PYCNI_FAULT"
-KILL, TERM, STOP, TELL = "kill", "term", "stop", "tell"
+KILL, TERM, STOP, FAIL, TELL = "kill", "term", "stop", "fail", "tell"
 _SIGNALS = {KILL: signal.SIGKILL, TERM: signal.SIGTERM, STOP: signal.SIGSTOP}
 _REPORT = "pycni: fault: "
 # A script runs these lines before it becomes a plugin.
@@ -67,6 +68,9 @@ class _Meeting:
         # Threads continue while the result is written: they reach points at random times.
         if not spec or threading.current_thread() is not threading.main_thread():
             return
+        # The first process of a PID namespace, as `pycni run` forks one, cannot kill itself.
+        if os.getpid() == 1:
+            return
         if spec != self._spec:
             self._spec, self._met = spec, {}
         self._met[name] = self._met.get(name, 0) + 1
@@ -75,3 +79,5 @@ class _Meeting:
             os.write(2, f"{_REPORT}{name} {self._met[name]}\n".encode())
             if action in _SIGNALS:
                 os.kill(os.getpid(), _SIGNALS[action])
+            elif action == FAIL:
+                raise CniError(Code.STORE, f"the test lets the step after {name} fail")

@@ -21,9 +21,11 @@ BACKENDS = ("iptables", "nftables")
 class World:
     """The command `pycni`, the network "web" on bridge web0, and its containers; keys go to bridge."""
 
-    def __init__(self, host: Host, folder: Path, backend: str = "nftables", **keys: Any) -> None:
+    def __init__(
+        self, host: Host, folder: Path, backend: str = "nftables", *, with_faults: bool = False, **keys: Any
+    ) -> None:
         self.host = host
-        self._command = Command(folder, host.bindir)
+        self._command = Command(folder, host.bindir, with_faults=with_faults)
         self.command = str(self._command)
         self.bridge = {
             "type": scene.INTERFACE,
@@ -48,7 +50,7 @@ class World:
         """Run the command."""
         path = "/usr/sbin:/usr/bin:/sbin:/bin"
         done = self._command.run(self.host.place, *arguments, env={"PATH": path, **env}, check=False)
-        assert "Traceback" not in done.stderr
+        assert "Traceback" not in done.stderr, done.stderr
         return done
 
     def ok(self, *arguments: str, **env: str) -> str:

@@ -27,7 +27,7 @@ PRINTED = {
     "network inspect my_net": '"Subnet": "10.89.0.0/24"',
     "add my_net web": '"address": "10.89.0.2/24"',
     "run --rm --network my_net -p 8088:80 --name tool -- ip addr": "inet 10.89.0.3/24",
-    "run --network my_net --ip 10.89.0.9 --dns 192.0.2.53 -- cat /etc/resolv.conf": "nameserver 192.0.2.53\n",
+    "run --network my_net --ip 10.89.0.9 --dns 192.0.2.53 -- cat /etc/resolv.conf": "nameserver 10.89.0.1\n",
     "run --network my_net --network db -e A=b -w /tmp -- env": "A=b\n",
     "run --network my_net --add-host db:192.0.2.7 -- cat /etc/hosts": "192.0.2.7\tdb\n",
     "run --network none --hostname box -- hostname": "box\n",

@@ -11,6 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from cni.testing import make_command
+from cni.testing.faults import ARMING
 from cni.testing.place import BARE_ENV, CommandError
 from cni.testing.zygote import Zygote
 from tests.support.cold_scripts import without_start
@@ -42,15 +43,28 @@ def start(path):
         setattr(sys, stream, file)
     main(bindir)
 """
+# Plugins that outlive a killed command hold its stderr open: who reads that to its end waits for them.
+_WITH_FAULTS = """
+from cni.kernel.child import lending
+plain_start = start
+def start(path):
+    held = os.dup(2)
+    with lending(lambda: held):
+        plain_start(path)
+"""
 
 
 class Command:
     """A command of `make_command` in a folder; `str` returns its path.
 
-    `is_forked` makes its cold calls of plugins without the start of Python, too.
+    `is_forked` makes its cold calls of plugins without the start of Python, too. `with_faults` lets the
+    command obey the variable of `cni.testing.faults`.
     """
 
-    def __init__(self, folder: Path, bindir: Path, *, is_forked: bool = False) -> None:
+    def __init__(
+        self, folder: Path, bindir: Path, *, is_forked: bool = False, with_faults: bool = False
+    ) -> None:
+        self._with_faults = with_faults
         self.path = make_command(folder, without_start(bindir) if is_forked else bindir)
 
     def __str__(self) -> str:
@@ -66,7 +80,7 @@ class Command:
     ) -> subprocess.CompletedProcess[str]:
         """Run the command as `Place.run` does."""
         env = BARE_ENV if env is None else env
-        done = _zygote().run(place, self.path, "", env, timeout_s, arguments)
+        done = _zygote(with_faults=self._with_faults).run(place, self.path, "", env, timeout_s, arguments)
         if done is None:
             return place.run([str(self.path), *arguments], env=env, check=check, timeout_s=timeout_s)
         if check and done.returncode:
@@ -78,14 +92,15 @@ class Command:
         self, place: Place, *arguments: str, env: Mapping[str, str] | None = None, stdin: str = ""
     ) -> ForkedCall:
         """Start the command. The test must end it: use the call as a context."""
-        call = _zygote().start(place, self.path, stdin, BARE_ENV if env is None else env, arguments)
+        zygote = _zygote(with_faults=self._with_faults)
+        call = zygote.start(place, self.path, stdin, BARE_ENV if env is None else env, arguments)
         assert call is not None
         return call
 
 
 @cache
-def _zygote() -> Zygote:
-    """Return the zygote of this test process."""
-    zygote = Zygote(None, _START)
+def _zygote(*, with_faults: bool) -> Zygote:
+    """Return a zygote of this test process."""
+    zygote = Zygote(None, f"{ARMING}{_START}{_WITH_FAULTS}" if with_faults else _START)
     atexit.register(zygote.close)
     return zygote

@@ -6,6 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from cni import faults
 from cni.request import Attachment
 from cni.runtime.cache import Cache, Entry
 
@@ -27,3 +28,20 @@ def test_an_unfinished_file_is_no_attachment_and_is_removed_later(tmp_path: Path
     os.utime(unfinished, (an_hour_ago, an_hour_ago))
     cache.remove_unfinished()
     assert list(cache.folder.iterdir()) == []
+
+
+def test_what_a_killed_process_has_left_is_removed_at_once(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    entry = Entry("web", "c1", "eth0", result={"cniVersion": "1.0.0"})
+    child = os.fork()
+    if child == 0:
+        faults.arm(lambda _: os._exit(0))
+        cache.folder.mkdir(mode=0o700)
+        cache.write(entry)
+    os.waitpid(child, 0)
+    [left] = cache.folder.iterdir()
+    # Another process may write its file at this moment.
+    of_other = left.with_name(left.name.replace(f"-{child}-", f"-{os.getpid()}-"))
+    of_other.touch()
+    cache.remove("web", Attachment("c1", "eth0"))
+    assert list(cache.folder.iterdir()) == [of_other]

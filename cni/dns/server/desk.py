@@ -77,4 +77,4 @@ class Desk:
         excluded = self.book.gateways() | ({query.asker} if query.asker != HOST else set())
         if view.container_id:
             excluded |= self.book.addresses_of(view.container_id)
-        self.forwarder.forward(query, settings.upstreams, excluded, reply)
+        self.forwarder.forward(query, view.upstreams or settings.upstreams, excluded, reply)

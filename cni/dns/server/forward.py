@@ -1,8 +1,9 @@
 """Forward queries to the servers of resolv.conf, as they are, and match their answers.
 
 A server that does not answer within a second is asked last for a while. Each query has a socket and an ID of
-its own, so that an answer cannot be guessed. A query that waits already for the same asker is not sent again:
-a loop by which our own query comes back to us ends there.
+its own, so that an answer cannot be guessed. A query that waits already for the same asker and servers is not
+sent again: a loop by which our own query comes back to us ends there. No answer is kept: askers with other
+servers get other answers.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     # Sends an answer, whose ID is the query's.
     Reply = Callable[[bytes], None]
+    # Asker, transport, the query without its ID, and the servers as given.
+    _Key = tuple[str, bool, bytes, tuple[str, ...] | None]
 
 _PORT = 53
 _NEXT_AFTER_S = 0.8
@@ -51,7 +54,7 @@ class Forwarder:
         self._poller = poller
         self._resolv_conf = resolv_conf
         self._fail = fail
-        self._waiting: dict[tuple[str, bool, bytes], _Waiting] = {}
+        self._waiting: dict[_Key, _Waiting] = {}
         self._count: dict[str, int] = {}
         self._avoided: dict[str, float] = {}
         self._read: tuple[tuple[int, int, int], list[str]] = ((0, 0, 0), [])
@@ -63,7 +66,8 @@ class Forwarder:
 
         None are the servers of resolv.conf. `excluded` are addresses that would ask us again.
         """
-        key = (query.asker, query.is_tcp, query.wire[2:])
+        # The next container at an address may have other servers.
+        key = (query.asker, query.is_tcp, query.wire[2:], None if servers is None else tuple(servers))
         if waiting := self._waiting.get(key):
             waiting.replies[query.wire[:2]] = reply
             return
@@ -74,7 +78,7 @@ class Forwarder:
             return
         now_s = time.monotonic()
         usable.sort(key=lambda each: self._avoided.get(each, 0) > now_s)
-        waiting = _Waiting(query, usable, now_s + _GIVE_UP_AFTER_S, {query.wire[:2]: reply})
+        waiting = _Waiting(key, query, usable, now_s + _GIVE_UP_AFTER_S, {query.wire[:2]: reply})
         self._waiting[key] = waiting
         self._count[query.asker] = self._count.get(query.asker, 0) + 1
         self._ask_next(waiting)
@@ -161,7 +165,7 @@ class Forwarder:
 
     def _finish(self, waiting: _Waiting, answer: bytes) -> None:
         query = waiting.query
-        del self._waiting[query.asker, query.is_tcp, query.wire[2:]]
+        del self._waiting[waiting.key]
         self._count[query.asker] -= 1
         if not self._count[query.asker]:
             del self._count[query.asker]
@@ -176,8 +180,9 @@ class _Waiting:
     """A query that waits; the replies are by the query's ID."""
 
     def __init__(
-        self, query: Query, servers: Sequence[str], deadline_s: float, replies: dict[bytes, Reply]
+        self, key: _Key, query: Query, servers: Sequence[str], deadline_s: float, replies: dict[bytes, Reply]
     ) -> None:
+        self.key = key
         self.query = query
         self.servers = servers
         self.deadline_s = deadline_s

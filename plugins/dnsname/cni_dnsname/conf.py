@@ -24,21 +24,37 @@ def _check_server(text: str) -> str:
     try:
         shown = str(ip_address(address))
     except ValueError:
-        raise ValueError(f'upstreams: "{text}" is no IP address') from None
+        raise ValueError(f'"{text}" is no IP address of a DNS server') from None
     return f"{shown}%{scope}" if scope else shown
 
 
 Name = Annotated[Str, AfterValidator(_check_name)]
 
 
+Server = Annotated[Str, AfterValidator(_check_server)]
+
+
+class DnsConf(Model):
+    """The resolver of the container, as runtimes pass it for the capability `dns`.
+
+    Attributes:
+        servers: Addresses of the DNS servers that answer this container for all other names, in place of
+            `upstreams`. They are asked from the host. An internal network asks none.
+    """
+
+    servers: tuple[Server, ...] = ()
+
+
 class RuntimeConf(Model):
-    """Keys that the runtime adds for the capability `aliases`.
+    """Keys that the runtime adds for the capabilities `aliases` and `dns`.
 
     Attributes:
         aliases: More names of the container, by the name of the network. Containers may share one.
+        dns: The container's own resolver.
     """
 
     aliases: dict[Str, tuple[Name, ...]] = Field(default_factory=dict)
+    dns: DnsConf = Field(default_factory=DnsConf)
 
 
 class DnsnameConf(NetConf):
@@ -54,6 +70,6 @@ class DnsnameConf(NetConf):
     """
 
     domain_name: Annotated[Str, AfterValidator(_check_domain)] = ""
-    upstreams: tuple[Annotated[Str, AfterValidator(_check_server)], ...] | None = None
+    upstreams: tuple[Server, ...] | None = None
     internal: Bool = False
     runtime_config: RuntimeConf = Field(default_factory=RuntimeConf)

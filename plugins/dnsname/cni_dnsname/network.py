@@ -21,7 +21,7 @@ def _entry(wanted: Wanted) -> dict[str, Any] | None:
         "domainName": _DOMAIN,
         **({"upstreams": list(wanted.nameservers)} if wanted.nameservers else {}),
         **({"internal": True} if wanted.is_internal else {}),
-        "capabilities": {"aliases": True},
+        "capabilities": {"aliases": True, "dns": True},
     }
 
 

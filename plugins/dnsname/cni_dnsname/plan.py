@@ -87,6 +87,7 @@ def plan_record(
         since_ns,
         request.netns,
         owner,
+        conf.runtime_config.dns.servers,
     )
 
 

@@ -33,7 +33,9 @@ def list_properties(conf: DnsnameConf, request: Request) -> Iterator[Property]:
     if saved:
         # One namespace may have several paths.
         settings = wanted.settings._replace(hosts=saved.settings.hosts, pid_file=saved.settings.pid_file)
-        wanted = wanted._replace(netns=saved.netns, settings=settings)
+        # A list without the capability gives CHECK no servers: ADD had them by a command of ours.
+        upstreams = wanted.upstreams or saved.upstreams
+        wanted = wanted._replace(netns=saved.netns, settings=settings, upstreams=upstreams)
     name = wanted.names[0]
     bus = find_bus(request.env)
     fix = partial(_publish, wanted, bus)
