@@ -15,7 +15,7 @@ from cni.testing import Host, warm, why_no_namespaces
 from cni.testing.faults import TELL, VARIABLE, Fault, list_met
 from cni.warm import control as warm_control
 from tests.support import scene
-from tests.support.subjects import BACKENDS, PLUGINS, called, chain, ipam, parts, prepare
+from tests.support.subjects import BACKENDS, PLUGINS, called, chain, ipam, parts, prepare, second_keys
 
 __all__ = ["BACKENDS"]
 
@@ -98,6 +98,8 @@ class World:
         if not name:
             conf.pop("runtimeConfig", None)
             return conf
+        if name == CALM:
+            conf |= second_keys(plugin)
         if plugin == scene.PORTS:
             conf["runtimeConfig"] = {"portMappings": [_mapping(name, "tcp"), _mapping(name, "udp")]}
         if plugin == self._interface and conf["ipam"] != ipam(scene.IPAM):

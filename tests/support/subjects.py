@@ -50,6 +50,12 @@ def full_keys(name: str) -> Json:
     return found
 
 
+def second_keys(name: str) -> Json:
+    """Return the keys that differ for a second container on the same host."""
+    found: Json = read_data(name, "second.json") or {}
+    return found
+
+
 def configuration(name: str, backend: str = "", /, **keys: Any) -> Json:
     """Return a whole configuration of the plugin; `keys` replace others. Without `backend` it chooses one."""
     chosen = {PLUGINS[name].backend_key: backend} if backend and PLUGINS[name].backend_key else {}
