@@ -124,7 +124,7 @@ def remove(runtime: Runtime, described: Described, *, forced: bool) -> None:
             if not forced:
                 raise
             note(f"pycni: {error}")
-        # The list goes last: as long as it is there, this command finds what is left to remove.
+        # The list goes last: as long as it is there, this command finds what remains to be removed.
         if described.is_own:
             _remove_bridge(network)
         files.remove(network.file)

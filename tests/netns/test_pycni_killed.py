@@ -44,7 +44,7 @@ class Step(NamedTuple):
     refusal: str = ""
 
 
-# The runtime ends the container BOX, and somebody collects what it does not know.
+# The runtime ends the container BOX, and calls GC for what it does not know.
 END = Step("")
 CREATE = Step("network create new", "network with name new already exists")
 REMOVE = Step("network rm new", "network new not found")
