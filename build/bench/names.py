@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-import struct
 import time
+from contextlib import suppress
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.calls import CallError, run_all
 from bench.stage import make_call
+from cni.dns.client import A, ask
 from cni.service import control
 from plugin_table import ROOT
 
@@ -39,7 +39,7 @@ _GATEWAY, _PREFIX = IPv4Address("10.92.0.1"), 16
 # Debian's plugin of this name, as `make packages` unpacks it.
 _UNPACKED = ROOT / "dist/debian/usr/lib/cni"
 _QUERIES = 500
-_WITHIN_S, _REPLY_S = 10, 0.5
+_WITHIN_S = 10
 _SETTLED_S = 0.05
 
 
@@ -83,14 +83,6 @@ class _Name(NamedTuple):
         result = {"cniVersion": _CONF["cniVersion"], "interfaces": interfaces, "ips": [own]}
         return _CONF | {"prevResult": result}
 
-    def query(self) -> bytes:
-        """Return a question for the address."""
-        labels = [self.text, *_CONF["domainName"].split(".")]
-        question = b"".join(bytes([len(each)]) + each.encode() for each in labels) + struct.pack(
-            "!BHH", 0, 1, 1
-        )
-        return struct.pack("!HHHHHH", self.number & 0xFFFF, 0x0100, 1, 0, 0, 0) + question
-
 
 class Names:
     """Rounds on one side's host, on a network that has `there` names."""
@@ -114,17 +106,15 @@ class Names:
 
 def _fill(side: Side, names: int) -> None:
     run_all([_work(side, "ADD", *map(_Name, range(names)))])
-    with _asker() as asker:
-        _wait(asker, _Name(names - 1), is_answered=True)
+    _wait(_Name(names - 1), is_answered=True)
 
 
 def _round(side: Side, number: int, there: int) -> dict[str, float]:
     own = _Name(number)
-    with _asker() as asker:
-        added = run_all([_work(side, "ADD", own)]) + _wait(asker, own, is_answered=True)
-        time.sleep(_SETTLED_S)
-        query = _cpu_of_a_query(asker, there)
-        deleted = run_all([_work(side, "DEL", own)]) + _wait(asker, own, is_answered=False)
+    added = run_all([_work(side, "ADD", own)]) + _wait(own, is_answered=True)
+    time.sleep(_SETTLED_S)
+    query = _cpu_of_a_query(there)
+    deleted = run_all([_work(side, "DEL", own)]) + _wait(own, is_answered=False)
     return {"ADD": added, QUERY: query, "DEL": deleted}
 
 
@@ -133,17 +123,10 @@ def _work(side: Side, verb: str, *names: _Name) -> Work:
         yield make_call(side, PLUGIN, verb, name.conf, name.env)
 
 
-def _asker() -> socket.socket:
-    asker = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    asker.connect((str(_GATEWAY), 53))
-    asker.settimeout(_REPLY_S)
-    return asker
-
-
-def _wait(asker: socket.socket, name: _Name, *, is_answered: bool) -> float:
+def _wait(name: _Name, *, is_answered: bool) -> float:
     """Ask until the name is answered by its address, or no longer. Return the seconds."""
     start = time.perf_counter()
-    while (name.address.packed in _ask(asker, name)[12:]) != is_answered:
+    while (str(name.address) in _ask(name)) != is_answered:
         if time.perf_counter() - start > _WITHIN_S:
             raise CallError(
                 f"{name.text} is {'not' if is_answered else 'still'} answered after {_WITHIN_S} s"
@@ -151,20 +134,19 @@ def _wait(asker: socket.socket, name: _Name, *, is_answered: bool) -> float:
     return time.perf_counter() - start
 
 
-def _ask(asker: socket.socket, name: _Name) -> bytes:
-    try:
-        asker.send(name.query())
-        return asker.recv(512)
-    except (TimeoutError, ConnectionRefusedError):
-        return b""
+def _ask(name: _Name) -> tuple[str, ...]:
+    with suppress(OSError):
+        answer = ask(str(_GATEWAY), f"{name.text}.{_CONF['domainName']}", A)
+        return answer.addresses if answer else ()
+    return ()
 
 
-def _cpu_of_a_query(asker: socket.socket, there: int) -> float:
+def _cpu_of_a_query(there: int) -> float:
     """Return the seconds of CPU that the server takes for each of some queries for names in turn."""
     pid = _server()
     before = _cpu_s(pid)
     for number in range(_QUERIES):
-        _ask(asker, _Name(number % there))
+        _ask(_Name(number % there))
     return (_cpu_s(pid) - before) / _QUERIES
 
 

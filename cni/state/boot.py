@@ -19,13 +19,14 @@ also valid if a link of its holder exists.
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from cni.state import files
 from cni.state.lock import locked
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 # random(4): the kernel generates another ID at each boot.
@@ -39,6 +40,18 @@ _MARGIN_S = 2
 
 # Folders that hold the ID of this boot, which does not change while a process runs.
 _current: set[str] = set()
+
+
+@contextmanager
+def locked_state(path: Path) -> Iterator[None]:
+    """Hold the lock on a file of /run/pycni, which is made, without state of an earlier boot.
+
+    Raise CniError 11 or 106.
+    """
+    files.ensure_directory(path.parent)
+    drop_earlier(path.parent)
+    with locked(path):
+        yield
 
 
 def drop_earlier(folder: Path) -> bool:

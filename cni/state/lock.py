@@ -39,7 +39,7 @@ def locked(path: Path | str, timeout_s: float = 30, mode: int = 0o600) -> Iterat
     wait goes on, for four times as long at most: dozens of calls at once on a busy host all succeed. Raise
     CniError 106 if the file cannot be opened or is not a regular file.
     """
-    fd = _acquire(path, _Patience(timeout_s), mode)
+    fd = _acquire(path, _Patience(timeout_s, _MOST_LIMITS), mode)
     try:
         point("lock.taken")
         yield fd
@@ -51,13 +51,13 @@ def locked(path: Path | str, timeout_s: float = 30, mode: int = 0o600) -> Iterat
 def held(fd: int, path: str, timeout_s: float = 30, *, removes: bool = False) -> Iterator[None]:
     """Hold the lock on an open file, which is none of this suite's, for the block; `path` is for messages.
 
-    Raise CniError 11, naming the holder, if another process holds it for longer than `timeout_s` seconds. A
-    block that only `removes` waits for a second, and runs without the lock then: every process that can open
-    the file can hold the lock for ever.
+    Every process that can open the file can hold the lock for ever, and several can take turns at it: the
+    limit never begins anew. Raise CniError 11, naming the holder, if others hold it for longer than
+    `timeout_s` seconds. A block that only `removes` waits for a second, and runs without the lock then.
     """
     limit_s = _REMOVAL_WAITS_S if removes else timeout_s
     try:
-        _wait(fd, path, _Patience(limit_s))
+        _wait(fd, path, _Patience(limit_s, 1))
     except CniError as error:
         if not removes or error.code != Code.TRY_AGAIN:
             raise
@@ -72,10 +72,14 @@ def held(fd: int, path: str, timeout_s: float = 30, *, removes: bool = False) ->
 
 
 class _Patience:
-    """How long to wait: the limit begins anew when another process is seen to hold the lock."""
+    """How long to wait: the limit begins anew when another process is seen to hold the lock.
 
-    def __init__(self, limit_s: float) -> None:
+    In all it is no longer than `most` limits.
+    """
+
+    def __init__(self, limit_s: float, most: int) -> None:
         self._limit_s = limit_s
+        self._longest_s = most * limit_s
         self._start = self._looked = time.monotonic()
         self._deadline = self._start + limit_s
         self._holder: str | None = None
@@ -87,8 +91,9 @@ class _Patience:
         if now - self._looked >= _LOOK_S:
             before, self._holder, self._looked = self._holder, find_holder(fd), now
             if before and self._holder and before != self._holder:
-                self._deadline = min(now + self._limit_s, self._start + _MOST_LIMITS * self._limit_s)
-                self._is_longer = True
+                deadline = min(now + self._limit_s, self._start + self._longest_s)
+                self._is_longer |= deadline > self._deadline
+                self._deadline = deadline
         return now >= self._deadline
 
     def waited_s(self) -> float:

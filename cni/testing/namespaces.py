@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-
 # unshare(2): the root and working directory, which threads share otherwise.
 _OWN_DIRECTORY = 0x200
 # proc(5): a thread's namespaces are below its own directory, /proc/self is that of the first thread.
@@ -48,8 +47,8 @@ def entered(path: str, kind: str = "net") -> Iterator[None]:
 
     `kind` is its name in namespaces(7): "net", or "mnt" for a thread after `unshare_directory`.
     """
-    back = os.open(f"{_NAMESPACES}/{kind}", os.O_RDONLY | os.O_CLOEXEC)
     there = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    back = os.open(f"{_NAMESPACES}/{kind}", os.O_RDONLY | os.O_CLOEXEC)
     try:
         setns(there)
         yield

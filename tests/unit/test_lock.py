@@ -14,7 +14,7 @@ import pytest
 
 from cni.errors import CniError, Code
 from cni.state import lock
-from cni.state.lock import locked
+from cni.state.lock import held, locked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,6 +97,18 @@ def test_a_wait_for_holders_that_take_turns_ends(tmp_path: Path, monkeypatch: py
     with turns(tmp_path / "lock", 10), pytest.raises(CniError) as caught, locked(tmp_path / "lock", 2):
         pass
     assert caught.value.code == Code.TRY_AGAIN
+
+
+def test_nobody_prolongs_a_wait_for_a_file_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "_LOOK_S", 0.1)
+    path = tmp_path / "lock"
+    with (
+        turns(path, 8),
+        path.open() as file,
+        pytest.raises(CniError, match=r"within 1\.5 s"),
+        held(file.fileno(), str(path), 1.5),
+    ):
+        pass
 
 
 def test_the_lock_is_taken_when_its_holder_dies(tmp_path: Path) -> None:

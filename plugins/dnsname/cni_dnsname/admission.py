@@ -13,7 +13,6 @@ needs.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,11 +20,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from cni.dns import records
 from cni.firewall.intents import Kind, Owner
 from cni.kernel.filtering import INET, INPUT, filters_input, has_chain, list_hooked
-from cni.state import attachments, boot, files
-from cni.state.lock import locked as lock_file
+from cni.state import attachments, boot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from cni.dns.names import Record
     from cni.firewall.iptables.rule import Rendering
@@ -92,13 +91,9 @@ def is_iptables(version: int) -> bool:
     return Tool(version, FILTER).find() is not None
 
 
-@contextmanager
-def locked() -> Iterator[None]:
+def locked() -> AbstractContextManager[None]:
     """Keep other calls from changing records of names and rules. Raise CniError 11 or 106."""
-    files.ensure_directory(LOCK.parent)
-    boot.drop_earlier(LOCK.parent)
-    with lock_file(LOCK):
-        yield
+    return boot.locked_state(LOCK)
 
 
 def plan(record: Record) -> Queries:

@@ -8,7 +8,7 @@ Files are made before rules and removed after them. A boot removes both.
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,10 +16,9 @@ from cni.errors import CniError, Code
 from cni.faults import point
 from cni.firewall import owners
 from cni.state import boot, files
-from cni.state.lock import locked as lock_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from cni.firewall.intents import Owner
 
@@ -39,13 +38,9 @@ class Use(NamedTuple):
         return f"{FOLDER}/{self.kind}/{self.name}"
 
 
-@contextmanager
-def locked() -> Iterator[None]:
+def locked() -> AbstractContextManager[None]:
     """Keep other calls from changing uses and shared rules. Raise CniError 11 or 106."""
-    files.ensure_directory(LOCK.parent)
-    boot.drop_earlier(LOCK.parent)
-    with lock_file(LOCK):
-        yield
+    return boot.locked_state(LOCK)
 
 
 def hold(use: Use, owner: Owner) -> bool:
