@@ -60,6 +60,19 @@ def _is_left_behind(difference: str) -> bool:
     return difference.startswith("+ files") or "veth" in difference or "8080" in difference
 
 
+def test_a_pod_outlives_its_containerd(host: Host, containerd: Containerd) -> None:
+    before = host.snapshot()
+    pod = containerd.run_pod("web", [Published(8080, 80)])
+    containerd.restart()
+    assert fetch(host, host.outside.host_address, 8080, from_outside=True) == PAGE
+    with pytest.raises(RuntimeError, match="8080"):
+        containerd.run_pod("late", [Published(8080, 80)])
+    containerd.remove_pod(pod)
+    containerd.remove_pod(containerd.run_pod("next", [Published(8080, 80)]))
+    left = [line for line in before.differences(host.snapshot()) if _is_left_behind(line)]
+    assert left == []
+
+
 def test_two_pods_have_ports_of_their_own(host: Host, containerd: Containerd) -> None:
     containerd.run_pod("one", [Published(8081, 80)])
     containerd.run_pod("two", [Published(8082, 80)])

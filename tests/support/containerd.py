@@ -82,8 +82,10 @@ class Containerd:
         (confdir / "10-test.conflist").write_text(json.dumps(dict(conflist)))
         config = folder / "config.toml"
         config.write_text(_CONFIG.format(folder=folder, image=IMAGE, bindir=host.bindir, confdir=confdir))
-        command = f"exec containerd --config {config} >{self._log} 2>&1"
-        self._process = host.place.popen(["sh", "-c", command])
+        # A second containerd goes on in the log of the first.
+        command = f"exec containerd --config {config} >>{self._log} 2>&1"
+        self._command = ["sh", "-c", command]
+        self._process = host.place.popen(self._command)
         try:
             self._wait_until_ready()
             write_image(folder / "image.tar")
@@ -103,6 +105,13 @@ class Containerd:
     def log(self) -> str:
         """The log of containerd, which has the plugins' stderr."""
         return self._log.read_text()
+
+    def restart(self) -> None:
+        """Kill containerd as a crash does, and start it again. The containers run on."""
+        self._process.kill()
+        self._process.communicate()
+        self._process = self.host.place.popen(self._command)
+        self._wait_until_ready()
 
     def close(self) -> None:
         """End containerd and everything that it has started."""
