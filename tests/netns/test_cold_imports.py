@@ -81,7 +81,9 @@ class Loaded:
     def modules(self, call: Call) -> Modules:
         """Return the modules that a call has loaded. The first call of a chain makes all calls of it."""
         plugin, verb, _ = call
-        subject = scene.INTERFACE if verb == "VERSION" or plugin in scene.CHAIN else plugin
+        if verb == "VERSION":
+            return _told(self._host.plugin(plugin, verb, configuration(plugin), bindir=self._bindir))
+        subject = scene.INTERFACE if plugin in scene.CHAIN else plugin
         if subject not in self._chains:
             self._chains[subject] = self._run(subject)
         return self._chains[subject][call]
@@ -94,11 +96,6 @@ class Loaded:
             # The first ADD on a host makes what all others find there.
             _call_all(self._host, sandbox, subject, backend)
             found |= _call_all(self._host, sandbox, subject, backend, self._bindir)
-        if subject == scene.INTERFACE:
-            for plugin in PLUGINS:
-                conf = configuration(plugin)
-                answer = self._host.plugin(plugin, "VERSION", conf, netns=sandbox, bindir=self._bindir)
-                found[plugin, "VERSION", BACKENDS[0]] = _told(answer)
         return found
 
 
