@@ -10,7 +10,7 @@ import pytest
 from cni.errors import Code
 from cni.testing import make_bindir
 from cni.testing.host import Host
-from cni.testing.place import why_no_namespaces
+from cni.testing.place import CommandError, why_no_namespaces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +33,11 @@ def host(tmp_path: Path) -> Iterator[Host]:
         pytest.skip(why_no_namespaces())
     names = {"host-local": "cni_host_local_ipam", "bridge": "cni_bridge"}
     with Host(make_bindir(tmp_path, names)) as host:
+        try:
+            host.run(["unshare", "--time", "true"])
+        except CommandError:
+            # Linux in user mode has none.
+            pytest.skip("the kernel has no time namespaces")
         yield host
 
 
