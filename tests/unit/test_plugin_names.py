@@ -53,6 +53,7 @@ EXCEPTIONS = {
     "build/demo.py": "shows one network",
     "build/install_selftest.py": "tries one network after an installation",
     "tests/interop/test_containerd.py": "the lists that containerd runs",
+    "tests/interop/test_containerd_names.py": "the list with names that containerd runs",
     "tests/interop/test_podman.py": "the lists that podman writes",
     "tests/netns/test_pycni_old_lists.py": "files that other tools have written",
     "tests/netns/test_renamed_plugins.py": "names that other projects give to these plugins",
