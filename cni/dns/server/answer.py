@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from ipaddress import ip_address, ip_network
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import dns.edns
 import dns.exception
@@ -37,7 +37,12 @@ _LARGEST_TCP = 0xFFFF
 # A published name may change at any time.
 _TTL_S = 0
 _HEADER = struct.Struct("!6H")
+# Where the question begins.
+QUESTION = _HEADER.size
 _QR, _OPCODE, _RD = 0x8000, 0x7800, 0x0100
+_RCODE = 0x000F
+# RFC 1035, sections 2.3.4 and 4.1.2.
+_LONGEST_LABEL, _LONGEST_NAME, _TYPE_AND_CLASS = 63, 255, 4
 # How many orders of a name's addresses are prepared.
 _MOST_ORDERS = 16
 # An AAAA record whose name is compressed; and how many fit beside a name of any length and EDNS.
@@ -105,10 +110,48 @@ def _look_up(
     for zone in view.zones:
         if (short := _name_in(zone, text)) is not None:
             return dns.rcode.NOERROR, _addresses(question, zone.addresses(short))
-    if text in {each.settings.domain for each in view.zones}:
+    if any(text == each.settings.domain for each in view.zones):
         return dns.rcode.NOERROR, []
     is_ours = len(labels) == 1 or book.is_managed(labels)
     return (dns.rcode.NXDOMAIN, []) if is_ours else None
+
+
+class Denial(NamedTuple):
+    """An answer that there is no such name: what comes before and after the name."""
+
+    before: bytes
+    after: bytes
+
+    def of(self, query: bytes, end: int) -> bytes:
+        """Return the answer to a query of the same shape, without the ID; its name ends at `end`."""
+        return self.before + query[QUESTION:end] + self.after
+
+
+def split(query: bytes) -> tuple[list[str], int] | None:
+    """Return the labels of the name, and where it ends; None for a query that dnspython must read."""
+    labels, at = [], QUESTION
+    while at < len(query) and 0 < (length := query[at]) <= _LONGEST_LABEL:
+        labels.append(query[at + 1 : at + 1 + length].decode("latin-1").lower())
+        at += length + 1
+    is_plain = at + _TYPE_AND_CLASS < len(query) and not query[at] and at - QUESTION < _LONGEST_NAME
+    return (labels, at + 1) if is_plain else None
+
+
+def is_unknown(book: Book, view: View, labels: Sequence[str]) -> bool:
+    """Return whether a name that is never asked of another server does not exist; not for reverse names."""
+    text = ".".join(labels)
+    is_ours = len(labels) == 1 or (labels[-1:] != ["arpa"] and book.is_managed(labels))
+    is_known = any(_name_in(each, text) is not None or text == each.settings.domain for each in view.zones)
+    return is_ours and not is_known
+
+
+def denial(query: bytes, replies: Replies, end: int) -> Denial | None:
+    """Return what other queries of the shape can be denied with; None if the answer is another."""
+    for reply in replies or ():
+        is_denied = reply[3] & _RCODE == dns.rcode.NXDOMAIN
+        if is_denied and reply[QUESTION:end] == query[QUESTION:end]:
+            return Denial(reply[2:QUESTION], reply[end:])
+    return None
 
 
 def _name_in(zone: Zone, text: str) -> str | None:

@@ -1,7 +1,7 @@
 """The way of a query: an answer of the cache, a new one from the book, or one of another server.
 
 The cache is by asker and the query's bytes after its ID. A hit parses nothing. Each change of the book
-empties the cache.
+empties the cache. An unknown name is not cached: its answer is that of another one, with its own question.
 """
 
 from __future__ import annotations
@@ -35,15 +35,17 @@ class Desk:
         self.forwarder = Forwarder(poller, resolv_conf, answers.refusal)
         # An answer has several orders that take turns; None is a query to forward.
         self._cache: dict[tuple[str, str, bool, bytes], Iterator[bytes] | None] = {}
+        # By asker, gateway, transport, and the query's bytes before and after its name.
+        self._denials: dict[tuple[str, str, bool, bytes, bytes], answers.Denial] = {}
 
     def add(self, record: Record) -> Record:
         """Add a record; return it as `remove` takes it."""
-        self._cache.clear()
+        self._forget()
         return self.book.add(record)
 
     def remove(self, record: Record) -> None:
         """Remove a record."""
-        self._cache.clear()
+        self._forget()
         self.book.remove(record)
 
     def serve(self, asker: str, gateway: str, query: bytes, reply: Reply, *, is_tcp: bool) -> None:
@@ -61,12 +63,25 @@ class Desk:
     def _look_up(self, key: tuple[str, str, bool, bytes], query: bytes) -> Iterator[bytes] | None:
         asker, gateway, is_tcp, _ = key
         view = self.book.view(asker, gateway)
+        shape = None
+        if view and (split := answers.split(query)) and answers.is_unknown(self.book, view, split[0]):
+            end = split[1]
+            shape = (asker, gateway, is_tcp, query[2 : answers.QUESTION], query[end:])
+            if denial := self._denials.get(shape):
+                return iter((denial.of(query, end),))
         found = answers.answer(self.book, view, query, is_tcp=is_tcp)
         turns = None if found is None else cycle([each[2:] for each in found])
-        if len(self._cache) >= _MOST_CACHED:
-            self._cache.clear()
-        self._cache[key] = turns
+        if len(self._cache) + len(self._denials) >= _MOST_CACHED:
+            self._forget()
+        if shape and (denial := answers.denial(query, found, end)):
+            self._denials[shape] = denial
+        else:
+            self._cache[key] = turns
         return turns
+
+    def _forget(self) -> None:
+        self._cache.clear()
+        self._denials.clear()
 
     def _forward(self, query: Query, gateway: str, reply: Reply) -> None:
         view = self.book.view(query.asker, gateway)
