@@ -36,7 +36,7 @@ UPSTREAM = "127.0.0.2"
 _LATER = "9.9.9-later"
 _MODULE = "cni/dns/records.py"
 _LINE = "        **record._asdict(),\n"
-# A client in a container: it asks by UDP all the time, whatever is unanswered, and by TCP one after another.
+# A client in a container: it asks by UDP all the time, also while others are unanswered, and by TCP in turn.
 _CLIENT = r"""
 import json, signal, socket, sys, threading, time
 server, questions, long_s = sys.argv[1], json.loads(sys.argv[2]), float(sys.argv[3])
@@ -82,14 +82,15 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
     asking.connect((server, 53))
     asking.settimeout(0.005)
     while sent or not is_over.is_set():
-        if not is_over.is_set():
+        # What is on its way fits into the sockets, also when the machine is busy.
+        if not is_over.is_set() and len(sent) < 64:
             for name in questions:
                 number = (number + 1) % 65536
                 sent[number] = name
                 asking.send(query(number, name))
-        elif deadline_s is None:
+        elif is_over.is_set() and deadline_s is None:
             deadline_s = time.monotonic() + long_s
-        elif time.monotonic() > deadline_s:
+        elif deadline_s is not None and time.monotonic() > deadline_s:
             break
         try:
             while True:
@@ -185,13 +186,12 @@ def served_by(host: Host) -> str:
     return folder
 
 
-def replace(host: Host, net: Network, bundle: Path, earlier: str) -> None:
+def replace(host: Host, bundle: Path, earlier: str) -> None:
     """Install a build over another, and the first time that the other is not in use, remove it."""
     assert "helper of dns: is of this build\n" in install(host, bundle)
     assert served_by(host) == (bundle / "build").read_text()
     wait_until(lambda: not host.call(_in_use, f"{PREFIX}/{earlier}"))
     assert f"{earlier}: nothing runs from it any more, removed\n" in install(host, bundle)
-    assert net.status().must() == {}
 
 
 def test_names_outlive_an_upgrade_and_the_way_back(node: Host, builds: Builds) -> None:
@@ -202,11 +202,11 @@ def test_names_outlive_an_upgrade_and_the_way_back(node: Host, builds: Builds) -
     questions = {"web": (0, web.addresses[0]), "nobody.net1.test": (3, "")}
     with asking(asker, net.gateway, questions):
         for bundle, earlier, name in ((builds.new, old, "one"), (builds.old, new, "two")):
-            replace(host, net, bundle, earlier)
+            replace(host, bundle, earlier)
             # The attachments of the other build, and names of this one beside them.
             for each in (asker, web, gone):
                 assert ask(asker.sandbox, each.args.rpartition("=")[2]) == ("NOERROR", [each.addresses[0]])
-                net.call("CHECK", each).must()
+            net.call("CHECK", gone).must()
             net.detach(gone)
             assert ask(asker.sandbox, gone.args.rpartition("=")[2]) == NO
             gone = net.attach(name)
