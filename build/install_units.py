@@ -73,8 +73,9 @@ def install(prefix: Prefix, launcher: Path) -> Iterator[str]:
     sockets, services = _instances(helper_units.SOCKET_NAME), _instances(helper_units.SERVICE_NAME)
     _systemctl("enable", units.SOCKET_NAME, units.SERVICE_NAME, *sockets)
     # The socket's name contains the build. A service of an earlier build ends with its socket.
-    _systemctl("restart", units.SOCKET_NAME, *sockets)
-    _systemctl("start", units.SERVICE_NAME, *services)
+    _systemctl("restart", units.SOCKET_NAME)
+    # A restart would end helpers, with sockets that containers send to. `install_helpers` replaces them.
+    _systemctl("start", units.SERVICE_NAME, *sockets, *services)
     _systemctl("try-restart", watch_unit.NAME)
     yield f"{', '.join([units.SOCKET_NAME, units.SERVICE_NAME, *sockets])}: enabled and started"
     yield f"{watch_unit.NAME}: written; to enable it, run systemctl enable --now {watch_unit.NAME}"

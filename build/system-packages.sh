@@ -91,6 +91,7 @@ for purpose in "$@"; do
         need strace strace
         need e2fsprogs mkfs.ext4
         fetch golang-github-containernetworking-plugin-dnsname usr/lib/cni/dnsname
+        fetch aardvark-dns usr/lib/podman/aardvark-dns
         # Where systemd runs, installing it would start it, and close the machine's ports.
         [ -d /run/systemd/system ] || need firewalld firewalld firewall-cmd dbus-daemon
         ;;

@@ -51,7 +51,7 @@ def make_rows(scene: Scene, first: Sequence[Mapping[str, float]], times: Sequenc
         for verb in times[0]
         for index, side in enumerate(scene.sides)
         # The two kinds of DEL differ in this key only.
-        if (seconds := times[index][verb]) and (side.answer != ACK or verb == "DEL")
+        if (seconds := times[index].get(verb)) and (side.answer != ACK or verb == "DEL")
     ]
 
 
@@ -83,9 +83,10 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def show_ms(milliseconds: float) -> str:
-    """Return a time with one decimal, or with three if it is shorter than a tenth."""
-    return f"{milliseconds:.1f}" if milliseconds >= 0.1 else f"{milliseconds:.3f}"
+    """Return a time with one decimal, or with three if it is shorter than half a millisecond."""
+    return f"{milliseconds:.1f}" if milliseconds >= 0.5 else f"{milliseconds:.3f}"
 
 
 def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 3)
+    # A tenth of a microsecond: queries take ten.
+    return round(seconds * 1000, 4)

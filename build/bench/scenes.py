@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench import names, networks
 from bench.containers import Filling
-from bench.sides import BACKENDS, COLD, GO, NFTABLES, SINGLE, WARM, Side
+from bench.sides import AARDVARK, BACKENDS, COLD, GO, NFTABLES, SINGLE, WARM, Side
 
 if TYPE_CHECKING:
     from bench.networks import Network
@@ -130,7 +130,9 @@ def plan_scenes(suites: Suites, size: Size) -> list[Scene]:
     quick = suites.our(WARM, NFTABLES)
     no_backend = [*suites.base(with_backends=False), *(suites.our(start) for start in (WARM, SINGLE, COLD))]
     go_names = names.find_go(suites.go)
-    named = [Side(GO, go_names), suites.our(WARM)] if go_names else []
+    aardvark = names.find_aardvark()
+    others = [Side(AARDVARK, aardvark)] if aardvark else []
+    named = [Side(GO, go_names), suites.our(WARM), *others] if go_names else []
 
     def scene(work: str, sides: list[Side], rounds: int, **more: Any) -> Scene:
         return Scene(work, tuple(sides), rounds, size.warm_up, **more)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 INTERFACE, IPAM, PORTS = "bridge", "host-local", "portmap"
 NFTABLES, IPTABLES = "nftables", "iptables"
 BACKENDS = (NFTABLES, IPTABLES)
-GO, OTHER = "go", "other"
+GO, OTHER, AARDVARK = "go", "other", "aardvark"
 WARM, SINGLE, COLD = "warm", "single-use", "cold"
 GONE, ACK = "gone", "ack"
 

@@ -31,6 +31,8 @@ class Stage:
         self.side = side
         with _deaf_to_signals():
             self.host = Host(side.bindir)
+        # Called on the host at its end.
+        self.endings: list[Callable[[], None]] = []
         if side.settings:
             warm.set_up(self.host.place, **side.settings)
 
@@ -38,6 +40,8 @@ class Stage:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for each in self.endings:
+            self.host.call(each)
         self.host.close()
 
     def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench import names, networks
 from bench.scenes import CHAIN, FLAT, FULL, IPAM, LISTED, NAMES, VERSION, title_of, title_of_names
-from bench.sides import ACK, COLD, GONE, IPTABLES, NFTABLES, WARM
+from bench.sides import AARDVARK, ACK, COLD, GONE, IPTABLES, NFTABLES, WARM
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from bench.networks import Network
     from bench.rows import Row
@@ -17,17 +17,25 @@ if TYPE_CHECKING:
 REACHED, MISSED, UNKNOWN = "reached", "not reached", "not measured"
 # 55 MiB, with all plugins loaded.
 MEMORY_KIB = 55 * 1024
-_NAMED_VERBS = {"ADD": "ADD until the name is answered", names.QUERY: "CPU of a query"}
+_NAMED_VERBS = {
+    "ADD": "ADD until the name is answered",
+    names.AGAIN: "CPU of a query",
+    names.UNKNOWN: "CPU of a query for an unknown name",
+}
 # ADD beside so many attachments by ADD beside none.
 _MOST_GROWTH = 1.5
 
 
 class Target(NamedTuple):
-    """A least ratio for each backend; "" is for work without any. `row` is what a row must say."""
+    """A least ratio for each backend; "" is for work without any. `row` is what a row must say.
+
+    The ratio is to the row of the suite `than`; "" is for Go.
+    """
 
     title: str
     row: Mapping[str, Any]
     least: Mapping[str, float]
+    than: str = ""
 
 
 class Verdict(NamedTuple):
@@ -59,6 +67,14 @@ def _named(there: int, verb: str) -> dict[str, Any]:
     return {"work": NAMES, "scene": title_of_names(there), "verb": verb, "suite": WARM}
 
 
+def _of_names(than: str, least_of: Mapping[int, Mapping[str, float]]) -> Iterator[Target]:
+    for there, of_verbs in least_of.items():
+        for verb, least in of_verbs.items():
+            title = f"{names.PLUGIN}, {there:,} names there, {_NAMED_VERBS[verb]}"
+            title += f", by {than}" if than else ""
+            yield Target(title, _named(there, verb), {"": least}, than)
+
+
 def _both(nftables: float, iptables: float) -> dict[str, float]:
     return {NFTABLES: nftables, IPTABLES: iptables}
 
@@ -80,13 +96,8 @@ TARGETS = (
         for network in networks.read()
         for verb, least in network.least.items()
     ),
-    *(
-        Target(
-            f"{names.PLUGIN}, {there:,} names there, {_NAMED_VERBS[verb]}", _named(there, verb), {"": least}
-        )
-        for there, of_verbs in names.LEAST.items()
-        for verb, least in of_verbs.items()
-    ),
+    *_of_names("", names.LEAST),
+    *_of_names(AARDVARK, names.LEAST_OF_AARDVARK),
 )
 
 
@@ -99,20 +110,26 @@ def find_row(rows: Iterable[Row], wanted: Mapping[str, Any]) -> Row | None:
 def judge(rows: list[Row], memory: list[dict[str, Any]]) -> list[Verdict]:
     """Compare a run with all targets."""
     verdicts = [
-        _verdict(target, backend, least, find_row(rows, {**target.row, "backend": backend}))
+        _verdict(target, backend, least, _ratio(rows, target, backend))
         for target in TARGETS
         for backend, least in target.least.items()
     ]
     return [*verdicts, _flat_verdict(rows), _memory_verdict(memory)]
 
 
-def _verdict(target: Target, backend: str, least: float, row: Row | None) -> Verdict:
+def _ratio(rows: list[Row], target: Target, backend: str) -> float | None:
+    row = find_row(rows, {**target.row, "backend": backend})
+    if row is None or not target.than:
+        return row.ratio if row else None
+    other = find_row(rows, {**target.row, "suite": target.than})
+    return other.median_ms / row.median_ms if other else None
+
+
+def _verdict(target: Target, backend: str, least: float, ratio: float | None) -> Verdict:
     wanted = f"at least {least:g}x"
-    if row is None or row.ratio is None:
+    if ratio is None:
         return Verdict(target.title, backend, wanted, "", UNKNOWN)
-    return Verdict(
-        target.title, backend, wanted, show_ratio(row.ratio), REACHED if row.ratio >= least else MISSED
-    )
+    return Verdict(target.title, backend, wanted, show_ratio(ratio), REACHED if ratio >= least else MISSED)
 
 
 def _flat_verdict(rows: list[Row]) -> Verdict:

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from cni.dns.client import HELPER
-from cni.dns.server.serve import receive, tick
+from cni.dns.server.serve import finish, receive, tick
 
-__all__ = ["HELPER", "receive", "tick"]
+__all__ = ["HELPER", "finish", "receive", "tick"]

@@ -5,15 +5,14 @@
     HELPER.is_running()    # STATUS
 
 A helper knows nothing that the records of the attachments do not hold, so a request has no content: it means
-"look at the records". A helper of another build hands its sockets over and ends, and one of the caller's
-build takes its place.
+"look at the records". A helper of another build hands its sockets over, and one of the caller's build takes
+its place.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import os
 import socket
 import sys
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cni.errors import CniError, Code
-from cni.service import detach, peer, status
+from cni.service import detach, message, peer, status
 from cni.service.guard import LISTEN_FD
 from cni.state import boot, files
 from cni.state.lock import locked
@@ -30,12 +29,13 @@ FOLDER = Path("/run/pycni/helpers")
 _BACKLOG = 128
 _ANSWER_WITHIN_S = 5.0
 _TRIES = 4
-_LARGEST = 1 << 16
-_MOST_SOCKETS = 250
 
 
 class _Answer(NamedTuple):
-    """The answer of a helper, and the sockets that it has handed over, by name; "" is the request socket."""
+    """The answer of a helper, and the sockets that it has handed over, by name.
+
+    "" is the request socket, which a unit keeps.
+    """
 
     build: str
     is_unit: bool
@@ -78,7 +78,7 @@ class Helper(NamedTuple):
         """
         build = self._build()
         connection = _connect(self.path)
-        answer = _ask(connection, build, wait=until_done) if connection else None
+        answer = _ask(connection, build, {}, wait=until_done) if connection else None
         if answer is None or answer.build != build:
             answer = self._start(build, until_done=until_done)
         if answer.error:
@@ -95,18 +95,23 @@ class Helper(NamedTuple):
         files.ensure_directory(FOLDER.parent)
         boot.drop_earlier(FOLDER.parent)
         files.ensure_directory(FOLDER)
-        takes = True
+        takes, of_unit = True, dict[str, int]()
         with locked(f"{self.path}.lock", _ANSWER_WITHIN_S):
-            for _ in range(_TRIES):
-                if (connection := _connect(self.path)) is None:
-                    self._start_new(build)
-                elif answer := _ask(connection, build, take=takes, wait=until_done):
-                    if answer.build == build or (answer.is_unit and not takes):
-                        return answer
-                    if answer.sockets:
-                        self._start_with(build, answer.sockets)
-                    # The unit has been asked to run the installed build, and does what it has.
-                    takes = not answer.is_unit
+            try:
+                for _ in range(_TRIES):
+                    if (connection := _connect(self.path)) is None:
+                        self._start_new(build)
+                    elif answer := _ask(connection, build, of_unit, take=takes, wait=until_done):
+                        if answer.build == build or (answer.is_unit and not takes):
+                            return answer
+                        # Systemd starts the installed build, and we accept it. It has these sockets from us.
+                        takes = not answer.is_unit
+                        if answer.is_unit:
+                            of_unit |= answer.sockets
+                        elif answer.sockets:
+                            self._start_with(build, answer.sockets)
+            finally:
+                message.close(of_unit)
         raise CniError(
             Code.TRY_AGAIN,
             f"the helper of {self.name} does not answer at {self.path}",
@@ -121,10 +126,9 @@ class Helper(NamedTuple):
 
     def _start_with(self, build: str, sockets: dict[str, int]) -> None:
         """Start the helper with the sockets of one of another build."""
-        listener = sockets.pop("")
-        detach.start(self._command(build, sockets), [listener, *sockets.values()])
-        for each in (listener, *sockets.values()):
-            os.close(each)
+        kept = {name: fd for name, fd in sockets.items() if name}
+        detach.start(self._command(build, kept), [sockets[""], *kept.values()])
+        message.close(sockets)
 
     def _command(self, build: str, sockets: dict[str, int], *, is_unit: bool = False) -> list[str]:
         arguments = (self.module, build, self.linger_s, self.memory_mib, is_unit)
@@ -158,25 +162,18 @@ def _connect(path: str) -> socket.socket | None:
     return connection
 
 
-def _ask(connection: socket.socket, build: str, *, take: bool = False, wait: bool) -> _Answer | None:
-    """Return a helper's answer; None if it has ended, or ends now."""
-    fds: list[int] = []
+def _ask(
+    connection: socket.socket, build: str, sockets: dict[str, int], *, take: bool = False, wait: bool
+) -> _Answer | None:
+    """Return a helper's answer; None if it has ended, or ends now. Pass it sockets that it must keep."""
     with connection:
         try:
-            connection.send(json.dumps({"build": build, "take": take, "wait": wait}).encode())
-            text, fds, _, _ = socket.recv_fds(connection, _LARGEST, _MOST_SOCKETS, socket.MSG_CMSG_CLOEXEC)
-            answer = json.loads(text)
-            names = ["", *answer.get("names", ())]
-            return _Answer(
-                str(answer["build"]),
-                bool(answer.get("unit")),
-                str(answer.get("error", "")),
-                dict(zip(names, fds, strict=False)),
-            )
-        except (OSError, ValueError, KeyError, AttributeError):
-            for each in fds:
-                os.close(each)
+            message.send(connection, {"build": build, "take": take, "wait": wait}, sockets)
+            answer, taken = message.receive(connection)
+        except (OSError, ValueError):
             return None
+    is_unit, error = bool(answer.get("unit")), str(answer.get("error", ""))
+    return _Answer(str(answer.get("build", "")), is_unit, error, taken)
 
 
 def _bind(listener: socket.socket, path: str) -> None:

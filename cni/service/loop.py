@@ -6,6 +6,8 @@ The module of a helper has
     tick(answer) -> Due                             does what is due, and calls `answer` in between
     receive(name, socket) -> seconds | None         reads a socket of `cni.service.sockets`, if it keeps any;
                                                     returns when `tick` is due, if that is earlier
+    finish()                                        ends what a helper of another build cannot take over, if
+                                                    there may be such
 
 `tick` is called after each request, and when the time is up that it has returned.
 """
@@ -28,7 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from cni.errors import CniError
-from cni.service import detach, peer, sockets, status
+from cni.service import detach, message, peer, sockets, status
 from cni.service.guard import LISTEN_FD
 from cni.state.lock import locked
 
@@ -42,10 +44,11 @@ if TYPE_CHECKING:
     Tick = Callable[[Answer], "Due"]
 
 _REQUEST_WITHIN_S = 1.0
-_LARGEST = 1 << 12
 # Also without a request it looks at the records, and whether the socket's file is its own.
 _LONGEST_PAUSE_S = 60.0
 _AFTER_ERROR_S = 5.0
+# A caller that has the sockets starts the helper of its build so soon, or never.
+_TAKEN_WITHIN_S = 3.0
 _SIGNALS = 1 << 10
 
 
@@ -102,6 +105,7 @@ def log(text: str) -> None:
 class _Loop:
     def __init__(self, path: str, handles: Handles, settings: Settings) -> None:
         self._path = path
+        self._status_path = path.removesuffix(".sock") + status.SUFFIX
         self._handles = handles
         self._settings = settings
         limit = settings.memory_mib << 20
@@ -112,7 +116,9 @@ class _Loop:
         self._listener.listen()
         self._listener.settimeout(0)
         self._inode = os.lstat(path).st_ino
-        self._is_ending = self._is_asked = self._has_handed_over = self._has_work = False
+        self._is_ending = self._is_asked = self._has_work = False
+        # Until then it accepts no requests: they are for the helper that takes over. 0 if none does.
+        self._taken_until_s = 0.0
         # Callers that wait until the work is done.
         self._waiting: list[socket.socket] = []
         self._held: Sequence[str] | None = None
@@ -134,11 +140,12 @@ class _Loop:
         is_busy = False
         # Looking for the socket's file costs as much as answering a packet.
         while not self._is_ending and (is_busy or self._owns_socket()):
+            self._accept_again()
             if self._is_asked or time.monotonic() >= self._due_s:
                 self._work(module.tick)
             if self._has_no_work() and self._remove_socket():
                 break
-            ready, names = sockets.wait(0 if self._is_asked else self._due_s - time.monotonic())
+            ready, names = sockets.wait(0 if self._is_asked else self._next_s() - time.monotonic())
             is_busy = bool(names) and not ready and time.monotonic() < self._due_s
             for name in names:
                 if bound := sockets.find(name):
@@ -150,7 +157,13 @@ class _Loop:
                 os.read(self._wakeup, _SIGNALS)
             if ready:
                 self._answer()
-        if self._is_ending and not self._has_handed_over:
+        self._end(module)
+
+    def _end(self, module: ModuleType) -> None:
+        if not status.is_current(self._status_path, self._handles.status):
+            # Another guard has taken over, and the request socket is its own.
+            getattr(module, "finish", lambda: None)()
+        elif self._is_ending:
             self._remove_socket()
         log("helper ends")
 
@@ -176,15 +189,18 @@ class _Loop:
         self._report(due.held)
         for each in waiting:
             with each, suppress(OSError):
-                each.send(self._reply(error=reason))
+                self._reply(each, error=reason)
 
     def _hasten(self, wait_s: float | None) -> None:
         if wait_s is not None:
             self._due_s = min(self._due_s, time.monotonic() + wait_s)
 
+    def _next_s(self) -> float:
+        return min(self._due_s, self._taken_until_s or self._due_s)
+
     def _has_no_work(self) -> bool:
         # A helper with work may be due later than it would linger without any.
-        is_idle = not self._has_work and not self._is_asked
+        is_idle = not self._has_work and not self._is_asked and not self._taken_until_s
         return is_idle and time.monotonic() >= self._busy_s + self._settings.linger_s
 
     def _report(self, held: Sequence[str]) -> None:
@@ -213,7 +229,7 @@ class _Loop:
     def _answer(self) -> bool:
         """Answer all requests; return whether the helper goes on."""
         for connection in self._connections():
-            with suppress(OSError, ValueError, AttributeError):
+            with suppress(OSError, ValueError, CniError):
                 self._answer_one(connection)
             if connection not in self._waiting:
                 connection.close()
@@ -224,10 +240,10 @@ class _Loop:
             log("refused a request of another user, or of a process in other namespaces")
             return
         connection.settimeout(_REQUEST_WITHIN_S)
-        # A caller that only looks whether a helper runs sends nothing.
-        if not (text := connection.recv(_LARGEST)):
-            return
-        request = json.loads(text)
+        # A caller that only looks whether a helper runs sends nothing, which is no message.
+        request, passed = message.receive(connection)
+        for name, fd in passed.items():
+            sockets.keep(name, socket.socket(fileno=fd))
         if request.get("take") and request.get("build") != self._settings.build:
             self._hand_over(connection)
         elif request.get("wait"):
@@ -235,22 +251,36 @@ class _Loop:
             self._is_asked = True
         else:
             self._is_asked = True
-            connection.send(self._reply())
+            self._reply(connection)
 
-    def _reply(self, **more: object) -> bytes:
-        reply = {"build": self._settings.build, "unit": self._settings.is_unit}
-        return json.dumps(reply | more).encode()
+    def _reply(
+        self, connection: socket.socket, fds: Mapping[str, int] | None = None, error: str = ""
+    ) -> None:
+        content = {"build": self._settings.build, "unit": self._settings.is_unit, "error": error}
+        message.send(connection, content, fds or {})
 
     def _hand_over(self, connection: socket.socket) -> None:
-        """End, and give the sockets to a caller of another build, which starts that build's helper.
+        """Send copies of the sockets to a caller of another build, which starts that build's helper.
 
-        Systemd holds the request socket of a unit, and starts the installed build.
+        This one works on until the other's guard ends it, also if the caller is killed before it has started
+        that. Systemd holds the request socket of a unit, and starts the installed build when this one has
+        ended. The caller passes the other sockets on to it.
         """
-        named = {} if self._settings.is_unit else sockets.kept()
-        fds = [] if self._settings.is_unit else [LISTEN_FD, *(each.fileno() for each in named.values())]
-        socket.send_fds(connection, [self._reply(names=list(named))], fds)
-        log("helper ends: its caller is of another build")
-        self._is_ending = self._has_handed_over = True
+        is_unit = self._settings.is_unit
+        named = {name: each.fileno() for name, each in sockets.kept().items()}
+        self._reply(connection, named if is_unit else {"": LISTEN_FD, **named})
+        log("a caller of another build takes over")
+        if is_unit:
+            self._is_ending = True
+        else:
+            self._taken_until_s = time.monotonic() + _TAKEN_WITHIN_S
+            sockets.unwatch(LISTEN_FD)
+
+    def _accept_again(self) -> None:
+        """Accept requests again if a caller has taken the sockets and has not started a helper."""
+        if self._taken_until_s and time.monotonic() >= self._taken_until_s:
+            self._taken_until_s = 0.0
+            sockets.watch(LISTEN_FD)
 
     def _replace_guard(self) -> None:
         """Execute the guard's program, with all sockets: the guard was killed."""
@@ -260,7 +290,7 @@ class _Loop:
         detach.execute(detach.own_command(list(named)), fds)
 
     def _connections(self) -> Iterator[socket.socket]:
-        while not self._is_ending:
+        while not self._is_ending and not self._taken_until_s:
             try:
                 yield self._listener.accept()[0]
             except OSError:

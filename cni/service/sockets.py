@@ -84,6 +84,11 @@ def watch(fd: int) -> None:
     _poller.register(fd, select.POLLIN)
 
 
+def unwatch(fd: int) -> None:
+    """End what `watch` has begun."""
+    _poller.unregister(fd)
+
+
 def wait(timeout_s: float) -> tuple[set[int], list[str]]:
     """Return the readable descriptors of the loop, and the names of readable sockets."""
     ready = {fd for fd, _ in _poller.poll(max(0, timeout_s) * 1000)}

@@ -47,10 +47,18 @@ def write(fd: int, content: bytes) -> None:
 def remove(path: str, fd: int = -1) -> None:
     """Remove a status file; with `fd`, only if it is that one and not a newer process's."""
     try:
-        if fd < 0 or os.lstat(path).st_ino == os.fstat(fd).st_ino:
+        if fd < 0 or is_current(path, fd):
             os.unlink(path)
     except OSError:
         return
+
+
+def is_current(path: str, fd: int) -> bool:
+    """Return whether a status file is at its path, and not a newer process's or none."""
+    try:
+        return os.lstat(path).st_ino == os.fstat(fd).st_ino
+    except OSError:
+        return False
 
 
 def holder(path: str) -> int:

@@ -21,7 +21,7 @@ from bench.containers import Filling
 from bench.curves import CURVES, list_numbers
 from bench.rows import Row
 from bench.scenes import TINY, plan_scenes
-from bench.sides import ACK, IPTABLES, WARM, Suites
+from bench.sides import AARDVARK, ACK, IPTABLES, WARM, Suites
 from bench.stage import Stage
 from cni.testing import GO, why_no_namespaces
 from cni.testing.executables import make_warm_bindir
@@ -31,6 +31,7 @@ from tests.support import scene
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+QUERIES = ["new query", "query", "unknown name"]
 CHAIN_VERBS = ["ADD", "CHECK", "DEL"]
 VERBS = {
     "chain": CHAIN_VERBS,
@@ -38,7 +39,7 @@ VERBS = {
     "flat": CHAIN_VERBS,
     "ipam": ["ADD", "DEL"],
     "version": ["VERSION"],
-    "names": ["ADD", "query", "DEL"],
+    "names": ["ADD", *QUERIES, "DEL"],
 }
 
 
@@ -52,7 +53,7 @@ def expected_rows(ours: Path) -> list[tuple[str, str, str]]:
         (scene.title, verb, side.label)
         for scene in plan_scenes(Suites(GO, ours), TINY)
         for side in scene.sides
-        for verb in VERBS[scene.work]
+        for verb in (QUERIES if side.suite == AARDVARK else VERBS[scene.work])
         if side.answer != ACK or verb == "DEL"
     )
 

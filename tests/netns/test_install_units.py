@@ -43,8 +43,9 @@ COMMANDS = {
 STARTED = [
     "daemon-reload",
     f"enable {NAMES}",
-    f"restart pycni-warm.socket{SOCKETS}",
-    f"start pycni-warm.service{SERVICES}",
+    "restart pycni-warm.socket",
+    # A helper that runs hands over to the new build.
+    f"start pycni-warm.service{SOCKETS}{SERVICES}",
     # It is the administrator who enables it.
     "try-restart pycni-watch.service",
 ]

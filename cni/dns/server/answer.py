@@ -7,9 +7,10 @@ subnet of any network.
 
 from __future__ import annotations
 
+import socket
 import struct
 from ipaddress import ip_address, ip_network
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import dns.edns
 import dns.exception
@@ -37,13 +38,21 @@ _LARGEST_TCP = 0xFFFF
 # A published name may change at any time.
 _TTL_S = 0
 _HEADER = struct.Struct("!6H")
+_QUESTION = _HEADER.size
 _QR, _OPCODE, _RD = 0x8000, 0x7800, 0x0100
+_RCODE = 0x000F
+# RFC 1035, sections 2.3.4, 4.1.2, 4.1.3 and 4.1.4: the pointer to the question's name.
+_LONGEST_LABEL, _LONGEST_NAME, _TYPE_AND_CLASS, _BEFORE_ADDRESS, _POINTER = 63, 255, 4, 12, b"\xc0\x0c"
+_FAMILIES = {b"\0\x01": socket.AF_INET, b"\0\x1c": socket.AF_INET6}
+_REVERSED = "arpa"
 # How many orders of a name's addresses are prepared.
 _MOST_ORDERS = 16
 # An AAAA record whose name is compressed; and how many fit beside a name of any length and EDNS.
 _LARGEST_RECORD, _ALWAYS_FITS = 28, 7
 _REVERSE = {dns.name.from_text("in-addr.arpa."): 4, dns.name.from_text("ip6.arpa."): 6}
 _NOT_FOR_QUERIES = {dns.rdatatype.AXFR, dns.rdatatype.IXFR, dns.rdatatype.OPT, dns.rdatatype.TSIG}
+
+UNKNOWN = dns.rcode.NXDOMAIN
 
 # The answer in several orders that take turns; () for no answer at all. None: the query is forwarded.
 Replies = tuple[bytes, ...] | None
@@ -101,14 +110,78 @@ def _look_up(
         if name.is_subdomain(suffix):
             network = _reversed(labels, version)
             return None if network is None else _look_up_reverse(book, view, question, network)
+    found = _look_up_name(book, view, labels)
+    if isinstance(found, list):
+        return dns.rcode.NOERROR, _addresses(question, found)
+    return None if found is None else (found, [])
+
+
+def _look_up_name(book: Book, view: View, labels: Sequence[str]) -> list[str] | dns.rcode.Rcode | None:
+    """Return the addresses of a name, or that it does not exist; None if it is for others to answer."""
     text = ".".join(labels)
     for zone in view.zones:
         if (short := _name_in(zone, text)) is not None:
-            return dns.rcode.NOERROR, _addresses(question, zone.addresses(short))
-    if text in {each.settings.domain for each in view.zones}:
-        return dns.rcode.NOERROR, []
+            return zone.addresses(short)
+    if any(text == each.settings.domain for each in view.zones):
+        return []
     is_ours = len(labels) == 1 or book.is_managed(labels)
-    return (dns.rcode.NXDOMAIN, []) if is_ours else None
+    return dns.rcode.NXDOMAIN if is_ours else None
+
+
+class Plain(NamedTuple):
+    """A query whose answer is that of others of its kind, with its own name and address.
+
+    The name ends at `end`. `address` is that of the one record of the answer, b"" for none.
+    """
+
+    end: int
+    rcode: dns.rcode.Rcode
+    address: bytes = b""
+
+    def kind(self, query: bytes) -> tuple[bytes, bytes, dns.rcode.Rcode, bool]:
+        """Return what queries of its kind have in common."""
+        return query[2:_QUESTION], query[self.end :], self.rcode, bool(self.address)
+
+
+class Template(NamedTuple):
+    """An answer without ID, name and address: what stands before, between and after these."""
+
+    before: bytes
+    between: bytes
+    after: bytes
+
+    def fill(self, query: bytes, plain: Plain) -> bytes:
+        """Return the answer to a query, without the ID."""
+        return self.before + query[_QUESTION : plain.end] + self.between + plain.address + self.after
+
+
+def plain(book: Book, view: View, query: bytes) -> Plain | None:
+    """Return what is needed to answer by a template; None for a query that dnspython must read."""
+    labels, at = [], _QUESTION
+    while at < len(query) and 0 < (length := query[at]) <= _LONGEST_LABEL:
+        labels.append(query[at + 1 : at + 1 + length].decode("latin-1").lower())
+        at += length + 1
+    is_whole = at + _TYPE_AND_CLASS < len(query) and not query[at] and at - _QUESTION < _LONGEST_NAME
+    if not is_whole or labels[-1:] == [_REVERSED]:
+        return None
+    found = _look_up_name(book, view, labels)
+    if not isinstance(found, list):
+        return Plain(at + 1, found) if found == dns.rcode.NXDOMAIN else None
+    family = _FAMILIES.get(query[at + 1 : at + 3])
+    wanted = [each for each in found if (":" in each) == (family == socket.AF_INET6)]
+    if family is None or len(wanted) > 1:
+        return None
+    return Plain(at + 1, dns.rcode.NOERROR, *(socket.inet_pton(family, each) for each in wanted))
+
+
+def template(query: bytes, plain: Plain, replies: Replies) -> Template | None:
+    """Return the template of an answer; None if it has another form than that of its kind."""
+    reply = replies[0] if replies else b""
+    at = plain.end + (_TYPE_AND_CLASS + _BEFORE_ADDRESS if plain.address else 0)
+    made = Template(reply[2:_QUESTION], reply[plain.end : at], reply[at + len(plain.address) :])
+    is_named = not plain.address or made.between[_TYPE_AND_CLASS:].startswith(_POINTER)
+    is_so = reply[3:4] != b"" and reply[3] & _RCODE == plain.rcode and reply[7] == bool(plain.address)
+    return made if is_so and is_named and made.fill(query, plain) == reply[2:] else None
 
 
 def _name_in(zone: Zone, text: str) -> str | None:

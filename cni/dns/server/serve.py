@@ -6,6 +6,7 @@ Its sockets outlive it: `cni.service.guard` holds them. All else is in the recor
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import time
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from cni.dns.names import Record
 
-__all__ = ["HELPER", "receive", "tick"]
+__all__ = ["HELPER", "finish", "receive", "tick"]
 
 PORT = 53
 _UDP, _TCP = "udp", "tcp"
@@ -42,6 +43,8 @@ _BATCH = 64
 _BIND_AGAIN_S = 1.0
 # Namespaces that are gone, and hosts files, are looked at so often.
 _LOOK_EVERY_S = 30.0
+# Longer than any query waits for other servers.
+_FINISH_WITHIN_S = 4.5
 _IP_FREEBIND, _IPV6_FREEBIND, _SO_RCVBUFFORCE = 15, 78, 33
 
 
@@ -94,6 +97,18 @@ class _Server:
             return self._streams.expire()
         self._receive_udp(gateway, bound)
         return self._desk.forwarder.expire() if self._desk.forwarder.is_waiting else None
+
+    def finish(self) -> None:
+        """Answer what waits for another server, and the queries of connections. None of them can move."""
+        deadline_s = time.monotonic() + _FINISH_WITHIN_S
+        while (rest_s := deadline_s - time.monotonic()) > 0:
+            due_s = self._desk.forwarder.expire()
+            if due_s is None and not self._streams.close_served():
+                return
+            select.select([self._poller], [], [], rest_s if due_s is None else min(rest_s, due_s))
+            # A connection gets no name that has been withdrawn meanwhile.
+            self._load()
+            self._poller.serve()
 
     def _receive_udp(self, gateway: str, bound: socket.socket) -> None:
         serve = self._desk.serve
@@ -243,3 +258,8 @@ def tick(_answer: Callable[[], bool]) -> Due:
 def receive(name: str, bound: socket.socket) -> float | None:
     """Serve a readable socket."""
     return _SERVER.receive(name, bound)
+
+
+def finish() -> None:
+    """Answer what another helper cannot take over."""
+    _SERVER.finish()

@@ -58,6 +58,12 @@ class Streams:
         used_s = min((each.used_s for each in self._open.values()), default=None)
         return None if used_s is None else max(0.0, used_s + _IDLE_S - now_s)
 
+    def close_served(self) -> bool:
+        """Close the connections whose queries are answered; return whether there are others."""
+        for each in [each for each in self._open.values() if each.is_served]:
+            self._close(each)
+        return bool(self._open)
+
     def _attend(self, stream: _Stream) -> None:
         try:
             stream.flush()
@@ -65,6 +71,7 @@ class Streams:
         except OSError:
             self._close(stream)
             return
+        stream.asked += len(queries)
         for each in queries:
             self._serve(stream.asker, stream.gateway, each, partial(self._reply, stream))
         self._poller_mask(stream)
@@ -73,6 +80,7 @@ class Streams:
         """Send an answer; its connection may be closed already."""
         if stream.socket not in self._open:
             return
+        stream.answered += 1
         stream.unsent += len(answer).to_bytes(2, "big") + answer
         try:
             stream.flush()
@@ -102,7 +110,13 @@ class _Stream:
         self.gateway = gateway
         self.used_s = time.monotonic()
         self.unsent = b""
+        self.asked = self.answered = 0
         self._received = b""
+
+    @property
+    def is_served(self) -> bool:
+        """Whether it has had a query, and no other is unanswered or arriving."""
+        return self.asked == self.answered > 0 and not self.unsent and not self._received
 
     def flush(self) -> None:
         """Send what can be sent."""
