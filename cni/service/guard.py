@@ -13,6 +13,7 @@ The guard imports little: it takes 3 MiB, half of which it shares with its helpe
 from __future__ import annotations
 
 import os
+import resource
 import select
 import signal
 import socket
@@ -70,6 +71,9 @@ class _Guard:
 
     def has_failed(self, restarts: int, module: str, *arguments: object) -> bool:
         """Run a helper to its end; return whether it must be started again."""
+        # Most services begin with 1,024. A container can let so many queries wait in a helper.
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         own, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         pid = os.fork()
         if pid == 0:
@@ -110,14 +114,15 @@ class _Guard:
 
     def _attend(self, channel: socket.socket) -> None:
         """Take sockets over until the helper has ended."""
-        waiting = [channel.fileno(), self._child]
+        waiting = select.poll()
+        for fd in (channel.fileno(), self._child):
+            waiting.register(fd, select.POLLIN)
         while True:
-            ready, _, _ = select.select(waiting, [], [])
-            if self._child in ready:
+            if self._child in dict(waiting.poll()):
                 return
             if not self._receive(channel):
                 # It has closed its end, and is about to end.
-                waiting.remove(channel.fileno())
+                waiting.unregister(channel)
 
     def _receive(self, channel: socket.socket) -> bool:
         """Hold or drop the socket that a message names; return False if no message waits."""

@@ -9,6 +9,7 @@ servers get other answers.
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import time
 from contextlib import suppress
@@ -34,6 +35,8 @@ _NEXT_AFTER_S = 0.8
 _GIVE_UP_AFTER_S = 4.0
 _AVOIDED_S = 15.0
 _MOST, _MOST_OF_ASKER = 1024, 256
+# Of the descriptors that the process may have; files and connections of clients need the others.
+_PART_OF_FILES = 0.5
 _LARGEST = 0xFFFF
 _RCODE, _SERVFAIL, _REFUSED = 0x0F, 2, 5
 _QUESTION = 12
@@ -57,6 +60,7 @@ class Forwarder:
         self._waiting: dict[_Key, _Waiting] = {}
         self._count: dict[str, int] = {}
         self._avoided: dict[str, float] = {}
+        self._open, self._most_open = 0, int(_PART_OF_FILES * resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         self._read: tuple[tuple[int, int, int], list[str]] = ((0, 0, 0), [])
 
     def forward(
@@ -72,8 +76,8 @@ class Forwarder:
             waiting.replies[query.wire[:2]] = reply
             return
         usable = [each for each in self._servers(servers) if each.partition("%")[0] not in excluded]
-        is_full = len(self._waiting) >= _MOST or self._count.get(query.asker, 0) >= _MOST_OF_ASKER
-        if not usable or is_full:
+        is_full = len(self._waiting) >= _MOST or self._open >= self._most_open
+        if not usable or is_full or self._count.get(query.asker, 0) >= _MOST_OF_ASKER:
             reply(self._fail(query.wire))
             return
         now_s = time.monotonic()
@@ -124,12 +128,15 @@ class Forwarder:
             waiting.next_s = time.monotonic() + _NEXT_AFTER_S
             if waiting.turn >= len(waiting.servers) and waiting.refused:
                 break
+            if self._open >= self._most_open:
+                self._close_all(waiting)
             try:
                 asked = _Asked(self._poller, waiting.query, waiting.server)
             except (OSError, ValueError):
                 self._avoided[waiting.server] = time.monotonic() + _AVOIDED_S
                 continue
             waiting.asked.append(asked)
+            self._open += 1
             self._poller.watch(asked.socket, partial(self._receive, waiting, asked), asked.mask)
             return
         # With a query in hand the answer to that one may come.
@@ -155,7 +162,7 @@ class Forwarder:
     def _drop(self, waiting: _Waiting, asked: _Asked) -> None:
         """Close the socket of a server that failed, and ask the next one if no other is being asked."""
         waiting.asked.remove(asked)
-        self._poller.close(asked.socket)
+        self._close(asked)
         if waiting.asked:
             return
         if waiting.turn + 1 < len(waiting.servers):
@@ -169,11 +176,19 @@ class Forwarder:
         self._count[query.asker] -= 1
         if not self._count[query.asker]:
             del self._count[query.asker]
-        for each in waiting.asked:
-            self._poller.close(each.socket)
+        self._close_all(waiting)
         for number, reply in waiting.replies.items():
             with suppress(OSError):
                 reply(number + answer[2:])
+
+    def _close_all(self, waiting: _Waiting) -> None:
+        for each in waiting.asked:
+            self._close(each)
+        waiting.asked.clear()
+
+    def _close(self, asked: _Asked) -> None:
+        self._poller.close(asked.socket)
+        self._open -= 1
 
 
 class _Waiting:

@@ -54,7 +54,7 @@ class _Server:
         self._key = HELPER.key
         self._desk = Desk(self._poller)
         self._streams = Streams(self._poller, self._serve_stream)
-        # By the name of its file; None for one that is damaged or of other namespaces.
+        # By the name of its file; None for one of other namespaces, or of a container that is gone.
         self._loaded: dict[str, Record | None] = {}
         self._failed: dict[str, str] = {}
         self._gateways: dict[str, str] = {}
@@ -69,6 +69,8 @@ class _Server:
         """Make the records effective; return when to look again."""
         if sockets.find(_STREAMS) is None:
             sockets.attend(_STREAMS, self._poller)
+        # First: each query that waits has a descriptor, and files need some.
+        self._desk.forwarder.expire()
         self._load()
         self._load_hosts()
         if time.monotonic() >= self._looked_s + _LOOK_EVERY_S:
@@ -132,9 +134,9 @@ class _Server:
             if record := self._loaded.pop(name):
                 self._desk.remove(record)
         for name in names - self._loaded.keys():
-            record = records.read(f"{records.FOLDER}/{name}")
-            is_own = record is not None and record.owner == self._key
-            self._loaded[name] = self._desk.add(record) if record and is_own else None
+            # One that is damaged, or that cannot be read at this moment, is read again the next time.
+            if record := records.read(f"{records.FOLDER}/{name}"):
+                self._loaded[name] = self._desk.add(record) if record.owner == self._key else None
 
     def hear(self, *_: object) -> None:
         """Note that a hosts file has changed."""

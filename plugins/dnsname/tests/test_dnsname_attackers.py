@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import random
+import resource
+import signal
 import socket
 import struct
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dns.message
@@ -14,6 +17,7 @@ import pytest
 
 from cni.dns.client import HELPER
 from tests.names_world import NO, Foreign, Network, Question, ask, ask_all, is_silent, servers
+from tests.support.patience import wait_until
 
 if TYPE_CHECKING:
     from cni.testing import Host
@@ -22,6 +26,7 @@ pytestmark = pytest.mark.modes("warm")
 
 CASES = int(os.environ.get("PYCNI_FUZZ", "300"))
 _FLOOD = 400
+_FEW_FILES = 1024
 
 
 def test_a_malformed_packet_does_no_harm(host: Host) -> None:
@@ -170,3 +175,51 @@ def test_the_server_listens_at_gateways_only(host: Host) -> None:
     # From outside the gateway can be reached, where the host forwards: an unknown asker learns nothing.
     outside.sandbox.run(["ip", "route", "add", "10.1.0.0/24", "via", outside.host_address])
     assert ask_all(outside.sandbox, [Question("web"), Question("example.com")]) == [("REFUSED", [])] * 2
+
+
+@pytest.mark.parametrize("is_hard", [False, True], ids=["may be raised", "is fixed"])
+def test_queries_that_wait_leave_the_server_its_files(host: Host, *, is_hard: bool) -> None:
+    # Each of three servers is asked within the four seconds that a query may wait.
+    net = Network(host, upstreams=["192.0.2.97", "192.0.2.98", "192.0.2.99"])
+    host.outside.sandbox.run(["ip", "address", "flush", "dev", "eth0"])
+    attackers = [net.attach(f"attacker{number}") for number in range(4)]
+    [(guard, helper)] = servers(host)
+    host.call(_restart_with_few_files, guard, helper, is_hard=is_hard)
+    wait_until(lambda: [pid for _, pid in servers(host)] not in ([], [helper]))
+
+    def has_filled() -> bool:
+        for attacker in attackers:
+            attacker.sandbox.call(_flood, net.gateway, _FLOOD, ".example.com")
+        return host.call(_count_files, servers(host)[0][1]) > _FEW_FILES / (2 if is_hard else 1)
+
+    wait_until(has_filled)
+    late = net.attach("late")
+    assert ask(late.sandbox, "late") == ("NOERROR", [late.addresses[0]])
+    assert ask(late.sandbox, "attacker1") == ("NOERROR", [attackers[1].addresses[0]])
+
+
+def _restart_with_few_files(guard: int, helper: int, *, is_hard: bool) -> None:
+    """Kill the helper. The guard's next one begins with the limit that most services have."""
+    _, most = resource.prlimit(guard, resource.RLIMIT_NOFILE)
+    resource.prlimit(guard, resource.RLIMIT_NOFILE, (_FEW_FILES, _FEW_FILES if is_hard else most))
+    os.kill(helper, signal.SIGKILL)
+
+
+def _count_files(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def test_a_record_that_cannot_be_read_once_is_read_again(host: Host) -> None:
+    net = Network(host, upstreams=[])
+    web = net.attach("web")
+    [(_, helper)] = servers(host)
+    # As for want of descriptors or memory: the helper that starts now finds nothing that it can read.
+    host.run(["sh", "-c", "mkdir /run/aside && mv /run/pycni/dns/* /run/aside"])
+    names = host.run(["ls", "/run/aside"]).split()
+    host.run(["touch", *(f"/run/pycni/dns/{each}" for each in names)])
+    host.run(["kill", "-9", str(helper)])
+    late = net.attach("late")
+    assert ask(late.sandbox, "web") == NO
+    host.run(["sh", "-c", "mv /run/aside/* /run/pycni/dns"])
+    net.detach(late)
+    assert ask(web.sandbox, "web") == ("NOERROR", [web.addresses[0]])
