@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 # Between two groups another command may get the lock, and a signal ends the watch.
 _GROUP = 32
-_AT_ONCE = min(8, 2 * len(os.sched_getaffinity(0)))
+_AT_ONCE = max(2, min(8, len(os.sched_getaffinity(0))))
 
 WELL, REPAIRED, DIFFERS, FAILED, GONE = "well", "repaired", "differs", "failed", "gone"
 
