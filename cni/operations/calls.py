@@ -43,8 +43,7 @@ def document(configuration: Json, calls: Sequence[Call]) -> Json:
 def answer(run: Run, env: Mapping[str, str], given: Json) -> Json:
     """Run the calls of a configuration, one after the other. Raise CniError 7, or 11 after a signal."""
     answers = []
-    for each in given.get(KEY) or ():
-        variables, conf = _read(each)
+    for variables, conf in _read(given.get(KEY)):
         stdout = BytesIO()
         status = run(env={**env, **variables}, stdin=BytesIO(json.dumps(conf).encode()), stdout=stdout)
         if stopped := stops.requested():
@@ -53,12 +52,13 @@ def answer(run: Run, env: Mapping[str, str], given: Json) -> Json:
     return {_ANSWERS: answers}
 
 
-def _read(given: Any) -> Call:
+def _read(listed: Any) -> list[Call]:
     try:
-        variables, conf = given["env"], given["conf"]
-        if variables["CNI_COMMAND"] in _VERBS and isinstance(conf, dict):
-            return {str(key): str(value) for key, value in variables.items()}, conf
-    except (KeyError, TypeError, AttributeError):
+        if isinstance(listed, list) and all(
+            each["env"]["CNI_COMMAND"] in _VERBS and isinstance(each["conf"], dict) for each in listed
+        ):
+            return [({**each["env"]}, each["conf"]) for each in listed]
+    except (KeyError, TypeError):
         pass
     raise CniError(
         Code.INVALID_CONFIG,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Question(NamedTuple):
-    """What a plugin is asked for one attachment: its stdin, and the runtime's arguments."""
+    """A call of a plugin for one attachment: its stdin, and the arguments of the runtime."""
 
     stdin: bytes
     runtime_args: RuntimeArgs

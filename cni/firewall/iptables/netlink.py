@@ -338,6 +338,10 @@ def _unpack_dnat(family: int, info: bytes) -> str:
     return f"{shown}:{int.from_bytes(port, 'big')}"
 
 
+def _pack_masquerade(family: int, _: str) -> bytes:
+    return _MASQUERADE_RANGES[family]
+
+
 # By the words before the value. An extension is read by trying those of its name.
 _MATCHES: dict[tuple[str, ...], _Extension] = {
     ("comment", "--comment"): _Extension(0, _pack_comment, shown_text),
@@ -361,13 +365,13 @@ _TARGETS: dict[int, dict[tuple[str, ...], _Extension]] = {
         ("DNAT", "--to-destination"): _Extension(
             2, partial(_pack_dnat, family), partial(_unpack_dnat, family)
         ),
-        ("MASQUERADE",): _Extension(0, lambda _, info=info: info, lambda _: ""),
+        ("MASQUERADE",): _Extension(0, partial(_pack_masquerade, family), lambda _: ""),
         ("MARK", "--set-xmark"): _Extension(
             2,
             lambda value: _MARK_TARGET.pack(*_pack_marks(value)),
             lambda info: _show_marks(*_MARK_TARGET.unpack(info)),
         ),
     }
-    for family, info in _MASQUERADE_RANGES.items()
+    for family in (nft.IPV4, nft.IPV6)
 }
 _COUNTER = text(_EXPR_NAME, "counter")
