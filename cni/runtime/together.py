@@ -50,7 +50,7 @@ def _ask_together(
         (plugin_env({}, verb, runtime.path, each.runtime_args), json.loads(each.stdin)) for each in asked
     ]
     stdin = json.dumps(calls.document(json.loads(plugin_stdin(network, plugin)), listed)).encode()
-    response = runtime.ask_own(Verb.CALLS, plugin, stdin)
+    response = runtime.ask_own(Verb.CALLS, plugin, stdin, calls=len(asked))
     if not response:
         return []
     return calls.parse(decode_object(response, f"the response of plugin {plugin.type}"), len(asked))
