@@ -19,6 +19,8 @@ from tests.unit.test_runtime_chain import network, plugins, runtime
 from tests.unit.test_skel import ATTACHMENT, Recorder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cni.conf import NetConf
     from cni.request import Request
     from cni.runtime.chain import Runtime
@@ -39,9 +41,9 @@ def repair(_: NetConf, request: Request) -> Repaired:
     return Repaired([f"made {request.ifname} for {request.container_id}"])
 
 
-def answered(given: Any) -> Any:
+def answered(given: Any, run: Callable[[NetConf, Request], Repaired] = repair) -> Any:
     stdout = BytesIO()
-    plugin = Recorder().plugin()._replace(repair=repair)
+    plugin = Recorder().plugin()._replace(repair=run)
     env = {"CNI_COMMAND": "PYCNI_CALLS", **ATTACHMENT}
     skel.run(lambda: plugin, env, BytesIO(json.dumps(given).encode()), stdout)
     return json.loads(stdout.getvalue())
@@ -61,6 +63,22 @@ def test_each_call_has_its_own_answer() -> None:
     assert shown[1] == "the pair is gone: attach the container again"
     assert shown[2].startswith("unexpected ValueError: eth2: this is a fault of the plugin")
     assert shown[3] == ["made eth3 for of-eth3"]
+
+
+def test_a_step_for_all_runs_once_after_the_last_call() -> None:
+    happened: list[object] = []
+
+    def repair_and_forget(conf: NetConf, request: Request) -> Repaired:
+        happened.append(request.ifname)
+        calls.once(happened.append, [request.ifname.upper()])
+        return repair(conf, request)
+
+    assert "calls" in answered(calls.document(CONF, asked(*NAMES)), repair_and_forget)
+    assert happened == [*NAMES, [name.upper() for name in NAMES]]
+    happened.clear()
+    # A call of its own waits for no other.
+    calls.once(happened.append, ["alone"])
+    assert happened == [["alone"]]
 
 
 @pytest.mark.parametrize(
