@@ -37,6 +37,8 @@ class Verb(StrEnum):
     GC_PLAN = "PYCNI_GC_PLAN"
     REPAIR = "PYCNI_REPAIR"
     LINT = "PYCNI_LINT"
+    # Several calls in one process, see `cni.operations.calls`.
+    CALLS = "PYCNI_CALLS"
     # The spec's verbs without the spec's minimum version of the configuration.
     CHECK_ANY = "PYCNI_CHECK"
     GC_ANY = "PYCNI_GC"
@@ -45,7 +47,7 @@ class Verb(StrEnum):
 
 # A verb of the spec, and the command for it that this suite answers for every version.
 ANY_VERSION = {Verb.CHECK: Verb.CHECK_ANY, Verb.GC: Verb.GC_ANY, Verb.STATUS: Verb.STATUS_ANY}
-OWN_VERBS = frozenset({Verb.GC_PLAN, Verb.REPAIR, Verb.LINT, *ANY_VERSION.values()})
+OWN_VERBS = frozenset({Verb.GC_PLAN, Verb.REPAIR, Verb.LINT, Verb.CALLS, *ANY_VERSION.values()})
 ATTACHMENT_VERBS = frozenset({Verb.ADD, Verb.CHECK, Verb.DEL, Verb.REPAIR, Verb.CHECK_ANY})
 GC_VERBS = frozenset({Verb.GC, Verb.GC_PLAN, Verb.GC_ANY})
 

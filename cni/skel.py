@@ -12,6 +12,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -152,6 +153,9 @@ class _Call:
         self._version = _check_identity(document)
         versions.require_verb(request.verb, self._version, plugin.versions)
         versions.require(self._version, plugin.versions)
+        if request.verb is Verb.CALLS:
+            self._answer_calls(plugin, request, document)
+            return
         request = _without_own_netns(request)
         if request.verb is Verb.LINT:
             given.read(plugin.conf)
@@ -181,6 +185,13 @@ class _Call:
         from cni.misspelt import explain
 
         self._write(dumps({"warnings": explain(unread)}))
+
+    def _answer_calls(self, plugin: Plugin[Any], request: Request, document: dict[str, Any]) -> None:
+        from cni.convert import dumps
+        from cni.operations import calls
+
+        run_one = partial(run, lambda: plugin, run_delegate=request.run_delegate)
+        self._write(dumps(calls.answer(run_one, request.env, document)))
 
     def _add(self, add: Function, conf: Any, request: Request) -> None:
         from cni.convert import dumps, show_result

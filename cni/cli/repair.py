@@ -27,7 +27,7 @@ def run(settings: Settings, name: str, timeout_s: float, *, dry_run: bool, as_js
     if name and not entries:
         # Raises if there is no such network.
         conflists.find(settings.conf_folder, name)
-    outcomes = [repair(runtime, each, settings.conf_folder, dry_run=dry_run) for each in entries]
+    outcomes = list(repair(runtime, entries, settings.conf_folder, dry_run=dry_run))
     if as_json:
         print_json({"attachments": [show(each) for each in outcomes]})
     else:

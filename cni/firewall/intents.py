@@ -236,6 +236,9 @@ class Backend(Applying, Protocol):
     def differences(self, intent: Intent) -> list[str]:
         """Return what is missing or wrong of an intent's rules."""
 
+    def may_have(self, intent: Intent) -> bool:
+        """Return whether the owner may have rules of the intent's kind here. No program is started."""
+
     def remove(self, owner: Owner, kind: Kind, addresses: Sequence[IpAddress] = ()) -> None:
         """Remove the owner's rules of a kind, made by this suite or by the Go plugins. None need to exist.
 

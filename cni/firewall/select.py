@@ -97,7 +97,10 @@ def differences(asked: str | None, purpose: str, intent: Intent) -> list[str]:
     chosen = choose(asked, purpose)
     missing = chosen.differences(intent)
     others = (_load(name) for name in NAMES if missing and name != chosen.name)
-    is_elsewhere = any(not other.unusable_because() and not other.differences(intent) for other in others)
+    is_elsewhere = any(
+        other.may_have(intent) and not other.unusable_because() and not other.differences(intent)
+        for other in others
+    )
     return [] if is_elsewhere else missing
 
 

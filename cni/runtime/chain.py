@@ -243,11 +243,20 @@ class Runtime:
         return False
 
     def ask_own(
-        self, verb: Verb, plugin: PluginConf, stdin: bytes, runtime_args: RuntimeArgs = _UNUSED
+        self,
+        verb: Verb,
+        plugin: PluginConf,
+        stdin: bytes,
+        runtime_args: RuntimeArgs = _UNUSED,
+        *,
+        calls: int = 1,
     ) -> bytes:
-        """Run a command of this suite. Return b"" for a plugin of another suite, which does not know it."""
+        """Run a command of this suite. Return b"" for a plugin of another suite, which does not know it.
+
+        The command may take as long as so many `calls`.
+        """
         try:
-            return self.run(verb, plugin, stdin, runtime_args)
+            return self.run(verb, plugin, stdin, runtime_args, calls=calls)
         except CniError as error:
             if is_refusal(error):
                 return b""
@@ -273,15 +282,16 @@ class Runtime:
             )
         return tuple(listed)
 
-    def run(self, verb: Verb, plugin: PluginConf, stdin: bytes, runtime_args: RuntimeArgs) -> bytes:
-        """Run one verb of one plugin. Return its stdout."""
+    def run(
+        self, verb: Verb, plugin: PluginConf, stdin: bytes, runtime_args: RuntimeArgs, *, calls: int = 1
+    ) -> bytes:
+        """Run one verb of one plugin, which may take as long as so many `calls`. Return its stdout."""
         try:
             executable = delegate.find(plugin.type, self.path)
         except CniError as error:
             raise UnavailableError(error.code, error.msg, error.details) from error
-        return run_plugin(
-            executable, plugin_env(self._env, verb, self.path, runtime_args), stdin, self._timeout_s
-        )
+        env = plugin_env(self._env, verb, self.path, runtime_args)
+        return run_plugin(executable, env, stdin, self._timeout_s * calls)
 
 
 def _check(network: Network, runtime_args: RuntimeArgs) -> Attachment:

@@ -30,6 +30,7 @@ from cni.runtime.repair import (
     WELL,
     Outcome,
     compare,
+    in_groups,
     restore,
     undo_if_deleted,
 )
@@ -50,8 +51,6 @@ _LOOK_BACK_S = (1.0, 5.0)
 # Failures that pass by themselves, such as a lock that another program holds.
 _TRY_AGAIN_S = (0.1, 1.0, 5.0, 25.0)
 _AFTER_ERROR_S = 5.0
-# Between two of these groups another command may get the lock, and a signal ends the watch.
-_AT_ONCE = min(8, 2 * len(os.sched_getaffinity(0)))
 _MOST_TEXTS = 3
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -187,15 +186,15 @@ class Watch:
     def _restore_all(self, due: set[Owner | None]) -> list[Outcome]:
         """Restore all before any is compared, which takes as long again."""
         entries = list(self._entries(due))
-        outcomes = [Outcome(each) for each in entries] if self._dry_run else []
-        for first in range(len(outcomes), len(entries), _AT_ONCE):
+        outcomes = list(map(Outcome, entries)) if self._dry_run else []
+        for group in () if self._dry_run else in_groups(entries):
             if self._stops:
                 break
-            outcomes += restore(self._runtime, entries[first : first + _AT_ONCE], self._conf_folder)
-        for each in outcomes:
+            outcomes += restore(self._runtime, group, self._conf_folder)
+        for done in in_groups(outcomes):
             if self._stops:
                 break
-            compare(self._runtime, each, self._conf_folder, dry_run=self._dry_run)
+            compare(self._runtime, done, self._conf_folder, dry_run=self._dry_run)
         return outcomes
 
     def _entries(self, due: set[Owner | None]) -> Iterator[Entry]:

@@ -69,7 +69,7 @@ def _check(runtime: Runtime, network: Network, attachments: tuple[RuntimeArgs, .
         else:
             entry = runtime.cache.read(network.name, Attachment(each.container_id, each.ifname))
             assert entry
-            outcome = repair(runtime, entry, conflists.DEFAULT_FOLDER, dry_run=True)
+            [outcome] = repair(runtime, [entry], conflists.DEFAULT_FOLDER, dry_run=True)
             assert outcome.state == WELL, outcome
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from ipaddress import ip_address, ip_interface
+from ipaddress import ip_address, ip_interface, ip_network
 from typing import TYPE_CHECKING
 
 import pytest
@@ -42,6 +42,21 @@ FORWARDS = {
     "a gateway": PortForward(OWNER, (WEB,), (TARGET,), gateways=GATEWAYS),
     "a long container ID": PortForward(Owner("n", "c" * 300, "eth0"), (WEB,), (TARGET,)),
 }
+TARGET6 = ip_interface("fd22::2/64")
+GATEWAYS6 = (Gateway(ip_address("fd22::1"), TARGET6.network),)
+FORWARDS6 = {
+    "one port": PortForward(OWNER, (WEB,), (TARGET6,)),
+    "both protocols and a gateway": PortForward(
+        OWNER, (WEB, PortMapping("udp", 53, 5353)), (TARGET6,), gateways=GATEWAYS6
+    ),
+    "a host address": PortForward(
+        OWNER, (PortMapping("tcp", 81, 82, ip_address("2001:db8::1")),), (TARGET6,)
+    ),
+    "clients": PortForward(
+        OWNER, (PortMapping("tcp", 81, 82, clients=(ip_network("2001:db8::/32"),)),), (TARGET6,)
+    ),
+    "masqAll": PortForward(OWNER, (WEB,), (TARGET6,), masq_all=True),
+}
 UNKNOWN = {
     "SCTP": PortForward(OWNER, (PortMapping("sctp", 1, 2),), (TARGET,)),
     "conditions": PortForward(OWNER, (WEB,), (TARGET,), conditions_v4=("-i", "eth1")),
@@ -64,34 +79,53 @@ def _make_shared() -> None:
     for intent in (other, PortForward(other.owner, other.mappings, other.targets, snat=False)):
         Iptables().apply(intent, Undo())
     Iptables().apply(Masquerade(other.owner, (TARGET,)), Undo())
+    Iptables().apply(other._replace(targets=(TARGET6,), gateways=GATEWAYS6), Undo())
 
 
 def _forward_rules(intent: PortForward) -> tuple[Rule, ...]:
     return rules.port_forward(intent, 4).made
 
 
-def _saved(host: Host) -> str:
-    return re.sub(r"\[\d+:\d+\]|#.*", "", host.run(["iptables-nft-save", "-t", "nat"]))
+def _saved(host: Host, version: int = 4) -> str:
+    program = {4: "iptables-nft-save", 6: "ip6tables-nft-save"}[version]
+    return re.sub(r"\[\d+:\d+\]|#.*", "", host.run([program, "-t", "nat"]))
 
 
-def _compare(host: Host, chain: str, wanted: Sequence[Rule]) -> None:
+def _read(version: int, chain: str) -> list[Rule | None]:
+    return [fast.read_rule(each) for each in nft.list_rules(nft.FAMILIES[version], rules.NAT, chain)]
+
+
+def _compare(host: Host, chain: str, wanted: Sequence[Rule], version: int = 4) -> None:
     """Make rules by netlink, have iptables check and delete them, make them by it, and compare."""
-    assert host.call(fast.make_chain, "test", chain, wanted)
-    by_netlink = _saved(host)
+    assert host.call(fast.make_chain, "test", chain, wanted, None, nft.FAMILIES[version])
+    by_netlink = _saved(host, version)
+    own = [each for each in wanted if each.chain == chain]
+    assert host.call(_read, version, chain) == own
 
     def apply(commands: list[str]) -> None:
-        Tool(4, rules.NAT).apply("test", commands)
+        Tool(version, rules.NAT).apply("test", commands)
 
     host.call(apply, [each.as_command("-C") for each in wanted])
     host.call(apply, [*(each.as_command("-D") for each in wanted), f"-X {chain}"])
-    assert chain not in _saved(host)
+    assert chain not in _saved(host, version)
     host.call(apply, [f"-N {chain}", *(each.line for each in wanted)])
-    assert _saved(host) == by_netlink
+    assert _saved(host, version) == by_netlink
+    assert host.call(_read, version, chain) == own
 
 
 @pytest.mark.parametrize("intent", FORWARDS.values(), ids=FORWARDS)
 def test_published_ports_read_the_same(nft_host: Host, intent: PortForward) -> None:
     _compare(nft_host, rules.forward_chain(intent.owner), _forward_rules(intent))
+
+
+@pytest.mark.parametrize("intent", FORWARDS6.values(), ids=FORWARDS6)
+def test_ports_published_to_ipv6_addresses_read_the_same(nft_host: Host, intent: PortForward) -> None:
+    _compare(nft_host, rules.forward_chain(intent.owner), rules.port_forward(intent, 6).made, 6)
+
+
+def test_masquerading_of_ipv6_addresses_reads_the_same(nft_host: Host) -> None:
+    intent = Masquerade(OWNER, (TARGET6,), excepted=(ip_network("2001:db8::/33"),))
+    _compare(nft_host, rules.masquerade_chain(intent.owner), rules.masquerade(intent, 6).made, 6)
 
 
 @pytest.mark.parametrize("network", ["net-1", 'a"b\\c'])
@@ -128,7 +162,7 @@ def _children_of_second_add(change: Callable[[], None] | None) -> list[str]:
         return run(argv, *args, **options)  # type: ignore[arg-type]
 
     first, second = (
-        PortForward(Owner("net", name, "eth0"), (PortMapping("tcp", port, 80),), (TARGET,))
+        PortForward(Owner("net", name, "eth0"), (PortMapping("tcp", port, 80),), (TARGET, TARGET6))
         for name, port in (("c1", 8001), ("c2", 8002))
     )
     Iptables().apply(first, Undo())

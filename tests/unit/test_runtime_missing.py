@@ -96,7 +96,8 @@ REFUSED = 'if verb.startswith("PYCNI"):\n    print("what?"); sys.exit(1)\n'
 def checked(runtime: Runtime, chain: Network, folder: Path) -> Outcome:
     """Return the outcome of a dry run for an attachment whose namespace is there."""
     entry = Entry("net", "c1", "eth0", chain.text, "/proc/self/ns/net", result={"cniVersion": "1.0.0"})
-    return repair(runtime, entry, folder, dry_run=True)
+    [outcome] = repair(runtime, [entry], folder, dry_run=True)
+    return outcome
 
 
 def test_a_script_that_refuses_in_its_own_way_is_checked(

@@ -73,6 +73,20 @@ class Iptables(Backend):
             found += [f"ipv{version} {rendering.label}: {each}" for each in missing]
         return found
 
+    def may_have(self, intent: Intent) -> bool:
+        """Return whether any variant has a chain of the owner, or does not answer."""
+        if intent.kind.iptables is None:
+            return False
+        rendering = intent.kind.iptables()
+        try:
+            return any(
+                variants.may_have_chain(version, rendering.table, own.chain)
+                for version in intent.versions
+                for own in rendering.own(intent.owner)
+            )
+        except (CniError, OSError):
+            return True
+
     def remove(self, owner: Owner, kind: Kind, addresses: Sequence[IpAddress] = ()) -> None:
         """Remove the rules of a kind that the container has on this network."""
         if kind.iptables is None:
@@ -152,14 +166,22 @@ def _where_table_exists(step: Callable[..., None], *args: object) -> None:
 
 
 def _differences(tool: Tool, wanted: Sequence[Rule]) -> list[str]:
-    chains = list(dict.fromkeys(rule.chain for rule in wanted))
-    seen = tool.list_chains(chains)
+    # ADD and DEL compare nothing so.
+    from cni.firewall.iptables.present import list_present, may_be
+
+    seen = list_present(tool, wanted)
     return [
-        *(f"chain {each} not found in iptables table {tool.table}" for each in chains if each not in seen),
+        *(
+            f"chain {each} not found in iptables table {tool.table}"
+            for each in dict.fromkeys(rule.chain for rule in wanted)
+            if each not in seen
+        ),
         *(
             f"rule {rule.line} not found in chain {rule.chain} in iptables table {tool.table}"
             for rule in wanted
-            if rule.chain in seen and rule not in seen[rule.chain] and not tool.has(rule)
+            if rule.chain in seen
+            and rule not in seen[rule.chain]
+            and not (may_be(rule, seen[rule.chain]) and tool.has(rule))
         ),
     ]
 

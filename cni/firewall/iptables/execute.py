@@ -87,13 +87,12 @@ class Tool(NamedTuple):
         return found if found or self.variant else _find_with_suffix(self)
 
     def is_nf_tables(self) -> bool:
-        """Return whether PATH's program is the nf_tables variant, by the file that is executed."""
+        """Return whether PATH's program is the nf_tables variant, by the file that is executed.
+
+        Then netlink may do its work.
+        """
         program = None if self.variant else self.find()
         return program is not None and os.path.basename(os.path.realpath(program)) == "xtables-nft-multi"  # noqa: PTH119 - text only
-
-    def takes_netlink(self) -> bool:
-        """Return whether netlink may do this program's work: it is the nf_tables variant, for IPv4."""
-        return self.version == 4 and self.is_nf_tables()
 
     def apply(self, doing: str, lines: Sequence[str]) -> None:
         """Run commands ("-A CHAIN ...") as one transaction: all of them take effect, or none.

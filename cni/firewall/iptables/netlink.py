@@ -12,7 +12,7 @@ import socket
 import struct
 import sys
 from functools import partial
-from ipaddress import IPv4Address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING, NamedTuple
 
 from cni.errors import KernelError
@@ -56,8 +56,8 @@ _MARK_MATCH, _MARK_TARGET = struct.Struct("=IIB7x"), struct.Struct("=II")
 _CONNTRACK, _BY_STATE = struct.Struct("=128xII13H6x"), 1
 _ESTABLISHED, _RELATED = 0x2, 0x4
 _ADDRTYPE, _LOCAL, _NOT_SOURCE = struct.Struct("=HHI"), 1 << 2, 1
-_DNAT_RANGE = struct.Struct("=I4s12x4s12x2s2s2x6x")
-_MASQUERADE_RANGE = struct.Struct("=I20x")
+_DNAT_RANGE = struct.Struct("=I16s16s2s2s2x6x")
+_MASQUERADE_RANGES = {nft.IPV4: struct.pack("=I20x", 1), nft.IPV6: bytes(40)}
 _MAPS_ADDRESS_AND_PORT = 0x3
 _COMMENT_BYTES = 256
 _ANY_PORT = (0, 0xFFFF)
@@ -75,7 +75,9 @@ class _Extension(NamedTuple):
     unpack: Callable[[bytes], str]
 
 
-def make_chain(doing: str, chain: str, rules: Sequence[Rule], generation: int | None = None) -> bool:
+def make_chain(
+    doing: str, chain: str, rules: Sequence[Rule], generation: int | None = None, family: int = nft.IPV4
+) -> bool:
     """Make a chain in the table of `rules`, and append these to it and to others, in one transaction.
 
     Return False, with nothing done, if the kernel refuses, if a rule has parts that are not known here, or if
@@ -84,8 +86,8 @@ def make_chain(doing: str, chain: str, rules: Sequence[Rule], generation: int | 
     created = text(_TABLE_NAME, rules[0].table) + text(_CHAIN_NAME, chain)
     try:
         messages = [
-            Message(doing, _NEWCHAIN, nft.IPV4, created, NLM_F_CREATE | NLM_F_EXCL),
-            *(_addition(doing, each) for each in rules),
+            Message(doing, _NEWCHAIN, family, created, NLM_F_CREATE | NLM_F_EXCL),
+            *(_addition(doing, each, family) for each in rules),
         ]
         kept().commit(messages, generation)
     except (_UnknownError, KernelError, ValueError, struct.error):
@@ -124,7 +126,8 @@ def read_rule(rule: nft.Rule) -> Rule | None:
             elif name == "match":
                 matches.append(_read_extension(_MATCHES, data, ("-m",)))
             elif name in {"target", "immediate"}:
-                target = _read_extension(_TARGETS, data) if name == "target" else _read_verdict(data)
+                is_extension = name == "target"
+                target = _read_extension(_TARGETS[rule.family], data) if is_extension else _read_verdict(data)
             elif name != "counter":
                 return None
     except (_UnknownError, KeyError, ValueError, struct.error):
@@ -139,10 +142,10 @@ def _expressions(raw: bytes) -> Iterator[bytes]:
         yield each
 
 
-def _addition(doing: str, rule: Rule, family: int = nft.IPV4) -> Message:
+def _addition(doing: str, rule: Rule, family: int) -> Message:
     expressions = [each for match in rule.matches for each in _match_expressions(match)]
     expressions += [_expression("counter", attribute(1, bytes(8)), attribute(2, bytes(8)))]
-    expressions += _target_expressions(rule.target)
+    expressions += _target_expressions(rule.target, _TARGETS[family])
     payload = (
         text(_RULE_TABLE, rule.table)
         + text(_RULE_CHAIN, rule.chain)
@@ -180,11 +183,11 @@ def _address_expressions(option: str, value: str, *, is_not: bool) -> list[bytes
     return [*found, _comparison(_NOT_EQUAL if is_not else _EQUAL, network.network_address.packed)]
 
 
-def _target_expressions(target: tuple[str, ...]) -> list[bytes]:
-    if target[:-1] in _TARGETS:
-        return [_extension("target", _TARGETS, target)]
+def _target_expressions(target: tuple[str, ...], known: dict[tuple[str, ...], _Extension]) -> list[bytes]:
+    if target[:-1] in known:
+        return [_extension("target", known, target)]
     if target == ("MASQUERADE",):
-        return [_extension("target", _TARGETS, (*target, ""))]
+        return [_extension("target", known, (*target, ""))]
     if len(target) != 1:
         raise _UnknownError(target)
     [name] = target
@@ -321,17 +324,22 @@ def _pack_states(value: str) -> bytes:
     return _CONNTRACK.pack(*[0] * 7, _BY_STATE, 0, _ESTABLISHED | _RELATED, *[0] * 5)
 
 
-def _pack_dnat(value: str) -> bytes:
-    found = re.fullmatch(r"([0-9.]+):([0-9]+)", value)
+def _pack_dnat(family: int, value: str) -> bytes:
+    found = re.fullmatch(r"([0-9.]+):([0-9]+)" if family == nft.IPV4 else r"\[([0-9a-f:]+)\]:([0-9]+)", value)
     if found is None:
         raise _UnknownError(value)
-    address, port = IPv4Address(found[1]).packed, int(found[2]).to_bytes(2, "big")
+    address, port = ip_address(found[1]).packed, int(found[2]).to_bytes(2, "big")
     return _DNAT_RANGE.pack(_MAPS_ADDRESS_AND_PORT, address, address, port, port)
 
 
-def _unpack_dnat(info: bytes) -> str:
+def _unpack_dnat(family: int, info: bytes) -> str:
     _, address, _, port, _ = _DNAT_RANGE.unpack(info)
-    return f"{IPv4Address(address)}:{int.from_bytes(port, 'big')}"
+    shown = str(IPv4Address(address[:4])) if family == nft.IPV4 else f"[{IPv6Address(address)}]"
+    return f"{shown}:{int.from_bytes(port, 'big')}"
+
+
+def _pack_masquerade(family: int, _: str) -> bytes:
+    return _MASQUERADE_RANGES[family]
 
 
 # By the words before the value. An extension is read by trying those of its name.
@@ -352,13 +360,18 @@ _MATCHES: dict[tuple[str, ...], _Extension] = {
         1, partial(_pack_addrtype, _LOCAL, 0, _NOT_SOURCE), _is_local
     ),
 }
-_TARGETS: dict[tuple[str, ...], _Extension] = {
-    ("DNAT", "--to-destination"): _Extension(2, _pack_dnat, _unpack_dnat),
-    ("MASQUERADE",): _Extension(0, lambda _: _MASQUERADE_RANGE.pack(1), lambda _: ""),
-    ("MARK", "--set-xmark"): _Extension(
-        2,
-        lambda value: _MARK_TARGET.pack(*_pack_marks(value)),
-        lambda info: _show_marks(*_MARK_TARGET.unpack(info)),
-    ),
+_TARGETS: dict[int, dict[tuple[str, ...], _Extension]] = {
+    family: {
+        ("DNAT", "--to-destination"): _Extension(
+            2, partial(_pack_dnat, family), partial(_unpack_dnat, family)
+        ),
+        ("MASQUERADE",): _Extension(0, partial(_pack_masquerade, family), lambda _: ""),
+        ("MARK", "--set-xmark"): _Extension(
+            2,
+            lambda value: _MARK_TARGET.pack(*_pack_marks(value)),
+            lambda info: _show_marks(*_MARK_TARGET.unpack(info)),
+        ),
+    }
+    for family in (nft.IPV4, nft.IPV6)
 }
 _COUNTER = text(_EXPR_NAME, "counter")

@@ -43,7 +43,7 @@ Seen = Mapping[str, Sequence[Rule]]
 Has = Callable[[Rule], bool]
 
 # The shared rules that are right in the form in which the kernel reported them.
-_verified: set[tuple[tuple[Rule, ...], tuple[bytes, ...]]] = set()
+_verified: set[tuple[int, tuple[Rule, ...], tuple[bytes, ...]]] = set()
 
 
 class Transaction:
@@ -66,7 +66,7 @@ class Transaction:
         right. Netlink makes the chain if it can compare the shared rules, else the program compares them and
         makes the chain.
         """
-        if self.tool.takes_netlink():
+        if self.tool.is_nf_tables():
             is_done = self._append_by_netlink()
         else:
             is_done = _has_shared_once(self.tool, self.wanted.shared) and self._append_by_program()
@@ -94,11 +94,12 @@ class Transaction:
         One form of the shared rules is compared once in a process. Rules with parts that netlink does not
         know are left to the program.
         """
+        family = nft.FAMILIES[self.tool.version]
         for _ in range(_NETLINK_TRIES):
-            shared = _read_shared(nft.IPV4, self.tool.table, self.wanted.shared)
+            shared = _read_shared(family, self.tool.table, self.wanted.shared)
             if shared is None:
                 return False
-            form = shared.rules, tuple(map(netlink.content, shared.reported))
+            form = family, shared.rules, tuple(map(netlink.content, shared.reported))
             if shared.rules and form not in _verified:
                 is_right = tuple(map(netlink.read_rule, shared.reported)) == shared.rules
                 is_made = not is_right and self._append_by_program()
@@ -109,7 +110,7 @@ class Transaction:
                 _verified.add(form)
                 if is_made:
                     return True
-            if netlink.make_chain(self.doing, self.wanted.chain, self._made, shared.generation):
+            if netlink.make_chain(self.doing, self.wanted.chain, self._made, shared.generation, family):
                 return True
             if shared.generation is None or nft.generation() == shared.generation:
                 break

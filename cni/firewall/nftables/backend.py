@@ -89,6 +89,10 @@ class Nftables(Backend):
         ]
         return [] if found and rendering.foreign.covers(checked) else found
 
+    def may_have(self, intent: Intent) -> bool:
+        """Return whether nftables has this kind: `differences` starts no program either."""
+        return intent.kind.nftables is not None
+
     def remove(self, owner: Owner, kind: Kind, addresses: Sequence[IpAddress] = ()) -> None:  # noqa: ARG002 - a link has its own
         """Remove the owner's rules of a kind, made by this suite or by the Go plugins."""
         if kind.nftables is None:

@@ -127,10 +127,12 @@ def differences(plan: Plan, admin_chain: str) -> list[str]:
 
 
 def _missing(tool: Tool, wanted: Sequence[Rule]) -> list[str]:
-    chains = list(dict.fromkeys(rule.chain for rule in wanted))
-    existing = variants.list_existing(tool, [each for each in chains if each != HOOK])
-    seen = tool.list_chains([each for each in chains if each == HOOK or each in existing])
-    current = {name: [as_current(rule) for rule in rules] for name, rules in seen.items()}
+    # ADD and DEL compare nothing so.
+    from cni.firewall.iptables.present import list_present
+
+    current = {
+        name: [as_current(rule) for rule in rules] for name, rules in list_present(tool, wanted).items()
+    }
     return [
         f'expected ipv{tool.version} rule "{rule.spec}" not found in chain {rule.chain} of table {FILTER}'
         for rule in wanted

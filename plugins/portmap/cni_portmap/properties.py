@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from cni.firewall import select
 from cni.hostports import ledger
 from cni.kernel import sysctl
+from cni.operations import calls
 from cni.operations.properties import Property
 from cni_portmap.add import claimed, list_localhost_settings
 from cni_portmap.delete import flush_connections
@@ -39,8 +40,8 @@ def _add_rules(conf: PortmapConf, request: Request, intent: PortForward, undo: U
     with claimed(intent, host_ends, request, undo):
         backend.rebuild(intent)
         backend.apply(intent, undo)
-    # Packets that came meanwhile have made entries without a translation.
-    flush_connections(intent.mappings)
+    # Packets that came meanwhile have made entries without a translation. The kernel takes 10 ms to list any.
+    calls.once(flush_connections, intent.mappings)
     ports = ", ".join(f"{each.host_port}/{each.protocol}" for each in intent.mappings)
     return f"published {ports} with {backend.name}"
 
