@@ -6,8 +6,9 @@ import os
 from typing import TYPE_CHECKING
 
 from cni.errors import CniError, Code
-from cni.firewall import orphans, select
+from cni.firewall import nft, orphans, select
 from cni.firewall.iptables import transaction
+from cni.firewall.iptables.execute import Tool
 from cni.firewall.nftables import records
 from cni.state import files
 from cni.state.lock import locked
@@ -28,13 +29,20 @@ def check(asked: str | None, purpose: str) -> None:
     if name == "nftables":
         files.check_writable(records.FOLDER)
         return
-    check_children()
+    if _may_start_programs():
+        check_children()
     try:
         # Only an ADD that has to make shared chains needs it.
         check_lock(transaction.LOCK, 0)
     except CniError as error:
         if error.code != Code.TRY_AGAIN:
             raise
+
+
+def _may_start_programs() -> bool:
+    """Return whether an ADD may start iptables: netlink adds to tables that iptables-nft has made."""
+    versions = nft.FAMILIES.items()
+    return not all(Tool(each, "nat").is_nf_tables() and nft.has_table(of, "nat") for each, of in versions)
 
 
 def check_children() -> None:

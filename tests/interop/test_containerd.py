@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from plugin_table import ROOT
-from tests.interop.served import fetch, served
+from tests.interop.served import fetch, served, wait_for_page
 from tests.support.containerd import PAGE, Containerd, Published, why_no_containerd
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def test_a_pods_published_port_answers_and_nothing_is_left(host: Host, container
     pod = containerd.run_pod("web", [Published(8080, 80)])
     # loopback, bridge with its IPAM in the same worker, portmap.
     assert served(host) == calls + 3
-    assert fetch(host, host.outside.host_address, 8080, from_outside=True) == PAGE
+    assert wait_for_page(host, host.outside.host_address, 8080, from_outside=True) == PAGE
     assert fetch(host, host.outside.host_address, 8080) == PAGE
     assert fetch(host, "127.0.0.1", 8080) == PAGE
     containerd.remove_pod(pod)
@@ -64,7 +64,7 @@ def test_a_pod_outlives_its_containerd(host: Host, containerd: Containerd) -> No
     before = host.snapshot()
     pod = containerd.run_pod("web", [Published(8080, 80)])
     containerd.restart()
-    assert fetch(host, host.outside.host_address, 8080, from_outside=True) == PAGE
+    assert wait_for_page(host, host.outside.host_address, 8080, from_outside=True) == PAGE
     with pytest.raises(RuntimeError, match="8080"):
         containerd.run_pod("late", [Published(8080, 80)])
     containerd.remove_pod(pod)
@@ -77,7 +77,7 @@ def test_two_pods_have_ports_of_their_own(host: Host, containerd: Containerd) ->
     containerd.run_pod("one", [Published(8081, 80)])
     containerd.run_pod("two", [Published(8082, 80)])
     for port in (8081, 8082):
-        assert fetch(host, host.outside.host_address, port, from_outside=True) == PAGE
+        assert wait_for_page(host, host.outside.host_address, port, from_outside=True) == PAGE
 
 
 def test_a_taken_host_port_is_told_by_containerd(containerd: Containerd) -> None:
