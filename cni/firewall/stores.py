@@ -40,9 +40,14 @@ def check(asked: str | None, purpose: str) -> None:
 
 
 def _may_start_programs() -> bool:
-    """Return whether an ADD may start iptables: netlink adds to tables that iptables-nft has made."""
-    versions = nft.FAMILIES.items()
-    return not all(Tool(each, "nat").is_nf_tables() and nft.has_table(of, "nat") for each, of in versions)
+    """Return whether an ADD that masquerades may start iptables: netlink adds to what iptables-nft has made.
+
+    Other ADDs need files in the same folder anyway.
+    """
+    return not all(
+        Tool(version, "nat").is_nf_tables() and nft.find_chain(family, "nat", "POSTROUTING")
+        for version, family in nft.FAMILIES.items()
+    )
 
 
 def check_children() -> None:

@@ -78,8 +78,8 @@ def flush_ports(protocol: str, ports: Collection[tuple[int, IpAddress | None]], 
 def _is_empty() -> bool:
     """Return whether the kernel tracks no connection in this namespace.
 
-    A listing walks a table that all namespaces share: 5 ms of CPU time for its usual 262,144 places. The
-    kernel counts a connection before it puts it into the table.
+    A listing walks a table that all namespaces share: 5 to 10 ms of CPU time for its usual 262,144 places.
+    The kernel counts a connection before it puts it into the table.
     """
     stats = kept().find(Message("count tracked connections", _GET_STATS, socket.AF_UNSPEC))
     return stats is not None and attributes(stats).get(_STATS_ENTRIES) == bytes(4)

@@ -97,7 +97,10 @@ class _Guard:
 
     def can_pause(self, pause_s: float) -> bool:
         """Pause; return whether to go on."""
-        select.select([self._wakeup], [], [], pause_s)
+        # select(2) takes no descriptor above 1,023.
+        waiting = select.poll()
+        waiting.register(self._wakeup, select.POLLIN)
+        waiting.poll(1000 * pause_s)
         return not self._is_ending
 
     def remove_status(self) -> None:

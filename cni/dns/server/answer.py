@@ -179,9 +179,11 @@ def template(query: bytes, plain: Plain, replies: Replies) -> Template | None:
     reply = replies[0] if replies else b""
     at = plain.end + (_TYPE_AND_CLASS + _BEFORE_ADDRESS if plain.address else 0)
     made = Template(reply[2:_QUESTION], reply[plain.end : at], reply[at + len(plain.address) :])
+    if len(reply) < _QUESTION or made.fill(query, plain) != reply[2:]:
+        return None
+    is_of_kind = reply[3] & _RCODE == plain.rcode and reply[7] == bool(plain.address)
     is_named = not plain.address or made.between[_TYPE_AND_CLASS:].startswith(_POINTER)
-    is_so = reply[3:4] != b"" and reply[3] & _RCODE == plain.rcode and reply[7] == bool(plain.address)
-    return made if is_so and is_named and made.fill(query, plain) == reply[2:] else None
+    return made if is_of_kind and is_named else None
 
 
 def _name_in(zone: Zone, text: str) -> str | None:

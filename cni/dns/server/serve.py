@@ -103,11 +103,14 @@ class _Server:
     def finish(self) -> None:
         """Answer what waits for another server, and the queries of connections. None of them can move."""
         deadline_s = time.monotonic() + _FINISH_WITHIN_S
+        # select(2) takes no descriptor above 1,023, and hundreds of networks have as many sockets.
+        waiting = select.poll()
+        waiting.register(self._poller, select.POLLIN)
         while (rest_s := deadline_s - time.monotonic()) > 0:
             due_s = self._desk.forwarder.expire()
             if due_s is None and not self._streams.close_served():
                 return
-            select.select([self._poller], [], [], rest_s if due_s is None else min(rest_s, due_s))
+            waiting.poll(1000 * (rest_s if due_s is None else min(rest_s, due_s)))
             # A connection gets no name that has been withdrawn meanwhile.
             self._load()
             self._poller.serve()

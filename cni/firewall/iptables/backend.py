@@ -166,7 +166,7 @@ def _where_table_exists(step: Callable[..., None], *args: object) -> None:
 
 
 def _differences(tool: Tool, wanted: Sequence[Rule]) -> list[str]:
-    # ADD and DEL compare nothing so.
+    # ADD and DEL do not need it.
     from cni.firewall.iptables.present import list_present, may_be
 
     seen = list_present(tool, wanted)

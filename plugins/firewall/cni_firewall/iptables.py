@@ -127,7 +127,7 @@ def differences(plan: Plan, admin_chain: str) -> list[str]:
 
 
 def _missing(tool: Tool, wanted: Sequence[Rule]) -> list[str]:
-    # ADD and DEL compare nothing so.
+    # ADD and DEL do not need it.
     from cni.firewall.iptables.present import list_present
 
     current = {
