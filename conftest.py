@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import subprocess
 from collections import Counter
 from contextlib import ExitStack, closing
@@ -49,8 +50,11 @@ SETTINGS: dict[str, dict[str, int]] = {WARM: {"workers": 1}, SINGLE: {"calls": 1
 
 
 def pytest_configure() -> None:
-    """Collect no garbage while tests are collected: what they make stays, and each look at it costs more."""
+    """Prepare the process for its tests."""
+    # What collecting tests makes stays, and each look of the garbage collector at it costs more.
     gc.disable()
+    # A shell starts its background commands so that this signal is ignored, and all programs inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)

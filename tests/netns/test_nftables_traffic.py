@@ -37,7 +37,8 @@ def town(host: Host) -> Iterator[Town]:
     outside = host.outside
     host.run(["ip", "link", "add", "br0", "type", "bridge"])
     host.run(["sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"])
-    host.run(["sysctl", "-qw", "net.ipv4.conf.br0.route_localnet=1"])
+    # Without a link-local address, which takes the kernel seconds to check, br0 looks for no neighbours.
+    host.run(["sysctl", "-qw", "net.ipv4.conf.br0.route_localnet=1", "net.ipv6.conf.br0.accept_dad=0"])
     host.run(["ip", "link", "set", "br0", "up"])
     _address(host, "br0", 1)
     server, neighbour = (_container(host, name, number) for name, number in (("c2", 2), ("c3", 3)))
