@@ -2,10 +2,12 @@
 
     publish(record)               # ADD: the server reads it when it is asked to look
     withdraw(record.key)          # DEL: without a result, without a namespace
-    list_all()                    # the server, `pycni show` and `pycni dns`
+    list_all()                    # `pycni show` and `pycni dns`
 
-A file's name has a digest of its content, so that a listing of the folder shows each change. Files are in
-/run and end with the boot (`cni.state.boot`). A record appears whole or not at all.
+A file's name has a digest of its content, so that a listing of its folder shows each change. The files are
+spread over 16 folders, and the server lists only those that have changed (`stamp`): an ADD beside thousands
+of names takes little longer than one beside none. Files are in /run and end with the boot
+(`cni.state.boot`). A record appears whole or not at all.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import hashlib
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -31,6 +34,9 @@ FOLDER = Path("/run/pycni/dns")
 _LOCK = FOLDER.with_suffix(".lock")
 _UNFINISHED = f"{files.UNFINISHED_PREFIX}names"
 _LARGEST_BYTES = 1 << 16
+_DIGITS = "0123456789abcdef"
+# The kernel's time of a change goes on in steps of at most 10 ms.
+_SAME_TIME_NS = 50_000_000
 
 
 class Listed(NamedTuple):
@@ -38,6 +44,13 @@ class Listed(NamedTuple):
 
     path: str
     record: Record | None
+
+
+class Stamp(NamedTuple):
+    """A folder, and when a name in it has changed."""
+
+    inode: int
+    changed_ns: int
 
 
 def publish(record: Record) -> None:
@@ -49,7 +62,12 @@ def publish(record: Record) -> None:
     files.ensure_directory(FOLDER.parent)
     boot.drop_earlier(FOLDER.parent)
     files.ensure_directory(FOLDER)
-    path = f"{FOLDER}/{_stem(record.key)}.{hashlib.sha256(content).hexdigest()[:16]}"
+    folder = _folder_of(record.key)
+    if not os.path.isdir(folder):  # noqa: PTH112 - pathlib takes longer: this is on the way of each ADD
+        # All at once: otherwise most of the first ADDs would make one.
+        for digit in _DIGITS:
+            files.ensure_directory(FOLDER / digit)
+    path = f"{folder}/{_stem(record.key)}.{hashlib.sha256(content).hexdigest()[:16]}"
     with locked(_LOCK):
         earlier = _paths_of(record.key)
         files.write_atomic(path, content, beside=_UNFINISHED)
@@ -63,11 +81,12 @@ def withdraw(key: Key) -> bool:
     if not os.path.lexists(FOLDER):
         return False
     files.check_keepers(FOLDER)
-    if not (paths := _paths_of(key)) and not os.path.lexists(_unfinished()):
+    unfinished = f"{_folder_of(key)}/{_UNFINISHED}"
+    if not (paths := _paths_of(key)) and not os.path.lexists(unfinished):
         return False
     with locked(_LOCK):
         removed = [files.remove(each) for each in paths]
-        files.remove(_unfinished())
+        files.remove(unfinished)
     return any(removed)
 
 
@@ -95,21 +114,19 @@ def list_stale(network: str, valid: Collection[Attachment]) -> list[Listed]:
     boot.drop_earlier(FOLDER.parent)
     kept = {_stem(Key(network, *each)) for each in valid}
     prefix = _network_prefix(network)
-    stale = [name for name in list_names() if name.startswith(prefix) and name.partition(".")[0] not in kept]
-    left = [_unfinished()] if _is_left() else []
-    return [Listed(path, read(path)) for path in [*(f"{FOLDER}/{each}" for each in sorted(stale)), *left]]
+    stale = [
+        f"{folder}/{name}"
+        for folder in list_folders()
+        for name in sorted(list_names(folder))
+        if name.startswith(prefix) and name.partition(".")[0] not in kept
+    ]
+    return [Listed(path, read(path)) for path in [*stale, *_list_left()]]
 
 
 def has_network(network: str) -> bool:
     """Return whether a network has any record."""
     prefix = _network_prefix(network)
-    try:
-        with os.scandir(FOLDER) as entries:
-            return any(each.name.startswith(prefix) for each in entries)
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise CniError(Code.STORE, f"could not list {FOLDER}: {(error.strerror or '').lower()}") from error
+    return any(name.startswith(prefix) for folder in list_folders() for name in list_names(folder))
 
 
 def list_all() -> list[Record]:
@@ -118,20 +135,43 @@ def list_all() -> list[Record]:
         return []
     files.check_keepers(FOLDER)
     boot.drop_earlier(FOLDER.parent)
-    found = [record for each in list_names() if (record := read(f"{FOLDER}/{each}"))]
+    paths = (f"{folder}/{name}" for folder in list_folders() for name in list_names(folder))
+    found = [record for each in paths if (record := read(each))]
     return sorted(found, key=lambda each: each.since_ns)
 
 
-def list_names() -> list[str]:
-    """List the names of the records' files. They say which records there are, and which have changed."""
+def list_folders() -> list[str]:
+    """List the folders that there are for files of records."""
+    return [f"{FOLDER}/{each}" for each in _list_entries(FOLDER) if len(each) == 1]
+
+
+def list_names(folder: str) -> list[str]:
+    """List the names of a folder's files. They say which records there are, and which have changed."""
+    return [each for each in _list_entries(folder) if not each.startswith(".")]
+
+
+def _list_entries(folder: Path | str) -> list[str]:
     try:
         # pathlib takes longer: this is on the way of each ADD.
-        names = os.listdir(FOLDER)  # noqa: PTH208
+        return os.listdir(folder)  # noqa: PTH208
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise CniError(Code.STORE, f"could not list {FOLDER}: {(error.strerror or '').lower()}") from error
-    return [each for each in names if not each.startswith(".")]
+        raise CniError(Code.STORE, f"could not list {folder}: {(error.strerror or '').lower()}") from error
+
+
+def stamp(folder: str) -> Stamp | None:
+    """Return what changes with the names in a folder; None if the folder is gone."""
+    try:
+        status = os.stat(folder)  # noqa: PTH116
+    except OSError:
+        return None
+    return Stamp(status.st_ino, status.st_mtime_ns)
+
+
+def is_settled(seen: Stamp) -> bool:
+    """Return whether each change from now on gives another stamp."""
+    return time.time_ns() - seen.changed_ns > _SAME_TIME_NS
 
 
 def read(path: str) -> Record | None:
@@ -197,8 +237,12 @@ def _from_json(shown: dict[str, Any]) -> Record:
 
 
 def _paths_of(key: Key) -> list[str]:
-    stem = f"{_stem(key)}."
-    return [f"{FOLDER}/{each}" for each in list_names() if each.startswith(stem)]
+    stem, folder = f"{_stem(key)}.", _folder_of(key)
+    return [f"{folder}/{each}" for each in list_names(folder) if each.startswith(stem)]
+
+
+def _folder_of(key: Key) -> str:
+    return f"{FOLDER}/{_container_digits(key)[0]}"
 
 
 def _network_prefix(network: str) -> str:
@@ -206,20 +250,21 @@ def _network_prefix(network: str) -> str:
 
 
 def _stem(key: Key) -> str:
-    return f"{_network_prefix(key.network)}{_digits(key.container_id, key.ifname)[:32]}"
+    return f"{_network_prefix(key.network)}{_container_digits(key)}"
+
+
+def _container_digits(key: Key) -> str:
+    return _digits(key.container_id, key.ifname)[:32]
 
 
 def _digits(*parts: str) -> str:
     return hashlib.sha256(os.fsencode("\0".join(parts))).hexdigest()
 
 
-def _unfinished() -> str:
-    return f"{FOLDER}/{_UNFINISHED}"
-
-
-def _is_left() -> bool:
-    """Return whether an unfinished record is there that no process is writing."""
-    if not os.path.lexists(_unfinished()):
-        return False
+def _list_left() -> list[str]:
+    """List unfinished records that no process is writing."""
+    paths = [f"{folder}/{_UNFINISHED}" for folder in list_folders()]
+    if not any(map(os.path.lexists, paths)):
+        return []
     with locked(_LOCK):
-        return os.path.lexists(_unfinished())
+        return [each for each in paths if os.path.lexists(each)]

@@ -6,15 +6,13 @@ that neither ADD makes them nor CHECK asks for them.
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, TypeVar
 
-from cni.kernel import addr, route
+from cni.kernel import route
 from cni.kernel.rtnetlink import Netlink
 
 if TYPE_CHECKING:
     from cni.firewall.intents import Masquerade, PortForward
-    from cni.result import IpAddress
 
 Planned = TypeVar("Planned", "Masquerade", "PortForward")
 
@@ -24,9 +22,5 @@ def without_others(intent: Planned) -> Planned:
     if not intent.gateways:
         return intent
     with Netlink() as nl:
-        own = {ip for ip in dict.fromkeys(each.ip for each in intent.gateways) if _has(nl, ip)}
+        own = {ip for ip in dict.fromkeys(each.ip for each in intent.gateways) if route.is_local(nl, ip)}
     return intent._replace(gateways=tuple(each for each in intent.gateways if each.ip in own))
-
-
-def _has(nl: Netlink, ip: IpAddress) -> bool:
-    return route.is_local(nl, ip) if isinstance(ip, IPv4Address) else addr.has_ipv6(nl, ip)

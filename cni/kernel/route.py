@@ -6,18 +6,17 @@ import errno
 import socket
 import struct
 import sys
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING, NamedTuple
 
 from cni.errors import KernelError
-from cni.kernel import rtnetlink
+from cni.kernel import addr, rtnetlink
 from cni.kernel.attributes import attribute, attributes, each_attribute, nest, number, shown_number
 from cni.kernel.rtnetlink import Message, Netlink
 from cni.result import Route
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from ipaddress import IPv4Address
 
     from cni.result import IpAddress, IpNetwork
 
@@ -151,8 +150,11 @@ def find_link_index(nl: Netlink, destination: IpAddress) -> int | None:
     return shown_number(attributes(found[_HEAD.size :]).get(_OIF, b"")) or None if found else None
 
 
-def is_local(nl: Netlink, address: IPv4Address) -> bool:
-    """Return whether an IPv4 address is one of the namespace's own."""
+def is_local(nl: Netlink, address: IpAddress) -> bool:
+    """Return whether an address is one of the namespace's own; one look-up, however many there are."""
+    # The local route of an IPv6 address may come a little later than the address.
+    if isinstance(address, IPv6Address):
+        return addr.has_ipv6(nl, address)
     found = _look_up(nl, address)
     return found is not None and _HEAD.unpack_from(found)[7] == _RTN_LOCAL
 

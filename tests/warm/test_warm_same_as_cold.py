@@ -123,7 +123,7 @@ OWN = {
     # Of published names: the time, the namespaces, and the digest of both in the file's name.
     r'"since_ns": \d+': "TIME",
     r'"owner": "[0-9a-f]{16}"': "NAMESPACES",
-    r"(?<=/run/pycni/dns/[0-9a-f]{16}-[0-9a-f]{32})\.[0-9a-f]{16}": ".DIGEST",
+    r"(?<=/run/pycni/dns/[0-9a-f]/[0-9a-f]{16}-[0-9a-f]{32})\.[0-9a-f]{16}": ".DIGEST",
 }
 
 

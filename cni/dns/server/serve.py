@@ -54,8 +54,10 @@ class _Server:
         self._key = HELPER.key
         self._desk = Desk(self._poller)
         self._streams = Streams(self._poller, self._serve_stream)
-        # By the name of its file; None for one of other namespaces, or of a container that is gone.
-        self._loaded: dict[str, Record | None] = {}
+        # By folder and name of its file; None for one of other namespaces, or of a container that is gone.
+        self._loaded: dict[str, dict[str, Record | None]] = {}
+        # Of folders that need not be listed before they change.
+        self._stamps: dict[str, records.Stamp] = {}
         self._failed: dict[str, str] = {}
         self._gateways: dict[str, str] = {}
         self._looked_s = time.monotonic()
@@ -132,14 +134,29 @@ class _Server:
 
     def _load(self) -> None:
         """Read the files that are new, and forget those that are gone."""
-        names = set(records.list_names())
-        for name in self._loaded.keys() - names:
-            if record := self._loaded.pop(name):
+        for folder in {*records.list_folders(), *self._loaded}:
+            stamp = records.stamp(folder)
+            if stamp and stamp == self._stamps.get(folder):
+                continue
+            self._stamps.pop(folder, None)
+            # Before the folder is listed: a change that is listed may have the time of one that is not.
+            is_settled = stamp and records.is_settled(stamp)
+            if self._load_folder(folder) and stamp and is_settled:
+                self._stamps[folder] = stamp
+
+    def _load_folder(self, folder: str) -> bool:
+        """Load the files of a folder; return whether each one could be read."""
+        loaded = self._loaded.setdefault(folder, {})
+        names = set(records.list_names(folder))
+        for name in loaded.keys() - names:
+            if record := loaded.pop(name):
                 self._desk.remove(record)
-        for name in names - self._loaded.keys():
+        new = names - loaded.keys()
+        for name in new:
             # One that is damaged, or that cannot be read at this moment, is read again the next time.
-            if record := records.read(f"{records.FOLDER}/{name}"):
-                self._loaded[name] = self._desk.add(record) if record.owner == self._key else None
+            if record := records.read(f"{folder}/{name}"):
+                loaded[name] = self._desk.add(record) if record.owner == self._key else None
+        return new <= loaded.keys()
 
     def hear(self, *_: object) -> None:
         """Note that a hosts file has changed."""
@@ -167,10 +184,11 @@ class _Server:
     def _forget_the_dead(self) -> None:
         """Forget containers that have ended without a DEL. GC removes their files."""
         self._looked_s = time.monotonic()
-        for name, record in self._loaded.items():
-            if record and record.netns and netns.is_gone(record.netns):
-                self._desk.remove(record)
-                self._loaded[name] = None
+        for loaded in self._loaded.values():
+            for name, record in loaded.items():
+                if record and record.netns and netns.is_gone(record.netns):
+                    self._desk.remove(record)
+                    loaded[name] = None
 
     def _bind(self) -> None:
         """Listen at each gateway, and at no other address."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cni.errors import CniError, Code
-from cni.kernel import addr, link
+from cni.kernel import addr, link, route
 from cni.kernel.rtnetlink import Netlink
 
 if TYPE_CHECKING:
@@ -18,9 +18,8 @@ def find(result: Result) -> list[IpAddress]:
     Raise CniError 7 if there are none: a container could not reach the server.
     """
     with Netlink() as nl:
-        local = {each.address.ip for each in addr.list_addrs(nl)}
         wanted = dict.fromkeys(each.gateway for each in result.ips if each.gateway)
-        gateways = [each for each in wanted if each in local]
+        gateways = [each for each in wanted if route.is_local(nl, each)]
         if not gateways:
             names = [each.name for each in result.interfaces if not each.sandbox]
             links = [each for name in names if (each := link.find(nl, name))]

@@ -142,7 +142,7 @@ def test_another_user_and_a_container_do_not_reach_the_control_socket(host: Host
     web = net.attach("web")
     path = host.call(_path)
     # A process of root in another network namespace sees the socket. Its request changes nothing.
-    host.run(["sh", "-c", "rm /run/pycni/dns/*"])
+    host.run(["sh", "-c", "rm /run/pycni/dns/*/*"])
     assert web.sandbox.call(_request, path) == b""
     assert ask(web.sandbox, "web") == ("NOERROR", [web.addresses[0]])
     assert host.run(["stat", "-c", "%a", path, "/run/pycni/helpers"]).split() == ["600", "700"]
@@ -214,12 +214,12 @@ def test_a_record_that_cannot_be_read_once_is_read_again(host: Host) -> None:
     web = net.attach("web")
     [(_, helper)] = servers(host)
     # As for want of descriptors or memory: the helper that starts now finds nothing that it can read.
-    host.run(["sh", "-c", "mkdir /run/aside && mv /run/pycni/dns/* /run/aside"])
-    names = host.run(["ls", "/run/aside"]).split()
-    host.run(["touch", *(f"/run/pycni/dns/{each}" for each in names)])
+    [record] = host.run(["sh", "-c", "ls /run/pycni/dns/*/*"]).split()
+    host.run(["mv", record, "/run/aside"])
+    host.run(["touch", record])
     host.run(["kill", "-9", str(helper)])
     late = net.attach("late")
     assert ask(late.sandbox, "web") == NO
-    host.run(["sh", "-c", "mv /run/aside/* /run/pycni/dns"])
+    host.run(["mv", "/run/aside", record])
     net.detach(late)
     assert ask(web.sandbox, "web") == ("NOERROR", [web.addresses[0]])

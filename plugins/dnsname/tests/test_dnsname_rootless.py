@@ -30,7 +30,7 @@ printf '%s' "$CONF" | "$PYTHON" -m cni_dnsname
 ss -Hlntu
 CNI_COMMAND=DEL
 printf '%s' "$CONF" | "$PYTHON" -m cni_dnsname
-ls /run/pycni/dns
+find /run/pycni/dns -type f
 """
 
 

@@ -93,7 +93,7 @@ def test_check_status_and_repair_ask_the_server(host: Host) -> None:
     assert net.call("CHECK", web).ok
     assert net.status().ok
     # A record that is lost is another matter than a server.
-    host.run(["sh", "-c", "rm /run/pycni/dns/*"])
+    host.run(["sh", "-c", "rm /run/pycni/dns/*/*"])
     assert net.call("CHECK", web).msg == 'the name "web" is not on record'
     assert net.call("PYCNI_REPAIR", web).ok
     assert ask(web.sandbox, "web") == ("NOERROR", [web.addresses[0]])
