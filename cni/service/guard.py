@@ -31,8 +31,9 @@ LISTEN_FD = 3
 OPTION = "--pycni-helper"
 KEEP, DROP = b"+", b"-"
 LONGEST_NAME = 200
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 5.0
-# A helper that has lived so long is started again at once.
+# The first helper that ends by an error is started again at once, those after it ever later.
+_SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 5.0
+# One that has lived so long counts as the first.
 _STEADY_S = 60.0
 
 
@@ -43,16 +44,16 @@ def run(path: str, names: list[str], module: str, *arguments: object) -> None:
     """
     _call_process("pycni-guard")
     guard = _Guard(path, {name: LISTEN_FD + 1 + at for at, name in enumerate(names)})
-    pause_s, restarts = _FIRST_PAUSE_S, 0
+    pause_s, restarts = 0.0, 0
     while True:
         started_s = time.monotonic()
         if not guard.has_failed(restarts, module, *arguments):
             break
         if time.monotonic() - started_s > _STEADY_S:
-            pause_s = _FIRST_PAUSE_S
+            pause_s = 0.0
         if not guard.can_pause(pause_s):
             break
-        pause_s, restarts = min(2 * pause_s, _LONGEST_PAUSE_S), restarts + 1
+        pause_s, restarts = min(max(2 * pause_s, _SHORTEST_PAUSE_S), _LONGEST_PAUSE_S), restarts + 1
     guard.remove_status()
 
 
