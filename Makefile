@@ -21,7 +21,7 @@ ARGS ?=
 # make test PLUGIN=ptp runs the tests of one plugin only: its name or its folder.
 PLUGIN ?=
 # make test also runs what needs a second kernel, if there can be one: auto; required fails without one; no.
-SECOND_KERNEL ?= no
+SECOND_KERNEL ?= auto
 # make test-kernel ALL=1 runs the tests in namespaces that this kernel could run, too.
 ALL ?=
 # make test-load: how often, beside how many processes that keep a core busy.
