@@ -112,9 +112,9 @@ class WorkerPool:
         return True
 
     def shrink(self) -> None:
-        """Retire the additional workers of a burst that is over."""
+        """Retire the newest workers if a burst that needed them is over."""
         if self.busy == 0:
-            for pid in self.workers[self._settings.workers :]:
+            for pid in list(self._entries)[self._settings.workers :]:
                 self._retire(pid)
 
     def recycle(self) -> None:
