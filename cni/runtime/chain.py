@@ -253,7 +253,7 @@ class Runtime:
     ) -> bytes:
         """Run a command of this suite. Return b"" for a plugin of another suite, which does not know it.
 
-        The command may take as long as so many `calls`.
+        `calls` is as in `run`.
         """
         try:
             return self.run(verb, plugin, stdin, runtime_args, calls=calls)
@@ -285,13 +285,16 @@ class Runtime:
     def run(
         self, verb: Verb, plugin: PluginConf, stdin: bytes, runtime_args: RuntimeArgs, *, calls: int = 1
     ) -> bytes:
-        """Run one verb of one plugin, which may take as long as so many `calls`. Return its stdout."""
+        """Run one verb of one plugin. Return its stdout.
+
+        A process that answers several `calls` has twice the time of one. The limit is for plugins that hang.
+        """
         try:
             executable = delegate.find(plugin.type, self.path)
         except CniError as error:
             raise UnavailableError(error.code, error.msg, error.details) from error
         env = plugin_env(self._env, verb, self.path, runtime_args)
-        return run_plugin(executable, env, stdin, self._timeout_s * calls)
+        return run_plugin(executable, env, stdin, self._timeout_s * min(calls, 2))
 
 
 def _check(network: Network, runtime_args: RuntimeArgs) -> Attachment:

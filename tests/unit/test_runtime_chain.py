@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cni.errors import CniError, Code
-from cni.request import Attachment
+from cni.request import Attachment, Verb
 from cni.runtime.cache import Cache
 from cni.runtime.chain import Runtime
 from cni.runtime.derive import RuntimeArgs
@@ -48,6 +48,14 @@ def test_add_runs_in_order_and_hands_on_the_result(plugins: ScriptedPlugins, run
     assert [ip["address"] for ip in result["ips"]] == ["10.9.0.2/24", "10.9.0.3/24"]
     assert plugins.calls[0]["stdin"]["name"] == "net"
     assert plugins.calls[0]["stdin"]["cniVersion"] == "1.1.0"
+
+
+def test_a_plugin_that_hangs_in_many_calls_ends_soon(plugins: ScriptedPlugins, tmp_path: Path) -> None:
+    hasty = Runtime([str(plugins.folder)], {"HOME": "/here"}, Cache(tmp_path / "cni"), timeout_s=0.5)
+    plugins.write("first", "import time; time.sleep(60)")
+    with pytest.raises(CniError, match=r"did not end within 1 s") as raised:
+        hasty.ask_own(Verb.CALLS, TWO.plugins[0], b"{}", calls=32)
+    assert raised.value.code == Code.TRY_AGAIN
 
 
 def test_members_of_a_result_that_no_spec_knows_are_kept(plugins: ScriptedPlugins, runtime: Runtime) -> None:
