@@ -287,7 +287,7 @@ class Runtime:
     ) -> bytes:
         """Run one verb of one plugin. Return its stdout.
 
-        A process that answers several `calls` has twice the time of one. The limit is for plugins that hang.
+        A process that answers several `calls` has twice the time of one: the limit is for plugins that hang.
         """
         try:
             executable = delegate.find(plugin.type, self.path)

@@ -32,7 +32,8 @@ from tests.support.launcher import compile_launcher
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# A guest has one processor, and their parts take unequal times: one more than a small machine has processors.
+# Each has one processor, and its part of the tests. The parts take unequal times, so a machine with two
+# processors is busier with three guests.
 _GUESTS = 3
 # Time limits of tests grow by it in a guest.
 _SLOWNESS = "4"

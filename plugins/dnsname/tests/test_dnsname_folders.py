@@ -90,7 +90,7 @@ def test_the_server_lists_only_folders_that_have_changed(host: Host, tmp_path: P
     assert host.run(["ls", str(records.FOLDER)]).split() == list("0123456789abcdef")
 
 
-def test_a_folder_that_is_gone_or_whose_time_is_set_back_misleads_nobody(host: Host) -> None:
+def test_folders_that_are_gone_or_dated_ahead_hide_no_change(host: Host) -> None:
     net = Network(host, upstreams=[])
     web = net.attach("web")
     host.run(["sh", "-c", f"touch -d '2100-01-01' {records.FOLDER}/*"])

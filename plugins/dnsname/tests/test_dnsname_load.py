@@ -102,7 +102,7 @@ def test_a_killed_server_loses_no_query(host: Host) -> None:
     load = host.call(_load, net.gateway, "web", 1, _kill_helpers, 2)
     assert (load.lost, load.wrong) == (0, 0)
     assert load.asked > 50
-    # On an idle machine 60 ms for the first one, and 80 ms for the second, which is started after a pause.
+    # On an idle machine 50 ms for the first one, and 70 ms for the second, which is started after a pause.
     assert load.slowest_s < patience(0.15)
     assert [pid for pid, _ in servers(host)] == [guard]
     # Guard and helper one after the other: the helper becomes the guard.
