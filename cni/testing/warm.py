@@ -52,27 +52,26 @@ def end(place: Place) -> None:
         return
     # A helper whose guard is killed becomes a guard itself, and may be missed at that moment.
     for _ in range(_MOST_PASSES):
-        if OPTION not in _kill_all(folder):
+        if not _kill_all(folder):
             return
 
 
-def _kill_all(folder: Path) -> set[str]:
-    """Kill all servers of the host with this folder once. Return the options that they have."""
+def _kill_all(folder: Path) -> bool:
+    """Kill all servers of the host with this folder once. Return whether a helper may be left."""
     own = os.readlink("/proc/self/ns/mnt")  # noqa: PTH115 - pathlib takes longer, and a machine has many processes
-    killed: set[str] = set()
+    may_be_left = False
     for name in filter(str.isdigit, os.listdir("/proc")):  # noqa: PTH208
         process = Path("/proc", name)
         # A process that has ended is passed over.
         with suppress(OSError):
             if os.readlink(f"/proc/{name}/ns/mnt") == own:  # noqa: PTH115
                 continue
-            if (process / "root" / _FOLDER).samefile(folder) and (options := _options(process)):
-                os.kill(int(process.name), signal.SIGKILL)
-                killed |= options
-    return killed
-
-
-def _options(process: Path) -> set[str]:
-    """Return which option a process has if it is a server, one without a socket yet, a worker or a helper."""
-    arguments = (process / "cmdline").read_bytes().split(b"\0")
-    return {each for each in (SERVER_OPTION, OPTION) if each.encode() in arguments}
+            if (process / "root" / _FOLDER).samefile(folder):
+                arguments = (process / "cmdline").read_bytes().split(b"\0")
+                is_helper = OPTION.encode() in arguments
+                # Without any it is just executing a program, as a helper does that becomes a guard.
+                may_be_left |= is_helper or arguments == [b""]
+                # Also a server that has no socket yet, and its workers.
+                if is_helper or SERVER_OPTION.encode() in arguments:
+                    os.kill(int(name), signal.SIGKILL)
+    return may_be_left
