@@ -7,7 +7,6 @@ import itertools
 import json
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -113,14 +112,6 @@ class Saved:
             os.close(file)
 
 
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """Return a folder in memory if there is one: otherwise each point of a test waits for the disk."""
-    memory = Path("/dev/shm")  # noqa: S108 - the name in it is a private one
-    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
-        yield Path(folder)
-
-
 @pytest.fixture(scope="session")
 def installer() -> Iterator[Installer]:
     with Installer() as installer:
@@ -128,9 +119,9 @@ def installer() -> Iterator[Installer]:
 
 
 @pytest.fixture
-def node(folder: Path, installer: Installer) -> Node:
+def node(tmp_path: Path, installer: Installer) -> Node:
     """Return a node with a whole suite of another kind."""
-    node = Node(folder / "node", folder / "bundle", installer)
+    node = Node(tmp_path / "node", tmp_path / "bundle", installer)
     node.bindir.mkdir(parents=True)
     for name, text in node.originals().items():
         (node.bindir / name).write_bytes(text)
