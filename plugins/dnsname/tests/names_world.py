@@ -262,6 +262,14 @@ def _servers() -> list[tuple[int, int]]:
     return [(guard, helper) for guard, helper in found if helper]
 
 
+def kill_servers(host: Host) -> None:
+    """Kill all DNS servers of the host, with their guards."""
+    pids = [str(pid) for pair in servers(host) for pid in pair]
+    # A helper that runs becomes a guard as soon as its own has ended.
+    host.run(["kill", "-STOP", *pids])
+    host.run(["kill", "-KILL", *pids])
+
+
 def wait_for_end(host: Host) -> None:
     """Wait until no server runs."""
     wait_until(lambda: not host.call(control.find))

@@ -11,6 +11,7 @@ from tests.names_world import (
     NO,
     Network,
     ask,
+    kill_servers,
     records,
     servers,
     wait_for_end,
@@ -77,9 +78,7 @@ def test_check_status_and_repair_ask_the_server(host: Host) -> None:
     net = Network(host)
     web = net.attach("web")
     assert net.status().ok
-    for guard, helper in servers(host):
-        # Killed one after the other, the helper would become a guard.
-        host.run(["kill", "-9", str(guard), str(helper)])
+    kill_servers(host)
     wait_for_end(host)
     checked = net.call("CHECK", web)
     assert (checked.code, checked.msg) == (
