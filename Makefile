@@ -70,7 +70,7 @@ say = @if [ -t 1 ]; then printf '\033[1;36m==> %s\033[0m\n' "$(1)"; else echo "=
 places = --prefix "$(PREFIX)" --confdir "$(CONFDIR)" --destdir "$(DESTDIR)"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-kernel test-quick test-load test-bundle test-single soak fuzz lint pages bench packages bundle install uninstall dist clean
+.PHONY: help demo test compiled-tests test-kernel test-quick test-load test-bundle test-single soak fuzz lint pages bench packages bundle install uninstall dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -79,7 +79,8 @@ demo: .venv/stamp bundle ## attach two containers in throw-away namespaces and s
 	@$(python) build/demo.py
 
 ifeq ($(PLUGIN),)
-test: lint bundle ## lint, types and all tests; installs what they need where it may; PLUGIN=ptp: one plugin's
+test: .venv/stamp dist/venv/stamp ## lint, types and all tests; installs what they need where it may; PLUGIN=ptp: one plugin's
+	@$(MAKE) --no-print-directory --jobs --output-sync=target lint bundle compiled-tests
 	$(call say,tests)
 	@$(kernels) both -- $(pytest) $(ARGS)
 else
@@ -99,6 +100,10 @@ test-quick: lint ## two minutes of tests: what needs no namespace, one life of e
 test-load: lint bundle ## all tests RUNS=5 times beside LOAD=8 busy processes
 	$(call say,tests beside a load of $(LOAD))
 	@$(python) -m tests.support.load --runs "$(RUNS)" --load "$(LOAD)" -- $(pytest) $(ARGS)
+
+# Several workers at once would each compile all of them.
+compiled-tests: .venv/stamp
+	@$(python) -m pytest -q --collect-only >/dev/null || true
 
 # What the bundle leaves out is proven unused by this.
 test-bundle: .venv/stamp bundle ## the plugins' tests against the frozen suite, cold and warm
