@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from functools import cache
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
@@ -34,7 +35,7 @@ _QUICK_FOLDERS = [ROOT / name for name in ("tests/unit", "tests/property", "plug
 # Tests wait for the kernel and for timers during half of their time. Three workers on each core take 9 % more
 # CPU for the same tests.
 _WORKERS_PER_CORE = 2.5
-# The order of a run, where `long` tests stand first, or one before each so many others.
+# The order of a run; one of the first two kinds before each so many others.
 _LONG, _TOGETHER, _OTHERS, _SHORT = range(4)
 _BETWEEN_LONG = 50
 
@@ -88,16 +89,23 @@ def pytest_collection_modifyitems(
 
 
 def _spread(items: list[pytest.Item]) -> list[pytest.Item]:
-    """Return the tests with one long test before each 50 others: most long tests wait.
+    """Return the tests with those first that one worker runs for a long time, each before 50 others.
 
-    All at the same time would leave cores idle for a minute.
+    These are long tests and modules that stay together. Most of them wait, so cores would be idle if all ran
+    at the same time.
     """
-    long = [item for item in items if _rank_of_kind(item) == _LONG]
-    others = items[len(long) :]
+    units = [list(unit) for _, unit in groupby(items, key=_unit)]
+    long = [unit for unit in units if _rank_of_kind(unit[0]) in {_LONG, _TOGETHER}]
+    others = items[sum(map(len, long)) :]
     spread: list[pytest.Item] = []
-    for number, item in enumerate(long):
-        spread += [item, *others[number * _BETWEEN_LONG : (number + 1) * _BETWEEN_LONG]]
+    for number, unit in enumerate(long):
+        spread += [*unit, *others[number * _BETWEEN_LONG : (number + 1) * _BETWEEN_LONG]]
     return spread + others[len(long) * _BETWEEN_LONG :]
+
+
+def _unit(item: pytest.Item) -> str | Path:
+    """Return what the scheduler gives to a worker as one: a test, or a module that stays together."""
+    return item.path if _stays_together(item.path) else item.nodeid
 
 
 def _rank(item: pytest.Item) -> tuple[int, str, int]:
