@@ -30,6 +30,7 @@ pytestmark = [
 
 # As Debian's package installs it.
 OWN_LIST = ROOT / "tests/data/networks/podman-87-debian.conflist"
+_UNTAGGED = ["PVID", "Egress Untagged"]
 
 
 @pytest.fixture
@@ -112,6 +113,33 @@ def test_each_kind_of_network_that_podman_creates(host: Host, podman: Podman) ->
     for name in ("web", "other"):
         podman.remove(name)
     podman.podman("network", "rm", *kinds)
+    assert _left(before, host) == []
+
+
+@pytest.mark.needs_kernel("vlan", "vlan_filtering", "ipvlan")
+def test_networks_with_a_vlan_or_ipvlan(host: Host, podman: Podman) -> None:
+    before = host.snapshot()
+    bridge = ["--subnet", "10.89.64.0/24", "-o", "vlan=64"]
+    # The link of the default route is the parent: this podman takes no other for ipvlan.
+    ipvlan = ["--driver=ipvlan", "-o", "mode=l2", "--subnet", "192.0.2.0/24", "--ip-range", "192.0.2.64/28"]
+    podman.podman("network", "create", *bridge, "tagged")
+    podman.podman("network", "create", *ipvlan, "lan")
+    web = podman.web("web", "--network", "tagged,lan")
+    podman.web("other", "--network", "tagged")
+    at = _addresses(web)
+    ports = host.json(["bridge", "-j", "vlan", "show"])
+    members = [each["ifname"] for each in ports if {"vlan": 64, "flags": _UNTAGGED} in each["vlans"]]
+    # Those of the two containers, and that of the gateway.
+    assert len(members) == 3
+    assert wait_for_page(host, at["tagged"]) == PAGE
+    assert _reaches(podman, "other", at["tagged"])
+    assert host.outside.sandbox.call(read_page, at["lan"], 80, 10) == PAGE
+    for name in ("web", "other"):
+        podman.remove(name)
+    bridge_name = podman.podman("network", "inspect", "-f", "{{.NetworkInterface}}", "tagged").strip()
+    podman.podman("network", "rm", "tagged", "lan")
+    # Of this network podman removes the bridge, but not the gateway's link, whichever plugin made them.
+    host.run(["ip", "link", "del", f"{bridge_name}.64"])
     assert _left(before, host) == []
 
 

@@ -16,8 +16,11 @@ from cni.kernel import link, netns, tap
 from cni.kernel.rtnetlink import Netlink
 from cni.kernel.tap import Settings
 from cni.testing.network import Attached, Network
+from cni.testing.place import BARE_ENV
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cni.testing import Host
 
 pytestmark = pytest.mark.needs_kernel("tun")
@@ -303,6 +306,26 @@ def test_status_asks_for_selinux_only_if_the_network_needs_it(host: Host) -> Non
     net.conf["selinuxContext"] = "system_u:system_r:container_t:s0"
     assert net.status().code == 50
     assert "this host has no SELinux" in net.status().text
+
+
+@pytest.mark.needs_kernel("selinux")
+def test_the_process_that_makes_the_device_has_the_context(host: Host, tmp_path: Path) -> None:
+    """The kernel labels a device as the process that makes it, which is ip."""
+    host.run(["mount", "-t", "selinuxfs", "selinuxfs", "/sys/fs/selinux"])
+    program, seen = tmp_path / "ip", tmp_path / "seen"
+    program.write_text(
+        f'#!/bin/sh\ncat /proc/self/attr/current >{seen}\nPATH={BARE_ENV["PATH"]}\nexec ip "$@"\n'
+    )
+    program.chmod(0o755)
+    # Without a policy the kernel knows the contexts that it needs itself.
+    net = network(host, ipam={}, selinuxContext="port", multiQueue=True)
+    net.status().must()
+    one = net.add("c1", env={"PATH": f"{tmp_path}:{BARE_ENV['PATH']}"})
+    assert seen.read_text().rstrip("\0\n") == "port"
+    assert shown_link(one)["linkinfo"]["info_data"]["multi_queue"]
+    net.check(one).must()
+    net.delete("c1")
+    assert one.sandbox.links() == ["lo"]
 
 
 def make(path: str, *, by_program: bool) -> tuple[str, Settings, bool]:
