@@ -13,10 +13,15 @@ import signal
 import socket
 import struct
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cni.testing import agent
 from cni.testing.namespaces import checked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # unshare(2), mount(2) and netdevice(7).
 _NEW_MOUNTS, _NEW_USER, _NEW_NET = 0x00020000, 0x10000000, 0x40000000
@@ -105,6 +110,17 @@ def _enter_new(*, own_user: bool) -> None:
             Path("/proc/sys/net", key).write_text("0")
 
 
+def enter_private_mounts(folder: Path) -> Callable[[], None]:
+    """Mount a file system in memory on a folder, for this process and its children. Return how to undo that.
+
+    Raise OSError if it cannot be mounted.
+    """
+    _unshare(_NEW_MOUNTS)
+    _mount("none", "/", _REC | _PRIVATE)
+    _mount("tmpfs", str(folder), 0, "tmpfs", "mode=700")
+    return partial(_unmount, str(folder))
+
+
 def add_namespace(name: str) -> None:
     """Do what `ip netns add` does."""
     try:
@@ -123,7 +139,7 @@ def delete_namespace(name: str) -> None:
     path = f"{_NAMED}/{name}"
     # There is no mount if a test has replaced it.
     with suppress(OSError):
-        checked(_libc().umount2(path.encode(), _DETACH), f"unmount {path}")
+        _unmount(path)
     os.unlink(path)  # noqa: PTH108
 
 
@@ -134,6 +150,10 @@ def _mount_empty(path: str) -> None:
 def _mount(source: str, path: str, flags: int, kind: str = "none", options: str = "") -> None:
     args = (source.encode(), path.encode(), kind.encode(), ctypes.c_ulong(flags), options.encode())
     checked(_libc().mount(*args), f"mount {path}")
+
+
+def _unmount(path: str) -> None:
+    checked(_libc().umount2(path.encode(), _DETACH), f"unmount {path}")
 
 
 def _unshare(flags: int) -> None:

@@ -58,16 +58,17 @@ def end(place: Place) -> None:
 
 def _kill_all(folder: Path) -> bool:
     """Kill all servers of the host with this folder once. Return whether a helper may be left."""
-    own = os.readlink("/proc/self/ns/mnt")  # noqa: PTH115 - pathlib takes longer, and a machine has many processes
+    # pathlib takes longer, and a machine has many processes, most of them in the first two namespaces.
+    others = {_mounts_of("self"), _mounts_of("1")}
+    own = os.stat(folder)  # noqa: PTH116
     may_be_left = False
     for name in filter(str.isdigit, os.listdir("/proc")):  # noqa: PTH208
-        process = Path("/proc", name)
+        if _mounts_of(name) in others:
+            continue
         # A process that has ended is passed over.
         with suppress(OSError):
-            if os.readlink(f"/proc/{name}/ns/mnt") == own:  # noqa: PTH115
-                continue
-            if (process / "root" / _FOLDER).samefile(folder):
-                arguments = (process / "cmdline").read_bytes().split(b"\0")
+            if os.path.samestat(os.stat(f"/proc/{name}/root/{_FOLDER}"), own):  # noqa: PTH116
+                arguments = Path("/proc", name, "cmdline").read_bytes().split(b"\0")
                 is_helper = OPTION.encode() in arguments
                 # Without any it is just executing a program, as a helper does that becomes a guard.
                 may_be_left |= is_helper or arguments == [b""]
@@ -75,3 +76,11 @@ def _kill_all(folder: Path) -> bool:
                 if is_helper or SERVER_OPTION.encode() in arguments:
                     os.kill(int(name), signal.SIGKILL)
     return may_be_left
+
+
+def _mounts_of(process: str) -> str:
+    """Return the mount namespace of a process; "" if it has ended, or if this user may not see it."""
+    try:
+        return os.readlink(f"/proc/{process}/ns/mnt")  # noqa: PTH115
+    except OSError:
+        return ""

@@ -116,7 +116,7 @@ def test_each_kind_of_network_that_podman_creates(host: Host, podman: Podman) ->
     assert _left(before, host) == []
 
 
-@pytest.mark.needs_kernel("vlan", "vlan_filtering", "ipvlan")
+@pytest.mark.needs_kernel("vlan_filtering", "ipvlan")
 def test_networks_with_a_vlan_or_ipvlan(host: Host, podman: Podman) -> None:
     before = host.snapshot()
     bridge = ["--subnet", "10.89.64.0/24", "-o", "vlan=64"]

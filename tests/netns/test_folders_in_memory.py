@@ -1,42 +1,62 @@
-"""Where folders of tests are: in memory only if there is enough, and if nobody has chosen another place."""
+"""A run with several workers keeps the folders of tests in memory, unless the user has chosen a place."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+from cni.testing import why_no_namespaces
+from plugin_table import ROOT
 from tests.support import memory
 
 if TYPE_CHECKING:
-    from cni.testing import Host
+    from pathlib import Path
 
-ROOM = f"size={memory.FREE + (1 << 20)}"
-
-
-@pytest.mark.parametrize(
-    ("options", "available", "expected"),
-    [
-        (ROOM, 0, True),
-        (ROOM, 1 << 60, False),
-        ("size=1g", 0, False),
-        (f"noexec,{ROOM}", 0, False),
-        (f"ro,{ROOM}", 0, False),
-    ],
-    ids=["room", "little memory", "little room", "no programs", "read-only"],
+pytestmark = pytest.mark.skipif(
+    bool(why_no_namespaces()) or os.geteuid() != 0 or memory.available() < memory.NEEDED,
+    reason="folders are in memory for root only, and where there is enough memory",
 )
-def test_only_a_file_system_with_room_is_used(
-    host: Host, monkeypatch: pytest.MonkeyPatch, options: str, available: int, *, expected: bool
-) -> None:
-    monkeypatch.setattr(memory, "AVAILABLE", available)
-    host.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(memory.SHARED)])
-    assert host.call(memory.has_room) is expected
+TEST = """
+import os, subprocess
+def test_of_another_run(tmp_path):
+    kind = subprocess.run(["stat", "-f", "-c", "%T", tmp_path], capture_output=True, text=True).stdout
+    with open(os.environ["SEEN"], "w") as file:
+        file.write(f"{kind.strip()} {tmp_path}")
+"""
 
 
-@pytest.mark.parametrize(("chosen", "expected"), [("", str(memory.SHARED)), ("/elsewhere", "/elsewhere")])
-def test_a_chosen_place_is_kept(monkeypatch: pytest.MonkeyPatch, chosen: str, expected: str) -> None:
-    monkeypatch.setattr(memory, "has_room", lambda: True)
-    monkeypatch.setattr(os, "environ", {memory.VARIABLE: chosen} if chosen else {})
-    memory.pytest_configure()
-    assert os.environ == {memory.VARIABLE: expected}
+def run(folder: Path, *options: str, **env: str) -> tuple[str, str]:
+    """Run a test in another pytest. Return the kind of the file system of its folder, and the folder."""
+    (folder / "test_it.py").write_text(TEST)
+    seen = folder / "seen"
+    chosen = {name: value for name, value in os.environ.items() if name != memory.VARIABLE}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", memory.__name__, "--noconftest", *options]
+    subprocess.run(
+        [*command, "-p", "no:cacheprovider", str(folder / "test_it.py")],
+        cwd=ROOT,
+        env=chosen | {"SEEN": str(seen)} | env,
+        check=True,
+        capture_output=True,
+    )
+    kind, _, path = seen.read_text().partition(" ")
+    return kind, path
+
+
+def test_workers_have_folders_in_memory_that_nobody_else_sees(tmp_path: Path) -> None:
+    kind, path = run(tmp_path, "-n", "1", TMPDIR=str(tmp_path))
+    assert (kind, path.startswith(f"{tmp_path}/pycni-tests-")) == ("tmpfs", True)
+    assert {each.name for each in tmp_path.iterdir()} == {"test_it.py", "seen"}
+
+
+def test_one_process_has_folders_that_stay(tmp_path: Path) -> None:
+    _, path = run(tmp_path, TMPDIR=str(tmp_path))
+    assert path.startswith(f"{tmp_path}/pytest-of-")
+
+
+def test_a_chosen_place_is_kept(tmp_path: Path) -> None:
+    _, path = run(tmp_path, "-n", "1", **{memory.VARIABLE: str(tmp_path)})
+    assert path.startswith(f"{tmp_path}/pytest-of-")
