@@ -118,6 +118,10 @@ class RealList:
         self._process: subprocess.Popen[str] | None = None
         file = f"/etc/cni/net.d/{row['what']}"
         host.run(["install", "-D", "-m", "644", str(FOLDER / row["what"]), file])
+        # What the agent of a plugin leaves on its node, in the host's own /run.
+        for path, content in row.get("files", {}).items():
+            assert path.startswith("/run/")
+            host.run(["install", "-D", "-m", "644", "/dev/stdin", path], content)
         # New links get no link-local addresses, which the kernel adds at a time of its own.
         host.call(write_sysctls, {"net/ipv6/conf/default/addr_gen_mode": "1"})
         assert host.outside

@@ -3,19 +3,19 @@
 tests/data/stand_ins.json has them. An object replaces the plugin's own keys, and a plugin of this suite gets
 the call: the type in the object, or the IPAM plugin if there is none. An empty object passes the previous
 result on. A string is a plugin of this suite, whose file is copied to the name.
+
+PYCNI_THIRD_PARTY is a folder of third parties' real plugins, which are used instead.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from plugin_table import ROOT
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 # A plugin of another suite: it knows the verbs of specification 1.0.0 and no other commands.
 _PROGRAM = """\
@@ -48,10 +48,13 @@ elif verb == "ADD":
 def write_all(folder: Path, bindir: Path) -> None:
     """Write the programs that this suite lacks. They call those in the first folder of CNI_PATH."""
     table = json.loads((ROOT / "tests/data/stand_ins.json").read_text())
+    real = Path(os.environ.get("PYCNI_THIRD_PARTY", os.devnull))
     for name, own in table.items():
         if (bindir / name).exists():
             continue
-        if isinstance(own, str):
+        if (real / name).exists():
+            shutil.copy(real / name, folder / name)
+        elif isinstance(own, str):
             shutil.copy(bindir / own, folder / name)
         else:
             (folder / name).write_text(_PROGRAM.format(python=sys.executable, own=repr(own)))
