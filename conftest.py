@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 pytest_plugins = [
     "tests.support.costs",
     "tests.support.faulty",
+    "tests.support.machine",
     "tests.support.memory",
     "tests.support.selection",
     "tests.support.kernel",

@@ -48,10 +48,11 @@ def test_pods_and_containers_of_ctr(served_host: Host, tmp_path: Path) -> None:
         asked = tmp_path / "asked"
         asked.mkdir()
         shared = f"type=bind,src={asked},dst=/asked,options=rbind:rw"
-        containerd.ctr("run", "--rm", "--cni", "--mount", shared, IMAGE, "asks", *ask)
+        cgroup = ["--cgroup", f"{containerd.cgroup}/ctr"]
+        containerd.ctr("run", "--rm", "--cni", *cgroup, "--mount", shared, IMAGE, "asks", *ask)
         assert (asked / "page").read_text() == PAGE
         # In the background nobody calls DEL. GC finds that the namespace is gone.
-        containerd.ctr("run", "--detach", "--cni", IMAGE, "stays")
+        containerd.ctr("run", "--detach", "--cni", *cgroup, IMAGE, "stays")
         containerd.ctr("task", "delete", "--force", "stays")
         assert "10.88." in command.run(host.place, "gc", "--dry-run", "--dead-only", conflist["name"]).stdout
         command.run(host.place, "gc", "--dead-only", conflist["name"])

@@ -28,12 +28,22 @@ def bare(empty_opt: Host) -> Host:
     return host
 
 
-# The programs' names are covered as well: by folders that have none of them.
+# What is written to /etc and /var is the host's own: links there lead to what the machine has, except that of
+# runtimes. The programs' names are covered as well: by folders that have none of them.
 _BARE = """
 set -e
-mkdir -p /run/empty
-for folder in /usr/local/bin /usr/local/sbin /usr/lib/cni /etc/containerd /etc/containers /etc/crio \
-    /usr/share/containers /var/lib/rancher /var/snap; do
+cover() {
+    mkdir -p "/run/machine/$2"
+    mount --rbind "$1" "/run/machine/$2"
+    mount -t tmpfs -o mode=755 tmpfs "$1"
+    ln -s "/run/machine/$2"/* "$1/"
+}
+cover /etc etc
+cover /var/lib lib
+cover /var var
+rm -f /etc/containerd /etc/containers /etc/crio /var/lib/rancher /var/snap
+mkdir /run/empty
+for folder in /usr/local/bin /usr/local/sbin /usr/lib/cni /usr/share/containers; do
     [ ! -d "$folder" ] || mount --bind /run/empty "$folder"
 done
 for program in podman containerd crio; do
@@ -59,18 +69,7 @@ mkdir /usr/local/bin
 
 
 def _write(host: Host, path: str, text: str) -> None:
-    """Write a file where the machine may have no such folder."""
-    top = "/".join(path.split("/")[:3])
-    host.run(["sh", "-c", _WRITE, "sh", path, top, text])
-
-
-_WRITE = """
-set -e
-if [ ! -d "$2" ] && ! mkdir "$2" 2>/dev/null; then exit 1; fi
-mountpoint -q "$2" || mount -t tmpfs tmpfs "$2"
-mkdir -p "$(dirname "$1")"
-printf %s "$3" > "$1"
-"""
+    host.run(["install", "-D", "-m", "644", "/dev/stdin", path], text)
 
 
 def _program(host: Host, name: str) -> None:

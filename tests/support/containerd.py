@@ -33,8 +33,10 @@ _CGROUPS = Path("/sys/fs/cgroup")
 _SERVICE = "/runtime.v1.RuntimeService"
 # The folder in which containerd's shims let runc keep the containers of pods.
 _RUNC_ROOT = "/run/containerd/runc/k8s.io"
+# The plugin opt makes folders in /opt of the machine.
 _CONFIG = """
 version = 2
+disabled_plugins = ["io.containerd.internal.v1.opt"]
 root = "{folder}/root"
 state = "/run/containerd"
 [grpc]
@@ -76,7 +78,7 @@ class Containerd:
         self._log = folder / "log"
         self._pods: list[str] = []
         # Control groups of pods are those of the machine: they are not private to the host.
-        self._cgroup = f"/cni-testing-{os.getpid()}-{host.pid}"
+        self.cgroup = f"/cni-testing-{os.getpid()}-{host.pid}"
         confdir = folder / "net.d"
         confdir.mkdir()
         (confdir / "10-test.conflist").write_text(json.dumps(dict(conflist)))
@@ -127,7 +129,7 @@ class Containerd:
             self._process.communicate()
         for folder in (_CGROUPS, *_CGROUPS.iterdir()):
             with contextlib.suppress(OSError):
-                (folder / self._cgroup[1:]).rmdir()
+                (folder / self.cgroup[1:]).rmdir()
 
     def __enter__(self) -> Self:
         return self
@@ -155,7 +157,7 @@ class Containerd:
         ]
         metadata = grpc.encode({1: name, 2: f"uid-{name}", 3: "default"})
         dns = grpc.encode({1: list(servers), 2: [search] if search else []})
-        config = grpc.encode({1: metadata, 3: "/run", 4: dns, 5: mappings, 8: grpc.encode({1: self._cgroup})})
+        config = grpc.encode({1: metadata, 3: "/run", 4: dns, 5: mappings, 8: grpc.encode({1: self.cgroup})})
         answer = self._call("RunPodSandbox", grpc.encode({1: config}))
         [pod] = [value for number, value in grpc.decode(answer) if number == 1]
         assert isinstance(pod, bytes)
