@@ -6,33 +6,25 @@ It compares names in the folders where plugins, runtimes and tests would leave f
 from __future__ import annotations
 
 import socket
+import time
 from pathlib import Path
 
 import pytest
 
-# Of the root directory.
-PATTERNS = (
-    *(
-        "*",
-        "etc/*",
-        "etc/cni/*",
-        "etc/cni/net.d/*",
-        "opt/*",
-        "opt/cni/*",
-        "opt/cni/bin/*",
-        "run/*",
-        "run/netns/*",
-    ),
-    *("usr/lib/cni/*", "usr/local/*", "usr/local/*/*", "var/*", "var/lib/*", "var/lib/cni/*", "var/log/*"),
-    *("sys/fs/cgroup/*", "sys/fs/cgroup/*/*"),
+FOLDERS = (
+    *("/", "/etc", "/etc/cni", "/etc/cni/net.d", "/opt", "/opt/cni", "/opt/cni/bin", "/run", "/run/netns"),
+    *("/usr/lib/cni", "/usr/local", "/usr/local/*", "/var", "/var/lib", "/var/lib/cni"),
+    *("/sys/fs/cgroup", "/sys/fs/cgroup/*"),
 )
 # What programs of the machine make by themselves.
 _USUAL = {"/run/mount"}
+# The kernel removes links and control groups some time after their last process.
+_SETTLED_S = 5
 
 
 def names() -> set[str]:
-    """Return the paths that match a pattern, and the links of this namespace."""
-    paths = {str(path) for pattern in PATTERNS for path in Path("/").glob(pattern)}
+    """Return the paths of all that is in the folders, and the links of this namespace."""
+    paths = {str(path) for folder in FOLDERS for path in Path("/").glob(f"{folder[1:]}/*".lstrip("/"))}
     return paths - _USUAL | {f"link {name}" for _, name in socket.if_nameindex()}
 
 
@@ -52,7 +44,10 @@ class Watch:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Let the run fail if there is anything new."""
-        self._new = sorted(names() - self._before)
+        deadline = time.monotonic() + _SETTLED_S
+        while (new := names() - self._before) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        self._new = sorted(new)
         if self._new and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
