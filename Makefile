@@ -101,7 +101,7 @@ test-load: lint bundle ## all tests RUNS=5 times beside LOAD=8 busy processes
 	$(call say,tests beside a load of $(LOAD))
 	@$(python) -m tests.support.load --runs "$(RUNS)" --load "$(LOAD)" -- $(pytest) $(ARGS)
 
-# Several workers at once would each compile all of them.
+# Several workers at once would each compile all of them. What cannot be collected fails the run that follows.
 compiled-tests: .venv/stamp
 	@$(python) -m pytest -q --collect-only >/dev/null || true
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # pytest reads it when the first test asks for a folder.
 VARIABLE = "PYTEST_DEBUG_TEMPROOT"
-# The folders of one run need 1 GiB, its processes 3 GiB.
+# More than a run takes: 0.3 GiB for its folders, and some for its processes.
 NEEDED = 8 << 30
 
 
