@@ -41,7 +41,7 @@ cover() {
 cover /etc etc
 cover /var/lib lib
 cover /var var
-rm -f /etc/containerd /etc/containers /etc/crio /var/lib/rancher /var/snap
+rm -f /etc/containerd /etc/containers /etc/crio /var/lib/rancher /var/snap /var/*-networks
 mkdir /run/empty
 for folder in /usr/local/bin /usr/local/sbin /usr/lib/cni /usr/share/containers; do
     [ ! -d "$folder" ] || mount --bind /run/empty "$folder"
