@@ -14,8 +14,8 @@ import pytest
 FOLDERS = (
     *("/", "/etc", "/etc/cni", "/etc/cni/net.d", "/opt", "/opt/cni", "/opt/cni/bin", "/run", "/run/netns"),
     *("/usr/lib/cni", "/usr/local", "/usr/local/*", "/var", "/var/lib", "/var/lib/cni"),
-    *("/sys/fs/cgroup", "/sys/fs/cgroup/*"),
 )
+_GROUPS = Path("/sys/fs/cgroup")
 # What programs of the machine make by themselves.
 _USUAL = {"/run/mount"}
 # The kernel removes links and control groups some time after their last process.
@@ -23,9 +23,12 @@ _SETTLED_S = 5
 
 
 def names() -> set[str]:
-    """Return the paths of all that is in the folders, and the links of this namespace."""
+    """Return the paths of all that is in the folders, of control groups, and the links of this namespace."""
     paths = {str(path) for folder in FOLDERS for path in Path("/").glob(f"{folder[1:]}/*".lstrip("/"))}
-    return paths - _USUAL | {f"link {name}" for _, name in socket.if_nameindex()}
+    # In version 1 each controller has a tree of its own. Deeper groups are those of the machine's services.
+    is_unified = (_GROUPS / "cgroup.controllers").exists()
+    groups = {str(path) for path in _GROUPS.glob("*/" if is_unified else "*/*/")}
+    return paths - _USUAL | groups | {f"link {name}" for _, name in socket.if_nameindex()}
 
 
 def pytest_configure(config: pytest.Config) -> None:
