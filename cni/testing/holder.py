@@ -111,7 +111,7 @@ def _enter_new(*, own_user: bool) -> None:
 
 
 def enter_private_mounts(folder: Path) -> Callable[[], None]:
-    """Mount a file system in memory on a folder, for this process and its children. Return how to undo that.
+    """Mount a file system in memory on a folder, for this process and its children. Return what unmounts it.
 
     Raise OSError if it cannot be mounted.
     """

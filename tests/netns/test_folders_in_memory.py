@@ -46,7 +46,7 @@ def run(folder: Path, *options: str, **env: str) -> tuple[str, str]:
     return kind, path
 
 
-def test_workers_have_folders_in_memory_that_nobody_else_sees(tmp_path: Path) -> None:
+def test_workers_have_folders_in_memory_that_vanish_with_the_run(tmp_path: Path) -> None:
     kind, path = run(tmp_path, "-n", "1", TMPDIR=str(tmp_path))
     assert (kind, path.startswith(f"{tmp_path}/pycni-tests-")) == ("tmpfs", True)
     assert not list(tmp_path.glob("pycni-tests-*"))

@@ -33,7 +33,7 @@ _CGROUPS = Path("/sys/fs/cgroup")
 _SERVICE = "/runtime.v1.RuntimeService"
 # The folder in which containerd's shims let runc keep the containers of pods.
 _RUNC_ROOT = "/run/containerd/runc/k8s.io"
-# The plugin opt makes folders in /opt of the machine.
+# containerd's plugin opt makes folders in /opt of the machine.
 _CONFIG = """
 version = 2
 disabled_plugins = ["io.containerd.internal.v1.opt"]

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 FOLDERS = (
-    *("/", "/etc", "/etc/cni", "/etc/cni/net.d", "/opt", "/opt/cni", "/opt/cni/bin", "/run", "/run/netns"),
-    *("/usr/lib/cni", "/usr/local", "/usr/local/*", "/var", "/var/lib", "/var/lib/cni"),
+    *("etc", "etc/cni", "etc/cni/net.d", "opt", "opt/cni", "opt/cni/bin", "run", "run/netns", "usr/lib/cni"),
+    *("usr/local", "usr/local/*", "var", "var/lib", "var/lib/cni"),
 )
 _GROUPS = Path("/sys/fs/cgroup")
 # What programs of the machine make by themselves.
@@ -24,7 +24,7 @@ _SETTLED_S = 5
 
 def names() -> set[str]:
     """Return the paths of all that is in the folders, of control groups, and the links of this namespace."""
-    paths = {str(path) for folder in FOLDERS for path in Path("/").glob(f"{folder[1:]}/*".lstrip("/"))}
+    paths = {str(path) for folder in FOLDERS for path in Path("/").glob(f"{folder}/*")}
     # In version 1 each controller has a tree of its own. Deeper groups are those of the machine's services.
     is_unified = (_GROUPS / "cgroup.controllers").exists()
     groups = {str(path) for path in _GROUPS.glob("*/" if is_unified else "*/*/")}

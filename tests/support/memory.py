@@ -1,7 +1,7 @@
 """A pytest plugin that keeps the folders of tests in memory during a run with several workers.
 
 The tests make and remove a million small files, and ext4 takes long to find an inode that was not removed a
-moment ago: 6 % of the CPU time of a whole run. The file system in memory is mounted for this process and its
+moment ago: 6 % of all CPU time. The file system in memory is mounted for this process and its
 children only. It vanishes with them, and with it the folders of tests that failed.
 """
 

@@ -35,7 +35,7 @@ _QUICK_FOLDERS = [ROOT / name for name in ("tests/unit", "tests/property", "plug
 # Tests wait for the kernel and for timers during half of their time. Three workers on each core take 9 % more
 # CPU for the same tests.
 _WORKERS_PER_CORE = 2.5
-# The order of a run; one of the first two kinds before each so many others.
+# The order of a run. Tests of the first two kinds are spread: one of them before each so many others.
 _LONG, _TOGETHER, _OTHERS, _SHORT = range(4)
 _BETWEEN_LONG = 50
 
@@ -89,10 +89,9 @@ def pytest_collection_modifyitems(
 
 
 def _spread(items: list[pytest.Item]) -> list[pytest.Item]:
-    """Return the tests with those first that one worker runs for a long time, each before 50 others.
+    """Return the tests with a long test, or a module that stays together, before each 50 others.
 
-    These are long tests and modules that stay together. Most of them wait, so cores would be idle if all ran
-    at the same time.
+    Most of these wait, so cores would be idle if all of them ran at the same time.
     """
     units = [list(unit) for _, unit in groupby(items, key=_unit)]
     long = [unit for unit in units if _rank_of_kind(unit[0]) in {_LONG, _TOGETHER}]
