@@ -90,6 +90,7 @@ for purpose in "$@"; do
         need busybox-static busybox
         need strace strace
         need e2fsprogs mkfs.ext4
+        need checkpolicy checkpolicy
         fetch golang-github-containernetworking-plugin-dnsname usr/lib/cni/dnsname
         fetch aardvark-dns usr/lib/podman/aardvark-dns
         # Where systemd runs, installing it would start it, and close the machine's ports.

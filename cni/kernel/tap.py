@@ -138,7 +138,13 @@ def _create_labelled(nl: Netlink, ns: Netns, name: str, settings: Settings) -> b
     if link.find(nl, name):
         return False
     with ns.entered(), _exec_label(settings.label):
-        run_program(name, settings)
+        try:
+            run_program(name, settings)
+        except CniError as error:
+            # The policy knows the context, but not the change to it.
+            if isinstance(error.__cause__, PermissionError):
+                raise _refused(settings.label, error.__cause__) from error
+            raise
     _set_up(nl, name, settings)
     return True
 
@@ -160,15 +166,17 @@ def _exec_label(label: str) -> Iterator[None]:
     try:
         _write(_EXEC_LABEL, label)
     except OSError as error:
-        reason = (error.strerror or "").lower()
-        details = "name a context of the loaded policy that the plugin may change to"
-        raise CniError(
-            Code.INVALID_CONFIG, f'{_DOING}: SELinux refuses "{label}": {reason}', details
-        ) from error
+        raise _refused(label, error) from error
     try:
         yield
     finally:
         _write(_EXEC_LABEL, "")
+
+
+def _refused(label: str, error: OSError) -> CniError:
+    reason = (error.strerror or "").lower()
+    details = "name a context of the loaded policy that the plugin may change to"
+    return CniError(Code.INVALID_CONFIG, f'{_DOING}: SELinux refuses "{label}": {reason}', details)
 
 
 def _write(path: str, content: str) -> None:

@@ -7,6 +7,8 @@ import os
 import select
 import socket
 import struct
+import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,8 +21,6 @@ from cni.testing.network import Attached, Network
 from cni.testing.place import BARE_ENV
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from cni.testing import Host
 
 pytestmark = pytest.mark.needs_kernel("tun")
@@ -308,24 +308,68 @@ def test_status_asks_for_selinux_only_if_the_network_needs_it(host: Host) -> Non
     assert "this host has no SELinux" in net.status().text
 
 
-@pytest.mark.needs_kernel("selinux")
-def test_the_process_that_makes_the_device_has_the_context(host: Host, tmp_path: Path) -> None:
-    """The kernel labels a device as the process that makes it, which is ip."""
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Return the policy of tests/data/selinux.conf as the kernel reads it."""
+    compiled = tmp_path_factory.mktemp("policy") / "policy"
+    source = Path(__file__).with_name("data") / "selinux.conf"
+    command = ["checkpolicy", "-U", "allow", "-c", "33", "-o", str(compiled), str(source)]
+    subprocess.run(command, check=True, env=BARE_ENV)
+    return compiled.read_bytes()
+
+
+def enforce(host: Host, policy: bytes) -> None:
+    """Let SELinux enforce a policy. No policy can be unloaded; the probe of the feature knows this one."""
     host.run(["mount", "-t", "selinuxfs", "selinuxfs", "/sys/fs/selinux"])
+    host.call(load, policy)
+
+
+def load(policy: bytes) -> None:
+    Path("/sys/fs/selinux/load").write_bytes(policy)
+    Path("/sys/fs/selinux/enforce").write_text("1")
+
+
+@pytest.mark.needs_kernel("selinux")
+def test_the_process_that_makes_the_device_has_the_context(
+    host: Host, policy: bytes, tmp_path: Path
+) -> None:
+    """The kernel labels a device as the process that makes it, which is ip."""
+    enforce(host, policy)
     program, seen = tmp_path / "ip", tmp_path / "seen"
     program.write_text(
         f'#!/bin/sh\ncat /proc/self/attr/current >{seen}\nPATH={BARE_ENV["PATH"]}\nexec ip "$@"\n'
     )
     program.chmod(0o755)
-    # Without a policy the kernel knows the contexts that it needs itself.
-    net = network(host, ipam={}, selinuxContext="port", multiQueue=True)
+    net = network(host, ipam={}, selinuxContext="u:r:made", multiQueue=True)
     net.status().must()
     one = net.add("c1", env={"PATH": f"{tmp_path}:{BARE_ENV['PATH']}"})
-    assert seen.read_text().rstrip("\0\n") == "port"
+    assert seen.read_text().rstrip("\0\n") == "u:r:made"
     assert shown_link(one)["linkinfo"]["info_data"]["multi_queue"]
     net.check(one).must()
     net.delete("c1")
     assert one.sandbox.links() == ["lo"]
+
+
+@pytest.mark.needs_kernel("selinux")
+@pytest.mark.parametrize(
+    ("label", "reason"),
+    [
+        ("u:r:refused", "permission denied"),
+        ("u:r:unknown", "invalid argument"),
+        ("usual", "invalid argument"),
+    ],
+)
+def test_a_context_that_the_policy_refuses(host: Host, policy: bytes, label: str, reason: str) -> None:
+    enforce(host, policy)
+    host.sandbox("c0")
+    net = network(host, selinuxContext=label)
+    before = host.snapshot()
+    answer = net.call("ADD", "c0")
+    assert answer.code == 7
+    assert answer.text.startswith(f'failed to create tap: SELinux refuses "{label}": {reason}')
+    assert host.snapshot() == before
+    net.conf["selinuxContext"] = "u:r:made"
+    net.call("ADD", "c0").must()
 
 
 def make(path: str, *, by_program: bool) -> tuple[str, Settings, bool]:
