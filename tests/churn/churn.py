@@ -7,14 +7,18 @@ import pickle
 import random
 import time
 from collections import Counter
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cni.warm import control
 from cni.warm.worker_pool import PROCESS_NAME
 from tests.churn import worker, world
 from tests.support import scene
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 WORKERS = 32
 _VICTIMS = {*world.PLUGINS, PROCESS_NAME}
@@ -67,7 +71,8 @@ def churn(bindir: Path, seconds: float, *, abandons: bool) -> Churned:
         worker.start(bindir, number, start + seconds, path, abandons=abandons)
         for number, path in enumerate(paths)
     ]
-    _kill_now_and_then(workers, start, done)
+    with _precedence():
+        _kill_now_and_then(workers, start, done)
     # On a busy machine the loop may not have come to it, or calls since the last kill may all have been cold.
     if not (done.middle or look_at_server()):
         control.start(bindir / scene.LOOPBACK)
@@ -85,6 +90,17 @@ def churn(bindir: Path, seconds: float, *, abandons: bool) -> Churned:
         done.attached += [tally.attached] if tally.attached else []
     _REPORTS.rmdir()
     return done
+
+
+@contextmanager
+def _precedence() -> Iterator[None]:
+    """Take the processor before all workers: on a busy machine the loop that kills would hardly get it."""
+    with suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, -10)
+    try:
+        yield
+    finally:
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
 
 
 def _kill_now_and_then(workers: list[int], start: float, done: Churned) -> None:
