@@ -330,9 +330,7 @@ def load(policy: bytes) -> None:
 
 
 @pytest.mark.needs_kernel("selinux")
-def test_the_process_that_makes_the_device_has_the_context(
-    host: Host, policy: bytes, tmp_path: Path
-) -> None:
+def test_the_process_that_makes_the_device_has_the_context(host: Host, policy: bytes, tmp_path: Path) -> None:
     """The kernel labels a device as the process that makes it, which is ip."""
     enforce(host, policy)
     program, seen = tmp_path / "ip", tmp_path / "seen"
