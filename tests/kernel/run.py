@@ -35,6 +35,14 @@ if TYPE_CHECKING:
 # Each has one processor, and its part of the tests. The parts take unequal times, so a machine with two
 # processors is busier with three guests.
 _GUESTS = 3
+# The seconds that a test takes in a guest on the average: of any file, of those that start other programs,
+# and of those that take much longer.
+_USUAL_S, _INTEROP_S = 2.5, 5
+_SLOW_S = {
+    "tests/interop/test_podman_networks.py": 40,
+    "tests/interop/test_second_interfaces.py": 14,
+    "tests/netns/test_faults_stop.py": 12,
+}
 # Time limits of tests grow by it in a guest.
 _SLOWNESS = "4"
 # A kernel that is there is found within this time.
@@ -209,14 +217,22 @@ def children_s() -> float:
 
 
 def split(tests: Sequence[str], parts: int) -> list[list[str]]:
-    """Split tests into parts of about one size; the tests of a file share fixtures and stay together."""
+    """Split tests into parts that take about as long; tests of a file share fixtures and stay together."""
     files: dict[str, list[str]] = defaultdict(list)
     for test in tests:
         files[test.partition("::")[0]].append(test)
+    seconds = {file: len(each) * _seconds_of(file) for file, each in files.items()}
     split: list[list[str]] = [[] for _ in range(parts)]
-    for each in sorted(files.values(), key=len, reverse=True):
-        min(split, key=len).extend(each)
+    busy_s = [0.0] * parts
+    for file in sorted(files, key=seconds.__getitem__, reverse=True):
+        part = busy_s.index(min(busy_s))
+        split[part] += files[file]
+        busy_s[part] += seconds[file]
     return [part for part in split if part]
+
+
+def _seconds_of(file: str) -> float:
+    return _SLOW_S.get(file, _INTEROP_S if "interop" in file else _USUAL_S)
 
 
 def write_job(folder: Path, tests: Sequence[str], launcher: Path) -> Path:
