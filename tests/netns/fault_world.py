@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -38,6 +37,7 @@ COLD = {"PYCNI_WARM": "off"}
 ALL = os.environ.get("PYCNI_FAULTS") == "all"
 _TRIES = 5
 _OF_VRFS = "/proc/sys/net/ipv4/tcp_l3mdev_accept"
+_CONNTRACK = "/proc/sys/net/netfilter/nf_conntrack_"
 _ADDRESSES = {CALM: "2", CUT: "3", DEAD: "4"}
 _PORTS = {CALM: 8080, CUT: 9090, DEAD: 9090}
 
@@ -82,7 +82,7 @@ class World:
         # What the worker that serves warm calls has served.
         self._served: set[Step] = set()
         warm.set_up(host.place, workers=1)
-        host.call(_forget_flows_soon)
+        _forget_flows_soon(host)
         prepare(host, plugin)
         self._is_reached_by_host = PLUGINS[plugin].reached_by_host
         self.sandboxes: dict[str, Sandbox] = {name: host.sandbox(name) for name in (CALM, CUT)}
@@ -263,17 +263,16 @@ def assert_none(found: Mapping[Fault, Sequence[str]]) -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def _forget_flows_soon() -> None:
+def _forget_flows_soon(host: Host) -> None:
     """Make the kernel forget TCP connections at their end, and what is neither TCP nor UDP at once.
 
     Otherwise portmap searches the connections of all earlier steps: 5 ms of CPU time for each family. The
     first search removes what the kernel is to forget, and the next one finds none.
     """
-    ends = dict.fromkeys(["tcp_timeout_time_wait", "tcp_timeout_close", "generic_timeout"], "0")
-    for name, seconds in (ends | {"tcp_timeout_last_ack": "1"}).items():
-        # The first rule on a machine loads the module, and with it the setting.
-        with suppress(FileNotFoundError):
-            Path(f"/proc/sys/net/netfilter/nf_conntrack_{name}").write_text(seconds)
+    ends = dict.fromkeys(["tcp_timeout_time_wait", "tcp_timeout_close", "generic_timeout"], 0)
+    files = {f"{_CONNTRACK}{name}": seconds for name, seconds in (ends | {"tcp_timeout_last_ack": 1}).items()}
+    # The first rule on a machine loads the module, and with it the settings.
+    host.run(["sh", "-c", "; ".join(f"[ ! -e {file} ] || echo {n} > {file}" for file, n in files.items())])
 
 
 def _mapping(name: str, protocol: str) -> dict[str, object]:
