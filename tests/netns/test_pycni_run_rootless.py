@@ -29,7 +29,7 @@ mkdir /run/conf
 ip link set lo up
 printf '%s' "$CONF" > /run/conf/web.conflist
 echo input | "$PYCNI" run --network web --name box --hostname me -- sh -c '
-    cat; hostname; ls /sys/class/net; set -- /proc/[0-9]*; echo $#; exit 9' || echo "code $?"
+    cat; hostname; echo /sys/class/net/*/; set -- /proc/[0-9]*; echo $#; exit 9' || echo "code $?"
 mkfifo /run/ready
 "$PYCNI" run --network web --name box -- sh -c 'echo ready > /run/ready; exec sleep 1000' &
 cat /run/ready
@@ -57,7 +57,8 @@ def test_a_user_namespace_suffices(tmp_path: Path) -> None:
         [*command, "--kill-child", "sh", "-c", SCRIPT], env=env, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    seen = ["input", "me", "eth0", "lo", str(PROCESSES), "code 9", "ready"]
+    links = "/sys/class/net/eth0/ /sys/class/net/lo/"
+    seen = ["input", "me", links, str(PROCESSES), "code 9", "ready"]
     remains = "remains: /run/netns: /run/pycni/runs: /var/lib/cni/results:"
     assert done.stdout.splitlines() == [*seen, remains]
     # The shell reports the job that it has killed.

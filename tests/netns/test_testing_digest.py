@@ -33,10 +33,11 @@ CHANGES = [
     "ip link set eth0 alias x",
     "ip link set eth0 group 7",
     "ip link set eth0 mtu 1400",
-    "ip link set eth0 up",
-    "ip link set eth0 promisc on",
+    # Older kernels rename no link that is up.
     "ip link set eth0 name eth9",
     "ip link set eth9 name eth0",
+    "ip link set eth0 up",
+    "ip link set eth0 promisc on",
     "ip link set eth0 type bridge_slave hairpin on",
     "ip link set eth0 address 02:00:00:00:00:09",
     "ip link set eth1 netns c1",
