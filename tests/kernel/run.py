@@ -42,6 +42,7 @@ _SLOW_S = {
     "tests/interop/test_podman_networks.py": 40,
     "tests/interop/test_second_interfaces.py": 14,
     "tests/netns/test_faults_stop.py": 12,
+    "tests/netns/test_every_plugin.py": 4,
 }
 # Time limits of tests grow by it in a guest.
 _SLOWNESS = "4"
