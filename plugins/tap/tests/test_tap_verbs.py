@@ -319,7 +319,7 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 def enforce(host: Host, policy: bytes) -> None:
-    """Let SELinux enforce a policy. No policy can be unloaded; the probe of the feature knows this one."""
+    """Let SELinux enforce a policy. It is for the whole machine, and cannot be unloaded."""
     host.run(["mount", "-t", "selinuxfs", "selinuxfs", "/sys/fs/selinux"])
     host.call(load, policy)
 
