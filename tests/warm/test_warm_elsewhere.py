@@ -46,7 +46,7 @@ def test_calls_that_each_have_a_mount_namespace_leave_no_server(away: WarmHost) 
 
 
 def _date(seconds_ago: int) -> None:
-    """Let the calls that are recorded be so long ago, however long they took on a busy machine."""
+    """Set the time of all recorded calls: on a busy machine two calls may be further apart than meant."""
     notes, second = bytearray(Path(NOTES).read_bytes()), int(time.clock_gettime(time.CLOCK_BOOTTIME))
     for at in range(0, len(notes), _NOTE_BYTES):
         if any(notes[at : at + _NOTE_BYTES]):
