@@ -41,9 +41,12 @@ _USUAL_S, _INTEROP_S = 2.5, 5
 _SLOW_S = {
     "tests/interop/test_podman_networks.py": 40,
     "tests/interop/test_second_interfaces.py": 14,
+    "tests/netns/test_faults_kill.py": 20,
     "tests/netns/test_faults_stop.py": 12,
     "tests/netns/test_every_plugin.py": 4,
 }
+# So long the tests of a file stay in one guest.
+_TOGETHER_S = 60
 # Time limits of tests grow by it in a guest.
 _SLOWNESS = "4"
 # A kernel that is there is found within this time.
@@ -218,22 +221,36 @@ def children_s() -> float:
 
 
 def split(tests: Sequence[str], parts: int) -> list[list[str]]:
-    """Split tests into parts that take about as long; tests of a file share fixtures and stay together."""
+    """Split tests into parts that take about as long.
+
+    Tests of a file share fixtures. They stay together up to `_TOGETHER_S`.
+    """
     files: dict[str, list[str]] = defaultdict(list)
     for test in tests:
-        files[test.partition("::")[0]].append(test)
-    seconds = {file: len(each) * _seconds_of(file) for file, each in files.items()}
+        files[_file_of(test)].append(test)
+    chunks: list[list[str]] = []
+    for file, each in files.items():
+        size = max(int(_TOGETHER_S / _seconds_of(file)), 1)
+        chunks += [each[start : start + size] for start in range(0, len(each), size)]
     split: list[list[str]] = [[] for _ in range(parts)]
     busy_s = [0.0] * parts
-    for file in sorted(files, key=seconds.__getitem__, reverse=True):
+    for chunk in sorted(chunks, key=_seconds_of_chunk, reverse=True):
         part = busy_s.index(min(busy_s))
-        split[part] += files[file]
-        busy_s[part] += seconds[file]
+        split[part] += chunk
+        busy_s[part] += _seconds_of_chunk(chunk)
     return [part for part in split if part]
+
+
+def _seconds_of_chunk(chunk: Sequence[str]) -> float:
+    return len(chunk) * _seconds_of(_file_of(chunk[0]))
 
 
 def _seconds_of(file: str) -> float:
     return _SLOW_S.get(file, _INTEROP_S if "interop" in file else _USUAL_S)
+
+
+def _file_of(test: str) -> str:
+    return test.partition("::")[0]
 
 
 def write_job(folder: Path, tests: Sequence[str], launcher: Path) -> Path:

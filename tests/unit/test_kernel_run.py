@@ -108,3 +108,10 @@ def test_a_missing_feature_is_an_error_where_nothing_may_be_skipped(tmp_path: Pa
 )
 def test_guests_share_files(tests: list[str], parts: list[list[str]]) -> None:
     assert split(tests, 2) == parts
+
+
+def test_guests_share_a_file_that_takes_long() -> None:
+    tests = [f"a::{number}" for number in range(100)]
+    parts = split(tests, 2)
+    assert sorted(map(len, parts)) == [48, 52]
+    assert sorted(test for part in parts for test in part) == sorted(tests)
