@@ -45,6 +45,8 @@ def ensure(nl: Netlink, holder: Link, plan: Addresses, undo: Undo) -> None:
         with plan.locked():
             for address in missing:
                 _ensure_address(nl, link.get(nl, holder.name), plan, address, undo)
+        if not plan.dad:
+            layer3.wait_until_received(nl, holder, missing)
     layer3.forward(address.version for address in plan.wanted)
 
 

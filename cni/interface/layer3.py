@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import time
+from ipaddress import IPv6Interface
 from typing import TYPE_CHECKING
 
 from cni.errors import CniError, Code
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
     from cni.interface.plan import Layer3
     from cni.kernel.link import Link
     from cni.kernel.rtnetlink import Message, Netlink
-    from cni.result import Ip
+    from cni.result import Ip, IpInterface
 
 _SETTLED_WITHIN_S = 10.0
+_RECEIVED_WITHIN_S = 5.0
 
 
 def configure(plan: Layer3, sides: Sides, container: Link, *before: Message) -> None:
@@ -36,6 +38,7 @@ def configure(plan: Layer3, sides: Sides, container: Link, *before: Message) -> 
         add(plan._replace(routes=()), sides.inside, container, first, up)
         _wait_until_settled(sides.inside, container)
         add(plan._replace(ips=()), sides.inside, container)
+        wait_until_received(sides.inside, container, [ip.address for ip in plan.ips])
     else:
         add(plan, sides.inside, container, first, up)
 
@@ -43,9 +46,10 @@ def configure(plan: Layer3, sides: Sides, container: Link, *before: Message) -> 
 def add(
     plan: Layer3, inside: Netlink, container: Link, before: Sequence[Message] = (), *between: Message
 ) -> None:
-    """Add addresses and routes in one send; `between` are sent after the addresses.
+    """Add addresses and routes in one send, and wait until packets to the addresses are received.
 
-    An address or a route can exist already only if IPAM has named it twice.
+    `between` are sent after the addresses. An address or a route can exist already only if IPAM has named it
+    twice.
     """
     name, index = container.name, container.index
     addresses = [
@@ -61,6 +65,8 @@ def add(
     for refusal, each in zip(refusals[len(messages) :], plan.routes, strict=True):
         if refusal:
             route.ensure(inside, name, index, each, src=each.src)
+    if not plan.dad:
+        wait_until_received(inside, container, [ip.address for ip in plan.ips])
 
 
 def switch_on(nl: Netlink, end: Link) -> None:
@@ -108,6 +114,26 @@ def _wait_until_settled(inside: Netlink, container: Link) -> None:
                 f"they are {', '.join(waiting)}",
             )
         time.sleep(0.01)
+
+
+def wait_until_received(
+    nl: Netlink, holder: Link, addresses: Iterable[IpInterface], *, within_s: float = _RECEIVED_WITHIN_S
+) -> None:
+    """Wait until the kernel receives packets to IPv6 addresses of a link.
+
+    A link has an address at once, but the kernel makes the local route later, in a work queue: on a busy host
+    some 10 ms later. Until then it answers that there is no route to the address. Without that route after
+    `within_s` ADD goes on: the container has removed the address, or has rules that look elsewhere.
+    """
+    deadline = time.monotonic() + within_s
+    pause_s = 0.00002
+    for address in (each.ip for each in addresses if isinstance(each, IPv6Interface)):
+        while not route.is_received(nl, address, holder.index):
+            if time.monotonic() > deadline:
+                note(f"pycni: {holder.name} does not receive packets to {address}; going on")
+                return
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, 0.02)
 
 
 def announce(ips: tuple[Ip, ...], sides: Sides, container: Link) -> None:

@@ -155,8 +155,19 @@ def is_local(nl: Netlink, address: IpAddress) -> bool:
     # The local route of an IPv6 address may come a little later than the address.
     if isinstance(address, IPv6Address):
         return addr.has_ipv6(nl, address)
-    found = _look_up(nl, address)
-    return found is not None and _HEAD.unpack_from(found)[7] == _RTN_LOCAL
+    return _is_local(_look_up(nl, address))
+
+
+def is_received(nl: Netlink, address: IPv6Address, index: int) -> bool:
+    """Return whether the kernel receives packets to an IPv6 address of a link.
+
+    It makes the route for that some time after the address. In a VRF that is a route of the VRF's table.
+    """
+    return _is_local(_look_up(nl, address, index=index))
+
+
+def _is_local(kernel_route: bytes | None) -> bool:
+    return kernel_route is not None and _HEAD.unpack_from(kernel_route)[7] == _RTN_LOCAL
 
 
 class Default(NamedTuple):
@@ -266,10 +277,13 @@ def find_connected(nl: Netlink, destination: IpAddress) -> tuple[int, IpNetwork]
     return shown_number(shown[_OIF]), subnet
 
 
-def _look_up(nl: Netlink, destination: IpAddress, flags: int = 0) -> bytes | None:
-    """Return the route that the kernel takes to an address, None if it has none. Raise KernelError."""
+def _look_up(nl: Netlink, destination: IpAddress, flags: int = 0, index: int = 0) -> bytes | None:
+    """Return the route that the kernel takes to an address, None if it has none. Raise KernelError.
+
+    With `index` only a route by this link.
+    """
     head = _HEAD.pack(_FAMILIES[destination.version], destination.max_prefixlen, 0, 0, 0, 0, 0, 0, flags)
-    body = head + attribute(_DST, destination.packed)
+    body = head + attribute(_DST, destination.packed) + (number(_OIF, index) if index else b"")
     try:
         [found] = nl.request(Message(f"find the route to {destination}", rtnetlink.RTM_GETROUTE, body=body))
     except KernelError as error:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import socket
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_interface
 from typing import TYPE_CHECKING
 
 import pytest
 
-from cni.kernel import conntrack
+from cni.interface import layer3
+from cni.kernel import conntrack, link
+from cni.kernel.rtnetlink import Netlink
 
 if TYPE_CHECKING:
     from cni.result import IpAddress
@@ -30,7 +32,13 @@ def tracking(host: Host) -> Host:
     host.run(["sysctl", "-q", "-w", "net.netfilter.nf_conntrack_udp_timeout=600"])
     for address in V6:
         host.run(["ip", "addr", "add", f"{address}/128", "dev", "lo", "nodad"])
+    host.call(_wait_until_received)
     return host
+
+
+def _wait_until_received() -> None:
+    with Netlink() as nl:
+        layer3.wait_until_received(nl, link.get(nl, "lo"), [ip_interface(f"{each}/128") for each in V6])
 
 
 def _send(host: Host, *addresses: str, port: int = 5353) -> None:

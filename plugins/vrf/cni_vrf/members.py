@@ -7,6 +7,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from cni.errors import CniError, Code
+from cni.interface.layer3 import wait_until_received
 from cni.kernel import link, netns, vrf
 from cni.kernel.rtnetlink import Netlink
 from cni.log import note
@@ -88,6 +89,7 @@ def enter(nl: Netlink, own: Link, member_of: Link, before: Layer3) -> None:
     nl.batch([link.set_master(own.name, own.index, member_of.index)])
     for refusal in layer3.restore(nl, own, before, vrf.describe(member_of)):
         raise refusal
+    wait_until_received(nl, own, [each.address for each in before.addresses])
 
 
 def take_out(conf: VrfConf, request: Request, before: Layer3 | None = None) -> None:

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cni.testing import GO
+from cni.testing import GO, Host
+from tests.support.late_kernel import answers, make_late_bindir
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
-    from cni.testing import Answer, Host, Sandbox
+    from cni.testing import Answer, Sandbox
 
 pytestmark = pytest.mark.needs_kernel("vrf")
 
@@ -34,6 +36,10 @@ def configure(place: Host | Sandbox, lines: Iterable[str]) -> None:
 @pytest.fixture
 def sandbox(host: Host) -> Sandbox:
     """Return a container with net1 and net2, each with addresses and a route."""
+    return make_container(host)
+
+
+def make_container(host: Host) -> Sandbox:
     sandbox = host.sandbox("c1")
     for number in (1, 2):
         configure(sandbox, [
@@ -65,6 +71,15 @@ def test_the_interface_keeps_addresses_and_routes_in_the_table_of_the_vrf(
     assert {"fd10::/64", "fd01::/64"} <= {each["dst"] for each in shown}
     call(host, "CHECK", table=1000).must()
     assert call(host, "CHECK", table=7).msg == "VRF blue has routing table 1000, not 7"
+
+
+def test_add_answers_when_packets_to_the_addresses_are_received(tmp_path: Path) -> None:
+    """The kernel removes IPv6 addresses from a link that enters a VRF."""
+    with Host(make_late_bindir(tmp_path)) as host:
+        sandbox = make_container(host)
+        assert answers(call(host, "ADD", table=1000)) == {"fd01::2": ["False", "True"]}
+        found = sandbox.run(["ip", "-6", "route", "get", "fd01::2", "oif", "net1"])
+        assert found.startswith("local ")
 
 
 def test_two_interfaces_share_a_vrf_which_goes_with_the_last(host: Host, sandbox: Sandbox) -> None:
