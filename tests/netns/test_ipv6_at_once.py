@@ -13,7 +13,7 @@ from cni.kernel import link
 from cni.kernel.rtnetlink import Netlink
 from cni.testing import Host, why_no_namespaces
 from plugin_table import INTERFACE
-from tests.support.late_kernel import answers, make_late_bindir
+from tests.support.late_kernel import make_late_bindir, waited_for
 from tests.support.patience import LONG_S
 from tests.support.subjects import chained, names, prepare
 
@@ -54,7 +54,7 @@ def test_add_waits_for_all_addresses_that_it_sets(late_host: Host, name: str) ->
     added.must()
     expected = addresses6(sandbox) | addresses6(late_host) - before
     assert expected
-    assert answers(added) == {address: ["False", "True"] for address in expected}
+    assert waited_for(added) == expected
 
 
 @pytest.fixture

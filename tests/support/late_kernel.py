@@ -37,11 +37,12 @@ def make_late_bindir(folder: Path) -> Path:
     return bindir
 
 
-def answers(call: Answer) -> dict[str, list[str]]:
-    """Return the answers to the questions of a call, by address: whether the kernel receives its packets."""
-    found = defaultdict(list)
+def waited_for(call: Answer) -> set[str]:
+    """Return the addresses for which a call has asked again, until the kernel received packets to them."""
+    told = defaultdict(list)
     for line in call.stderr.splitlines():
         if line.startswith(_REPORT):
             address, answer = line.removeprefix(_REPORT).split(" ")
-            found[address].append(answer)
-    return dict(found)
+            told[address].append(answer)
+    # The kernel may be late for more questions than the first.
+    return {address for address, answers in told.items() if answers[0] == "False" and answers[-1] == "True"}
