@@ -25,6 +25,7 @@ from bench.sides import AARDVARK, ACK, IPTABLES, WARM, Suites
 from bench.stage import Stage
 from cni.testing import GO, why_no_namespaces
 from cni.testing.executables import make_warm_bindir
+from cni.testing.server_zygote import ServerZygote
 from plugin_table import declared, packages
 from tests.support import scene
 
@@ -83,7 +84,8 @@ def _list_processes_of(folder: Path) -> list[str]:
 def test_a_run_tells_everything_and_leaves_nothing(tmp_path: Path, launcher: Path) -> None:
     ours = make_warm_bindir(tmp_path, packages(declared()), launcher)
     into = tmp_path / "out"
-    done = bench("--ours", str(ours), "--into", str(into))
+    with ServerZygote(ours):
+        done = bench("--ours", str(ours), "--into", str(into))
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr
     assert done.stderr == ""
     told: dict[str, Any] = json.loads((into / "benchmarks.json").read_text())

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cni.testing import Host, warm, why_no_namespaces
-from cni.testing.executables import make_warm_bindir
 from cni.testing.faults import TELL, Fault, list_met
-from plugin_table import IPAM, declared, packages
+from plugin_table import IPAM
 from tests.support import scene
 from tests.support.subjects import BACKENDS, PLUGINS, chain, ipam, prepare, read_data, subjects
 from tests.warm.calls import in_order
@@ -60,19 +59,12 @@ class Chain:
         return Counter(each.split(" ")[0] for each in list_met(answer))
 
 
-@pytest.fixture(scope="session")
-def telling_bindir(launcher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return executables that tell what they come by."""
-    folder = tmp_path_factory.mktemp("telling")
-    return make_warm_bindir(folder, packages(declared()), launcher, with_faults=True)
-
-
 @pytest.fixture
-def host(telling_bindir: Path) -> Iterator[Host]:
+def host(faulty_bindir: Path) -> Iterator[Host]:
     """Return a host whose plugins tell what they come by."""
     if why_no_namespaces():
         pytest.skip(why_no_namespaces())
-    with Host(telling_bindir) as host:
+    with Host(faulty_bindir) as host:
         warm.set_up(host.place, workers=1)
         yield host
 
@@ -115,10 +107,10 @@ def test_the_first_container_of_an_iptables_host_starts_some(host: Host) -> None
 
 
 @pytest.fixture
-def copies(telling_bindir: Path, tmp_path: Path) -> Path:
+def copies(faulty_bindir: Path, tmp_path: Path) -> Path:
     """Return the executables as an image has them whose layers know no hard links."""
     folder = tmp_path / "copies"
-    shutil.copytree(telling_bindir, folder)
+    shutil.copytree(faulty_bindir, folder)
     assert len({path.stat().st_ino for path in folder.iterdir()}) == len(list(folder.iterdir()))
     return folder
 
