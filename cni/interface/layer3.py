@@ -123,7 +123,7 @@ def wait_until_received(
 
     A link has an address at once, but the kernel makes the local route later, in a work queue: on a busy host
     some 10 ms later. Until then it answers that there is no route to the address. Without that route after
-    `within_s` ADD goes on: the container has removed the address, or has rules that look elsewhere.
+    `within_s` ADD goes on: the address was removed meanwhile, or rules of the namespace look elsewhere.
     """
     deadline = time.monotonic() + within_s
     pause_s = 0.00002
