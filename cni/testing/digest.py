@@ -105,7 +105,7 @@ def of_namespace() -> bytes:
 
     That is so while something changes it, and for rules of the legacy variant of iptables.
     """
-    legacy = [Path("/proc/net", name) for name in ("ip_tables_names", "ip6_tables_names")]
+    legacy = [Path("/proc/thread-self/net", name) for name in ("ip_tables_names", "ip6_tables_names")]
     if any(path.exists() and path.read_bytes() for path in legacy):
         return b""
     with ExitStack() as stack:

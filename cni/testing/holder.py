@@ -131,7 +131,7 @@ def add_namespace(name: str) -> None:
     path = f"{_NAMED}/{name}"
     os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0))
     _unshare(_NEW_NET)
-    _mount("/proc/self/ns/net", path, _BIND)
+    _mount("/proc/thread-self/ns/net", path, _BIND)
 
 
 def delete_namespace(name: str) -> None:

@@ -69,7 +69,7 @@ class _Inside:
         self, address: str, port: int, protocol: str = "tcp", *, source: str = "", timeout_s: float = 10
     ) -> Seen:
         """Send a request to a server of `serve`. Raise OSError, for example TimeoutError, if none answers."""
-        return self.call(ask, address, port, protocol, source, timeout_s * SLOWNESS)
+        return self.place.visit(ask, address, port, protocol, source, timeout_s * SLOWNESS)
 
     def reaches(self, address: str, port: int, protocol: str = "tcp", *, timeout_s: float = 0.7) -> bool:
         """Return whether a server answers. The limit is short because tests often expect silence."""
@@ -116,16 +116,13 @@ class Sandbox(_Inside):
         # The link below a macvlan, ipvlan or VLAN link stays.
         pairs = self.json(["ip", "-j", "link", "show", "type", "veth"]) if settled else []
         peers = {link["link_index"] for link in pairs if "link_netnsid" in link}
-        self.host.call(_delete, self.name, peers)
-
-
-def _delete(name: str, peers: set[int]) -> None:
-    delete_namespace(name)
-    deadline = time.monotonic() + _GONE_S * SLOWNESS
-    while peers & {index for index, _ in socket.if_nameindex()}:
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"links of {name} are there {_GONE_S} s after it was removed")
-        time.sleep(0.02)
+        place = self.host.place
+        place.visit(delete_namespace, self.name)
+        deadline = time.monotonic() + _GONE_S * SLOWNESS
+        while peers and peers & {index for index, _ in place.visit(socket.if_nameindex)}:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"links of {self.name} are there {_GONE_S} s after it was removed")
+            time.sleep(0.02)
 
 
 class Outside(NamedTuple):
@@ -170,7 +167,7 @@ class Host(_Inside):
 
     def sandbox(self, name: str) -> Sandbox:
         """Create a network namespace with lo down, as runtimes do."""
-        self.call(add_namespace, name)
+        self.place.visit(add_namespace, name)
         return Sandbox(self, name)
 
     @cached_property
@@ -183,7 +180,7 @@ class Host(_Inside):
         peer.batch([pair, *_up_with(outside.address, outside.address6)])
         # The host forwards nothing by IPv6 before it has a link-local address to look for neighbours with. To
         # check it takes the kernel seconds.
-        self.call(write_sysctls, {"net/ipv6/conf/eth0/accept_dad": "0"})
+        self.place.visit(write_sysctls, {"net/ipv6/conf/eth0/accept_dad": "0"})
         routes = [f"route add default via {each}" for each in (outside.address, outside.address6)]
         self.batch([*_up_with(outside.host_address, outside.host_address6), *routes])
         return outside

@@ -133,7 +133,7 @@ class Known:
         """Return a snapshot of a host."""
         with self._lock:
             known = dict(self._lines)
-        namespaces, files = place.call(take, list(known), exact=exact)
+        namespaces, files = place.visit(take, list(known), exact=exact)
         found: dict[str, list[str]] = {"links": [], "addresses": [], "routes": [], "rules": [], "flows": []}
         for each in namespaces:
             lines = known[each.digest] if each.lines is None else each.lines
@@ -193,7 +193,7 @@ def _flows() -> list[str]:
     if not digest.tracks_connections():
         return []
     try:
-        lines = Path("/proc/net/nf_conntrack").read_text().splitlines()
+        lines = Path("/proc/thread-self/net/nf_conntrack").read_text().splitlines()
     except FileNotFoundError:
         return []
     found = set()
@@ -228,7 +228,7 @@ def _saves(ruleset: list[dict[str, Any]] | None) -> list[str]:
     families = {table["family"] for table in tables if table["name"] in _IPTABLES_TABLES}
     saves = [save for save, family in _NFT_SAVES.items() if ruleset is None or family in families]
     for save, names in _LEGACY_SAVES.items():
-        path = Path("/proc/net") / names
+        path = Path("/proc/thread-self/net") / names
         if path.exists() and path.read_text():
             saves.append(save)
     return saves

@@ -27,7 +27,7 @@ def set_up(place: Place, **settings: int) -> None:
 
     `settings` are the keys of `/etc/cni/pycni/warm.json`.
     """
-    place.call(_set_up, json.dumps({"idleSeconds": _IDLE_S} | settings))
+    place.visit(_set_up, json.dumps({"idleSeconds": _IDLE_S} | settings))
 
 
 def _set_up(text: str) -> None:

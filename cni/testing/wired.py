@@ -48,7 +48,7 @@ class Wired:
     version: str = "1.0.0"
 
     def __post_init__(self) -> None:
-        self.host.call(write_sysctls, _FORWARDING | _NO_DAD)
+        self.host.place.visit(write_sysctls, _FORWARDING | _NO_DAD)
         lines = [
             f"link add {self.bridge} type bridge",
             f"addr add {self.gateway}/{self.subnet.prefixlen} dev {self.bridge}",
@@ -71,7 +71,7 @@ class Wired:
         """Create container number 1, 2, ... with the addresses .2, .3, ... of the subnets."""
         name = f"c{number}"
         sandbox = self.host.sandbox(name)
-        sandbox.call(write_sysctls, _NO_DAD)
+        sandbox.place.visit(write_sysctls, _NO_DAD)
         address, address6 = str(self.subnet[number + 1]), str(self.subnet6[number + 1])
         host_end = f"veth{self.bridge[:6]}{number}"
         lines = [
