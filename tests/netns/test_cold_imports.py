@@ -9,7 +9,7 @@ import pytest
 from cni.state import executables
 from cni.testing import Host, make_bindir, why_no_namespaces
 from cni.testing.zygote import Zygote
-from plugin_table import declared, packages
+from plugin_table import Declared, declared, packages
 from tests.support import scene
 from tests.support.subjects import (
     BACKENDS,
@@ -42,13 +42,7 @@ def _backends(plugin: str) -> tuple[str, ...]:
 
 CALLED = [*scene.CHAIN, *(each for each in subjects() if each not in scene.CHAIN)]
 CALLS: list[Call] = [
-    *((plugin, "VERSION", "nftables") for plugin in PLUGINS),
-    *(
-        (plugin, verb, backend)
-        for plugin in CALLED
-        for verb in ("ADD", "DEL")
-        for backend in _backends(plugin)
-    ),
+    (plugin, verb, backend) for plugin in CALLED for verb in ("ADD", "DEL") for backend in _backends(plugin)
 ]
 NEVER = {
     "argparse", "asyncio", "concurrent", "email", "http", "importlib.metadata", "logging", "multiprocessing",
@@ -57,6 +51,8 @@ NEVER = {
 }  # fmt: skip
 # A few more than today: an import that comes too early brings dozens.
 MOST = {"VERSION": 215, "ADD": 285, "DEL": 275}
+# What a call without rules may load of cni.firewall.
+FACADE = {"cni.firewall", "intents", "select"}
 _TELL = """\
 import os
 def exit(status, leave=os._exit):
@@ -78,11 +74,13 @@ class Loaded:
         self._bindir = bindir
         self._chains: dict[str, dict[Call, Modules]] = {}
 
+    def by_version(self, plugin: str) -> Modules:
+        """Return the modules that a call of VERSION has loaded."""
+        return _told(self._host.plugin(plugin, "VERSION", configuration(plugin), bindir=self._bindir))
+
     def modules(self, call: Call) -> Modules:
         """Return the modules that a call has loaded. The first call of a chain makes all calls of it."""
-        plugin, verb, _ = call
-        if verb == "VERSION":
-            return _told(self._host.plugin(plugin, verb, configuration(plugin), bindir=self._bindir))
+        plugin, _, _ = call
         subject = scene.INTERFACE if plugin in scene.CHAIN else plugin
         if subject not in self._chains:
             self._chains[subject] = self._run(subject)
@@ -156,22 +154,34 @@ def _of(modules: Modules, *packages: str) -> set[str]:
     return {each for each in modules if any(each == name or each.startswith(f"{name}.") for name in packages)}
 
 
+def _assert_needed(modules: Modules, own: set[str], verb: str) -> None:
+    """Fail the test if modules are loaded that no call needs, or plugins other than these packages."""
+    assert "cni.skel" in modules
+    assert _of(modules, *NEVER) == set()
+    assert {each for each in modules if each.startswith("cni_") and "." not in each} == own
+    assert len(modules) <= MOST[verb], sorted(modules)
+
+
+def _firewall(modules: Modules) -> set[str]:
+    return {each.removeprefix("cni.firewall.") for each in _of(modules, "cni.firewall")}
+
+
+# The parameter is no name, so VERSION of a plugin that this kernel lacks a feature for runs on this kernel.
+@pytest.mark.parametrize("plugin", PLUGINS.values(), ids=PLUGINS)
+def test_version_loads_nothing_that_it_does_not_use(loaded: Loaded, plugin: Declared) -> None:
+    modules = loaded.by_version(plugin.names[0])
+    _assert_needed(modules, {plugin.package}, "VERSION")
+    assert _firewall(modules) <= FACADE
+    assert _of(modules, "ctypes") == set()
+
+
 @pytest.mark.parametrize("call", CALLS, ids="-".join)
 def test_a_cold_call_loads_nothing_that_it_does_not_use(loaded: Loaded, call: Call) -> None:
     plugin, verb, backend = call
     modules = loaded.modules(call)
-    assert "cni.skel" in modules
-    assert _of(modules, *NEVER) == set()
-    own = {PLUGINS[plugin].package} if verb == "VERSION" else _packages(plugin)
-    assert {each for each in modules if each.startswith("cni_") and "." not in each} == own
-    assert len(modules) <= MOST[verb], sorted(modules)
-    firewall = {each.removeprefix("cni.firewall.") for each in _of(modules, "cni.firewall")}
-    if verb == "VERSION" or not PLUGINS[called(plugin)].backend_key:
-        assert firewall <= {"cni.firewall", "intents", "select"}
-    if verb == "VERSION":
-        assert _of(modules, "ctypes") == set()
+    _assert_needed(modules, _packages(plugin), verb)
+    if not PLUGINS[called(plugin)].backend_key:
+        assert _firewall(modules) <= FACADE
     if verb == "ADD":
         other = {"nftables": "iptables", "iptables": "nftables"}[backend]
-        assert {each for each in firewall if each.startswith(other)} == set()
-    if backend == "nftables":
-        assert _of(modules, "subprocess", "shutil") == set()
+        assert {each for each in _firewall(modules) if each.startswith(other)} == set()

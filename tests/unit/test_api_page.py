@@ -6,6 +6,7 @@ import importlib
 import re
 import subprocess
 import sys
+from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
@@ -32,16 +33,21 @@ def modules(script: str) -> set[str]:
     return set(done.stdout.split())
 
 
+@cache
+def exports() -> list[str]:
+    return list(api_page.list_exports(ROOT / "cni"))
+
+
 @pytest.mark.parametrize("name", cni.__all__)
 def test_a_public_name_is_what_its_module_has(name: str) -> None:
     value = getattr(cni, name)
-    [home] = [line for line in api_page.list_exports(ROOT / "cni") if f"`{name}`" in line]
+    [home] = [line for line in exports() if f"`{name}`" in line]
     module = home.split("`")[1]
     assert value is getattr(importlib.import_module(module), name)
 
 
 def test_every_name_that_type_checkers_see_is_public() -> None:
-    exported = re.findall(r"`(\w+)`", "\n".join(api_page.list_exports(ROOT / "cni")))
+    exported = re.findall(r"`(\w+)`", "\n".join(exports()))
     assert sorted(exported) == sorted(cni.__all__)
     assert set(cni.__all__) <= set(dir(cni))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
@@ -63,6 +64,13 @@ def test_every_file_that_a_page_names_exists(page: Path) -> None:
     ] == []
 
 
+@cache
+def anchors(page: Path) -> set[str]:
+    """Return what a link can name in a page: each heading as GitHub writes it."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
     missing = []
@@ -71,9 +79,7 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
         file = page.parent / path if path else page
         if ":" in path:
             continue
-        headings = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE) if file.suffix == ".md" else []
-        anchors = {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}
-        if not file.exists() or (anchor and anchor not in anchors):
+        if not file.exists() or (anchor and anchor not in anchors(file)):
             missing.append(target)
     assert missing == []
 
