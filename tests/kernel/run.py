@@ -41,9 +41,11 @@ _USUAL_S, _INTEROP_S = 2.5, 5
 _SLOW_S = {
     "tests/interop/test_podman_networks.py": 40,
     "tests/interop/test_second_interfaces.py": 14,
+    "plugins/bridge/tests/test_bridge_interop_empty.py": 6,
     "tests/netns/test_faults_kill.py": 20,
     "tests/netns/test_faults_stop.py": 12,
     "tests/netns/test_every_plugin.py": 4,
+    "tests/netns/test_pycni_gc.py": 8,
 }
 # So long the tests of a file stay in one guest.
 _TOGETHER_S = 60

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,11 +39,12 @@ class RunWorld(World):
         return call
 
     def started_until(self, *arguments: str, script: str = "exec sleep 1000", **env: str) -> ForkedCall:
-        """Start `pycni run` with a script of the shell. Return when the script runs."""
+        """Start `pycni run` with a script of the shell. Return when the script runs, and has been told of."""
         ready = self.folder / f"ready{len(self.started)}"
         call = self.start(*arguments, "--", "sh", "-c", f"touch {ready}; {script}", **env)
         wait_until(lambda: ready.exists() or call.has_ended())
         assert ready.exists(), call.finish(LONG_S).stderr
+        wait_until(lambda: _is_told_of(call) or call.has_ended())
         return call
 
     def end(self, call: ForkedCall, number: int = signal.SIGTERM) -> subprocess.CompletedProcess[str]:
@@ -69,6 +71,18 @@ class RunWorld(World):
             *(each for each in added if not any(one in each for one in _STAY)),
             *(each for each in named if each not in paths),
         ]
+
+
+def _is_told_of(call: ForkedCall) -> bool:
+    """Return whether the first process has told `pycni run` that COMMAND runs: then it lets its streams go.
+
+    COMMAND runs a moment before that. Who kills the first process then is told that nothing was started.
+    """
+    # The process itself may have ended.
+    with suppress(OSError):
+        children = Path(f"/proc/{call.pid}/task/{call.pid}/children").read_text().split()
+        return Path(os.devnull) in [Path(f"/proc/{each}/fd/0").readlink() for each in children]
+    return False
 
 
 def processes(text: str) -> list[str]:
