@@ -5,14 +5,16 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, NamedTuple
 
-from cni.kernel import addr, route
+from cni.kernel import addr, link, route
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cni.errors import KernelError
     from cni.kernel.addr import Addr
     from cni.kernel.link import Link
     from cni.kernel.route import KernelRoute
-    from cni.kernel.rtnetlink import Netlink
+    from cni.kernel.rtnetlink import Message, Netlink
 
 # RTPROT_KERNEL, rtnetlink(7): routes that come with addresses by themselves.
 _BY_KERNEL = 2
@@ -36,13 +38,33 @@ def list_all(nl: Netlink, own: Link, table: int = route.MAIN_TABLE) -> Layer3:
     return Layer3(addresses, sorted(routes, key=lambda each: each.route.gw is not None))
 
 
-def restore(nl: Netlink, own: Link, lost: Layer3, table: int = route.MAIN_TABLE) -> list[KernelError]:
+def restore(nl: Netlink, own: Link, lost: Layer3, table: int) -> list[KernelError]:
     """Add what the kernel has dropped, the routes into a table; return the kernel's refusals."""
+    again = _again(own, lost, table)
+    return _refusals(nl.attempt(again)) if again else []
+
+
+def leave(nl: Netlink, own: Link, lost: Layer3) -> list[KernelError]:
+    """Take an interface out of its VRF, and add what the kernel drops then; return its refusals of that.
+
+    It is one send for up to 63 addresses and routes, so a kill of this process loses none of them. Raise
+    KernelError if the interface cannot leave.
+    """
+    again = _again(own, lost, route.MAIN_TABLE)
+    stays, *refused = nl.attempt([link.set_master(own.name, own.index, 0), *again])
+    if stays:
+        raise stays
+    return _refusals(refused)
+
+
+def _again(own: Link, lost: Layer3, table: int) -> list[Message]:
     # The addresses were checked for duplicates before.
     addresses = [
         addr.add(own.name, own.index, each.address, prefix_route=each.has_prefix_route)
         for each in lost.addresses
     ]
-    routes = [route.again(own.name, each.encoded, table) for each in lost.routes]
-    refusals = nl.attempt([*addresses, *routes]) if addresses or routes else []
-    return [each for each in refusals if each and each.errno != errno.EEXIST]
+    return [*addresses, *(route.again(own.name, each.encoded, table) for each in lost.routes)]
+
+
+def _refusals(answers: Iterable[KernelError | None]) -> list[KernelError]:
+    return [each for each in answers if each and each.errno != errno.EEXIST]

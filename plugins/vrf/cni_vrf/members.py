@@ -107,8 +107,7 @@ def take_out(conf: VrfConf, request: Request, before: Layer3 | None = None) -> N
             return
         if own and own.master == present.index:
             kept = before or layer3.list_all(nl, own, vrf.describe(present))
-            nl.batch([link.set_master(own.name, own.index, 0)])
-            for refusal in layer3.restore(nl, own, kept):
+            for refusal in layer3.leave(nl, own, kept):
                 note(f"vrf: {refusal}")
         if not link.list_links(nl, present.index):
             link.remove(nl, present.name, present.index)
