@@ -78,11 +78,20 @@ def _is_told_of(call: ForkedCall) -> bool:
 
     COMMAND runs a moment before that. Who kills the first process then is told that nothing was started.
     """
-    # The process itself may have ended.
     with suppress(OSError):
-        children = Path(f"/proc/{call.pid}/task/{call.pid}/children").read_text().split()
-        return Path(os.devnull) in [Path(f"/proc/{each}/fd/0").readlink() for each in children]
+        return Path(os.devnull) in [Path(f"/proc/{each}/fd/0").readlink() for each in children(call.pid)]
     return False
+
+
+def children(pid: int) -> list[int]:
+    """Return the children of a process. Not every kernel lists them: proc(5), task/TID/children."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        # The parent is behind the name, which may have spaces, and the state. A process may end meanwhile.
+        with suppress(OSError):
+            if int(path.read_text().rpartition(")")[2].split()[1]) == pid:
+                found.append(int(path.parent.name))
+    return found
 
 
 def processes(text: str) -> list[str]:

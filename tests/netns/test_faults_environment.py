@@ -196,7 +196,8 @@ def test_a_link_renamed_by_hand_is_told_by_check_and_removed_by_del(
     where, name, told = RENAMES[which]
     inside = world.sandboxes[where] if where else world.host
     name = name or str(world.results[CUT]["interfaces"][1]["name"])
-    inside.run(["ip", "link", "set", name, "down", "name", "handmade"])
+    # Older kernels rename no link that is up, and a single command would rename it first.
+    inside.batch([f"link set {name} down", f"link set {name} name handmade"])
     conf = world.conf(INTERFACE, CUT) | {"prevResult": world.results[CUT]}
     answer = world.host.plugin(INTERFACE, "CHECK", conf, netns=world.sandboxes[CUT], container_id=CUT)
     assert answer.code == Code.MISMATCH

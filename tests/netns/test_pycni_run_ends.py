@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,11 +13,12 @@ import pytest
 from cni import faults
 from cni.cli import main
 from cni.kernel import mounts
-from tests.netns.run_world import RunWorld, processes
+from tests.netns.run_world import RunWorld, children, processes
 from tests.support.patience import LONG_S, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from cni.testing import Host
 
@@ -167,8 +167,8 @@ def test_the_process_that_waits_may_be_killed(world: RunWorld) -> None:
     before = world.host.snapshot()
     mark = f"PYCNI_MARK={world.folder.name}-{os.getpid()}"
     call = world.started_until(*RUN, "-e", mark)
-    [first] = Path(f"/proc/{call.pid}/task/{call.pid}/children").read_text().split()
-    os.kill(int(first), signal.SIGKILL)
+    [first] = children(call.pid)
+    os.kill(first, signal.SIGKILL)
     assert call.finish(LONG_S).returncode == 128 + signal.SIGKILL
     assert processes(mark) == []
     assert world.remains(before) == []
