@@ -119,7 +119,7 @@ class Sandbox(_Inside):
         place = self.host.place
         place.visit(delete_namespace, self.name)
         deadline = time.monotonic() + _GONE_S * SLOWNESS
-        while peers and peers & {index for index, _ in place.visit(socket.if_nameindex)}:
+        while peers & {index for index, _ in place.visit(socket.if_nameindex)}:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"links of {self.name} are there {_GONE_S} s after it was removed")
             time.sleep(0.02)

@@ -66,7 +66,9 @@ def test_every_file_that_a_page_names_exists(page: Path) -> None:
 
 @cache
 def anchors(page: Path) -> set[str]:
-    """Return what a link can name in a page: each heading as GitHub writes it."""
+    """Return what a link can name in a file: each heading of a page as GitHub writes it."""
+    if page.suffix != ".md":
+        return set()
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}
 
