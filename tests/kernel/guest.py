@@ -26,25 +26,33 @@ class GuestError(Exception):
 
 
 class Guest:
-    """Start a guest that runs the script `job` in the folder `folder`.
+    """Start a guest that runs the script `job` in the folder `folder`, on one processor of this process.
+
+    `number` chooses the processor. The guest's kernel and its programs are processes that wait for each
+    other: on two processors they take twice as much CPU time.
 
     `show` gets each line of its output at once, from a thread. `reports` has the lines of JSON that the job
     has written to /dev/ttyS1, without the last one, which is the exit status.
     """
 
-    def __init__(self, kernel: Path, job: Path, folder: Path, show: Callable[[str], None]) -> None:
+    def __init__(
+        self, kernel: Path, job: Path, folder: Path, show: Callable[[str], None], number: int = 0
+    ) -> None:
         self.reports: list[Any] = []
         self._console: deque[str] = deque(maxlen=30)
         console, output, report = (os.pipe() for _ in range(3))
+        processors = sorted(os.sched_getaffinity(0))
         command = [
             *("setpriv", "--pdeathsig", "KILL", "--"),
+            *("taskset", "--cpu-list", str(processors[number % len(processors)])),
             *("sh", str(HERE / "readonly.sh"), str(kernel), f"mem={_MEMORY}", "uml_dir=/dev/shm", *_NO_LINKS),
             *("root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", f"init={HERE / 'init.sh'}"),
             *("con=null", f"con0=null,fd:{console[1]}", "ssl=null"),
             *(f"ssl0=null,fd:{output[1]}", f"ssl1=null,fd:{report[1]}", f"job={job}", f"folder={folder}"),
         ]  # fmt: skip
         ends = [pipe[1] for pipe in (console, output, report)]
-        # A session of its own: an interrupt from the terminal is for the process that waits.
+        # An interrupt from the terminal is for the process that waits. Not a session of its own: the
+        # scheduler gives as much time to a session of one process as to one of many.
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -52,7 +60,7 @@ class Guest:
             stderr=console[1],
             env={**os.environ, "TMPDIR": "/dev/shm"},  # noqa: S108 - a new tmpfs
             pass_fds=ends,
-            start_new_session=True,
+            process_group=0,
         )
         for end in ends:
             os.close(end)

@@ -1,9 +1,10 @@
 """Run tests on this kernel and on a second one: `python -m tests.kernel.run both|second -- PYTEST...`.
 
-`both` runs pytest here, and then on the second kernel the tests that this kernel lacks features for. `second`
-runs only those, or with --all each test that pytest selects. At the end it lists what ran on no kernel.
-Exits with 1 if a test fails on either. A second kernel that cannot be had, or that hangs, is an error with
---second required only. docs/testing.md has the reasons.
+`both` runs pytest here, and on the second kernel the tests that this kernel lacks features for: at the same
+time if the kernel is there and --listed has the tests, otherwise afterwards. `second` runs only those, or
+with --all each test that pytest selects. At the end it lists what ran on no kernel. Exits with 1 if a test
+fails on either. A second kernel that cannot be had, or that hangs, is an error with --second required only.
+docs/testing.md has the reasons.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import defaultdict
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple, NoReturn
@@ -31,24 +34,24 @@ from tests.support.launcher import compile_launcher
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Self
 
-# Each has one processor, and its part of the tests. The parts take unequal times, so a machine with two
-# processors is busier with three guests.
-_GUESTS = 3
+# Each has its part of the tests. With three on two processors, two would share one.
+_GUESTS = 2
 # The seconds that a test takes in a guest on the average: of any file, of those that start other programs,
 # and of those that take much longer.
-_USUAL_S, _INTEROP_S = 2.5, 5
+_USUAL_S, _INTEROP_S = 1.5, 3
 _SLOW_S = {
-    "tests/interop/test_podman_networks.py": 40,
-    "tests/interop/test_second_interfaces.py": 14,
-    "plugins/bridge/tests/test_bridge_interop_empty.py": 6,
-    "tests/netns/test_faults_kill.py": 20,
-    "tests/netns/test_faults_stop.py": 12,
-    "tests/netns/test_every_plugin.py": 4,
-    "tests/netns/test_pycni_gc.py": 8,
+    "tests/interop/test_podman_networks.py": 14,
+    "tests/interop/test_second_interfaces.py": 7,
+    "tests/netns/test_faults_kill.py": 8,
+    "tests/netns/test_faults_stop.py": 6,
+    "tests/netns/test_cold_imports.py": 3,
+    "tests/netns/test_every_plugin.py": 3,
+    "tests/netns/test_pycni_gc.py": 4,
 }
 # So long the tests of a file stay in one guest.
-_TOGETHER_S = 60
+_TOGETHER_S = 36
 # Time limits of tests grow by it in a guest.
 _SLOWNESS = "4"
 # A kernel that is there is found within this time.
@@ -93,6 +96,12 @@ class Build:
             command = ["nice", "-n", "19", str(HERE / "build.sh"), *only]
             # Not a session of its own: the scheduler compares niceness within one.
             self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, process_group=0)
+
+    def has_ended(self) -> bool:
+        """Return whether `wait` returns at once: a kernel that is there is found within some seconds."""
+        with suppress(subprocess.TimeoutExpired):
+            return self._process is None or self._process.wait(_CACHED_S) >= 0
+        return False
 
     def wait(self) -> Path:
         """Return the program. Raise NoKernelError if it cannot be built, or takes too long."""
@@ -146,12 +155,6 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def show(guest: int, line: str) -> None:
-    """Print a line of a guest's output."""
-    sys.stdout.write(f"[{guest}] {line}\n")
-    sys.stdout.flush()
-
-
 def run_here(command: Sequence[str]) -> tuple[int, list[Line]]:
     """Run pytest on this kernel. Return its exit status and the tests that it has skipped."""
     with tempfile.NamedTemporaryFile("r") as file:
@@ -175,45 +178,89 @@ def read(file: IO[str]) -> list[Line]:
     return [Line(**json.loads(line)) for line in file]
 
 
-def run_there(kernel: Path, tests: Sequence[str]) -> tuple[int, list[Line], list[str]]:
-    """Run tests on the second kernel.
+def lacking(listed: Path) -> list[str]:
+    """Return the tests that this kernel lacks features for, [] if they could not be listed."""
+    if not listed.exists():
+        return []
+    with listed.open() as file:
+        return [line.test for line in read(file) if line.lacks]
 
-    Return 0 if none fails, what was skipped there or not run, and what was wrong with guests.
+
+class Guests:
+    """Tests on the second kernel, from the start of the guests to the end of the context.
+
+    What they print is held back until `wait`.
     """
-    parts = split(tests, _GUESTS)
-    start, cpu_s = time.monotonic(), children_s()
-    say(f"{len(tests)} tests on the second kernel, in {len(parts)} guests")
-    (ROOT / "dist").mkdir(exist_ok=True)
-    guests: list[Guest] = []
-    statuses, errors = [], []
-    # Not in /tmp, which the guest covers.
-    with tempfile.TemporaryDirectory(prefix="kernel-", dir=ROOT / "dist") as folder:
-        try:
+
+    def __init__(self, kernel: Path, tests: Sequence[str]) -> None:
+        self._kernel, self._tests = kernel, tests
+        self._parts = split(tests, _GUESTS)
+        self._guests: list[Guest] = []
+        self._held: list[str] | None = []
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        """Start the guests."""
+        (ROOT / "dist").mkdir(exist_ok=True)
+        with ExitStack() as stack:
+            # Not in /tmp, which the guest covers.
+            made = tempfile.TemporaryDirectory(prefix="kernel-", dir=ROOT / "dist")
+            folder = Path(stack.enter_context(made))
+            stack.callback(self._end)
             # A compiler takes ten times as long in a guest.
-            launcher = compile_launcher(Path(folder))
-            for number, part in enumerate(parts, 1):
-                job = write_job(Path(folder, str(number)), part, launcher)
-                guests.append(Guest(kernel, job, ROOT, partial(show, number)))
-            limit_s = _START_LIMIT_S + _TEST_LIMIT_S * max(map(len, parts))
-            for guest in guests:
-                try:
-                    left_s = limit_s - (time.monotonic() - start)
-                    statuses.append(guest.wait(max(left_s, 1), _SILENCE_LIMIT_S))
-                except GuestError as error:
-                    errors.append(f"THE SECOND KERNEL FAILED: {error}")
-        finally:
-            for guest in guests:
-                guest.end()
-    say(f"second kernel: {time.monotonic() - start:.0f} s, {children_s() - cpu_s:.0f} s of CPU")
-    lines = [Line(**each) for guest in guests for each in guest.reports]
-    ended = {line.test for line in lines}
-    not_run = [
-        Line(test, "skipped", "the second kernel hung or ended early", lacks=True)
-        for test in tests
-        if errors and test not in ended
-    ]
-    has_failed = any(statuses) or any(line.outcome == "failed" for line in lines)
-    return int(has_failed), [line for line in lines if line.outcome == "skipped"] + not_run, errors
+            launcher = compile_launcher(folder)
+            for number, part in enumerate(self._parts, 1):
+                job = write_job(folder / str(number), part, launcher)
+                self._guests.append(Guest(self._kernel, job, ROOT, partial(self._show, number), number))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the guests."""
+        self._stack.close()
+
+    def _end(self) -> None:
+        for guest in self._guests:
+            guest.end()
+
+    def _show(self, guest: int, line: str) -> None:
+        text = f"[{guest}] {line}\n"
+        with self._lock:
+            if self._held is not None:
+                self._held.append(text)
+            else:
+                sys.stdout.write(text)
+                sys.stdout.flush()
+
+    def wait(self) -> tuple[int, list[Line], list[str]]:
+        """Wait for all tests. The time limits begin now.
+
+        Return 0 if none fails, what was skipped or not run, and what was wrong with guests.
+        """
+        start, cpu_s = time.monotonic(), children_s()
+        say(f"{len(self._tests)} tests on the second kernel, in {len(self._parts)} guests")
+        with self._lock:
+            sys.stdout.write("".join(self._held or []))
+            self._held = None
+        limit_s = _START_LIMIT_S + _TEST_LIMIT_S * max(map(len, self._parts))
+        statuses, errors = [], []
+        for guest in self._guests:
+            try:
+                left_s = limit_s - (time.monotonic() - start)
+                statuses.append(guest.wait(max(left_s, 1), _SILENCE_LIMIT_S))
+            except GuestError as error:
+                errors.append(f"THE SECOND KERNEL FAILED: {error}")
+        # Guests are children that nothing has waited for before, so this is all of their CPU time.
+        say(f"second kernel: waited {time.monotonic() - start:.0f} s, {children_s() - cpu_s:.0f} s of CPU")
+        lines = [Line(**each) for guest in self._guests for each in guest.reports]
+        ended = {line.test for line in lines}
+        not_run = [
+            Line(test, "skipped", "the second kernel hung or ended early", lacks=True)
+            for test in self._tests
+            if errors and test not in ended
+        ]
+        has_failed = any(statuses) or any(line.outcome == "failed" for line in lines)
+        return int(has_failed), [line for line in lines if line.outcome == "skipped"] + not_run, errors
 
 
 def children_s() -> float:
@@ -287,6 +334,39 @@ def stop(number: int, _frame: object) -> NoReturn:
     raise SystemExit(128 + number)
 
 
+def run(options: argparse.Namespace, command: Sequence[str], build: Build) -> int:
+    """Run or collect tests here, and run tests on the second kernel. Return the exit status."""
+    errors: list[str] = []
+    with ExitStack() as stack:
+        wanted = lacking(options.listed) if options.listed else []
+        guests = None
+        if wanted and build.has_ended():
+            # Without a kernel `build.wait` says so again below.
+            with suppress(NoKernelError):
+                guests = stack.enter_context(Guests(build.wait(), wanted))
+        status, lines = (run_here if options.kernels == "both" else collect)(command)
+        if status not in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}:
+            return status
+        if not guests:
+            wanted = [
+                line.test for line in lines if line.lacks or (options.all and line.outcome == "collected")
+            ]
+        lacked = [line for line in lines if line.test in set(wanted)]
+        skipped = [line for line in lines if line.outcome == "skipped" and line not in lacked]
+        if wanted:
+            try:
+                guests = guests or stack.enter_context(Guests(build.wait(), wanted))
+                there, skipped_there, errors = guests.wait()
+                status, skipped = status or there, skipped + skipped_there
+            except NoKernelError as error:
+                errors = [f"THERE IS NO SECOND KERNEL: {error}"]
+                skipped += lacked
+    for each in errors:
+        say(each)
+    list_skipped(skipped)
+    return status or int(bool(errors) and options.second == "required")
+
+
 def main() -> int:
     """Return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.kernel.run", description=__doc__)
@@ -295,34 +375,19 @@ def main() -> int:
     parser.add_argument(
         "--second", choices=["auto", "cached", "required", "no"], default="auto", help="the second kernel"
     )
+    text = "a --kernel-report of `pytest --collect-only` for the same tests"
+    parser.add_argument("--listed", type=Path, metavar="FILE", help=text)
     parser.add_argument("command", nargs=argparse.REMAINDER)
     options = parser.parse_args()
     command = options.command[options.command[:1] == ["--"] :]
     signal.signal(signal.SIGTERM, stop)
     build = Build(options.second)
     try:
-        status, lines = (run_here if options.kernels == "both" else collect)(command)
-        if status not in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}:
-            return status
-        wanted = [line for line in lines if line.lacks or (options.all and line.outcome == "collected")]
-        skipped = [line for line in lines if line not in wanted and line.outcome == "skipped"]
-        errors: list[str] = []
-        if wanted:
-            try:
-                there, skipped_there, errors = run_there(build.wait(), [line.test for line in wanted])
-                status, skipped = status or there, skipped + skipped_there
-            except NoKernelError as error:
-                errors, skipped = [f"THERE IS NO SECOND KERNEL: {error}"], skipped + wanted
-        for each in errors:
-            say(each)
-        list_skipped(skipped)
-        if errors and options.second == "required":
-            status = status or 1
+        return run(options, command, build)
     except KeyboardInterrupt:
         return 130
     finally:
         build.end()
-    return status
 
 
 if __name__ == "__main__":

@@ -5,7 +5,10 @@ Shell scripts take the place of the build and of the second kernel.
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
+from contextlib import chdir
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,7 +24,11 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root starts gues
 # What user-mode Linux does with its parameters, and a function for the report of a test.
 KERNEL = """#!/bin/bash
 for each; do
-    case $each in ssl1=*) report=${each##*:} ;; job=*) job=${each#*=} ;; esac
+    case $each in
+        ssl0=*) output=${each##*:} ;;
+        ssl1=*) report=${each##*:} ;;
+        job=*) job=${each#*=} ;;
+    esac
 done
 end() { printf '{"test": "%s", "outcome": "%s", "reason": "", "lacks": false}\\n' "$1" "$2" >&$report; }
 """
@@ -90,8 +97,32 @@ def test_a_guest_that_hangs_or_dies_fails_nothing_that_has_passed(
     kernel.write_text(KERNEL + script + "\n")
     kernel.chmod(0o755)
     monkeypatch.setattr(run, "_SILENCE_LIMIT_S", 20)
-    has_failed, skipped, errors = run.run_there(kernel, ["a::1", "a::2"])
+    with run.Guests(kernel, ["a::1", "a::2"]) as guests:
+        has_failed, skipped, errors = guests.wait()
     assert has_failed == status
     assert [line.test for line in skipped] == not_run
     assert len(errors) == bool(not_run)
     assert all("THE SECOND KERNEL FAILED" in each for each in errors)
+
+
+def test_guests_run_beside_the_tests_here_and_are_heard_after_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    listed = tmp_path / "listed"
+    lines = [run.Line("a::1", "collected", "", lacks=True), run.Line("a::2", "collected", "", lacks=False)]
+    listed.write_text("".join(f"{json.dumps(line._asdict())}\n" for line in lines))
+    kernel = tmp_path / "kernel"
+    kernel.write_text(KERNEL + "echo there >&$output; end a::1 passed; echo 0 >&$report\n")
+    kernel.chmod(0o755)
+    made = build(monkeypatch, tmp_path, "auto", f"echo {kernel}")
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    # The tests here: they end when a guest has a job.
+    wait = "for _ in $(seq 1000); do ls dist/kernel-*/1/job && break; sleep 0.01; done; sleep 0.5; echo here"
+    options = argparse.Namespace(kernels="both", listed=listed, all=False, second="auto")
+    with chdir(tmp_path):
+        assert run.run(options, ["sh", "-c", wait], made) == 0
+    made.end()
+    printed = capfd.readouterr().out.splitlines()
+    assert [line for line in printed if line in {"here", "[1] there"}] == ["here", "[1] there"]
+    assert printed[0].startswith("dist/kernel-")
+    assert "==> 0 tests ran on no kernel" in printed
