@@ -20,6 +20,8 @@ ATTACHED ?=
 ARGS ?=
 # make test PLUGIN=ptp runs the tests of one plugin only: its name or its folder.
 PLUGIN ?=
+# make test FULL=1, as .ci/run: with the variants that a run of all tests leaves out otherwise.
+FULL ?=
 # make test also runs what needs a second kernel, if there can be one: auto; required fails without one; no.
 SECOND_KERNEL ?= auto
 # make test-kernel ALL=1 runs the tests in namespaces that this kernel could run, too.
@@ -38,7 +40,7 @@ BENCH_OURS ?=
 
 # A misspelt variable would leave the right one at its default, without a word.
 known := PYTHON FROZEN_PYTHON CC BINDIR CONFDIR PREFIX SBINDIR CONF DESTDIR UNITS SELFTEST ATTACHED \
-	ARGS PLUGIN SECOND_KERNEL ALL RUNS LOAD SECONDS CASES SEED QUICK BENCH_BINDIR BENCH_OURS
+	ARGS PLUGIN FULL SECOND_KERNEL ALL RUNS LOAD SECONDS CASES SEED QUICK BENCH_BINDIR BENCH_OURS
 given := $(foreach each,$(.VARIABLES),$(if $(findstring command line,$(origin $(each))),$(each)))
 unknown := $(filter-out $(known) MAKEFLAGS MAKEOVERRIDES SHELL,$(given))
 $(if $(unknown),$(error unknown variable $(unknown); the known ones are $(known)))
@@ -62,6 +64,7 @@ export PYINSTALLER_CONFIG_DIR := $(CURDIR)/dist/pyinstaller
 python := .venv/bin/python
 # Some workers for each core; a test that is done makes place for the next one, whatever file that is in.
 pytest := $(python) -m pytest -q -n auto --dist load --no-loadscope-reorder
+brief = $(if $(FULL)$(PLUGIN)$(ARGS),,--brief)
 # A selection of tests does not wait for a kernel to be built.
 kernels = $(python) -m tests.kernel.run \
 	--second $(if $(PLUGIN)$(ARGS),$(patsubst auto,cached,$(SECOND_KERNEL)),$(SECOND_KERNEL))
@@ -70,7 +73,7 @@ say = @if [ -t 1 ]; then printf '\033[1;36m==> %s\033[0m\n' "$(1)"; else echo "=
 places = --prefix "$(PREFIX)" --confdir "$(CONFDIR)" --destdir "$(DESTDIR)"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test compiled-tests test-kernel test-quick test-load test-bundle test-single soak fuzz lint pages bench packages bundle install uninstall dist clean
+.PHONY: help demo test listed-tests test-kernel test-quick test-load test-bundle test-single soak fuzz lint pages bench packages bundle install uninstall dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -79,10 +82,10 @@ demo: .venv/stamp bundle ## attach two containers in throw-away namespaces and s
 	@$(python) build/demo.py
 
 ifeq ($(PLUGIN),)
-test: .venv/stamp dist/venv/stamp ## lint, types and all tests; installs what they need where it may; PLUGIN=ptp: one plugin's
-	@$(MAKE) --no-print-directory --jobs --output-sync=target lint bundle compiled-tests
+test: .venv/stamp dist/venv/stamp ## lint, types and tests; installs what they need where it may; FULL=1: all; PLUGIN=ptp: one plugin's
+	@$(MAKE) --no-print-directory --jobs --output-sync=target lint bundle listed-tests
 	$(call say,tests)
-	@$(kernels) both -- $(pytest) $(ARGS)
+	@$(kernels) --listed dist/tests.jsonl both -- $(pytest) $(brief) $(ARGS)
 else
 test: .venv/stamp
 	$(call say,tests of $(PLUGIN))
@@ -97,13 +100,16 @@ test-quick: lint ## two minutes of tests: what needs no namespace, one life of e
 	$(call say,quick tests)
 	@$(pytest) --quick $(ARGS)
 
-test-load: lint bundle ## all tests RUNS=5 times beside LOAD=8 busy processes
+test-load: lint bundle listed-tests ## the tests of make test RUNS=5 times beside LOAD=8 busy processes
 	$(call say,tests beside a load of $(LOAD))
-	@$(python) -m tests.support.load --runs "$(RUNS)" --load "$(LOAD)" -- $(pytest) $(ARGS)
+	@$(python) -m tests.support.load --runs "$(RUNS)" --load "$(LOAD)" -- \
+		$(kernels) --listed dist/tests.jsonl both -- $(pytest) $(brief) $(ARGS)
 
-# Several workers at once would each compile all of them. What cannot be collected fails the run that follows.
-compiled-tests: .venv/stamp
-	@$(python) -m pytest -q --collect-only >/dev/null || true
+# Lists the tests for the second kernel, and compiles them: several workers at once would each compile all.
+# What cannot be collected fails the run that follows.
+listed-tests: .venv/stamp
+	@mkdir -p dist && rm -f dist/tests.jsonl
+	@$(python) -m pytest -q --collect-only --kernel-report=dist/tests.jsonl $(brief) $(ARGS) >/dev/null || true
 
 # What the bundle leaves out is proven unused by this.
 test-bundle: .venv/stamp bundle ## the plugins' tests against the frozen suite, cold and warm

@@ -3,7 +3,8 @@
 Tests run in one mode or in several. `cold`: each call is a process of its own. `warm`: workers serve many
 calls. `single`: each worker serves one call. The tests in a plugin's folder run cold and warm, all others
 cold; the mark `modes` changes that for a file. `modes("warm")` is for files whose tests make many calls that
-are tested cold elsewhere: a cold call costs 0.1 s. PYCNI_MODE chooses other modes for tests that run in
+are tested cold elsewhere: a cold call costs 0.1 s. With --brief the tests in a plugin's folder run warm
+only, and no test runs with workers of a single call. PYCNI_MODE chooses other modes for tests that run in
 several ("warm,single"). PYCNI_BINDIR runs the same tests against plugins that are installed. PYCNI_LAUNCHER
 is a launcher that is already compiled.
 """
@@ -51,8 +52,10 @@ COLD, WARM, SINGLE = "cold", "warm", "single"
 SETTINGS: dict[str, dict[str, int]] = {WARM: {"workers": 1}, SINGLE: {"calls": 1}}
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Prepare the process for its tests."""
+    if config.getoption("brief"):
+        os.environ.setdefault("PYCNI_FAULTS", "last")
     # What collecting tests makes stays, and each look of the garbage collector at it costs more.
     gc.disable()
     # A shell starts its background commands so that this signal is ignored, and all programs inherit that.
@@ -73,9 +76,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def _modes(test: pytest.Item) -> list[str]:
-    modes = [COLD, WARM] if ROOT / "plugins" in test.path.parents else [COLD]
+    is_brief = test.config.getoption("brief")
+    modes = [COLD, WARM][is_brief:] if ROOT / "plugins" in test.path.parents else [COLD]
     if mark := test.get_closest_marker("modes"):
-        modes = list(mark.args)
+        modes = [each for each in mark.args if not (is_brief and each == SINGLE)]
     chosen = os.environ.get("PYCNI_MODE")
     return chosen.split(",") if chosen and len(modes) > 1 else modes
 

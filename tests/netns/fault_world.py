@@ -33,8 +33,10 @@ WITH_RULES = [name for name in PARTS if PLUGINS[name].backend_key]
 BACKENDS_OF_PARTS = [*(("nftables", name) for name in PARTS), *(("iptables", name) for name in WITH_RULES)]
 CALM, CUT, DEAD = "calm", "cut", "dead"
 COLD = {"PYCNI_WARM": "off"}
-# All positions are for `make soak`.
-ALL = os.environ.get("PYCNI_FAULTS") == "all"
+# Which of the times that a call passes a fault point: "all" in `make soak`, "last" with --brief, otherwise
+# the first and the last one.
+_TIMES = os.environ.get("PYCNI_FAULTS", "")
+ALL, BRIEF = _TIMES == "all", _TIMES == "last"
 _TRIES = 5
 _OF_VRFS = "/proc/sys/net/ipv4/tcp_l3mdev_accept"
 _CONNTRACK = "/proc/sys/net/netfilter/nf_conntrack_"
@@ -179,8 +181,6 @@ class World:
     def positions(self, step: Step, env: dict[str, str] | None = None) -> list[Fault]:
         """Return the fault points that a step passes. The container is not attached before and after.
 
-        A short run has each point where the step passes it for the first and for the last time.
-
         `env` {} stands for a warm call, by a worker that has served the same step.
         """
         self.prepare(step)
@@ -194,9 +194,7 @@ class World:
             if met == before:
                 break
         self.delete(CUT)
-        found = [Fault("", point, int(number)) for point, number in map(str.split, met)]
-        last = {each.point: each.number for each in found}
-        return [each for each in found if ALL or each.number in {1, last[each.point]}]
+        return choose(met)
 
     def _met(self, step: Step, env: dict[str, str] | None) -> list[str]:
         answer = self.call(step.plugin, step.verb, CUT, Fault(TELL, "").env | (env or {}))
@@ -254,6 +252,15 @@ class World:
     def left(self, before: Snapshot) -> list[str]:
         """List what is new since the snapshot, and what is missing."""
         return before.differences(self.host.snapshot())
+
+
+def choose(met: Sequence[str]) -> list[Fault]:
+    """Return the fault points of a call that are to be tried, of all that it has met in this order."""
+    found = [Fault("", point, int(number)) for point, number in map(str.split, met)]
+    last = {each.point: each.number for each in found}
+    return [
+        each for each in found if ALL or each.number == last[each.point] or (each.number == 1 and not BRIEF)
+    ]
 
 
 def assert_none(found: Mapping[Fault, Sequence[str]]) -> None:

@@ -77,6 +77,7 @@ def _list_processes_of(folder: Path) -> list[str]:
     return [line for line in found if str(folder) in line]
 
 
+@pytest.mark.full
 @pytest.mark.long
 @pytest.mark.interop
 @pytest.mark.skipif(bool(why_no_namespaces()), reason=why_no_namespaces() or "they can be made")

@@ -65,6 +65,7 @@ def test_one_life_in_the_newest_version(host: Host, name: str) -> None:
 
 
 @every_that_adds
+@pytest.mark.full(mode="cold")
 def test_one_life_in_every_earlier_version(host: Host, name: str) -> None:
     for version in SUPPORTED[:-1]:
         live(Subject(host, name, version))

@@ -10,7 +10,18 @@ from cni.errors import Code
 from cni.firewall import orphans
 from cni.firewall.intents import Owner
 from cni.testing.faults import KILL, TELL, TERM, Fault, list_met
-from tests.netns.fault_world import ALL, BACKENDS, CALM, COLD, CUT, DEAD, Step, assert_none, busy_world, world
+from tests.netns.fault_world import (
+    BACKENDS,
+    CALM,
+    COLD,
+    CUT,
+    DEAD,
+    Step,
+    assert_none,
+    busy_world,
+    choose,
+    world,
+)
 from tests.support.scene import PORTS
 
 if TYPE_CHECKING:
@@ -36,9 +47,7 @@ def list_positions(world: World) -> list[Fault]:
     answer.must()
     world.delete(CUT)
     world.collect([CALM])
-    found = [Fault("", point, int(number)) for point, number in map(str.split, list_met(answer))]
-    last = {each.point: each.number for each in found}
-    return [each for each in found if ALL or each.number in {1, last[each.point]}]
+    return choose(list_met(answer))
 
 
 def cut_short(world: World, fault: Fault) -> list[str]:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["another_world"]
 
+# The undo is the same with both kinds of rules; test_faults_kill.py has both in each run.
+pytestmark = pytest.mark.full(backend="iptables")
+
 # Those at which something may be there that is shared, or half of it.
 _SHARED = {"netlink.changed", "nftables.committed", "process.ended", "sysctl.written"}
 # What a plugin that keeps files only shares: the folder of all of them.

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["another_world", "busy_world", "world"]
 
+# The undo is the same with both kinds of rules; test_faults_kill.py has both in each run.
+pytestmark = pytest.mark.full(backend="iptables")
+
 
 # Of a call that is no worker's second one.
 FIRST = {"PYCNI_WARM": "on"}
@@ -76,6 +79,7 @@ def stop_del(world: World, step: Step, fault: Fault, env: dict[str, str]) -> lis
 
 
 @pytest.mark.quick(backend="nftables", env={})
+@pytest.mark.full(env=COLD)
 @pytest.mark.parametrize(("backend", "plugin"), BACKENDS_OF_PARTS)
 @pytest.mark.parametrize("env", [COLD, {}], ids=["cold", "warm"])
 def test_an_add_that_is_asked_to_stop_anywhere(

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["busy_world", "world"]
 
+# The undo is the same with both kinds of rules; test_faults_kill.py has both in each run.
+pytestmark = pytest.mark.full(backend="iptables")
+
 
 def _positions(world: World, step: Step) -> list[Fault]:
     # Half a file more or less makes no difference to what goes elsewhere.

@@ -1,4 +1,4 @@
-"""A pytest plugin that selects tests (--quick, --plugin NAME) and orders them for several workers.
+"""A pytest plugin that selects tests (--quick, --brief, --plugin NAME) and orders them for several workers.
 
 No test is selected by a list of names:
 
@@ -6,6 +6,8 @@ No test is selected by a list of names:
   bundle and no compiler, and those with the mark `quick`. Arguments restrict the mark to certain parameters:
   `quick(mode="cold", version="1.1.0")`. The mark `long` excludes a test, and starts it early in a full run,
   so that no core waits for it at the end.
+- `--brief` leaves out tests with the mark `full`, which can be restricted to certain parameters, too. The
+  modes of the plugins' tests and the points of faults are fewer: conftest.py, tests/netns/fault_world.py.
 - `--plugin NAME` keeps the tests in the plugin's folder, and of each test that runs once for each plugin the
   part for this one.
 """
@@ -41,9 +43,11 @@ _BETWEEN_LONG = 50
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the two options."""
+    """Add the options."""
     group = parser.getgroup("pycni")
     group.addoption("--quick", action="store_true", help="run a choice of tests that takes two minutes")
+    text = "leave out variants: modes of the plugins, points of the faults, tests with the mark full"
+    group.addoption("--brief", action="store_true", help=text)
     group.addoption("--plugin", metavar="NAME", help="run the tests of one plugin, by its name or its folder")
 
 
@@ -76,6 +80,8 @@ def pytest_collection_modifyitems(
     kept = list(items)
     if config.getoption("quick"):
         kept = [item for item in kept if is_quick(item)]
+    if config.getoption("brief"):
+        kept = [item for item in kept if not any(_fits(item, mark) for mark in item.iter_markers("full"))]
     if name := config.getoption("plugin"):
         plugin = _find(name)
         assert plugin
@@ -169,11 +175,14 @@ def _params(item: pytest.Item) -> dict[str, Any]:
 def is_quick(item: pytest.Item) -> bool:
     if item.get_closest_marker("long"):
         return False
-    marks = list(item.iter_markers("quick"))
-    if marks:
-        wanted, params = marks[0].kwargs, _params(item)
-        return all(params.get(name) == value for name, value in wanted.items())
-    return _is_pure(item)
+    mark = item.get_closest_marker("quick")
+    return _fits(item, mark) if mark else _is_pure(item)
+
+
+def _fits(item: pytest.Item, mark: pytest.Mark) -> bool:
+    """Return whether a test has the parameters that its mark names."""
+    params = _params(item)
+    return all(params.get(name) == value for name, value in mark.kwargs.items())
 
 
 def _is_pure(item: pytest.Item) -> bool:

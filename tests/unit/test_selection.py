@@ -1,13 +1,15 @@
-"""make test-quick and make test PLUGIN= run what docs/testing.md says."""
+"""make test, make test-quick and make test PLUGIN= run what docs/testing.md says."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
 import pytest
 
 from plugin_table import ROOT, declared
+from tests.support import scene
 
 EVERY_PLUGIN = "tests/netns/test_every_plugin.py"
 
@@ -53,3 +55,26 @@ def test_quick_tests_are_one_life_of_every_plugin_and_what_needs_no_host() -> No
     others = [each for each in found if each not in lives]
     assert others
     assert not [each for each in others if "[cold" in each or "[warm" in each]
+
+
+def test_a_brief_run_has_each_test_of_a_plugin_in_one_mode() -> None:
+    files = [
+        str(path) for path in sorted((ROOT / "plugins" / scene.INTERFACE / "tests").glob("test_*_[ap]*.py"))
+    ]
+    full, brief = (_modes_by_test(selected(*option, EVERY_PLUGIN, *files)) for option in ([], ["--brief"]))
+    assert {"cold", "warm"} in full.values()
+    assert full.keys() == brief.keys()
+    of_plugin = {test: modes for test, modes in brief.items() if test.startswith("plugins/")}
+    assert of_plugin
+    assert all(modes in ({"warm"}, {""}) for modes in of_plugin.values())
+    assert {"cold", "warm"} in brief.values()
+    assert not any("single" in modes for modes in brief.values())
+
+
+def _modes_by_test(tests: list[str]) -> dict[str, set[str]]:
+    """Return the modes of each test, {""} for one without modes."""
+    found: dict[str, set[str]] = {}
+    for test in tests:
+        mode = re.search(r"\[(cold|warm|single)\b", test)
+        found.setdefault(re.sub(r"\[(cold|warm|single)\b", "[", test), set()).add(mode[1] if mode else "")
+    return found
