@@ -25,7 +25,7 @@ from cni.errors import CniError, Code
 from cni.firewall.intents import Owner, PortMapping
 from cni.operations.holders import Whereabouts, identify
 from cni.state import boot, files
-from cni.state.lock import locked
+from cni.state.lock import held, locked
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -133,6 +133,25 @@ def _is_being_published(owner: Owner) -> bool:
     except CniError as error:
         return isinstance(error.__cause__, BlockingIOError)
     return False
+
+
+def wait(owner: Owner) -> None:
+    """Wait for an ADD that publishes ports of `owner`, for a second at most.
+
+    Its caller may have been killed, and have called DEL since. The kernel ends the process of that ADD when
+    it has done what it was asked for, which may be to publish the ports.
+    """
+    path = f"{_OWNERS}/{_key(owner)}"
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        # No ADD has written it.
+        return
+    try:
+        with held(fd, path, removes=True):
+            pass
+    finally:
+        os.close(fd)
 
 
 def release(owner: Owner) -> None:
