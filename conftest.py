@@ -77,7 +77,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def _modes(test: pytest.Item) -> list[str]:
     is_brief = test.config.getoption("brief")
-    modes = [COLD, WARM][is_brief:] if ROOT / "plugins" in test.path.parents else [COLD]
+    modes = [COLD]
+    if ROOT / "plugins" in test.path.parents:
+        modes = [WARM] if is_brief else [COLD, WARM]
     if mark := test.get_closest_marker("modes"):
         modes = [each for each in mark.args if not (is_brief and each == SINGLE)]
     chosen = os.environ.get("PYCNI_MODE")

@@ -138,8 +138,8 @@ def _is_being_published(owner: Owner) -> bool:
 def wait(owner: Owner) -> None:
     """Wait for an ADD that publishes ports of `owner`, for a second at most.
 
-    Its caller may have been killed, and have called DEL since. The kernel ends the process of that ADD when
-    it has done what it was asked for, which may be to publish the ports.
+    The runtime may have killed its launcher and called DEL at once. The worker of that ADD ends when the
+    system call returns that it is in, and that call may be the one that publishes the ports.
     """
     path = f"{_OWNERS}/{_key(owner)}"
     try:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["another_world", "busy_world", "world"]
 
-# The undo is the same with both kinds of rules; test_faults_kill.py has both in each run.
+# A brief run has both kinds of rules in test_faults_kill.py only.
 pytestmark = pytest.mark.full(backend="iptables")
 
 

@@ -1,4 +1,4 @@
-"""DEL while an ADD whose caller was killed still publishes: the kernel ends its process when it has done so.
+"""DEL while an ADD whose launcher was killed still publishes: its worker ends when the kernel has done so.
 
 A process that holds the lock of the claim takes the place of that ADD.
 """
