@@ -28,6 +28,8 @@ finish_if_there() {
 
 finish_if_there
 [ "${1:-}" != --cached ] || exit 1
+# Only now: beside busy processes a search of that priority takes a minute.
+renice -n 19 -p $$ >/dev/null
 mkdir -p "$cache"
 exec 9>"$cache/lock"
 flock 9

@@ -93,7 +93,7 @@ class Build:
         self._why_not = "the user does not want it" if mode == "no" else why_no_guests()
         if not self._why_not:
             only = ["--cached"] if mode == "cached" else []
-            command = ["nice", "-n", "19", str(HERE / "build.sh"), *only]
+            command = [str(HERE / "build.sh"), *only]
             # Not a session of its own: the scheduler compares niceness within one.
             self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, process_group=0)
 
