@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 SUFFIX = ".status"
 _FLOCK = struct.Struct("@hhqqi4x")  # fcntl(2), struct flock: type, whence, start, length, pid
 _LARGEST = 1 << 24
+# The kernel does not keep a read and a write at the same time apart.
+_READS = 3
 
 
 def create(path: str) -> int:
@@ -36,10 +38,12 @@ def create(path: str) -> int:
 
 
 def write(fd: int, content: bytes) -> None:
-    """Replace the content of a status file; ignore a full disk."""
+    """Replace the content of a status file; ignore a full disk.
+
+    In one write, with blanks over what was longer before: a reader must not find the file empty.
+    """
     try:
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, content, 0)
+        os.pwrite(fd, content.ljust(os.fstat(fd).st_size), 0)
     except OSError:
         return
 
@@ -112,19 +116,24 @@ def _signal(pidfd: int, number: int) -> None:
 
 
 def read(path: str) -> dict[str, Any]:
-    """Return the last report; {} if there is none, or if it is half written."""
+    """Return the last report; {} if there is none."""
     import json
 
     fd = _open(path)
     if fd < 0:
         return {}
     try:
-        report: Any = json.loads(os.read(fd, _LARGEST))
-    except (OSError, ValueError, RecursionError):
+        for _ in range(_READS):
+            try:
+                report: Any = json.loads(os.pread(fd, _LARGEST, 0))
+            except (ValueError, RecursionError):
+                continue
+            return report if isinstance(report, dict) else {}
+    except OSError:
         return {}
     finally:
         os.close(fd)
-    return report if isinstance(report, dict) else {}
+    return {}
 
 
 def pss_kib(pid: int) -> int:

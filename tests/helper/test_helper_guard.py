@@ -17,6 +17,7 @@ from cni.errors import CniError, Code
 from cni.service import control, status, units
 from cni.service.client import FOLDER
 from cni.service.guard import LISTEN_FD
+from cni.warm.control import children
 from tests.helper import echo_serve as serve
 from tests.support.patience import LONG_S, wait_until
 
@@ -45,11 +46,10 @@ def place(host: Host) -> Iterator[Host]:
 
 def _kill_all() -> None:
     for each in control.find():
-        shown = control.report(each)
-        # The guard first: it restarts its helper. A helper whose guard is killed becomes a guard.
-        os.kill(each.pid, signal.SIGKILL)
-        if helper := shown.get("helper"):
-            os.kill(helper, signal.SIGKILL)
+        # A guard restarts its helper, and a helper whose guard is killed becomes a guard.
+        os.kill(each.pid, signal.SIGSTOP)
+        for pid in (*children(each.pid), each.pid):
+            os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not control.find())
 
 
