@@ -25,7 +25,7 @@ from cni.errors import CniError, Code
 from cni.firewall.intents import Owner, PortMapping
 from cni.operations.holders import Whereabouts, identify
 from cni.state import boot, files
-from cni.state.lock import held, locked
+from cni.state.lock import locked
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -133,25 +133,6 @@ def _is_being_published(owner: Owner) -> bool:
     except CniError as error:
         return isinstance(error.__cause__, BlockingIOError)
     return False
-
-
-def wait(owner: Owner) -> None:
-    """Wait for an ADD that publishes ports of `owner`, for a second at most.
-
-    The runtime may have killed its launcher and called DEL at once. The worker of that ADD ends when the
-    system call returns that it is in, and that call may be the one that publishes the ports.
-    """
-    path = f"{_OWNERS}/{_key(owner)}"
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        # No ADD has written it.
-        return
-    try:
-        with held(fd, path, removes=True):
-            pass
-    finally:
-        os.close(fd)
 
 
 def release(owner: Owner) -> None:

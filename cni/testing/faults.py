@@ -2,8 +2,9 @@
 
 The variable PYCNI_FAULT of a call names the point. With `kill store.written 3` the process kills itself by
 SIGKILL when it reaches that point for the third time. `term` sends SIGTERM. `stop` sends SIGSTOP, after which
-the test must send SIGCONT. `fail` raises an error. `tell` only counts. The process reports each point on
-stderr. Only executables that are made with faults obey the variable.
+the test must send SIGCONT. `fail` raises an error. With `late` the process makes its next change later, and
+hears only then that its launcher has ended, as after a system call that takes long. `tell` only counts. The
+process reports each point on stderr. Only executables that are made with faults obey the variable.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from cni import faults
@@ -20,8 +22,10 @@ if TYPE_CHECKING:
     from cni.testing.answer import Answer
 
 VARIABLE = "PYCNI_FAULT"
-KILL, TERM, STOP, FAIL, TELL = "kill", "term", "stop", "fail", "tell"
+KILL, TERM, STOP, FAIL, LATE, TELL = "kill", "term", "stop", "fail", "late", "tell"
 _SIGNALS = {KILL: signal.SIGKILL, TERM: signal.SIGTERM, STOP: signal.SIGSTOP}
+# Longer than a DEL takes.
+_LATE_S = 0.1
 _REPORT = "pycni: fault: "
 # A script runs these lines before it becomes a plugin.
 ARMING = "from cni.testing import faults\nfaults.arm()\n"
@@ -60,6 +64,7 @@ class _Meeting:
     def __init__(self) -> None:
         self._spec = ""
         self._met: dict[str, int] = {}
+        self._is_late = False
 
     def __call__(self, name: str) -> None:
         if name not in faults.POINTS:
@@ -71,6 +76,9 @@ class _Meeting:
         # The first process of a PID namespace, as `pycni run` forks one, cannot kill itself.
         if os.getpid() == 1:
             return
+        if self._is_late:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGIO])
+            self._is_late = False
         if spec != self._spec:
             self._spec, self._met = spec, {}
         self._met[name] = self._met.get(name, 0) + 1
@@ -81,3 +89,7 @@ class _Meeting:
                 os.kill(os.getpid(), _SIGNALS[action])
             elif action == FAIL:
                 raise CniError(Code.STORE, f"the test lets the step after {name} fail")
+            elif action == LATE:
+                signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGIO])
+                self._is_late = True
+                time.sleep(_LATE_S)

@@ -72,6 +72,7 @@ class Connection:
         self.watch: Callable[[], int] = library.connection_watch
         self.unwatch: Callable[[], None] = library.connection_unwatch
         self.restore_context: Callable[[], None] = library.connection_restore_context
+        self.peer_process: Callable[[], int] = library.connection_peer_process
         self.take_response_token: Callable[[], None] = library.connection_take_response_token
         self.send_status: Callable[[int], None] = library.connection_send_status
         self.close: Callable[[], None] = library.connection_close
@@ -106,7 +107,7 @@ class Connection:
     def _refused(self, status: int) -> RefusedError:
         if status != PEER_DIFFERS:
             return RefusedError(_REASONS[status])
-        user, process = self._library.connection_peer_user(), self._library.connection_peer_process()
+        user, process = self._library.connection_peer_user(), self.peer_process()
         difference = self._library.connection_difference().decode().rstrip(":")
         return RefusedError(
             f"it is of user {user}, process {process}, whose {difference} is not that of the worker"

@@ -15,14 +15,27 @@ from typing import NamedTuple
 _VACANT, _IDLE, _BUSY, _BACKGROUND = b"\0\1\2\3"
 _IDLE_STATE = bytes([_IDLE])
 _COUNT = struct.Struct("=Q")
+_CALL = struct.Struct("=qq")
+
+
+class Running(NamedTuple):
+    """A worker's call: the hash of its attachment, 0 for none, and the process ID of its launcher."""
+
+    attachment: int
+    launcher: int
+
+
+_NOTHING = Running(0, 0)
 
 
 class Scoreboard:
-    """A slot for each worker, with the worker's state and the number of calls served in the slot."""
+    """A slot for each worker: its state, the number of calls served there, and the call that it serves."""
 
     def __init__(self, slots: int) -> None:
         self._slots = slots
-        self._memory = mmap.mmap(-1, slots + slots * _COUNT.size)
+        self._counts_at = slots
+        self._calls_at = self._counts_at + slots * _COUNT.size
+        self._memory = mmap.mmap(-1, self._calls_at + slots * _CALL.size)
 
     def vacant_slot(self) -> int:
         """Return the number of a slot without a worker. Raises ValueError if there is none."""
@@ -43,11 +56,25 @@ class Scoreboard:
 
     def set_vacant(self, slot: int) -> None:
         """Record that the worker has ended."""
+        self.end_call(slot)
         self._memory[slot] = _VACANT
+
+    def begin_call(self, slot: int, call: Running) -> None:
+        """Record what the worker serves."""
+        _CALL.pack_into(self._memory, self._calls_at + slot * _CALL.size, *call)
+
+    def end_call(self, slot: int) -> None:
+        """Record that the worker's call changes nothing any more."""
+        self.begin_call(slot, _NOTHING)
+
+    def others(self, slot: int) -> list[Running]:
+        """Return the calls that other workers serve."""
+        calls = enumerate(_CALL.iter_unpack(self._memory[self._calls_at :]))
+        return [Running(*call) for number, call in calls if number != slot and call != _NOTHING]
 
     def count_call(self, slot: int) -> None:
         """Count a call that the worker has served."""
-        _COUNT.pack_into(self._memory, self._slots + slot * _COUNT.size, self.calls_in(slot) + 1)
+        _COUNT.pack_into(self._memory, self._counts_at + slot * _COUNT.size, self.calls_in(slot) + 1)
 
     def is_idle(self, slot: int) -> bool:
         """Return whether the slot's worker is idle, or was idle when it ended."""
@@ -55,7 +82,7 @@ class Scoreboard:
 
     def calls_in(self, slot: int) -> int:
         """Return the number of calls that all workers in this slot have served."""
-        count: int = _COUNT.unpack_from(self._memory, self._slots + slot * _COUNT.size)[0]
+        count: int = _COUNT.unpack_from(self._memory, self._counts_at + slot * _COUNT.size)[0]
         return count
 
     @property
@@ -76,7 +103,7 @@ class Scoreboard:
     @property
     def calls(self) -> int:
         """The number of calls served since the scoreboard was created."""
-        return sum(count for (count,) in _COUNT.iter_unpack(self._memory[self._slots :]))
+        return sum(count for (count,) in _COUNT.iter_unpack(self._memory[self._counts_at : self._calls_at]))
 
     def _states(self) -> bytes:
         return self._memory[: self._slots]
@@ -99,6 +126,18 @@ class Slot(NamedTuple):
     def set_background(self) -> None:
         """Record that the worker has responded, and takes no call until its background task has ended."""
         self.scoreboard.set_background(self.number)
+
+    def begin_call(self, call: Running) -> None:
+        """Record what the worker serves."""
+        self.scoreboard.begin_call(self.number, call)
+
+    def end_call(self) -> None:
+        """Record that the worker's call changes nothing any more."""
+        self.scoreboard.end_call(self.number)
+
+    def others(self) -> list[Running]:
+        """Return the calls that other workers serve."""
+        return self.scoreboard.others(self.number)
 
     def count_call(self) -> None:
         """Count a call that the worker has served."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from cni import multicall, skel, streams
 from cni.errors import CniError
 from cni.kernel import background
-from cni.warm import leak_check
+from cni.warm import abandoned, leak_check
 from cni.warm.caller_context import CallerContext
 from cni.warm.connection import NO_REQUEST_YET, NONE_PENDING, Connection, PluginCall, RefusedError
 from cni.warm.log import log
@@ -124,6 +124,8 @@ class Worker:
             self._connection.restore_context()
             return None
         status = self._run(call, env)
+        # Before the launcher ends: then it would be one that was killed.
+        self._slot.end_call()
         self._connection.restore_context()
         self._connection.send_status(status)
         self._context.restore()
@@ -133,10 +135,13 @@ class Worker:
     def _run(self, call: PluginCall, env: Mapping[str, str]) -> int:
         """Run the plugin as a process of its own would. Return the exit status."""
         stdin, stdout = self._context.adopt(env)
+        running = abandoned.describe(env, self._connection.peer_process())
+        self._slot.begin_call(running)
 
         def load() -> Plugin[Any]:
             # Only from here on is an interruption reported as an error object.
             self._watch.begin()
+            abandoned.wait(self._slot, running)
             return multicall.load(call.name, self._table, call.executable)
 
         delegates = partial(multicall.run_delegate, call.executable, self._table)

@@ -34,9 +34,18 @@ class Executed:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process.poll() is None:
+        with self._process:
             self._process.kill()
-            self._process.communicate()
+
+    def reports(self) -> bool:
+        """Wait for the first line on stderr. Return False if the call ends without one."""
+        assert self._process.stderr
+        return bool(self._process.stderr.readline())
+
+    def kill(self) -> None:
+        """Kill the process, and wait for its end. Others may still write to its output."""
+        self._process.kill()
+        self._process.wait()
 
     def has_ended(self) -> bool:
         """Return whether the process has ended."""

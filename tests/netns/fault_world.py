@@ -211,8 +211,12 @@ class World:
             if fault.was_met(answer) or env or step.verb != "ADD" or not left:
                 break
             self.delete_one(step.plugin, CUT)
-            self._served.clear()
+            self.forget_worker()
         return answer
+
+    def forget_worker(self) -> None:
+        """Note that the worker which has served the last call is gone."""
+        self._served = set()
 
     def delete_one(self, plugin: str, name: str) -> None:
         """Call DEL of one plugin for a container."""

@@ -35,7 +35,6 @@ def remove_published(
     `addresses` are those of `select.remove`. The claims go last: a port whose rules remain must not be given
     to another container.
     """
-    ledger.wait(owner)
     select.remove(owner, FORWARD, addresses)
     release(owner, mappings)
 
